@@ -1,0 +1,1 @@
+"""The REST API: cache-aside reads that state their age."""

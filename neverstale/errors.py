@@ -1,0 +1,61 @@
+"""Errors, by what the caller may do about them.
+
+`Retry`: the same call may succeed later (a server is away). `DeadLetter`: this input never will; set it
+aside, invalidate conservatively, go on. `Stop`: a human must change something; say what, and exit.
+"""
+
+from typing import Literal
+
+Server = Literal["mongodb", "kafka", "redis"]
+
+
+class NeverstaleError(Exception):
+    """The root of every error that is ours."""
+
+
+class Retry(NeverstaleError):
+    """The same call may succeed later."""
+
+
+class Outage(Retry):
+    """A server did not answer, or answered that it cannot serve now. Never to be mistaken for a miss."""
+
+    def __init__(self, server: Server, reason: str) -> None:
+        super().__init__(f"{server} is unavailable: {reason}")
+        self.server: Server = server
+        self.reason = reason
+
+
+class Overloaded(Retry):
+    """We refuse the work to protect a server; the caller should come back after `retry_after_seconds`."""
+
+    def __init__(self, server: Server, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(f"too many reads are waiting for {server}")
+        self.server: Server = server
+        self.retry_after_seconds = retry_after_seconds
+
+
+class PositionLost(Retry):
+    """The watcher's resume token is no longer in the oplog; only a floor and a new start help."""
+
+
+class DeadLetter(NeverstaleError):
+    """This record can never be applied."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Stop(NeverstaleError):
+    """A human must act; the process exits with this sentence and no traceback."""
+
+
+class Misconfigured(Stop):
+    """A setting or declaration is wrong: where (`file: path` or variable), what, and the remedy."""
+
+    def __init__(self, where: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{where}: {problem}; {remedy}")
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy

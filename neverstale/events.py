@@ -1,0 +1,150 @@
+"""Events: the thin JSON records between the watcher and the consumers.
+
+No document bodies: a record names a document and a version; who needs the content reads MongoDB. Every
+record has a format number and a kind; a consumer that does not know either invalidates conservatively.
+
+| kind     | meaning                                                            | record key            |
+|----------|--------------------------------------------------------------------|-----------------------|
+| `change` | a document changed at a version                                    | namespace + canonical |
+| `mark`   | everything up to a version has been published before me            | none                  |
+| `floor`  | every entry of a collection older than a version is stale          | none                  |
+
+`mark` and `floor` are written to every partition.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+from neverstale.errors import DeadLetter
+from neverstale.versions import Version, from_hex, to_hex
+
+FORMAT = 1
+
+Operation = Literal["insert", "update", "replace", "delete"]
+OPERATIONS: frozenset[str] = frozenset(("insert", "update", "replace", "delete"))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A document changed at `version`."""
+
+    operation: Operation
+    database: str
+    collection: str
+    key: str
+    """Canonical document key, see `neverstale.keys.canonical`."""
+    version: Version
+    wall_ms: int
+    """Wall time of the change, milliseconds since 1970, by the primary's clock."""
+    fields: Sequence[str] | None
+    """Paths that the change touched; `None` means all (insert, replace, delete)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Everything up to `version` has been published to this partition before this record.
+
+    Every change acknowledged by a majority before `wall_ms` (the primary's clock) has a version <= `version`.
+    """
+
+    version: Version
+    wall_ms: int
+    partitions: int
+    """How many partitions the topic has, so that a reader knows how many watermarks make a minimum."""
+    term: int
+    """The watcher's term of office; marks of an older term say nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Every entry of `collection` read before `version` is stale (drop, rename, history lost, ...)."""
+
+    database: str
+    collection: str
+    version: Version
+    reason: str
+
+
+Event: TypeAlias = Change | Mark | Floor
+
+
+def record_key(database: str, collection: str, canonical_key: str) -> bytes:
+    """The Kafka key of a document's records: one document lives on one partition."""
+    return f"{database}.{collection}|{canonical_key}".encode()
+
+
+def encode(event: Event) -> bytes:
+    """The record's value."""
+    match event:
+        case Change():
+            return orjson.dumps(
+                {
+                    "f": FORMAT,
+                    "kind": "change",
+                    "op": event.operation,
+                    "db": event.database,
+                    "coll": event.collection,
+                    "key": event.key,
+                    "ver": to_hex(event.version),
+                    "wall": event.wall_ms,
+                    "fields": event.fields,
+                }
+            )
+        case Mark():
+            return orjson.dumps(
+                {
+                    "f": FORMAT,
+                    "kind": "mark",
+                    "ver": to_hex(event.version),
+                    "wall": event.wall_ms,
+                    "partitions": event.partitions,
+                    "term": event.term,
+                }
+            )
+        case Floor():
+            return orjson.dumps(
+                {
+                    "f": FORMAT,
+                    "kind": "floor",
+                    "db": event.database,
+                    "coll": event.collection,
+                    "ver": to_hex(event.version),
+                    "reason": event.reason,
+                }
+            )
+
+
+def decode(value: bytes | None) -> Event:
+    """Read a record's value; `DeadLetter` says why it cannot be read."""
+    try:
+        fields: dict[str, Any] = orjson.loads(value or b"")
+        form, kind = fields["f"], fields["kind"]
+        if form != FORMAT:
+            raise DeadLetter(f"record format {form!r} is not {FORMAT}")
+        if kind == "change":
+            return _change(fields)
+        if kind == "mark":
+            return Mark(from_hex(fields["ver"]), int(fields["wall"]), int(fields["partitions"]), int(fields["term"]))
+        if kind == "floor":
+            return Floor(str(fields["db"]), str(fields["coll"]), from_hex(fields["ver"]), str(fields["reason"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise DeadLetter(f"malformed record: {type(error).__name__}: {error}") from None
+    raise DeadLetter(f"unknown kind {kind!r}")
+
+
+def _change(fields: dict[str, Any]) -> Change:
+    operation = fields["op"]
+    if operation not in OPERATIONS:
+        raise DeadLetter(f"unknown operation {operation!r}")
+    return Change(
+        operation,
+        str(fields["db"]),
+        str(fields["coll"]),
+        str(fields["key"]),
+        from_hex(fields["ver"]),
+        int(fields["wall"]),
+        fields["fields"],
+    )

@@ -1,0 +1,140 @@
+"""Keys, spelled in one place: document keys as text, and the names of everything in Redis.
+
+A document key's *canonical* form is a type letter, a colon and the value, so that equal `_id`s have equal
+text and unequal ones never do. It is the same in Kafka record keys, in Redis and in the API.
+"""
+
+import uuid
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Literal, TypeAlias
+
+import bson
+from bson.binary import UUID_SUBTYPE, Binary, UuidRepresentation
+from bson.decimal128 import Decimal128
+from bson.errors import InvalidId
+from bson.objectid import ObjectId
+
+KeyType = Literal["string", "int", "objectid", "uuid"]
+KeyValue: TypeAlias = str | int | ObjectId | uuid.UUID
+
+MAX_KEY_BYTES = 4096
+"""Longest canonical key that the API accepts."""
+
+_LETTER: dict[KeyType, str] = {"string": "s", "int": "i", "objectid": "o", "uuid": "u"}
+
+
+def canonical(value: Any) -> str:
+    """The canonical text of an `_id` of any BSON type.
+
+    MongoDB holds 1, 1.0 and NumberLong(1) for the same `_id`, so whole numbers share one form.
+    """
+    kind = type(value)
+    if kind is str:
+        return "s:" + value
+    if kind is ObjectId:
+        return "o:" + str(value)
+    if isinstance(value, uuid.UUID):
+        return "u:" + value.hex
+    if isinstance(value, Binary) and value.subtype == UUID_SUBTYPE:
+        return "u:" + value.hex()
+    if isinstance(value, bool):
+        return f"x:{_bson_hex(value)}"
+    if isinstance(value, int):
+        return f"i:{int(value)}"
+    if isinstance(value, float) and value.is_integer():
+        return f"i:{int(value)}"
+    if isinstance(value, Decimal128):
+        number = value.to_decimal()
+        if number.is_finite() and number == number.to_integral_value():
+            return f"i:{int(number)}"
+    return f"x:{_bson_hex(value)}"
+
+
+def _bson_hex(value: Any) -> str:
+    options: bson.CodecOptions[Any] = bson.CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
+    return bson.encode({"": value}, codec_options=options).hex()
+
+
+def parse(text: str, key_type: KeyType) -> KeyValue:
+    """The `_id` that a path segment or query value names; `ValueError` says what is expected."""
+    if not text:
+        raise ValueError("the key is empty")
+    if len(text) > MAX_KEY_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        raise ValueError(f"the key is longer than {MAX_KEY_BYTES} bytes")
+    if key_type == "string":
+        return _parse_string(text)
+    if key_type == "int":
+        return _parse_int(text)
+    if key_type == "objectid":
+        try:
+            return ObjectId(text)
+        except InvalidId:
+            raise ValueError("expected an ObjectId: 24 hex digits") from None
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise ValueError("expected a UUID, e.g. 12345678-1234-5678-1234-567812345678") from None
+
+
+def _parse_string(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("the key is not valid UTF-8") from None
+    return text
+
+
+def _parse_int(text: str) -> int:
+    digits = text[1:] if text[0] == "-" else text
+    # Only ASCII digits in their one spelling: "01", "+1" and "١" are other names for the same key.
+    if not (digits.isascii() and digits.isdigit()) or (len(digits) > 1 and digits[0] == "0") or text == "-0":
+        raise ValueError("expected a whole number, e.g. 42")
+    if len(digits) > 19 or not -(2**63) <= int(text) < 2**63:
+        raise ValueError("expected a whole number of at most 64 bits")
+    return int(text)
+
+
+def type_matches(canonical_key: str, key_type: KeyType) -> bool:
+    return canonical_key.startswith(_LETTER[key_type] + ":")
+
+
+def digest(redis_key: bytes) -> bytes:
+    """16 hex digits that an entry carries of its own key, so that no reply is taken for another's."""
+    return blake2b(redis_key, digest_size=8).hexdigest().encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of everything of ours in one Redis, all under `prefix`."""
+
+    prefix: str
+
+    def entry_prefix(self, resource: str) -> bytes:
+        """An entry's key is this prefix and the document's canonical key, in UTF-8."""
+        return f"{self.prefix}:{resource}:d:".encode()
+
+    def entry(self, resource: str, canonical_key: str) -> bytes:
+        return self.entry_prefix(resource) + canonical_key.encode()
+
+    @property
+    def applied(self) -> bytes:
+        """Register: the highest version that any consumer has begun to apply."""
+        return f"{self.prefix}:applied".encode()
+
+    def floor(self, collection: str) -> bytes:
+        """Register: the version below which every entry of the collection is stale."""
+        return f"{self.prefix}:floor:{collection}".encode()
+
+    def watermarks(self, group: str) -> bytes:
+        """Hash: partition -> watermark of a consumer group."""
+        return f"{self.prefix}:watermarks:{group}".encode()
+
+    @property
+    def identity(self) -> bytes:
+        """The Redis that the floors were last made good for."""
+        return f"{self.prefix}:identity".encode()
+
+    def role(self, role: str, instance: str) -> bytes:
+        """A running role's card, kept alive by it; see `neverstale status`."""
+        return f"{self.prefix}:role:{role}:{instance}".encode()

@@ -1,0 +1,24 @@
+-- raise: lift registers (`applied`, floors) to a version, never lower them, never create them.
+-- KEYS: registers. ARGV: one version for each.
+-- A missing register means "unknown"; only `claim` and `establish` bring it back. One being established
+-- ("?nonce:version") remembers the highest version raised meanwhile.
+-- Answers one letter for each, as one string: "k" known | "p" being established | "-" unknown.
+local answers = {}
+for i, key in ipairs(KEYS) do
+  local version = ARGV[i]
+  local held = redis.call('GET', key)
+  if not held then
+    answers[i] = '-'
+  elseif string.sub(held, 1, 1) == '?' then
+    if string.sub(held, 19, 34) < version then
+      redis.call('SETRANGE', key, 18, version)
+    end
+    answers[i] = 'p'
+  else
+    if held < version then
+      redis.call('SET', key, version)
+    end
+    answers[i] = 'k'
+  end
+end
+return table.concat(answers)

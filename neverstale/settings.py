@@ -1,0 +1,105 @@
+"""Every setting, with its unit and default. This module is the reference that the docs are checked against.
+
+A setting's name in the environment is `NEVERSTALE_` + section + `__` + field, in upper case; in
+`neverstale.toml` it is `field` under `[section]`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MongoDB(Section):
+    uri: SecretStr = Field(
+        SecretStr("mongodb://127.0.0.1:27017/?replicaSet=rs0"), description="Connection string of the replica set."
+    )
+    server_selection_timeout_ms: PositiveInt = Field(2000, description="Wait for a usable member, per call.")
+    read_timeout_ms: PositiveInt = Field(2000, description="Deadline of one snapshot read, retries included.")
+    max_pool_size: PositiveInt = Field(32, description="Connections per process.")
+
+
+class Kafka(Section):
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Comma-separated host:port.")
+    topic: str = Field("neverstale.changes", pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="Topic of changes.")
+    group: str = Field("neverstale", min_length=1, description="Consumer group.")
+    partitions: PositiveInt = Field(4, description="Partitions of the topic, when we create it.")
+    replication_factor: PositiveInt = Field(1, description="Replicas of the topic, when we create it.")
+    retention_ms: PositiveInt = Field(86_400_000, description="Retention of the topic, when we create it.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = Field(None, description="Authorities to trust; default: the system's.")
+    request_timeout_ms: PositiveInt = Field(10_000, description="Deadline of one request to a broker.")
+    session_timeout_ms: PositiveInt = Field(10_000, description="A silent consumer loses its partitions after this.")
+    fetch_max_wait_ms: PositiveInt = Field(500, description="How long a broker may hold an empty fetch.")
+
+
+class Redis(Section):
+    url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// URL.")
+    prefix: str = Field("ns", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="All keys of ours start with it.")
+    read_timeout_ms: PositiveInt = Field(50, description="The API gives up on a command after this: an outage.")
+    write_timeout_ms: PositiveInt = Field(2000, description="A consumer gives up on a batch after this.")
+    connect_timeout_ms: PositiveInt = Field(250, description="Deadline of a new connection.")
+    max_connections: PositiveInt = Field(64, description="Connections per process.")
+
+
+class Watcher(Section):
+    group: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Watchers of one group share a position.")
+    heartbeat_ms: PositiveInt = Field(1000, description="Period of the heartbeat write; an idle bound stays near it.")
+    mark_interval_ms: PositiveInt = Field(50, description="Marks are at least this far apart under load.")
+    max_await_ms: PositiveInt = Field(500, description="How long the server may hold an empty getMore.")
+    batch_size: PositiveInt = Field(5000, description="Change events per getMore.")
+    gather_ms: float = Field(0, ge=0, description="Pause between getMores under load; trades latency for CPU.")
+    checkpoint_interval_ms: PositiveInt = Field(200, description="Positions are stored at most this often.")
+    max_in_flight_batches: PositiveInt = Field(8, description="Batches read but not yet acknowledged by Kafka.")
+
+
+class Consumer(Section):
+    max_batch: PositiveInt = Field(2000, description="Records applied together.")
+    commit_interval_ms: PositiveInt = Field(500, description="Offsets of applied records are committed this often.")
+    lease_ms: PositiveInt = Field(3000, description="Life of a lease that a refresh holds.")
+    refresh_concurrency: PositiveInt = Field(4, description="Refresh reads of MongoDB under way at once.")
+    refresh_queue: PositiveInt = Field(10_000, description="Refreshes waiting; more are dropped (a miss, no harm).")
+
+
+class Api(Section):
+    host: str = Field("127.0.0.1", description="Address to bind.")
+    port: Port = Field(8000, description="Port to bind.")
+    workers: PositiveInt = Field(1, description="Processes.")
+    lease_ms: PositiveInt = Field(2000, description="Life of a lease: the longest time a fill may take.")
+    wait_ms: PositiveInt = Field(500, description="How long a miss waits for another's fill before it reads MongoDB.")
+    mongodb_concurrency: PositiveInt = Field(16, description="Reads of MongoDB under way at once, per process.")
+    mongodb_queue: PositiveInt = Field(2000, description="Reads waiting for MongoDB; more are refused with 503.")
+    queue_deadline_ms: PositiveInt = Field(1000, description="A read that waited longer is refused with 503.")
+    freshness_interval_ms: PositiveInt = Field(50, description="Period at which watermarks are fetched.")
+    breaker_failures: PositiveInt = Field(3, description="Consecutive Redis failures that open the breaker.")
+    breaker_open_ms: PositiveInt = Field(500, description="An open breaker lets one probe through after this.")
+
+
+class Service(Section):
+    host: str = Field("127.0.0.1", description="Address of a watcher's or consumer's /livez, /readyz and /metrics.")
+    port: Port = Field(0, description="Port of the same; 0: a free one, logged at start.")
+    drain_seconds: PositiveFloat = Field(10, description="Deadline of an orderly stop after SIGTERM.")
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All settings. Built by `neverstale.settings_sources.load`, never at import."""
+
+    catalog: Path = Field(Path("catalog.toml"), description="The catalog file.")
+    mongodb: MongoDB = MongoDB()
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
+    watcher: Watcher = Watcher()
+    consumer: Consumer = Consumer()
+    api: Api = Api()
+    service: Service = Service()

@@ -1,0 +1,1 @@
+"""MongoDB to Kafka: the watcher."""
