@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import bson
 from bson.binary import UUID_SUBTYPE, Binary, UuidRepresentation
+from bson.code import Code
 from bson.decimal128 import Decimal128
 from bson.errors import InvalidId
 from bson.objectid import ObjectId
@@ -29,10 +30,9 @@ def canonical(value: Any) -> str:
 
     MongoDB holds 1, 1.0 and NumberLong(1) for the same `_id`, so whole numbers share one form.
     """
-    kind = type(value)
-    if kind is str:
+    if isinstance(value, str) and not isinstance(value, Code):
         return "s:" + value
-    if kind is ObjectId:
+    if isinstance(value, ObjectId):
         return "o:" + str(value)
     if isinstance(value, uuid.UUID):
         return "u:" + value.hex
@@ -87,7 +87,7 @@ def _parse_string(text: str) -> str:
 
 def _parse_int(text: str) -> int:
     digits = text[1:] if text[0] == "-" else text
-    # Only ASCII digits in their one spelling: "01", "+1" and "١" are other names for the same key.
+    # Only ASCII digits in their one spelling: "01", "+1" and a digit of another script are other names for the same key.
     if not (digits.isascii() and digits.isdigit()) or (len(digits) > 1 and digits[0] == "0") or text == "-0":
         raise ValueError("expected a whole number, e.g. 42")
     if len(digits) > 19 or not -(2**63) <= int(text) < 2**63:

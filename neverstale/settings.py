@@ -18,7 +18,8 @@ class Section(BaseModel):
 
 class MongoDB(Section):
     uri: SecretStr = Field(
-        SecretStr("mongodb://127.0.0.1:27017/?replicaSet=rs0"), description="Connection string of the replica set."
+        SecretStr("mongodb://127.0.0.1:27017/?replicaSet=rs0"),
+        description="Connection string of the replica set.",
     )
     server_selection_timeout_ms: PositiveInt = Field(2000, description="Wait for a usable member, per call.")
     read_timeout_ms: PositiveInt = Field(2000, description="Deadline of one snapshot read, retries included.")
@@ -52,7 +53,9 @@ class Redis(Section):
 
 
 class Watcher(Section):
-    group: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Watchers of one group share a position.")
+    group: str = Field(
+        "default", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Watchers of one group share a position."
+    )
     heartbeat_ms: PositiveInt = Field(1000, description="Period of the heartbeat write; an idle bound stays near it.")
     mark_interval_ms: PositiveInt = Field(50, description="Marks are at least this far apart under load.")
     max_await_ms: PositiveInt = Field(500, description="How long the server may hold an empty getMore.")

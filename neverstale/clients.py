@@ -1,0 +1,82 @@
+"""Clients of the three servers, with every default that matters set explicitly. Nothing is built at import."""
+
+import ssl
+from typing import Any
+
+from aiokafka.helpers import create_ssl_context
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import AsyncMongoClient
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from neverstale import __version__
+from neverstale.settings import Kafka, MongoDB
+from neverstale.settings import Redis as RedisSettings
+
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    document_class=dict,
+    tz_aware=True,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    uuid_representation=4,  # STANDARD: binary subtype 4 is a UUID
+)
+"""How documents are decoded everywhere: dates beyond year 9999 stay `DatetimeMS` instead of failing."""
+
+
+def mongo_client(settings: MongoDB, **options: Any) -> AsyncMongoClient[dict[str, Any]]:
+    """A client for one event loop. Majority everywhere: a write that is rolled back must never be seen."""
+    return AsyncMongoClient(
+        settings.uri.get_secret_value(),
+        appname=f"neverstale/{__version__}",
+        tz_aware=True,
+        uuidRepresentation="standard",
+        datetime_conversion="DATETIME_AUTO",
+        serverSelectionTimeoutMS=settings.server_selection_timeout_ms,
+        connectTimeoutMS=settings.server_selection_timeout_ms,
+        maxPoolSize=settings.max_pool_size,
+        readConcernLevel=ReadConcern("majority").level,
+        w=WriteConcern("majority").document["w"],
+        **options,
+    )
+
+
+def redis_client(settings: RedisSettings, *, timeout_ms: int, decode_responses: bool = False) -> Redis:
+    """A client that gives up after `timeout_ms` and never retries by itself: what to do about an outage is
+    decided by the caller, in one place."""
+    timeout = timeout_ms / 1000
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+        settings.url.get_secret_value(),
+        max_connections=settings.max_connections,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=settings.connect_timeout_ms / 1000,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        client_name="neverstale",
+        decode_responses=decode_responses,
+    )
+    return Redis.from_pool(pool)
+
+
+def kafka_options(settings: Kafka) -> dict[str, Any]:
+    """What every aiokafka client (producer, consumer, admin) is given."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "client_id": "neverstale",
+        "request_timeout_ms": settings.request_timeout_ms,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else None
+    return options
+
+
+def _ssl_context(settings: Kafka) -> ssl.SSLContext:
+    context: ssl.SSLContext = create_ssl_context(cafile=str(settings.ssl_cafile) if settings.ssl_cafile else None)
+    return context

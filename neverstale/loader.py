@@ -1,0 +1,135 @@
+"""The only reader of documents in MongoDB.
+
+Every read is a snapshot read (`readConcern: snapshot`), which answers with the exact version of the state that
+it read, `cursor.atClusterTime`. A state read at s contains a change made at t if and only if s >= t. Snapshot
+reads are majority-committed, so what is rolled back later is never seen.
+Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5.0 or later).
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pymongo
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+
+from neverstale import documents, telemetry
+from neverstale.catalog import Resource
+from neverstale.clients import CODEC
+from neverstale.errors import NeverstaleError, Outage
+from neverstale.keys import KeyValue, canonical
+from neverstale.versions import Version, from_timestamp, to_timestamp
+
+INVALID_OPTIONS: Final = 72
+"""What the server answers when `afterClusterTime` lies in its future."""
+TRY_AGAIN: Final = frozenset((239, 246, 11600, 11602, 189, 91, 10107, 13435, 13436, 133))
+"""SnapshotTooOld, SnapshotUnavailable, interrupted by a shutdown or an election, not primary, no suitable member."""
+
+
+class VersionInFuture(NeverstaleError):
+    """A state was asked for that the cluster has not reached: the version was not made by this cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Documents as of one version. A key that was asked for and is not in `bodies` was absent then."""
+
+    version: Version
+    bodies: dict[str, bytes]
+    """Canonical key -> JSON."""
+
+
+class Loader:
+    """Reads declared resources of one database. Safe for concurrent use; holds no state but the client."""
+
+    def __init__(
+        self,
+        client: AsyncMongoClient[dict[str, Any]],
+        database: str,
+        timeout_ms: int,
+        codec: CodecOptions[Any] = CODEC,
+    ) -> None:
+        self._database = client[database]
+        self._timeout = timeout_ms / 1000
+        self._codec = codec
+
+    async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
+        """Read `keys` of a resource at one version >= `at_least`.
+
+        Raises `Outage` when MongoDB does not answer in time, `VersionInFuture` when `at_least` lies ahead of it.
+        """
+        started = time.perf_counter()
+        bodies: dict[str, bytes] = {}
+        wanted = list(keys)
+        concern: dict[str, Any] = {"level": "snapshot"}
+        if at_least:
+            concern["afterClusterTime"] = to_timestamp(at_least)
+        while True:
+            cursor = await self._find(resource, wanted, concern)
+            version: Version = from_timestamp(cursor["atClusterTime"])
+            for document in cursor["firstBatch"]:
+                bodies[canonical(document["_id"])] = documents.encode(document)
+            if not cursor["id"]:
+                break
+            # More than one reply can hold (16 MB): the rest is read from the same state.
+            await self._close(resource, cursor["id"])
+            wanted = [key for key in wanted if canonical(key) not in bodies]
+            concern = {"level": "snapshot", "atClusterTime": cursor["atClusterTime"]}
+        if version < at_least:
+            raise Outage("mongodb", "a member answered with an older state than was asked for")
+        telemetry.LOADS.labels(resource.name).inc()
+        telemetry.LOAD_KEYS.observe(len(keys))
+        telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
+        return Snapshot(version, bodies)
+
+    async def now(self) -> Version:
+        """A version >= every change that was majority-acknowledged before this call.
+
+        A linearizable read makes the primary confirm with a majority that it still is the primary.
+        """
+        reply = await self._command(
+            {"find": "neverstale.control", "filter": {}, "limit": 1, "readConcern": {"level": "linearizable"}}
+        )
+        return from_timestamp(reply["operationTime"])
+
+    async def _find(self, resource: Resource, keys: list[KeyValue], concern: dict[str, Any]) -> dict[str, Any]:
+        command: dict[str, Any] = {
+            "find": resource.collection,
+            "filter": {"_id": keys[0]} if len(keys) == 1 else {"_id": {"$in": keys}},
+            "batchSize": len(keys) + 1,  # one more than can come, so that the server closes the cursor by itself
+            "readConcern": concern,
+        }
+        if resource.fields is not None:
+            command["projection"] = dict.fromkeys(resource.fields, 1)
+        reply = await self._command(command)
+        cursor: dict[str, Any] = reply["cursor"]
+        return cursor
+
+    async def _close(self, resource: Resource, cursor_id: int) -> None:
+        await self._command({"killCursors": resource.collection, "cursors": [cursor_id]})
+
+    async def _command(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Run a read command; try once more where another member or moment may do. Errors by code, as types."""
+        for last in (False, True):
+            try:
+                with pymongo.timeout(self._timeout):
+                    return await self._database.command(command, codec_options=self._codec)
+            except OperationFailure as error:
+                if error.code == INVALID_OPTIONS and "afterClusterTime" in command.get("readConcern", ()):
+                    raise VersionInFuture("the version lies in the future of this cluster") from None
+                if last or error.code not in TRY_AGAIN:
+                    raise self._outage(error) from error
+            except ConnectionFailure as error:
+                if last or error.timeout:
+                    raise self._outage(error) from error
+            except PyMongoError as error:
+                raise self._outage(error) from error
+        raise AssertionError("unreachable")
+
+    def _outage(self, error: PyMongoError) -> Outage:
+        telemetry.OUTAGES.labels("mongodb").inc()
+        code = getattr(error, "code", None)
+        return Outage("mongodb", f"{type(error).__name__}{f' {code}' if code else ''}")

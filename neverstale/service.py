@@ -1,0 +1,182 @@
+"""A role's life: start, serve, drain, stop.
+
+`run_role` owns the event loop, the signals and the role's HTTP port. The first SIGTERM or SIGINT sets the stop
+event and starts the drain deadline; a second one, or the deadline, ends the process at once.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import orjson
+import uvicorn
+import uvloop
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from neverstale import __version__, telemetry
+from neverstale.errors import Stop
+from neverstale.keys import Names
+from neverstale.settings import Settings
+
+log = telemetry.logger(__name__)
+
+CARD_SECONDS = 5
+"""A role's card in Redis outlives the role by at most this."""
+
+
+@dataclass
+class Health:
+    """What a role knows about its readiness: server or part -> what is wrong with it, or `None`."""
+
+    parts: dict[str, str | None] = field(default_factory=dict)
+
+    def ok(self, part: str) -> None:
+        self.parts[part] = None
+
+    def wrong(self, part: str, reason: str) -> None:
+        self.parts[part] = reason
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.parts) and not any(self.parts.values())
+
+    def answer(self) -> Response:
+        """`/readyz`: 200 or 503, and which part is missing."""
+        body = orjson.dumps({"ready": self.ready, "parts": {p: r or "ok" for p, r in self.parts.items()}})
+        return Response(body, 200 if self.ready else 503, media_type="application/json")
+
+
+@dataclass(frozen=True)
+class Life:
+    """Handed to a role's body."""
+
+    role: str
+    instance: str
+    stop: asyncio.Event
+    """Set when the role should stop taking new work and drain."""
+    health: Health
+
+
+Body = Callable[[Life], Awaitable[None]]
+
+
+def run_role(role: str, settings: Settings, body: Body, *, serve_http: bool = True) -> int:
+    """Run `body` until it returns, and answer the exit code: 0 as asked, 1 on a failure, 2 when a human must act."""
+    telemetry.configure_logging(settings.service)
+    try:
+        return uvloop.run(_live(role, settings, body, serve_http))
+    except Stop as error:
+        log.error("stopped", role=role, reason=str(error))
+        return 2
+
+
+async def _live(role: str, settings: Settings, body: Body, serve_http: bool) -> int:
+    life = Life(role, f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), Health())
+    listen_for_signals(life.stop, settings.service.drain_seconds)
+    async with contextlib.AsyncExitStack() as stack:
+        if serve_http:
+            await stack.enter_async_context(_http(life, settings))
+        log.info("started", role=role, version=__version__)
+        try:
+            await body(life)
+        except Exception as error:
+            if (stop := _first_stop(error)) is not None:
+                raise stop from None
+            log.error("failed", role=role, exc_info=error)
+            return 1
+    log.info("stopped", role=role, reason="asked")
+    return 0
+
+
+def _first_stop(error: BaseException) -> Stop | None:
+    """The `Stop` in an error or in a task group's errors."""
+    if isinstance(error, BaseExceptionGroup):
+        found = error.subgroup(Stop)
+        return _first_stop(found.exceptions[0]) if found else None
+    return error if isinstance(error, Stop) else None
+
+
+def listen_for_signals(stop: asyncio.Event, drain_seconds: float) -> None:
+    """First signal: set `stop` and start the deadline. Second signal or deadline: exit at once with 1."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            log.error("forced", signal=signal.Signals(number).name)
+            os._exit(1)
+        stop.set()
+        loop.call_later(drain_seconds, expired)
+
+    def expired() -> None:
+        log.error("forced", reason=f"not drained within {drain_seconds} s")
+        os._exit(1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def health_routes(health: Health) -> list[Route]:
+    """`/livez`, `/readyz` and `/metrics`, the same in every role."""
+
+    async def livez(_: Request) -> Response:
+        return Response(b'{"live":true}', media_type="application/json")
+
+    async def readyz(_: Request) -> Response:
+        return health.answer()
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(telemetry.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+@contextlib.asynccontextmanager
+async def _http(life: Life, settings: Settings) -> AsyncIterator[None]:
+    service = settings.service
+    listener = socket.create_server((service.host, service.port))
+    config = uvicorn.Config(
+        Starlette(routes=health_routes(life.health)), log_config=None, access_log=False, lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    # The role's own signals and shutdown rule; uvicorn must not take them over.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="service-http")
+    log.info("serving", url=service_url(service.host, listener.getsockname()[1]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def service_url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def show_card(life: Life, redis: Redis, names: Names, url: str) -> None:
+    """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort: not part of any promise."""
+    card = {
+        "role": life.role,
+        "instance": life.instance,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "url": url,
+        "started_ms": int(time.time() * 1000),
+        "version": __version__,
+    }
+    key = names.role(life.role, life.instance)
+    while True:
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await redis.set(key, orjson.dumps(card), ex=CARD_SECONDS)
+        await asyncio.sleep(CARD_SECONDS / 3)

@@ -1,0 +1,110 @@
+"""Logs and the closed list of metrics.
+
+A metric that is not declared here does not exist; docs/metrics.md lists them and a test compares the two.
+Normal flow goes to metrics; a log line is a decision, with its reason and a stable event name.
+"""
+
+import logging
+import sys
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from neverstale.settings import Service
+
+REGISTRY: Final = CollectorRegistry()
+
+_LAG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SIZE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"neverstale_{name}", text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"neverstale_{name}", text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    return Histogram(f"neverstale_{name}", text, labels, registry=REGISTRY, buckets=buckets)
+
+
+# streams
+CHANGES_READ = _counter("changes_read", "Change events read from MongoDB.", "operation")
+RECORDS_PUBLISHED = _counter("records_published", "Records acknowledged by Kafka.", "kind")
+BATCH_READ = _histogram("batch_read_size", "Change events in one non-empty batch of the stream.", _SIZE)
+CAPTURE_LAG = _histogram("capture_lag_seconds", "Wall time of a batch's newest change to Kafka's ack.", _LAG)
+CHECKPOINTS = _counter("checkpoints", "Positions stored.")
+STREAM_OPENED = _counter("stream_opened", "Change streams opened, by how.", "how")
+POSITION_LOST = _counter("position_lost", "Positions that could not be resumed; floors were published.")
+WATCHER_RECOVERIES = _counter("watcher_recoveries", "Times the watcher closed all and began anew.", "server")
+
+# consumers
+RECORDS_APPLIED = _counter("records_applied", "Records applied, by kind.", "kind")
+RECORDS_SKIPPED = _counter("records_skipped", "Records that needed nothing, by reason.", "reason")
+RECORDS_POISON = _counter("records_poison", "Records that could not be read; what they may concern was invalidated.")
+BATCH_APPLIED = _histogram("batch_applied_size", "Records applied together.", _SIZE)
+APPLY_SECONDS = _histogram("apply_seconds", "Applying one batch to Redis.", _LAG)
+APPLIED_LAG = _histogram("applied_lag_seconds", "Wall time of a change to its being applied.", _LAG)
+INVALIDATIONS = _counter("invalidations", "Entries met by an invalidation, by what it found.", "outcome")
+REFRESHES = _counter("refreshes", "Refreshes after an invalidation, by result.", "result")
+REGISTERS_ESTABLISHED = _counter("registers_established", "Registers that were unknown and were given a time.")
+REDIS_CHANGED = _counter("redis_changed", "Times Redis turned out to be another one; all floors were raised.")
+
+# the cache, in any role
+FILLS = _counter("fills", "Fills offered, by result.", "result")
+LEASES = _counter("leases", "Leases asked for, by answer.", "answer")
+CORRUPT_ENTRIES = _counter("corrupt_entries", "Entries that did not belong to their key; deleted.")
+LOADS = _counter("loads", "Snapshot reads of MongoDB.", "resource")
+LOAD_SECONDS = _histogram("load_seconds", "One snapshot read of MongoDB.", _LAG)
+LOAD_KEYS = _histogram("load_keys", "Documents asked for in one snapshot read.", _SIZE)
+OUTAGES = _counter("outages", "Calls that failed because a server was away.", "server")
+
+# api
+READS = _counter("reads", "Documents asked for, by how they were answered.", "resource", "how")
+READ_SECONDS = _histogram("read_seconds", "Answering a request for documents.", _LAG, "resource")
+SHED = _counter("shed", "Reads refused to protect a server.", "server")
+BREAKER_OPEN = _gauge("breaker_open", "1 while reads avoid a server.", "server")
+BOUND_SECONDS = _gauge("bound_seconds", "How old an answer from the cache can be at most; NaN: unknown.", "resource")
+CLOCK_ERROR = _gauge("clock_error_seconds", "Half-width of our estimate of the primary's clock.")
+
+
+def configure_logging(settings: Service, stream: Any = None) -> None:
+    """Logs to standard error: text on a terminal, one JSON object a line otherwise."""
+    stream = stream or sys.stderr
+    text = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    # Libraries speak only when something is wrong; what we decide about it is logged by us.
+    for noisy in ("aiokafka", "pymongo", "uvicorn.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Use: `log.info("position_lost", reason=..., at=...)`: an event name, then facts."""
+    log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return log
