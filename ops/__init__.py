@@ -1,0 +1,1 @@
+"""The operator's tools: the command line, the local stack, audit, doctor and bench."""
