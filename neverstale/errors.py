@@ -52,10 +52,14 @@ class Stop(NeverstaleError):
 
 
 class Misconfigured(Stop):
-    """A setting or declaration is wrong: where (`file: path` or variable), what, and the remedy."""
+    """A setting or declaration is wrong: where (`file: path` or variable), what, and the remedy.
 
-    def __init__(self, where: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{where}: {problem}; {remedy}")
+    `others` are further problems found in the same pass; the message has a line for each.
+    """
+
+    def __init__(self, where: str, problem: str, remedy: str, *others: "Misconfigured") -> None:
+        super().__init__("\n".join([f"{where}: {problem}; {remedy}", *map(str, others)]))
         self.where = where
         self.problem = problem
         self.remedy = remedy
+        self.others = others

@@ -1,0 +1,232 @@
+"""The catalog: the file in which a team declares its resources.
+
+```toml
+database = "nyc"
+
+[resources.flights]
+key_type = "string"
+fields = { carrier = "string", dep_delay = "int" }
+```
+
+It is checked as a whole: `Catalog.load` names every problem with its file, its path and the remedy.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from neverstale.errors import Misconfigured
+from neverstale.keys import KeyType
+from neverstale.problems import Location, sentence, together, wrong
+
+FieldType = Literal[
+    "string",
+    "int",
+    "long",
+    "double",
+    "decimal",
+    "bool",
+    "date",
+    "objectid",
+    "uuid",
+    "binary",
+    "object",
+    "array",
+    "any",
+]
+OnChange = Literal["invalidate", "refresh", "auto"]
+
+OWN_PREFIX = "neverstale."
+"""Collections of ours (the watcher's heartbeat and position) start with it."""
+
+_MAX_TTL_SECONDS = 30 * 24 * 3600
+_RESERVED_RESOURCES = frozenset(("freshness",))
+"""Names that the API uses itself: `GET /v1/freshness`."""
+_NO_CHANGE_STREAMS = frozenset(("admin", "config", "local"))
+
+# What a resource may also hold one day. A later version accepts these by giving `Resource` a field of the
+# same name and dropping the name here; until then a declaration that would do nothing is refused.
+_LATER = frozenset(("lists", "counters", "rankings", "expires_field", "warm"))
+
+Ttl = Annotated[int, Field(ge=1, le=_MAX_TTL_SECONDS)]
+
+
+class Resource(BaseModel):
+    """One kind of document that is served by its `_id`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """In the URL and in Redis keys: `/v1/{name}/{key}`."""
+    collection: str
+    """Default: the name."""
+    key_type: KeyType
+    """The type of `_id`."""
+    fields: dict[str, FieldType] | None = None
+    """Top-level fields that are read and served besides `_id`; `None`: all."""
+    ttl_seconds: Ttl = 3600
+    """Life of a cached document, jittered by 10 % either way."""
+    absent_ttl_seconds: Ttl = 30
+    """Life of a cached absence."""
+    on_change: OnChange = "auto"
+    """What consumers do with a cached document that changed; `auto` refreshes what was read since its last fill."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collection_defaults_to_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "name" in values:
+            return {"collection": values["name"], **values}
+        return values
+
+    @field_validator("name")
+    @classmethod
+    def _name_fits_into_urls(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
+            raise wrong(
+                f"{name!r} is not a resource name",
+                "use 1 to 63 of the characters a-z, 0-9, _ and -, starting with a letter",
+            )
+        if name in _RESERVED_RESOURCES:
+            raise wrong(f"the name {name} is taken by /v1/{name}", "choose another name")
+        return name
+
+    @field_validator("collection")
+    @classmethod
+    def _collection_can_be_watched(cls, collection: str) -> str:
+        if not collection or "$" in collection or "\0" in collection or collection[0] == ".":
+            raise wrong(
+                f"{collection!r} is not a collection name", "use a name without '$' that does not start with '.'"
+            )
+        if collection.startswith(("system.", OWN_PREFIX)):
+            owner = "neverstale" if collection.startswith(OWN_PREFIX) else "MongoDB"
+            raise wrong(f"{collection} belongs to {owner} itself", "name a collection of your own")
+        return collection
+
+    @field_validator("fields")
+    @classmethod
+    def _fields_are_top_level(cls, fields: dict[str, FieldType] | None) -> dict[str, FieldType] | None:
+        if fields == {}:
+            raise wrong("declares no field", "name at least one, or leave it out to serve all")
+        for field in fields or ():
+            if field == "_id":
+                raise wrong("_id is always served, as key_type says", "remove _id from fields")
+            if not field or field[0] == "$" or "." in field or "\0" in field:
+                raise wrong(
+                    f"{field!r} is not the name of a top-level field",
+                    'name the top-level field, e.g. address = "object"',
+                )
+        return fields
+
+
+class Catalog(BaseModel):
+    """All declared resources of one database."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database: str
+    resources: dict[str, Resource]
+    """By name."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and check a catalog file; `Misconfigured` lists every problem."""
+        tables = _read(path)
+        problems = list(_named_twice(path, tables))
+        try:
+            catalog = cls.model_validate(tables)
+        except ValidationError as error:
+            raise together(problems + [_problem(path, detail) for detail in error.errors()]) from None
+        if problems:
+            raise together(problems)
+        return catalog
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections to watch, sorted, each once."""
+        return tuple(sorted({resource.collection for resource in self.resources.values()}))
+
+    def of_collection(self, collection: str) -> tuple[Resource, ...]:
+        """The resources that are served from a collection."""
+        return tuple(resource for resource in self.resources.values() if resource.collection == collection)
+
+    @field_validator("database")
+    @classmethod
+    def _database_can_be_watched(cls, database: str) -> str:
+        # https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions, the stricter (Windows) list.
+        if not database or len(database.encode()) > 63 or set(database) & set('/\\. "$*<>:|?\0'):
+            raise wrong(
+                f"{database!r} is not a database name",
+                'use 1 to 63 bytes without space or any of / \\ . " $ * < > : | ?',
+            )
+        if database in _NO_CHANGE_STREAMS:
+            raise wrong(f"MongoDB opens no change stream on {database}", "name a database of your own")
+        return database
+
+    @field_validator("resources", mode="before")
+    @classmethod
+    def _name_resources(cls, tables: Any) -> Any:
+        if not isinstance(tables, dict):
+            return tables
+        if not tables:
+            raise wrong("declares no resource", "add a table, e.g. [resources.flights]")
+        return {name: {**table, "name": name} if isinstance(table, dict) else table for name, table in tables.items()}
+
+
+def _named_twice(path: Path, tables: dict[str, Any]) -> Iterator[Misconfigured]:
+    resources = tables.get("resources")
+    for name, table in resources.items() if isinstance(resources, dict) else ():
+        if isinstance(table, dict) and "name" in table:
+            where = f"{path}: {_dotted(('resources', name))}.name"
+            yield Misconfigured(where, "a resource is named by its table", "remove it")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    where = str(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        remedy = "give its path with --catalog or NEVERSTALE_CATALOG"
+        raise Misconfigured(where, "there is no such catalog file", remedy) from None
+    except OSError as error:
+        remedy = "make it a readable file or name another"
+        raise Misconfigured(where, f"cannot be read ({error.strerror})", remedy) from None
+    except UnicodeDecodeError as error:
+        raise Misconfigured(where, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(where, f"is not valid TOML: {error}", "correct that line") from None
+
+
+def _problem(path: Path, error: ErrorDetails) -> Misconfigured:
+    location = error["loc"]
+    where = f"{path}: {_dotted(location)}"
+    if error["type"] == "extra_forbidden" and len(location) == 3 and location[-1] in _LATER:
+        return Misconfigured(where, "comes with a later version; this one serves documents only", "remove it")
+    problem, remedy = sentence(error, _known)
+    if error["type"] == "missing":
+        remedy = f"add it, e.g. {_EXAMPLES[str(location[-1])]}"
+    return Misconfigured(where, problem, remedy)
+
+
+_EXAMPLES = {"database": 'database = "shop"', "resources": "[resources.flights]", "key_type": 'key_type = "string"'}
+
+
+def _known(location: Location) -> list[str]:
+    if len(location) == 1:
+        return list(Catalog.model_fields)
+    return [name for name in Resource.model_fields if name != "name"]
+
+
+def _dotted(location: Location) -> str:
+    """The path as TOML spells it; a resource's name is its table's, so the field `name` is the table."""
+    parts = location[:-1] if len(location) == 3 and location[-1] == "name" else location
+    return ".".join(_bare_or_quoted(str(part)) for part in parts if part != "[key]")
+
+
+def _bare_or_quoted(part: str) -> str:
+    bare = part.isascii() and part.replace("_", "").replace("-", "").isalnum()
+    return part if bare else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
