@@ -8,7 +8,7 @@
 | int, long             | number, all 64 bits (JavaScript readers: beyond 2^53 use a big-int parser) |
 | bool, null, undefined | `true`/`false`, `null`, `null`                                           |
 | ObjectId              | string of 24 hex digits                                                  |
-| date                  | string, RFC 3339 in UTC with milliseconds; outside years 1-9999 milliseconds since 1970 as a number |
+| date                  | string, RFC 3339, UTC, milliseconds; beyond years 1-9999 a number: milliseconds since 1970 |
 | Decimal128            | string, e.g. `"10.50"`; `"NaN"`, `"Infinity"`, `"-Infinity"`             |
 | UUID (binary 3, 4)    | string, e.g. `"12345678-1234-5678-1234-567812345678"` (subtype 3: as binary) |
 | binary                | string, base64                                                           |
@@ -52,7 +52,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
 def _date(value: datetime.datetime) -> str:
     if value.tzinfo is None:
         value = value.replace(tzinfo=datetime.UTC)
-    return f"{value.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03d}Z"
+    return value.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _code(value: Code) -> Any:

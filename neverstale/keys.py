@@ -87,7 +87,7 @@ def _parse_string(text: str) -> str:
 
 def _parse_int(text: str) -> int:
     digits = text[1:] if text[0] == "-" else text
-    # Only ASCII digits in their one spelling: "01", "+1" and a digit of another script are other names for the same key.
+    # Only ASCII digits in their one spelling: "01" and "+1" would be other names for the same key.
     if not (digits.isascii() and digits.isdigit()) or (len(digits) > 1 and digits[0] == "0") or text == "-0":
         raise ValueError("expected a whole number, e.g. 42")
     if len(digits) > 19 or not -(2**63) <= int(text) < 2**63:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pymongo
-from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
@@ -50,11 +49,9 @@ class Loader:
         client: AsyncMongoClient[dict[str, Any]],
         database: str,
         timeout_ms: int,
-        codec: CodecOptions[Any] = CODEC,
     ) -> None:
         self._database = client[database]
         self._timeout = timeout_ms / 1000
-        self._codec = codec
 
     async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
         """Read `keys` of a resource at one version >= `at_least`.
@@ -116,7 +113,7 @@ class Loader:
         for last in (False, True):
             try:
                 with pymongo.timeout(self._timeout):
-                    return await self._database.command(command, codec_options=self._codec)
+                    return await self._database.command(command, codec_options=CODEC)
             except OperationFailure as error:
                 if error.code == INVALID_OPTIONS and "afterClusterTime" in command.get("readConcern", ()):
                     raise VersionInFuture("the version lies in the future of this cluster") from None

@@ -165,7 +165,7 @@ def service_url(host: str, port: int) -> str:
 
 
 async def show_card(life: Life, redis: Redis, names: Names, url: str) -> None:
-    """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort: not part of any promise."""
+    """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort, no promise."""
     card = {
         "role": life.role,
         "instance": life.instance,

@@ -5,9 +5,68 @@ A setting's name in the environment is `NEVERSTALE_` + section + `__` + field, i
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
+
+from neverstale.problems import wrong
+
+
+def _mongodb_uri(uri: SecretStr) -> SecretStr:
+    # The driver's own parser, but not its words: they may repeat a part of the password. An SRV name is
+    # resolved when a client connects, not here.
+    from pymongo.errors import PyMongoError
+    from pymongo.uri_parser import parse_uri
+
+    text = uri.get_secret_value()
+    if not text.startswith(("mongodb://", "mongodb+srv://")):
+        raise wrong("does not start with mongodb:// or mongodb+srv://", "e.g. mongodb://host:27017/?replicaSet=rs0")
+    try:
+        if text.startswith("mongodb://"):
+            parse_uri(text, validate=True)
+    except (PyMongoError, ValueError):
+        raise wrong(
+            "is not a connection string of MongoDB",
+            "percent-encode user and password; e.g. mongodb://user:p%40ss@host:27017/?replicaSet=rs0",
+        ) from None
+    return uri
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    example = "e.g. redis://user:p%40ss@host:6379/0"
+    try:
+        parts = urlsplit(url.get_secret_value())
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_right = False
+    if not port_is_right:
+        raise wrong("is not a URL of Redis", f"percent-encode user and password; {example}")
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise wrong("does not start with redis://, rediss:// or unix://", example)
+    if parts.scheme != "unix" and not parts.hostname:
+        raise wrong("names no host", example)
+    if parts.scheme != "unix" and parts.path.strip("/") and not parts.path.strip("/").isdigit():
+        raise wrong("has a path that is not the number of a database", example)
+    return url
+
+
+def _bootstrap(servers: str) -> str:
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise wrong(f"{server.strip()!r} is not host:port", "e.g. broker1:9092,broker2:9092")
+    return servers
+
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -17,7 +76,7 @@ class Section(BaseModel):
 
 
 class MongoDB(Section):
-    uri: SecretStr = Field(
+    uri: Annotated[SecretStr, AfterValidator(_mongodb_uri)] = Field(
         SecretStr("mongodb://127.0.0.1:27017/?replicaSet=rs0"),
         description="Connection string of the replica set.",
     )
@@ -27,24 +86,59 @@ class MongoDB(Section):
 
 
 class Kafka(Section):
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Comma-separated host:port.")
+    bootstrap_servers: Annotated[str, AfterValidator(_bootstrap)] = Field(
+        "127.0.0.1:9092", description="Comma-separated host:port."
+    )
     topic: str = Field("neverstale.changes", pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="Topic of changes.")
     group: str = Field("neverstale", min_length=1, description="Consumer group.")
     partitions: PositiveInt = Field(4, description="Partitions of the topic, when we create it.")
     replication_factor: PositiveInt = Field(1, description="Replicas of the topic, when we create it.")
     retention_ms: PositiveInt = Field(86_400_000, description="Retention of the topic, when we create it.")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to; SASL_*: with user and password."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="How user and password are proved."
+    )
+    sasl_username: str | None = Field(None, description="User, with SASL_*.")
+    sasl_password: SecretStr | None = Field(None, description="Password, with SASL_*.")
     ssl_cafile: Path | None = Field(None, description="Authorities to trust; default: the system's.")
     request_timeout_ms: PositiveInt = Field(10_000, description="Deadline of one request to a broker.")
     session_timeout_ms: PositiveInt = Field(10_000, description="A silent consumer loses its partitions after this.")
     fetch_max_wait_ms: PositiveInt = Field(500, description="How long a broker may hold an empty fetch.")
 
+    @model_validator(mode="after")
+    def _security_is_whole(self) -> Self:
+        if self.security_protocol.startswith("SASL"):
+            for name in ("sasl_username", "sasl_password"):
+                if not getattr(self, name):
+                    raise wrong(f"is missing, but the protocol is {self.security_protocol}", "set it", name)
+        elif self.sasl_username or self.sasl_password:
+            name = "sasl_username" if self.sasl_username else "sasl_password"
+            raise wrong(
+                f"has no effect with {self.security_protocol}",
+                "set kafka.security_protocol to SASL_SSL (or SASL_PLAINTEXT), or remove it",
+                name,
+            )
+        if self.ssl_cafile and not self.ssl_cafile.is_file():
+            raise wrong(f"there is no file {self.ssl_cafile}", "name a readable PEM file", "ssl_cafile")
+        return self
+
+    @model_validator(mode="after")
+    def _fetch_fits_into_request(self) -> Self:
+        if self.fetch_max_wait_ms >= self.request_timeout_ms:
+            raise wrong(
+                f"{self.fetch_max_wait_ms} is not below kafka.request_timeout_ms ({self.request_timeout_ms})",
+                "lower it, or every idle fetch is taken for a dead broker",
+                "fetch_max_wait_ms",
+            )
+        return self
+
 
 class Redis(Section):
-    url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// URL.")
+    url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="redis://, rediss:// or unix:// URL."
+    )
     prefix: str = Field("ns", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="All keys of ours start with it.")
     read_timeout_ms: PositiveInt = Field(50, description="The API gives up on a command after this: an outage.")
     write_timeout_ms: PositiveInt = Field(2000, description="A consumer gives up on a batch after this.")
@@ -63,6 +157,16 @@ class Watcher(Section):
     gather_ms: float = Field(0, ge=0, description="Pause between getMores under load; trades latency for CPU.")
     checkpoint_interval_ms: PositiveInt = Field(200, description="Positions are stored at most this often.")
     max_in_flight_batches: PositiveInt = Field(8, description="Batches read but not yet acknowledged by Kafka.")
+
+    @model_validator(mode="after")
+    def _marks_come_between_heartbeats(self) -> Self:
+        if self.mark_interval_ms > self.heartbeat_ms:
+            raise wrong(
+                f"{self.mark_interval_ms} is above watcher.heartbeat_ms ({self.heartbeat_ms})",
+                "lower it: each heartbeat is followed by a mark",
+                "mark_interval_ms",
+            )
+        return self
 
 
 class Consumer(Section):
@@ -86,13 +190,23 @@ class Api(Section):
     breaker_failures: PositiveInt = Field(3, description="Consecutive Redis failures that open the breaker.")
     breaker_open_ms: PositiveInt = Field(500, description="An open breaker lets one probe through after this.")
 
+    @model_validator(mode="after")
+    def _waiting_ends_with_the_lease(self) -> Self:
+        if self.wait_ms > self.lease_ms:
+            raise wrong(
+                f"{self.wait_ms} is above api.lease_ms ({self.lease_ms})",
+                "lower it: after the lease there is no fill to wait for",
+                "wait_ms",
+            )
+        return self
+
 
 class Service(Section):
     host: str = Field("127.0.0.1", description="Address of a watcher's or consumer's /livez, /readyz and /metrics.")
     port: Port = Field(0, description="Port of the same; 0: a free one, logged at start.")
     drain_seconds: PositiveFloat = Field(10, description="Deadline of an orderly stop after SIGTERM.")
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
 
 class Settings(Section):

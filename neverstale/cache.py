@@ -1,0 +1,334 @@
+"""The cache: the protocol's steps on Redis, each one script, and what its answers mean.
+
+A missing entry, an outage and a stored absence are three things: `None`, `Outage` and an `Entry` whose body is
+`None`. No method here retries an outage; the caller decides. Two orders matter and are kept by pipelines:
+`applied` is raised before entries are invalidated, and fetched after a lease was granted.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+
+from neverstale import entries, telemetry
+from neverstale.entries import CorruptEntry, Entry
+from neverstale.errors import Outage
+from neverstale.keys import Names, digest
+from neverstale.scripts import Name, Script, scripts
+from neverstale.versions import Version, from_hex, to_hex
+
+Command: TypeAlias = tuple[Any, ...]
+
+KEYS_A_CALL: Final = 1000
+"""A script call on more keys would hold up everybody else on this Redis."""
+CLAIM_MS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The lease is ours."""
+
+    previous: Entry | None
+    """What stays there meanwhile: a stale entry, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Somebody else is filling; at the latest after `left_ms` the lease is free again."""
+
+    left_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    token: bytes
+    answers: list[Granted | Wait | Entry]
+    """One for each key, in order."""
+    applied: Version | None
+    """Fetched after the leases were granted; a fill must have been read at this version or later. `None`:
+    unknown, nothing may be cached."""
+    floor: Version | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    key: bytes
+    token: bytes
+    version: Version
+    body: bytes | None
+    """JSON; `None`: known to be absent."""
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    letters: str
+    """One for each key, as `invalidate.lua` explains; `x`: deleted, because Redis had no memory for less."""
+    token: bytes
+    """The lease of the keys whose letter is `r`."""
+    unknown: bool
+    """A register that had to be raised is unknown: establish it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    version: Version
+    wall_ms: int
+    identity: str
+    """The Redis on which it was applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """What a consumer group has applied, and on which Redis we read it."""
+
+    identity: str
+    partitions: int | None
+    by_partition: dict[int, Watermark]
+
+
+class Cache:
+    """One Redis. Raises `Outage("redis")` for everything that is not an answer."""
+
+    def __init__(self, redis: Redis, names: Names) -> None:
+        self.names = names
+        self._redis = redis
+        self._scripts: dict[Name, Script] | None = None
+
+    # --- readers
+
+    async def read(self, collection: str, keys: Sequence[bytes]) -> tuple[Version | None, list[Entry | None]]:
+        """The collection's floor (`None`: unknown) and the entries, in order, in one command."""
+        (raws,) = await self._send(("MGET", self.names.floor(collection), *keys))
+        floor, found = _register(raws[0]), [_decode(raw, key) for raw, key in zip(raws[1:], keys, strict=True)]
+        corrupt = [key for key, entry in zip(keys, found, strict=True) if isinstance(entry, CorruptEntry)]
+        if corrupt:
+            await self.delete(corrupt)
+        return floor, [None if isinstance(entry, CorruptEntry) else entry for entry in found]
+
+    async def lease(self, collection: str, keys: Sequence[bytes], floor: Version, lease_ms: int) -> Leases:
+        """Ask for permission to fill `keys`; an entry that became good meanwhile is the answer instead."""
+        token = _nonce()
+        arguments = (token, lease_ms, to_hex(floor), *map(digest, keys))
+        answers, registers = await self._send(
+            await self._call("lease", keys, arguments),
+            ("MGET", self.names.applied, self.names.floor(collection)),
+        )
+        leases = [_lease_answer(answer, key) for answer, key in zip(answers, keys, strict=True)]
+        return Leases(token, leases, applied=_register(registers[0]), floor=_register(registers[1]))
+
+    async def fill(self, fills: Sequence[Fill]) -> list[str]:
+        """Offer values. Answers `filled` or why it was refused, in order; a refused fill is nothing bad."""
+        arguments: list[Any] = []
+        for fill in fills:
+            body = fill.body if fill.body is not None else b""
+            kind = b"D" if fill.body is not None else b"N"
+            etag = entries.etag_of(body) if fill.body is not None else entries.NO_ETAG
+            arguments += (fill.token, to_hex(fill.version), kind, fill.ttl_ms, etag, body)
+        (answers,) = await self._send(await self._call("fill", [fill.key for fill in fills], arguments))
+        results = [answer.decode() for answer in answers]
+        for result in results:
+            telemetry.FILLS.labels(result).inc()
+        return results
+
+    async def touch(self, keys: Sequence[bytes]) -> None:
+        """Note that these entries were read since their last fill."""
+        await self._send(await self._call("touch", keys, ()))
+
+    # --- consumers
+
+    async def invalidate(
+        self,
+        applied: Version,
+        keys: Sequence[bytes],
+        versions_and_refresh: Sequence[bytes | str],
+        floors: Mapping[str, Version],
+        lease_ms: int,
+    ) -> Invalidated:
+        """Apply a batch of changes: raise `applied`, then the floors, then mark the entries stale.
+
+        `versions_and_refresh` holds two items for each key: the version, and `n`, `r` or `t` (see `invalidate.lua`).
+        """
+        token = _nonce()
+        registers = [self.names.applied, *map(self.names.floor, floors)]
+        commands = [await self._call("raise", registers, (to_hex(applied), *map(to_hex, floors.values())))]
+        for start in range(0, len(keys), KEYS_A_CALL):
+            end = start + KEYS_A_CALL
+            arguments = (token, lease_ms, *versions_and_refresh[2 * start : 2 * end])
+            commands.append(await self._call("invalidate", keys[start:end], arguments))
+        try:
+            raised, *letters = await self._send(*commands)
+        except Outage as outage:
+            if outage.reason != "OOM":
+                raise
+            # Redis 6.2 refuses every script when memory is full. Deleting is always allowed and always safe: a
+            # missing entry has no lease, and a missing register means unknown.
+            await self.delete([*registers, *keys])
+            return Invalidated("x" * len(keys), token, unknown=True)
+        return Invalidated(b"".join(letters).decode(), token, unknown=b"-" in raised)
+
+    async def establish(self, collections: Sequence[str], now: Callable[[], Awaitable[Version]]) -> int:
+        """Bring unknown registers back with the present cluster time; answers how many.
+
+        `now` must answer a version >= every change that was acknowledged before it was called.
+        """
+        registers = [self.names.applied, *map(self.names.floor, collections)]
+        nonce = _nonce()
+        (claimed,) = await self._send(await self._call("claim", registers, (nonce, CLAIM_MS)))
+        ours = [register for register, letter in zip(registers, claimed.decode(), strict=True) if letter == "c"]
+        if not ours:
+            return 0
+        present = [to_hex(await now())] * len(ours)
+        (established,) = await self._send(await self._call("establish", ours, (nonce, *present)))
+        count: int = established.count(b"e")
+        telemetry.REGISTERS_ESTABLISHED.inc(count)
+        return count
+
+    async def identity(self) -> tuple[str, str | None]:
+        """Which Redis this is, and which one the floors were last made good for."""
+        server, replication, held = await self._send(
+            ("INFO", "server"), ("INFO", "replication"), ("GET", self.names.identity)
+        )
+        return _identity(server, replication), held.decode() if held else None
+
+    async def adopt(self, identity: str, collections: Sequence[str], present: Version) -> None:
+        """Another Redis may have lost invalidations: void everything in it that is older than `present`."""
+        registers = [self.names.applied, *map(self.names.floor, collections)]
+        await self._send(
+            await self._call("raise", registers, [to_hex(present)] * len(registers)),
+            ("SET", self.names.identity, identity),
+        )
+
+    async def set_watermarks(
+        self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]]
+    ) -> None:
+        """Note what was applied: partition -> (version, wall time in ms) of its last mark."""
+        arguments: list[Any] = [identity, partitions]
+        for partition, (version, wall_ms) in marks.items():
+            arguments += (partition, to_hex(version), wall_ms)
+        await self._send(await self._call("watermark", [self.names.watermarks(group)], arguments))
+
+    async def watermarks(self, group: str) -> Watermarks:
+        server, replication, fields = await self._send(
+            ("INFO", "server"), ("INFO", "replication"), ("HGETALL", self.names.watermarks(group))
+        )
+        pairs = _pairs(fields)
+        count = pairs.pop(b"partitions", None)
+        return Watermarks(
+            _identity(server, replication),
+            int(count) if count is not None else None,
+            {int(partition): _watermark(value) for partition, value in pairs.items()},
+        )
+
+    # --- anybody
+
+    async def delete(self, keys: Sequence[bytes]) -> None:
+        """What an error path may do: a missing entry is only a miss."""
+        await self._send(("DEL", *keys))
+
+    async def ping(self) -> None:
+        await self._send(("PING",))
+
+    async def _call(self, name: Name, keys: Sequence[bytes], arguments: Sequence[Any]) -> Command:
+        if self._scripts is None:
+            await self._load_scripts()
+        assert self._scripts is not None
+        return ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
+
+    async def _load_scripts(self) -> None:
+        (server,) = await self._exchange((("INFO", "server"),))
+        known = scripts(flags=int(_info(server)["redis_version"].split(".")[0]) >= 7)
+        await self._exchange([("SCRIPT LOAD", script.source) for script in known.values()])
+        self._scripts = known
+
+    async def _send(self, *commands: Command) -> list[Any]:
+        """One round trip, in order. Scripts that a restart or failover has forgotten are loaded and all is sent
+        again: every step of ours may run twice."""
+        try:
+            return await self._exchange(commands)
+        except NoScriptError:
+            await self._load_scripts()
+        try:
+            return await self._exchange(commands)
+        except NoScriptError:
+            raise Outage("redis", "NOSCRIPT") from None
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            raise _outage(error) from error
+        for reply in replies:
+            if isinstance(reply, NoScriptError):
+                raise reply
+            if isinstance(reply, Exception):
+                raise _outage(reply) from reply
+        return replies
+
+
+def _outage(error: Exception) -> Outage:
+    telemetry.OUTAGES.labels("redis").inc()
+    if isinstance(error, OutOfMemoryError):
+        return Outage("redis", "OOM")
+    if isinstance(error, ResponseError) and str(error)[:1].isupper():
+        # An error reply starts with its code: MISCONF, BUSY, NOREPLICAS, ... (known ones have types of their own)
+        return Outage("redis", str(error).split(" ", 1)[0])
+    return Outage("redis", type(error).__name__)
+
+
+def _nonce() -> bytes:
+    return secrets.token_hex(8).encode("ascii")
+
+
+def _register(raw: bytes | None) -> Version | None:
+    """A register's version; missing or still being established means unknown."""
+    return None if raw is None or raw[:1] == b"?" else from_hex(raw)
+
+
+def _decode(raw: bytes | None, key: bytes) -> Entry | CorruptEntry | None:
+    if raw is None:
+        return None
+    try:
+        return entries.decode(raw, digest(key))
+    except CorruptEntry as error:
+        telemetry.CORRUPT_ENTRIES.inc()
+        return error
+
+
+def _lease_answer(answer: list[Any], key: bytes) -> Granted | Wait | Entry:
+    word = answer[0]
+    telemetry.LEASES.labels(word.decode()).inc()
+    if word == b"wait":
+        return Wait(answer[1])
+    entry = _decode(answer[1] or None, key)
+    held = entry if isinstance(entry, Entry) else None
+    if word == b"entry" and held is not None:
+        return held
+    return Granted(held) if word == b"granted" else Wait(0)
+
+
+def _pairs(fields: Any) -> dict[bytes, bytes]:
+    return dict(fields) if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _watermark(value: bytes) -> Watermark:
+    version, wall_ms, identity = value.decode().split(":", 2)
+    return Watermark(from_hex(version), int(wall_ms), identity)
+
+
+def _info(reply: Any) -> dict[str, str]:
+    if isinstance(reply, dict):
+        return {str(key): str(value) for key, value in reply.items()}
+    lines = (line.split(":", 1) for line in bytes(reply).decode().splitlines() if ":" in line)
+    return dict(lines)
+
+
+def _identity(server: Any, replication: Any) -> str:
+    """Changes when Redis restarts (`run_id`) and when another server takes over (`master_replid`)."""
+    return f"{_info(server)['run_id'][:16]}-{_info(replication)['master_replid'][:16]}"
