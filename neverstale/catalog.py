@@ -12,7 +12,6 @@ It is checked as a whole: `Catalog.load` names every problem with its file, its 
 """
 
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from neverstale.errors import Misconfigured
 from neverstale.keys import KeyType
-from neverstale.problems import Location, sentence, together, wrong
+from neverstale.problems import Location, read_toml, sentence, together, wrong
 
 FieldType = Literal[
     "string",
@@ -135,7 +134,7 @@ class Catalog(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read and check a catalog file; `Misconfigured` lists every problem."""
-        tables = _read(path)
+        tables = read_toml(path, "catalog file", "give its path with --catalog or NEVERSTALE_CATALOG")
         problems = list(_named_twice(path, tables))
         try:
             catalog = cls.model_validate(tables)
@@ -183,22 +182,6 @@ def _named_twice(path: Path, tables: dict[str, Any]) -> Iterator[Misconfigured]:
         if isinstance(table, dict) and "name" in table:
             where = f"{path}: {_dotted(('resources', name))}.name"
             yield Misconfigured(where, "a resource is named by its table", "remove it")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    where = str(path)
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        remedy = "give its path with --catalog or NEVERSTALE_CATALOG"
-        raise Misconfigured(where, "there is no such catalog file", remedy) from None
-    except OSError as error:
-        remedy = "make it a readable file or name another"
-        raise Misconfigured(where, f"cannot be read ({error.strerror})", remedy) from None
-    except UnicodeDecodeError as error:
-        raise Misconfigured(where, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(where, f"is not valid TOML: {error}", "correct that line") from None
 
 
 def _problem(path: Path, error: ErrorDetails) -> Misconfigured:

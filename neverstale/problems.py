@@ -7,7 +7,9 @@ pass together, so that a file is corrected once and not line by line.
 import difflib
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -40,6 +42,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]}?"
     return f"known: {', '.join(words)}" if words else "remove it"
+
+
+def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """The tables of a TOML file; `remedy` is for a file that is not there."""
+    where = str(path)
+    try:
+        # Some editors begin a file with a byte order mark, which TOML does not allow.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise Misconfigured(where, f"there is no such {what}", remedy) from None
+    except OSError as error:
+        raise Misconfigured(where, f"cannot be read ({error.strerror})", "make it a readable file") from None
+    except UnicodeDecodeError as error:
+        raise Misconfigured(where, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(where, f"is not valid TOML: {error}", "correct that line") from None
 
 
 def redacted(text: str) -> str:

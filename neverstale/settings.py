@@ -4,6 +4,7 @@ A setting's name in the environment is `NEVERSTALE_` + section + `__` + field, i
 `neverstale.toml` it is `field` under `[section]`.
 """
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -23,23 +24,33 @@ from neverstale.problems import wrong
 
 
 def _mongodb_uri(uri: SecretStr) -> SecretStr:
-    # The driver's own parser, but not its words: they may repeat a part of the password. An SRV name is
-    # resolved when a client connects, not here.
-    from pymongo.errors import PyMongoError
-    from pymongo.uri_parser import parse_uri
-
     text = uri.get_secret_value()
     if not text.startswith(("mongodb://", "mongodb+srv://")):
         raise wrong("does not start with mongodb:// or mongodb+srv://", "e.g. mongodb://host:27017/?replicaSet=rs0")
-    try:
-        if text.startswith("mongodb://"):
-            parse_uri(text, validate=True)
-    except (PyMongoError, ValueError):
+    address, _, options = text.partition("?")
+    # An SRV name is resolved when a client connects, not here.
+    if "@" in options or (address.startswith("mongodb://") and not _is_accepted(address)):
         raise wrong(
             "is not a connection string of MongoDB",
             "percent-encode user and password; e.g. mongodb://user:p%40ss@host:27017/?replicaSet=rs0",
-        ) from None
+        )
+    for option in filter(None, options.split("&")):
+        if not _is_accepted(f"mongodb://host/?{option}"):
+            raise wrong(f"the driver refuses its option {option.partition('=')[0]}", "correct its name or value")
     return uri
+
+
+def _is_accepted(uri: str) -> bool:
+    """Whether the driver's own parser takes it; its words are not repeated, they may hold a part of the password."""
+    from pymongo.errors import PyMongoError
+    from pymongo.uri_parser import parse_uri
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # The client warns once it is made.
+            parse_uri(uri)
+    except (PyMongoError, ValueError, OSError):
+        return False
+    return True
 
 
 def _redis_url(url: SecretStr) -> SecretStr:

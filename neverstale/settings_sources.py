@@ -5,7 +5,6 @@ that starts with `NEVERSTALE_` and is no setting is an error: a misspelt one wou
 An empty variable counts as not set, so that `${VAR:-}` of a compose file means the default.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -15,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from neverstale.errors import Misconfigured
-from neverstale.problems import Location, did_you_mean, sentence, together
+from neverstale.problems import Location, did_you_mean, read_toml, sentence, together
 from neverstale.settings import Settings
 
 PREFIX = "NEVERSTALE_"
@@ -84,9 +83,9 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 def _put(values: dict[str, Any], setting: str, value: Any) -> None:
     *sections, name = setting.split(".")
     for section in sections:
-        held = values.get(section)
+        held = values.setdefault(section, {})
         if not isinstance(held, dict):
-            held = values[section] = {}
+            return  # The file gives no table here; that mistake is reported.
         values = held
     values[name] = value
 
@@ -100,10 +99,10 @@ def _take_environment(
             _put(values, settings[name], value)
             origins[settings[name]] = name
         elif name.startswith(PREFIX) and name not in settings and not _is_other(name):
-            yield Misconfigured(name, "is not a setting", did_you_mean_variable(name, settings))
+            yield Misconfigured(name, "is not a setting", _nearest_variable(name, settings))
 
 
-def did_you_mean_variable(name: str, known: Iterable[str]) -> str:
+def _nearest_variable(name: str, known: Iterable[str]) -> str:
     remedy = did_you_mean(name.removeprefix(PREFIX).lower(), [word.removeprefix(PREFIX).lower() for word in known])
     if remedy.startswith("did you mean"):
         return f"did you mean {PREFIX}{remedy.removeprefix('did you mean ').upper()}"
@@ -115,7 +114,7 @@ def _is_other(name: str) -> bool:
 
 
 def _take_file(path: Path, values: dict[str, Any], origins: Origins) -> None:
-    for name, value in _read(path).items():
+    for name, value in read_toml(path, "settings file", "correct --config or leave it out").items():
         if not isinstance(value, dict):
             values[name] = _beside(path, name, value)
             origins[name] = f"{path}: {name}"
@@ -130,20 +129,6 @@ def _beside(path: Path, setting: str, value: Any) -> Any:
     if field is None or not isinstance(value, str) or Path not in (field.annotation, *get_args(field.annotation)):
         return value
     return path.parent / value
-
-
-def _read(path: Path) -> dict[str, Any]:
-    where = str(path)
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise Misconfigured(where, "there is no such settings file", "correct --config or leave it out") from None
-    except OSError as error:
-        raise Misconfigured(where, f"cannot be read ({error.strerror})", "make it a readable file") from None
-    except UnicodeDecodeError as error:
-        raise Misconfigured(where, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(where, f"is not valid TOML: {error}", "correct that line") from None
 
 
 def _problem(error: ErrorDetails, origins: Origins, toml_path: Path | None) -> Misconfigured:
