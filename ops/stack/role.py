@@ -1,0 +1,49 @@
+"""A role of ours (watcher, consumer, api) as a real process: the same command that operators run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from signal import Signals
+from typing import Literal
+
+from ops.stack.ports import answers_http
+from ops.stack.process import Launch, RunningProcess, python
+
+Role = Literal["watcher", "consumer", "api"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleOptions:
+    role: Role
+    name: str
+    data: Path
+    port: int  # where it serves /livez, /readyz and /metrics
+    environment: Mapping[str, str]  # NEVERSTALE_ variables
+
+
+class RunningRole(RunningProcess):
+    @property
+    def url(self) -> str:
+        """Where it serves /livez, /readyz and /metrics."""
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+
+async def start_role(options: RoleOptions) -> RunningRole:
+    """A role that says of itself that it is ready.
+
+    Raises:
+        StackError: it exited or did not become ready in time.
+    """
+    port_variable = "NEVERSTALE_API__PORT" if options.role == "api" else "NEVERSTALE_SERVICE__PORT"
+    return await RunningRole.start(
+        Launch(
+            name=options.name,
+            argv=python("ops.cli", "run", options.role),
+            log=options.data / "logs" / f"{options.name}.log",
+            ready=partial(answers_http, options.port, "/readyz"),
+            ports=(options.port,),
+            env={**options.environment, port_variable: str(options.port)},
+            death_signal=Signals.SIGTERM,  # it may have workers of its own to stop
+        )
+    )

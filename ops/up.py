@@ -1,0 +1,170 @@
+"""`neverstale up`: MongoDB, Kafka, Redis and every role on this machine, until Ctrl-C."""
+
+import asyncio
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from neverstale.catalog import Catalog
+from neverstale.errors import Misconfigured
+from ops.stack.board import Board
+from ops.stack.broker import BrokerChoice
+from ops.stack.errors import StackError
+from ops.stack.process import RunningProcess, at_once
+from ops.stack.stack import LocalStack, StackOptions
+
+AS_ASKED, FOUND_A_PROBLEM, WRONG_USE = 0, 1, 2
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """A port of 0 is a free one. Without `data`, nothing is kept."""
+
+    data: Path | None = None
+    catalog: Path = Path("catalog.toml")
+    api_port: int = 0
+    mongo_port: int = 0
+    kafka_port: int = 0
+    redis_port: int = 0
+    consumers: int = 1
+    api_workers: int = 1
+    broker: BrokerChoice = "auto"
+
+
+@dataclass
+class Interrupts:
+    """The first signal cancels `story`, which stops the stack in order; a second one ends it at once."""
+
+    story: asyncio.Task[object]
+    console: Console
+    asked: bool = False
+    stack: LocalStack | None = None  # none until its servers run
+
+    def __call__(self) -> None:
+        if not self.asked:
+            self.asked = True
+            self.console.out("Stopping; once more to force it.")
+            self.story.cancel()
+        elif self.stack is not None:
+            self.stack.kill()
+
+
+async def up(options: UpOptions, console: Console | None = None) -> int:
+    """Run the stack until SIGINT, SIGTERM or SIGHUP.
+
+    Returns:
+        0 after a stop that was asked for, 1 if something did not start or died, 2 on wrong use.
+    """
+    console = console or Console(highlight=False)
+    with _interrupts(console) as interrupts:
+        try:
+            check(options)
+            return await _run(options, console, interrupts)
+        except Misconfigured as error:
+            console.out(str(error))
+            return WRONG_USE
+        except StackError as error:
+            console.out(str(error))
+            return FOUND_A_PROBLEM
+        except asyncio.CancelledError:
+            if not interrupts.asked:
+                raise
+            interrupts.story.uncancel()
+            return AS_ASKED
+
+
+def check(options: UpOptions) -> None:
+    """Refuse what cannot work before anything is started.
+
+    Raises:
+        Misconfigured: the catalog or an option is wrong.
+    """
+    Catalog.load(options.catalog)
+    for option, number in (("--consumers", options.consumers), ("--api-workers", options.api_workers)):
+        if number < 1:
+            raise Misconfigured(option, f"{number} is too few", "give 1 or more")
+    if options.broker == "embedded" and options.kafka_port:
+        problem = "the embedded broker chooses its own port"
+        raise Misconfigured("--kafka-port", problem, "drop it, or use --broker kafka")
+
+
+async def _run(options: UpOptions, console: Console, interrupts: Interrupts) -> int:
+    with Board(console) as board:
+        async with LocalStack.start(_stack_options(options), board) as stack:
+            interrupts.stack = stack
+            await start_roles(stack, options.consumers, options.api_workers)
+            board.finish()
+            console.out(summary(stack, options, write_environment(stack)))
+            died = await stack.first_death()
+            console.out(f"{died.obituary}; everything else is being stopped")
+            return FOUND_A_PROBLEM
+
+
+async def start_roles(stack: LocalStack, consumers: int = 1, api_workers: int = 1) -> list[RunningProcess]:
+    """One watcher, the consumers and the API, started together; returns when all are ready."""
+    async with at_once() as group:
+        roles = [
+            group.create_task(stack.start_role("watcher")),
+            *(group.create_task(stack.start_role("consumer")) for _ in range(consumers)),
+            group.create_task(stack.start_role("api", NEVERSTALE_API__WORKERS=str(api_workers))),
+        ]
+    return [role.result() for role in roles]
+
+
+def write_environment(stack: LocalStack) -> Path:
+    """Write `<data>/env`, a shell file to `source`; it appears whole."""
+    target = stack.data / "env"
+    partial = target.with_suffix(".partial")
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in stack.environment.items()]
+    partial.write_text("".join(lines))
+    partial.rename(target)
+    return target
+
+
+def summary(stack: LocalStack, options: UpOptions, environment: Path) -> str:
+    """What runs, where, and what becomes of the data."""
+    kept = f"{stack.data}, kept" if options.data else f"{stack.data}, removed at the end (keep them with --data)"
+    rows = {
+        "API": f"{stack.api_url}/docs",
+        "MongoDB": f"{stack.mongo_uri}  ({stack.mongod.description})",
+        "Kafka": f"{stack.bootstrap_servers}  ({stack.kafka.description})",
+        "Redis": f"{stack.redis_url}  ({stack.redis.description})",
+        "Data": kept,
+        "Logs": str(stack.data / "logs"),
+        "Shell": f"source {shlex.quote(str(environment))}",
+    }
+    table = "\n".join(f"  {name:<8} {value}" for name, value in rows.items())
+    return f"\n{table}\n\nReady. Ctrl-C stops everything."
+
+
+def _stack_options(options: UpOptions) -> StackOptions:
+    return StackOptions(
+        data=options.data,
+        catalog=options.catalog,
+        api_port=options.api_port,
+        mongo_port=options.mongo_port,
+        kafka_port=options.kafka_port,
+        redis_port=options.redis_port,
+        broker=options.broker,
+    )
+
+
+@contextmanager
+def _interrupts(console: Console) -> Iterator[Interrupts]:
+    loop = asyncio.get_running_loop()
+    story = asyncio.current_task()
+    assert story is not None
+    interrupts = Interrupts(story, console)
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, interrupts)
+    try:
+        yield interrupts
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
