@@ -39,77 +39,36 @@ claim is suspended until the new identity is adopted.
 * Entries do not expire by clock but at any time.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from tests.lua_redis import LuaRedis
+from tests.properties.protocol_scripts import LEASE_OVER, LEASE_RUNS, ProtocolScripts
+from tests.properties.protocol_state import (
+    HERE,
+    THERE,
+    Claimant,
+    Reader,
+    Refresher,
+    Replica,
+    State,
+    caught_up,
+    distinct,
+    emptied,
+    failed_over,
+    known,
+    minus,
+    plus,
+    text_of,
+    version_of,
+    with_entry,
+    with_holders,
+    with_new_lease,
+    with_nonces,
+)
 
-KEY: Final = b"entry"
-APPLIED: Final = b"applied"
-FLOOR: Final = b"floor"
-DIGEST: Final = b"d" * 16
-ETAG: Final = b"e" * 16
-NONE: Final = b"0" * 16
-LIVE: Final = b"a" * 16
-"""The token that the entry holds."""
-NEW: Final = b"b" * 16
-DEAD: Final = b"f" * 16
-"""Every token and nonce that Redis does not hold."""
-NOW_MS: Final = 1_700_000_000_000
-LEASE_MS: Final = 5_000
-LEASE_RUNS: Final = b"%013d" % (NOW_MS + LEASE_MS)
-LEASE_OVER: Final = b"%013d" % NOW_MS
 START: Final = 1
 """The version of the state before the first change."""
-
-Bytes: TypeAlias = bytes | None
-
-
-class Reader(NamedTuple):
-    step: str
-    """`began` (knows a floor), `leased`, `bound` (knows `applied`)."""
-    version: int
-    """`began`: the floor; `bound`: the lowest version that it may read at."""
-    other: int
-    """`began`: the last change applied when it began; else 1 if the entry holds its token."""
-
-
-class Refresher(NamedTuple):
-    live: int
-    version: int
-
-
-class Claimant(NamedTuple):
-    nonce: int
-    """1 or 2 if a register holds it, 0 if none does."""
-    since: int
-    """The present version when it claimed."""
-
-
-class Replica(NamedTuple):
-    entry: Bytes
-    applied: Bytes
-    floor: Bytes
-
-
-class State(NamedTuple):
-    entry: Bytes
-    applied: Bytes
-    floor: Bytes
-    now: int
-    """The last committed change."""
-    begun: int
-    """The last change that `applied` was raised for."""
-    done: int
-    """The last applied change."""
-    readers: tuple[Reader, ...] = ()
-    refreshers: tuple[Refresher, ...] = ()
-    claimants: tuple[Claimant, ...] = ()
-    replica: Replica | None = None
-    adopting: int = 0
-    """The present version when a consumer saw a new identity; 0 if nobody has to adopt one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +79,9 @@ class Bounds:
     readers: int = 2
     refreshers: int = 0
     claimants: int = 0
+    """More than none: registers vanish (evicted, flushed) and are established again."""
     floors: bool = False
-    """The floor rises and readers are slow between reading it and leasing."""
-    registers_vanish: bool = False
+    """The floor rises, and readers are slow between reading it and leasing."""
     failovers: bool = False
 
 
@@ -139,127 +98,91 @@ class Rules:
 
 
 Label: TypeAlias = tuple[Any, ...]
-Next: TypeAlias = tuple[Label, State]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found: how many states there are, and the shortest way to one that breaks the claim."""
-
-    states: int
-    transitions: int
-    trace: tuple[str, ...] | None
+"""A sentence with gaps, and what fills them."""
+Step: TypeAlias = tuple[Label, State]
 
 
 class Violation(Exception):
-    """A read that began after a change was applied was answered an older value."""
-
-
-def text_of(version: int) -> bytes:
-    return b"%016x" % version
+    """A read that began after a change was applied was answered with an older value."""
 
 
 class Protocol:
-    """All steps from a state. Script results are remembered, so each Lua call runs once for each distinct input."""
+    """All steps that any actor can take from a state."""
 
     def __init__(
         self, bounds: Bounds, rules: Rules | None = None, scripts: Mapping[str, str] | None = None
     ) -> None:
         self.bounds = bounds
-        self.rules = rules or Rules()
-        self._raises_first = self.rules.applied_is_raised_before_invalidating
-        self._redis = LuaRedis(scripts, now_ms=NOW_MS)
-        self._texts = [text_of(version) for version in range(bounds.changes + 2)]
-        self._memory: dict[tuple[Any, ...], tuple[Any, tuple[Bytes, ...]]] = {}
+        self._rules = rules or Rules()
+        self._scripts = ProtocolScripts(scripts)
 
     def start(self) -> State:
-        known = text_of(START)
-        replica = Replica(None, known, known) if self.bounds.failovers else None
-        return State(None, known, known, START, START, START, replica=replica)
+        register = text_of(START)
+        replica = Replica(None, register, register) if self.bounds.failovers else None
+        return State(None, register, register, START, START, START, replica=replica)
 
-    def steps(self, state: State) -> Iterator[Next]:
+    def steps(self, state: State) -> Iterator[Step]:
+        """Every step and the state after it. Raises `Violation` if a step itself serves a stale value."""
         yield from self._writer(state)
         yield from self._consumers(state)
         yield from self._refreshers(state)
         yield from self._readers(state)
-        yield from self._redis_itself(state)
-        if self.bounds.registers_vanish:
+        yield from self._evictions(state)
+        if self.bounds.claimants:
+            yield from self._lost_registers(state)
             yield from self._claimants(state)
         if self.bounds.failovers:
             yield from self._failover(state)
 
     def broken(self, state: State) -> bool:
         """Whether a reader that begins now would be served a value older than an applied change."""
-        if state.adopting or state.entry is None or not _known(state.floor):
+        if state.adopting or state.entry is None or not known(state.floor):
             return False
-        served = self._lease(state.entry, state.floor)[0]
+        served, _ = self._scripts.lease(state.entry, version_of(state.floor))
         return isinstance(served, int) and served < state.done
 
-    # Actors
-
-    def _writer(self, state: State) -> Iterator[Next]:
-        if state.now <= self.bounds.changes:
+    def _writer(self, state: State) -> Iterator[Step]:
+        if state.now < START + self.bounds.changes:
             yield ("change {} is committed", state.now + 1), state._replace(now=state.now + 1)
 
-    def _consumers(self, state: State) -> Iterator[Next]:
+    def _consumers(self, state: State) -> Iterator[Step]:
+        first = self._rules.applied_is_raised_before_invalidating
         for t in range(START + 1, state.now + 1):
-            raised = state._replace(applied=self._raise(state.applied, t))
-            yield ("a consumer raises `applied` to {}", t), self._half(raised, t, first=self._raises_first)
-            yield from self._invalidate(state, t)
+            raised = state._replace(applied=self._scripts.lift(state.applied, t))
+            yield ("a consumer raises `applied` to {}", t), _half(raised, t, first=first)
+            yield from self._invalidations(state, t)
             if self.bounds.floors:
-                floor = self._raise(state.floor, t)
-                yield (
-                    ("a consumer raises the floor to {}", t),
-                    state._replace(floor=floor, done=max(state.done, t)),
-                )
-            if self.bounds.registers_vanish:
-                emptied = _emptied(state)
-                yield (
-                    ("no memory: a consumer of {} deletes the registers and the entry", t),
-                    emptied._replace(done=max(state.done, t)),
-                )
+                floor = self._scripts.lift(state.floor, t)
+                yield ("a consumer raises the floor to {}", t), _done(state._replace(floor=floor), t)
+            if self.bounds.claimants:
+                label = ("no memory for scripts: the consumer of {} deletes the registers and the entry", t)
+                yield label, _done(emptied(state), t)
 
-    def _half(self, state: State, t: int, *, first: bool) -> State:
-        """One of the two steps that apply a change has run: the first begins it, the second completes it."""
-        if first:
-            return state if t <= state.begun else state._replace(begun=t)
-        return state._replace(done=t) if state.done < t <= state.begun else state
+    def _invalidations(self, state: State, t: int) -> Iterator[Step]:
+        first = not self._rules.applied_is_raised_before_invalidating
+        letter, entry = self._scripts.invalidate(state.entry, t, b"n")
+        label = ("a consumer invalidates as of {}: {}", t, letter)
+        yield label, _half(with_entry(state, entry), t, first=first)
+        if len(state.refreshers) < self.bounds.refreshers:
+            letter, entry = self._scripts.invalidate(state.entry, t, b"r")
+            if letter == "r":
+                then = _half(with_new_lease(state, entry), t, first=first)
+                label = ("a consumer invalidates as of {}: {}", t, letter)
+                yield label, then._replace(refreshers=plus(then.refreshers, Refresher(HERE, t)))
 
-    def _invalidate(self, state: State, t: int) -> Iterator[Next]:
-        for refresh in (b"n", b"r") if self.bounds.refreshers else (b"n",):
-            if state.entry is None:
-                letter, entry = "-", None
-            else:
-                letter, entry = self._invalidated(state.entry, t, refresh)
-            if refresh == b"r" and letter != "r":
-                continue
-            then = self._half(_with_entry(state, entry), t, first=not self._raises_first)
-            label = ("a consumer invalidates as of {}: {}", t, letter)
-            yield label, then
-            if letter == "r" and len(state.refreshers) < self.bounds.refreshers:
-                yield label, then._replace(refreshers=_plus(then.refreshers, Refresher(1, t)))
-
-    def _refreshers(self, state: State) -> Iterator[Next]:
-        for i, refresher in _distinct(state.refreshers):
-            rest = _minus(state.refreshers, i)
-            yield ("a refresher gives up",), state._replace(refreshers=rest)
+    def _refreshers(self, state: State) -> Iterator[Step]:
+        for i, refresher in distinct(state.refreshers):
+            rest = state._replace(refreshers=minus(state.refreshers, i))
+            yield ("a refresher gives up",), rest
             for s in range(refresher.version, state.now + 1):
-                answer, entry = self._filled(state.entry, refresher.live, s)
-                yield (
-                    ("a refresher reads at {} and fills: {}", s, answer),
-                    _with_entry(state._replace(refreshers=rest), entry),
-                )
+                answer, entry = self._scripts.fill(state.entry, refresher.holders & HERE, s)
+                yield ("a refresher reads at {} and fills: {}", s, answer), with_entry(rest, entry)
 
-    def _readers(self, state: State) -> Iterator[Next]:
-        if len(state.readers) < self.bounds.readers and _known(state.floor):
-            floor = _version(state.floor)
-            served_from = 0 if state.adopting else state.done
-            yield (
-                ("a reader begins, the floor is {}", floor),
-                state._replace(readers=_plus(state.readers, Reader("began", floor, served_from))),
-            )
-        for i, reader in _distinct(state.readers):
-            rest = state._replace(readers=_minus(state.readers, i))
+    def _readers(self, state: State) -> Iterator[Step]:
+        if len(state.readers) < self.bounds.readers and known(state.floor):
+            yield from self._reader_begins(state)
+        for i, reader in distinct(state.readers):
+            rest = state._replace(readers=minus(state.readers, i))
             yield ("a reader gives up",), rest
             if reader.step == "began":
                 yield from self._reader_leases(rest, reader)
@@ -268,237 +191,92 @@ class Protocol:
             else:
                 yield from self._reader_fills(rest, reader)
 
-    def _reader_leases(self, rest: State, reader: Reader) -> Iterator[Next]:
-        answer, entry = self._lease(rest.entry, self._texts[reader.version])
+    def _reader_begins(self, state: State) -> Iterator[Step]:
+        reader = Reader("began", version_of(state.floor), 0 if state.adopting else state.done)
+        if not self._rules.applied_is_fetched_after_the_lease:
+            if known(state.applied):
+                early = reader._replace(applied=version_of(state.applied))
+                label: Label = ("a reader fetches `applied` before its lease: {}", early.applied)
+                yield label, state._replace(readers=plus(state.readers, early))
+        elif self.bounds.floors:
+            label = ("a reader begins, the floor is {}", reader.version)
+            yield label, state._replace(readers=plus(state.readers, reader))
+        else:
+            yield from self._reader_leases(state, reader)
+
+    def _reader_leases(self, rest: State, reader: Reader) -> Iterator[Step]:
+        answer, entry = self._scripts.lease(rest.entry, reader.version)
         if isinstance(answer, int):
             if answer < reader.other and not rest.adopting:
-                raise Violation(f"a reader that began after change {reader.other} was applied gets version {answer}")
+                raise Violation(f"a read that began after change {reader.other} was applied gets version {answer}")
         elif answer == "granted":
-            # Whoever held the entry's token before does not any more.
-            then = _with_entry(_with_entry(rest, None), entry)
-            yield ("a reader leases",), then._replace(readers=_plus(then.readers, Reader("leased", 0, 1)))
+            then = with_new_lease(rest, entry)
+            leased = Reader("bound", reader.applied, HERE) if reader.applied else Reader("leased", 0, HERE)
+            yield ("a reader leases",), then._replace(readers=plus(then.readers, leased))
 
-    def _reader_fetches(self, rest: State, reader: Reader) -> Iterator[Next]:
-        if _known(rest.applied):
-            bound = _version(rest.applied)
-        elif self.rules.unknown_is_not_zero:
+    def _reader_fetches(self, rest: State, reader: Reader) -> Iterator[Step]:
+        if known(rest.applied):
+            bound = version_of(rest.applied)
+        elif self._rules.unknown_is_not_zero:
             return
         else:
             bound = START
-        if not self.rules.readers_keep_to_applied:
-            bound = START
-        yield (
-            ("a reader fetches `applied`: {}", bound),
-            rest._replace(readers=_plus(rest.readers, Reader("bound", bound, reader.other))),
-        )
+        lowest = bound if self._rules.readers_keep_to_applied else START
+        bounded = Reader("bound", lowest, reader.other)
+        yield ("a reader fetches `applied`: {}", bound), rest._replace(readers=plus(rest.readers, bounded))
 
-    def _reader_fills(self, rest: State, reader: Reader) -> Iterator[Next]:
+    def _reader_fills(self, rest: State, reader: Reader) -> Iterator[Step]:
         for s in range(reader.version, rest.now + 1):
-            answer, entry = self._filled(rest.entry, reader.other, s)
-            yield ("a reader reads at {} and fills: {}", s, answer), _with_entry(rest, entry)
+            answer, entry = self._scripts.fill(rest.entry, reader.other & HERE, s)
+            yield ("a reader reads at {} and fills: {}", s, answer), with_entry(rest, entry)
 
-    def _claimants(self, state: State) -> Iterator[Next]:
-        if len(state.claimants) < self.bounds.claimants and None in (state.applied, state.floor):
-            applied, floor = self._claimed(state.applied, state.floor)
-            claimant = Claimant(-1, state.now)
-            then = state._replace(applied=applied, floor=floor, claimants=(*state.claimants, claimant))
-            yield ("a consumer claims the unknown registers",), _renamed(then)
-        for i, claimant in _distinct(state.claimants):
-            rest = state._replace(claimants=_minus(state.claimants, i))
-            yield ("a claimant gives up",), _renamed(rest)
-            since = claimant.since if self.rules.time_is_asked_after_the_claim else START
-            for present in range(since, state.now + 1):
-                applied, floor = self._established(state.applied, state.floor, claimant.nonce, present)
-                yield (
-                    ("a claimant establishes {}", present),
-                    _renamed(rest._replace(applied=applied, floor=floor)),
-                )
-
-    def _redis_itself(self, state: State) -> Iterator[Next]:
+    def _evictions(self, state: State) -> Iterator[Step]:
         if state.entry is not None:
-            yield ("the entry is evicted or expires",), _with_entry(state, None)
+            yield ("the entry is evicted or expires",), with_entry(state, None)
             if state.entry[51:64] == LEASE_RUNS:
                 over = state.entry[:51] + LEASE_OVER + state.entry[64:]
                 yield ("the lease runs out",), state._replace(entry=over)
-        if self.bounds.registers_vanish:
-            if state.applied is not None:
-                yield ("`applied` is evicted",), _renamed(state._replace(applied=None))
-            if state.floor is not None:
-                yield ("the floor is evicted",), _renamed(state._replace(floor=None))
-            yield ("Redis is flushed",), _emptied(state)
 
-    def _failover(self, state: State) -> Iterator[Next]:
-        replica = Replica(state.entry, state.applied, state.floor)
-        yield (
-            ("the replica catches up",),
-            _with_tokens(state, lambda held: held & 1 | (held & 1) << 1)._replace(replica=replica),
-        )
-        assert state.replica is not None
-        then = _with_tokens(state, lambda held: held & 2 | held >> 1)._replace(
-            entry=state.replica.entry,
-            applied=state.replica.applied,
-            floor=state.replica.floor,
-            adopting=state.now,
-        )
-        began = tuple(reader._replace(other=0) if reader.step == "began" else reader for reader in then.readers)
-        yield ("the replica takes over",), then._replace(readers=tuple(sorted(began)))
-        if state.adopting and self.rules.floor_rises_on_a_new_identity:
+    def _lost_registers(self, state: State) -> Iterator[Step]:
+        if state.applied is not None:
+            yield ("`applied` is evicted or expires",), with_nonces(state._replace(applied=None))
+        if state.floor is not None:
+            yield ("the floor is evicted or expires",), with_nonces(state._replace(floor=None))
+        yield ("Redis is flushed",), emptied(state)
+
+    def _claimants(self, state: State) -> Iterator[Step]:
+        if len(state.claimants) < self.bounds.claimants and None in (state.applied, state.floor):
+            applied, floor = self._scripts.claim(state.applied, state.floor)
+            claimants = (*state.claimants, Claimant(-1, state.now))
+            claimed = state._replace(applied=applied, floor=floor, claimants=claimants)
+            yield ("a consumer claims the unknown registers",), with_nonces(claimed)
+        for i, claimant in distinct(state.claimants):
+            rest = state._replace(claimants=minus(state.claimants, i))
+            yield ("a claimant gives up",), with_nonces(rest)
+            since = claimant.since if self._rules.time_is_asked_after_the_claim else START
+            for present in range(since, state.now + 1):
+                applied, floor = self._scripts.establish(state.applied, state.floor, claimant.nonce, present)
+                label = ("a claimant, told that it is {}, establishes", present)
+                yield label, with_nonces(rest._replace(applied=applied, floor=floor))
+
+    def _failover(self, state: State) -> Iterator[Step]:
+        yield ("the replica catches up",), caught_up(state)
+        yield ("the replica takes over",), failed_over(state)
+        if state.adopting:
             for present in range(state.adopting, state.now + 1):
-                applied, floor = self._raise(state.applied, present), self._raise(state.floor, present)
-                yield (
-                    ("a consumer adopts the new identity at {}", present),
-                    state._replace(applied=applied, floor=floor, done=max(state.done, present), adopting=0),
-                )
-
-    # Scripts
-
-    def _run(self, script: str, values: tuple[tuple[bytes, Bytes], ...], *args: bytes | int) -> Any:
-        """The answer of a script on these keys, and what they hold afterwards."""
-        call = (script, values, args)
-        known = self._memory.get(call)
-        if known is None:
-            self._redis.restore(tuple((key, (value, None)) for key, value in values if value is not None))
-            answer = self._redis.run(script, [key for key, _ in values], args)
-            held = tuple(self._redis.command("GET", key) for key, _ in values)
-            known = self._memory[call] = (answer, held)
-        return known
-
-    def _lease(self, entry: Bytes, floor: bytes) -> tuple[int | str, Bytes]:
-        """`granted` or `wait`, or the version at which the value was read that is served; and the entry then."""
-        (answer,), (then,) = self._run("lease", ((KEY, entry),), NEW, LEASE_MS, floor, DIGEST)
-        if answer[0] == b"entry":
-            return int(answer[1][96:], 16), then
-        return answer[0].decode(), _canonical(then)
-
-    def _filled(self, entry: Bytes, live: int, s: int) -> tuple[str, Bytes]:
-        """A fill with what a snapshot read at s finds. Every second version is an absence."""
-        kind = b"D" if s % 2 else b"N"
-        token = LIVE if live else DEAD
-        (answer,), (then,) = self._run("fill", ((KEY, entry),), token, text_of(s), kind, 60_000, ETAG, text_of(s))
-        return answer.decode(), _canonical(then)
-
-    def _invalidated(self, entry: bytes, t: int, refresh: bytes) -> tuple[str, Bytes]:
-        answer, (then,) = self._run("invalidate", ((KEY, entry),), NEW, LEASE_MS, text_of(t), refresh)
-        return answer.decode(), _canonical(then)
-
-    def _raise(self, register: Bytes, t: int) -> Bytes:
-        _, (then,) = self._run("raise", ((APPLIED, register),), text_of(t))
-        return then  # type: ignore[no-any-return]
-
-    def _claimed(self, applied: Bytes, floor: Bytes) -> tuple[Bytes, Bytes]:
-        _, held = self._run("claim", ((APPLIED, applied), (FLOOR, floor)), NEW, LEASE_MS)
-        return held  # type: ignore[no-any-return]
-
-    def _established(self, applied: Bytes, floor: Bytes, nonce: int, present: int) -> tuple[Bytes, Bytes]:
-        text = text_of(nonce) if nonce else DEAD
-        version = text_of(present)
-        _, held = self._run("establish", ((APPLIED, applied), (FLOOR, floor)), text, version, version)
-        return held  # type: ignore[no-any-return]
+                adopted = state._replace(adopting=0, done=max(state.done, present))
+                if self._rules.floor_rises_on_a_new_identity:
+                    applied = self._scripts.lift(state.applied, present)
+                    adopted = adopted._replace(applied=applied, floor=self._scripts.lift(state.floor, present))
+                yield ("a consumer, told that it is {}, adopts the new identity", present), adopted
 
 
-def _known(register: Bytes) -> bool:
-    return register is not None and register[:1] != b"?"
+def _half(state: State, t: int, *, first: bool) -> State:
+    """One of the two steps that apply a change has run: the first begins it, the second completes it."""
+    if first:
+        return state if t <= state.begun else state._replace(begun=t)
+    return _done(state, t) if t <= state.begun else state
 
 
-def _version(register: Bytes) -> int:
-    assert register is not None
-    return int(register, 16)
-
-
-def _canonical(entry: Bytes) -> Bytes:
-    """Rename the live token; cut off what lies under a stale entry."""
-    if entry is None or entry[:1] in b"DN":
-        return entry
-    if entry[35:51] == NEW:
-        entry = entry[:35] + LIVE + entry[51:]
-    return entry[:2] + b"-" + entry[3:19] + NONE + entry[35:80] + NONE
-
-
-def _with_entry(state: State, entry: Bytes) -> State:
-    """The entry changed. If it does not hold the same token as before, whoever had that has lost it."""
-    if entry == state.entry:
-        return state
-    if (
-        state.entry is not None
-        and state.entry[35:51] == LIVE
-        and (entry is None or entry[35:51] != LIVE)
-        and (state.readers or state.refreshers)
-    ):
-        state = _with_tokens(state, lambda held: held & 2)
-    return state._replace(entry=entry)
-
-
-def _with_tokens(state: State, change: Callable[[int], int]) -> State:
-    """Change in every memory which Redis (bit 0: the present one, bit 1: the replica) holds its token."""
-    readers = [
-        reader if reader.step == "began" else reader._replace(other=change(reader.other)) for reader in state.readers
-    ]
-    refreshers = [refresher._replace(live=change(refresher.live)) for refresher in state.refreshers]
-    return state._replace(readers=tuple(sorted(readers)), refreshers=tuple(sorted(refreshers)))
-
-
-def _emptied(state: State) -> State:
-    return _renamed(_with_entry(state, None)._replace(applied=None, floor=None))
-
-
-def _renamed(state: State) -> State:
-    """Number the nonces in the order in which the registers hold them; one that none holds is 0."""
-    names: dict[bytes, int] = {}
-    registers: list[Bytes] = []
-    for register in (state.applied, state.floor):
-        if register is not None and register[:1] == b"?":
-            number = names.setdefault(register[1:17], len(names) + 1)
-            register = b"?" + text_of(number) + register[17:]
-        registers.append(register)
-    claimants = [
-        claimant._replace(nonce=names.get(NEW if claimant.nonce < 0 else text_of(claimant.nonce), 0))
-        for claimant in state.claimants
-    ]
-    return state._replace(applied=registers[0], floor=registers[1], claimants=tuple(sorted(claimants)))
-
-
-def _plus(memories: tuple[Any, ...], memory: Any) -> tuple[Any, ...]:
-    return tuple(sorted((*memories, memory)))
-
-
-def _minus(memories: tuple[Any, ...], i: int) -> tuple[Any, ...]:
-    return memories[:i] + memories[i + 1 :]
-
-
-def _distinct(memories: tuple[Any, ...]) -> Iterator[tuple[int, Any]]:
-    """Actors that remember the same do the same."""
-    for i, memory in enumerate(memories):
-        if i == 0 or memories[i - 1] != memory:
-            yield i, memory
-
-
-def explore(protocol: Protocol) -> Found:
-    """Visit every reachable state, nearest first; stop at the first that breaks the claim."""
-    start = protocol.start()
-    came: dict[State, tuple[State, Label] | None] = {start: None}
-    queue = deque((start,))
-    transitions = 0
-    while queue:
-        state = queue.popleft()
-        try:
-            for label, then in protocol.steps(state):
-                transitions += 1
-                if then in came:
-                    continue
-                came[then] = (state, label)
-                if protocol.broken(then):
-                    return Found(len(came), transitions, _trace(came, then))
-                queue.append(then)
-        except Violation as violation:
-            return Found(len(came), transitions, (*_trace(came, state), str(violation)))
-    return Found(len(came), transitions, None)
-
-
-def _trace(came: dict[State, tuple[State, Label] | None], state: State) -> tuple[str, ...]:
-    sentences: list[str] = []
-    step = came[state]
-    while step is not None:
-        before, (text, *values) = step
-        sentences.append(text.format(*values))
-        step = came[before]
-    return tuple(reversed(sentences))
+def _done(state: State, t: int) -> State:
+    return state if t <= state.done else state._replace(done=t)
