@@ -106,13 +106,13 @@ class Kafka(Section):
     replication_factor: PositiveInt = Field(1, description="Replicas of the topic, when we create it.")
     retention_ms: PositiveInt = Field(86_400_000, description="Retention of the topic, when we create it.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How brokers are spoken to; SASL_*: with user and password."
+        "PLAINTEXT", description="How brokers are spoken to."
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "PLAIN", description="How user and password are proved."
+        "PLAIN", description="How user and password are given."
     )
-    sasl_username: str | None = Field(None, description="User, with SASL_*.")
-    sasl_password: SecretStr | None = Field(None, description="Password, with SASL_*.")
+    sasl_username: str | None = Field(None, description="User, where the protocol has SASL.")
+    sasl_password: SecretStr | None = Field(None, description="Password, where the protocol has SASL.")
     ssl_cafile: Path | None = Field(None, description="Authorities to trust; default: the system's.")
     request_timeout_ms: PositiveInt = Field(10_000, description="Deadline of one request to a broker.")
     session_timeout_ms: PositiveInt = Field(10_000, description="A silent consumer loses its partitions after this.")

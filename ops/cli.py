@@ -1,0 +1,201 @@
+"""The command line. Exit codes: 0 as asked, 1 a problem was found, 2 wrong use or a wrong declaration.
+
+Commands only wire: settings, catalog, call. What they call is imported when it is called, so that `--help` is quick.
+"""
+
+import asyncio
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neverstale import __version__
+from neverstale.errors import Misconfigured, NeverstaleError
+
+if TYPE_CHECKING:
+    from neverstale.catalog import Catalog
+    from neverstale.settings import Settings
+    from neverstale.settings_sources import Origins
+
+DEFAULT_CONFIG = Path("neverstale.toml")
+
+app = typer.Typer(
+    name="neverstale",
+    help="A MongoDB read cache that knows how fresh it is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", envvar="NEVERSTALE_CONFIG", help="Settings file.", show_default="neverstale.toml, if there"
+    ),
+]
+CatalogFile = Annotated[Path | None, typer.Option("--catalog", help="Catalog file.", show_default="catalog.toml")]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the servers' data; it survives.", show_default="a temporary one"),
+]
+FixedPort = Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")]
+Count = Annotated[int, typer.Option(min=1)]
+
+
+class BrokerChoice(StrEnum):
+    AUTO = "auto"
+    KAFKA = "kafka"
+    EMBEDDED = "embedded"
+
+
+class Role(StrEnum):
+    WATCHER = "watcher"
+    CONSUMER = "consumer"
+    API = "api"
+
+
+Broker = Annotated[
+    BrokerChoice, typer.Option("--broker", help="Apache Kafka, the embedded broker, or the first that runs here.")
+]
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except NeverstaleError as error:
+        print(f"neverstale: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, Misconfigured) else 1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"neverstale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    data: Data = None,
+    catalog: CatalogFile = None,
+    api_port: FixedPort = 8000,
+    mongo_port: FixedPort = 0,
+    redis_port: FixedPort = 0,
+    kafka_port: FixedPort = 0,
+    consumers: Count = 1,
+    api_workers: Count = 1,
+    broker: Broker = BrokerChoice.AUTO,
+) -> None:
+    """Start everything here: MongoDB, Kafka, Redis, watcher, consumers, API; stop it all on Ctrl-C."""
+    from ops.up import UpOptions
+    from ops.up import up as start
+
+    options = UpOptions(
+        data=data,
+        catalog=catalog or Path("catalog.toml"),
+        api_port=api_port,
+        mongo_port=mongo_port,
+        redis_port=redis_port,
+        kafka_port=kafka_port,
+        consumers=consumers,
+        api_workers=api_workers,
+        broker=broker.value,
+    )
+    raise typer.Exit(asyncio.run(start(options)))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="How long writers and readers run.")] = 20,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    broker: Broker = BrokerChoice.AUTO,
+    data: Data = None,
+) -> None:
+    """Replay a week of departures through the whole pipeline and check every answer."""
+    from ops.demo.main import DemoOptions
+    from ops.demo.main import demo as play
+
+    raise typer.Exit(play(DemoOptions(seconds=seconds, json=json, broker=broker.value, data=data)))
+
+
+@app.command()
+def run(role: Role, config: Config = None, catalog: CatalogFile = None) -> None:
+    """Run one role in the foreground until SIGTERM or Ctrl-C."""
+    settings, _ = _settings(config, catalog)
+    declared = _catalog(settings)
+    match role:
+        case Role.WATCHER:
+            from streams.main import run as start
+        case Role.CONSUMER:
+            from consumers.main import run as start
+        case Role.API:
+            from api.main import run as start
+    raise typer.Exit(start(settings, declared))
+
+
+@app.command()
+def check(
+    config: Config = None,
+    catalog: CatalogFile = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Check the files only, ask no server.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the catalog, the settings and the three servers."""
+    from ops.check import check as find
+    from ops.check import print_findings
+
+    settings, _ = _settings(config, catalog)
+    findings = asyncio.run(find(settings, _catalog(settings), offline=offline))
+    print_findings(findings, as_json=as_json)
+    raise typer.Exit(any(finding.level == "problem" for finding in findings))
+
+
+@app.command()
+def settings(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
+    """Print every setting with its value and where it comes from."""
+    from ops.settings_report import print_settings
+
+    print_settings(*_settings(config, catalog), as_json=as_json)
+
+
+@app.command()
+def status(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
+    """Print servers, roles, watermarks and lag."""
+    from ops.status import gather, print_status
+
+    settings, _ = _settings(config, catalog)
+    found = asyncio.run(gather(settings, _catalog(settings)))
+    print_status(found, as_json=as_json)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+def _settings(config: Path | None, catalog: Path | None) -> "tuple[Settings, Origins]":
+    from neverstale.settings_sources import load
+
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG
+    return load(os.environ, config, {"catalog": catalog} if catalog else {})
+
+
+def _catalog(settings: "Settings") -> "Catalog":
+    from neverstale.catalog import Catalog
+
+    return Catalog.load(settings.catalog)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""What the three servers say of themselves, for `neverstale check` and `neverstale status`.
+
+Each function answers facts or raises `Outage` with a short reason that holds no secret.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
+from neverstale import clients
+from neverstale.errors import Outage
+from neverstale.settings import Kafka, MongoDB
+from neverstale.settings import Redis as RedisSettings
+
+DEADLINE_SECONDS = 10
+"""For all questions to one server together."""
+
+UNAUTHORIZED = 13
+AUTHENTICATION_FAILED = 18
+
+
+@dataclass(frozen=True, slots=True)
+class MongoFacts:
+    version: str
+    set_name: str | None
+    """`None` behind a mongos, and on a server that is no replica set."""
+    is_mongos: bool
+    primary: str | None
+    """`host:port`, or `None` while there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaFacts:
+    brokers: int
+    replicas: Mapping[int, int] | None
+    """Partition of the topic -> number of its replicas; `None`: there is no such topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisFacts:
+    version: str
+    role: str
+    """`master` or `slave`."""
+    is_cluster: bool
+    used_bytes: int
+    max_bytes: int
+    """0: no limit of its own."""
+    policy: str
+    """`maxmemory-policy`: what is evicted when memory is full."""
+
+
+@asynccontextmanager
+async def mongodb(settings: MongoDB) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
+    """A client whose errors leave as `Outage`."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS), clients.mongo_client(settings) as client:
+            yield client
+    except ServerSelectionTimeoutError:
+        seconds = settings.server_selection_timeout_ms / 1000
+        raise Outage("mongodb", f"no usable member answered within {seconds:g} s") from None
+    except OperationFailure as error:
+        raise Outage("mongodb", _refusal(error)) from None
+    except TimeoutError:
+        raise Outage("mongodb", f"no answer within {DEADLINE_SECONDS} s") from None
+    except (PyMongoError, OSError) as error:
+        raise Outage("mongodb", type(error).__name__) from None
+
+
+def _refusal(error: OperationFailure) -> str:
+    if error.code == AUTHENTICATION_FAILED:
+        return "it refuses user or password"
+    if error.code == UNAUTHORIZED:
+        return "the user may not do this, or no user is given"
+    return f"error {error.code}, {(error.details or {}).get('codeName', 'unnamed')}"
+
+
+async def mongo_facts(client: AsyncMongoClient[dict[str, Any]]) -> MongoFacts:
+    hello = await client.admin.command("hello")
+    version = (await client.admin.command("buildInfo"))["version"]
+    return MongoFacts(version, hello.get("setName"), hello.get("msg") == "isdbgrid", hello.get("primary"))
+
+
+@asynccontextmanager
+async def kafka_admin(settings: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client whose errors leave as `Outage`."""
+    # It logs every refused connection of its own; what failed is said once, in the answer.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    admin = AIOKafkaAdminClient(**clients.kafka_options(settings))
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await admin.start()
+            yield admin
+    except TimeoutError:
+        raise Outage("kafka", f"no answer within {DEADLINE_SECONDS} s") from None
+    except KafkaError as error:
+        raise Outage("kafka", _kafka_reason(error)) from None
+    finally:
+        await admin.close()
+
+
+def _kafka_reason(error: KafkaError) -> str:
+    known = {
+        "KafkaConnectionError": "no broker accepts a connection",
+        "TopicAuthorizationFailedError": "the user may not describe the topic",
+        "GroupAuthorizationFailedError": "the user may not describe the consumer group",
+    }
+    return known.get(type(error).__name__, type(error).__name__)
+
+
+async def kafka_facts(admin: AIOKafkaAdminClient, topic: str) -> KafkaFacts:
+    brokers = len((await admin.describe_cluster())["brokers"])
+    # Asking for a topic by name would create it on brokers that create topics by themselves.
+    if topic not in await admin.list_topics():
+        return KafkaFacts(brokers, None)
+    (described,) = await admin.describe_topics([topic])
+    return KafkaFacts(brokers, {part["partition"]: len(part["replicas"]) for part in described["partitions"]})
+
+
+async def kafka_lag(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int) -> dict[int, int | None]:
+    """Partition -> records published and not yet committed by the group; `None`: it never committed there.
+
+    Asked without joining the group, so that nothing is rebalanced.
+    """
+    topics = [TopicPartition(settings.topic, partition) for partition in range(partitions)]
+    try:
+        committed = await admin.list_consumer_group_offsets(settings.group, partitions=topics)
+    except GroupCoordinatorNotAvailableError:
+        committed = {}  # No group ever committed on this cluster.
+    consumer = AIOKafkaConsumer(**clients.kafka_options(settings))
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(topics)
+    finally:
+        await consumer.stop()
+    offsets = {topic.partition: held.offset for topic, held in committed.items() if held.offset >= 0}
+    return {
+        topic.partition: max(0, end - offsets[topic.partition]) if topic.partition in offsets else None
+        for topic, end in sorted(ends.items())
+    }
+
+
+@asynccontextmanager
+async def redis(settings: RedisSettings) -> AsyncIterator[Redis]:
+    """A client whose errors leave as `Outage`."""
+    client = clients.redis_client(settings, timeout_ms=settings.write_timeout_ms)
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield client
+    except AuthenticationError:
+        raise Outage("redis", "it refuses user or password, or asks for them") from None
+    except NoPermissionError:
+        raise Outage("redis", "the user may not do this") from None
+    except TimeoutError:
+        raise Outage("redis", "no answer in time") from None
+    except (RedisError, OSError) as error:
+        raise Outage("redis", _redis_reason(error)) from None
+    finally:
+        await client.aclose()
+
+
+def _redis_reason(error: Exception) -> str:
+    name = type(error).__name__
+    return {"ConnectionError": "no connection", "TimeoutError": "no answer in time"}.get(name, name)
+
+
+async def redis_facts(client: Redis) -> RedisFacts:
+    info: dict[str, Any] = {}
+    for section in ("server", "memory", "replication", "cluster"):
+        info |= await client.info(section)
+    return RedisFacts(
+        version=str(info["redis_version"]),
+        role=str(info["role"]),
+        is_cluster=bool(info.get("cluster_enabled")),
+        used_bytes=int(info["used_memory"]),
+        max_bytes=int(info.get("maxmemory", 0)),
+        policy=str(info.get("maxmemory_policy", "noeviction")),
+    )

@@ -1,0 +1,241 @@
+"""`neverstale status`: servers, roles, watermarks, registers and lag, as they are at the moment."""
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from rich.markup import escape
+from rich.table import Table
+
+from neverstale.cache import Cache, Watermarks
+from neverstale.catalog import Catalog
+from neverstale.errors import Outage
+from neverstale.keys import Names
+from neverstale.settings import Kafka, MongoDB, Settings
+from neverstale.settings import Redis as RedisSettings
+from neverstale.versions import to_hex
+from ops.output import console, print_json, table
+from ops.servers import kafka_admin, kafka_facts, kafka_lag, mongo_facts, mongodb, redis, redis_facts
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    name: str
+    problem: str | None
+    """Why it cannot be used; `None`: it answers."""
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A running role's card."""
+
+    role: str
+    instance: str
+    pid: int
+    host: str
+    url: str
+    started_ms: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What the consumer group has applied of one partition."""
+
+    partition: int
+    watermark: str | None
+    """16 hex digits; `None`: no mark was applied yet, or on another Redis."""
+    age_ms: int | None
+    """Since the wall time of the watermark, by this machine's clock."""
+    lag: int | None
+    """Records published and not yet committed; `None`: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    name: str
+    """`applied`, or `floor` and a collection."""
+    version: str | None
+    """16 hex digits; `None`: unknown, so nothing is cached under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    servers: list[Server]
+    roles: list[Role]
+    partitions: list[Partition]
+    registers: list[Register]
+
+    @property
+    def ok(self) -> bool:
+        """All servers answer. Roles come and go; what is missing shows in the watermarks."""
+        return all(server.problem is None for server in self.servers)
+
+
+@dataclass(frozen=True, slots=True)
+class _InRedis:
+    server: Server
+    roles: list[Role]
+    registers: list[Register]
+    watermarks: Watermarks | None
+
+
+@dataclass(frozen=True, slots=True)
+class _InKafka:
+    server: Server
+    lag: dict[int, int | None]
+
+
+async def gather(settings: Settings, catalog: Catalog) -> Status:
+    mongo, kafka, held = await asyncio.gather(
+        _ask_mongodb(settings.mongodb),
+        _ask_kafka(settings.kafka),
+        _ask_redis(settings.redis, settings.kafka.group, catalog),
+    )
+    partitions = _partitions(held.watermarks, kafka.lag, int(time.time() * 1000))
+    return Status([mongo, kafka.server, held.server], held.roles, partitions, held.registers)
+
+
+def print_status(status: Status, *, as_json: bool) -> None:
+    """As JSON: `{ok, servers, roles, partitions, registers}`."""
+    if as_json:
+        print_json({"ok": status.ok, **asdict(status)})
+        return
+    out = console()
+    out.print(_servers(status.servers))
+    silent = "unknown while redis is down" if any(s.name == "redis" and s.problem for s in status.servers) else "none"
+    for title, rows in (
+        ("role", _roles_table(status.roles) if status.roles else None),
+        ("partition", _partitions_table(status.partitions) if status.partitions else None),
+        ("register", _registers_table(status.registers) if status.registers else None),
+    ):
+        out.print()
+        out.print(rows or f"[bold]{title}[/]\n{silent}")
+
+
+def _servers(servers: list[Server]) -> Table:
+    shown = table("server", "state", "")
+    for server in servers:
+        facts = ", ".join(f"{name} {value}" for name, value in server.facts.items())
+        state = "[bold red]down[/]" if server.problem else "[green]up[/]"
+        shown.add_row(server.name, state, escape(server.problem or facts))
+    return shown
+
+
+def _roles_table(roles: list[Role]) -> Table:
+    shown = table("role", "instance", "url", "up for", "version")
+    for role in roles:
+        up_for = _duration(int(time.time() * 1000) - role.started_ms)
+        shown.add_row(role.role, escape(role.instance), escape(role.url), up_for, role.version)
+    return shown
+
+
+def _partitions_table(partitions: list[Partition]) -> Table:
+    shown = table("partition", "watermark", "age", "lag")
+    for part in partitions:
+        age = "" if part.age_ms is None else _duration(part.age_ms)
+        lag = "unknown" if part.lag is None else str(part.lag)
+        shown.add_row(str(part.partition), part.watermark or "unknown", age, lag)
+    return shown
+
+
+def _registers_table(registers: list[Register]) -> Table:
+    shown = table("register", "version")
+    for register in registers:
+        shown.add_row(register.name, register.version or "unknown")
+    return shown
+
+
+def _duration(milliseconds: int) -> str:
+    seconds = max(0, milliseconds) / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
+
+
+async def _ask_mongodb(settings: MongoDB) -> Server:
+    try:
+        async with mongodb(settings) as client:
+            facts = await mongo_facts(client)
+    except Outage as outage:
+        return Server("mongodb", outage.reason, {})
+    if facts.set_name is None and not facts.is_mongos:
+        return Server("mongodb", "it is no replica set", {"version": facts.version})
+    return Server("mongodb", None, {"version": facts.version, "primary": facts.primary or "mongos"})
+
+
+async def _ask_kafka(settings: Kafka) -> _InKafka:
+    try:
+        async with kafka_admin(settings) as admin:
+            facts = await kafka_facts(admin, settings.topic)
+            if facts.replicas is None:
+                return _InKafka(Server("kafka", None, {"brokers": facts.brokers, "topic": "none yet"}), {})
+            lag = await kafka_lag(admin, settings, len(facts.replicas))
+    except Outage as outage:
+        return _InKafka(Server("kafka", outage.reason, {}), {})
+    counts = {"brokers": facts.brokers, "topic": settings.topic, "partitions": len(lag)}
+    return _InKafka(Server("kafka", None, counts), lag)
+
+
+async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _InRedis:
+    names = Names(settings.prefix)
+    try:
+        async with redis(settings) as client:
+            cache = Cache(client, names)
+            facts = await redis_facts(client)
+            watermarks = await cache.watermarks(group)
+            roles = await _roles(client, names)
+            registers = await _registers(client, cache, catalog)
+    except Outage as outage:
+        return _InRedis(Server("redis", outage.reason, {}), [], [], None)
+    shown = {
+        "version": facts.version,
+        "memory": f"{facts.used_bytes / 2**20:.1f} MiB",
+        "identity": watermarks.identity,
+    }
+    return _InRedis(Server("redis", None, shown), roles, registers, watermarks)
+
+
+async def _roles(client: Redis, names: Names) -> list[Role]:
+    keys = [key async for key in client.scan_iter(match=names.role("*", "*"), count=1000)]
+    cards = await client.mget(keys) if keys else []
+    # A card may have run out between the two commands.
+    roles = [_role(orjson.loads(card)) for card in cards if card]
+    return sorted(roles, key=lambda role: (role.role, role.instance))
+
+
+def _role(card: dict[str, Any]) -> Role:
+    return Role(**{field.name: card[field.name] for field in fields(Role)})
+
+
+async def _registers(client: Redis, cache: Cache, catalog: Catalog) -> list[Register]:
+    floors = [Register(f"floor {name}", _hex((await cache.read(name, []))[0])) for name in catalog.collections]
+    held = await client.get(cache.names.applied)
+    # "?" begins a register that is being established.
+    applied = held.decode() if isinstance(held, bytes) and held[:1] != b"?" else None
+    return [Register("applied", applied), *floors]
+
+
+def _hex(version: int | None) -> str | None:
+    return None if version is None else to_hex(version)
+
+
+def _partitions(held: Watermarks | None, lag: dict[int, int | None], now_ms: int) -> list[Partition]:
+    """One for each partition that Kafka or a mark names. Marks applied on another Redis say nothing of this one."""
+    marks = held.by_partition if held else {}
+    valid = {number: mark for number, mark in marks.items() if held and mark.identity == held.identity}
+    count = max((held.partitions or 0) if held else 0, *(number + 1 for number in (-1, *lag)))
+    return [
+        Partition(
+            number,
+            to_hex(valid[number].version) if number in valid else None,
+            now_ms - valid[number].wall_ms if number in valid else None,
+            lag.get(number),
+        )
+        for number in range(count)
+    ]
