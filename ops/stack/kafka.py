@@ -45,7 +45,7 @@ class KafkaCluster(ProcessGroup):
     async def until_serving(self) -> None:
         """Wait until every broker is registered: an open port alone does not promise that."""
         deadline = time.monotonic() + SERVING_SECONDS
-        while await _registered(self.bootstrap_servers) < len(self.members):
+        while await registered_brokers(self.bootstrap_servers) < len(self.members):
             if time.monotonic() > deadline:
                 problem = f"Kafka's brokers did not find each other within {SERVING_SECONDS:g} s"
                 raise StackError(problem, f"their logs say more: {self.members[0].log.parent}")
@@ -176,7 +176,8 @@ def _cluster_id(file: Path) -> str:
     return file.read_text()
 
 
-async def _registered(bootstrap_servers: str) -> int:
+async def registered_brokers(bootstrap_servers: str) -> int:
+    """How many brokers the cluster knows; 0 while none answers."""
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers)
     try:
         await client.bootstrap()

@@ -60,7 +60,7 @@ class ReplicaSet(ProcessGroup):
     async def primary(self) -> RunningProcess | None:
         """The member that takes writes now; None while there is none."""
         for member, host in zip(self.members, self.hosts, strict=True):
-            if member.alive and await _is_primary(host):
+            if member.alive and await is_primary(host):
                 return member
         return None
 
@@ -86,7 +86,7 @@ async def start_mongod(options: MongodOptions) -> ReplicaSet:
     launches = [_launch(binary, options, number, port) for number, port in enumerate(ports)]
     replica_set = ReplicaSet(await start_members(launches))
     try:
-        await _configure(replica_set.hosts, options.election_timeout_ms)
+        await form_replica_set(replica_set.hosts, options.election_timeout_ms)
         await replica_set.until_serving()
     except BaseException:
         replica_set.kill()
@@ -138,7 +138,7 @@ def _launch(binary: Path, options: MongodOptions, number: int, port: int) -> Lau
     )
 
 
-async def _configure(hosts: Sequence[str], election_timeout_ms: int) -> None:
+async def form_replica_set(hosts: Sequence[str], election_timeout_ms: int) -> None:
     """Make the members a replica set; a set that remembers other ports is told the new ones."""
     wanted = {
         "_id": REPLICA_SET,
@@ -155,7 +155,7 @@ async def _configure(hosts: Sequence[str], election_timeout_ms: int) -> None:
             await client.admin.command("replSetReconfig", config, force=True)
 
 
-async def _is_primary(host: str) -> bool:
+async def is_primary(host: str) -> bool:
     try:
         async with _member(host) as client:
             return bool((await client.admin.command("hello")).get("isWritablePrimary"))

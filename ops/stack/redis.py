@@ -79,7 +79,7 @@ def find_redis_server(flavour: Flavour = "any") -> Path:
 
 def _arguments(options: RedisOptions, port: int, folder: Path) -> list[str]:
     arguments = ["--port", str(port), "--bind", LOOPBACK, "--dir", str(folder), "--daemonize", "no"]
-    arguments += ["--save", "", "--appendonly", "no"]
+    arguments += ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]
     if options.max_memory is not None:
         arguments += ["--maxmemory", options.max_memory, "--maxmemory-policy", options.max_memory_policy]
     if options.replica_of is not None:

