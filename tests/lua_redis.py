@@ -8,11 +8,12 @@ The clock is virtual: it stands still until `advance` moves it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, TypeAlias
 
 from lupa import lua51
 from redis.exceptions import ResponseError
+
+from neverstale.scripts import Name, source
 
 Hash: TypeAlias = tuple[tuple[bytes, bytes], ...]
 Value: TypeAlias = bytes | Hash
@@ -29,20 +30,16 @@ Reply: TypeAlias = Any
 
 _SANDBOX = """
 setmetatable(_G, {
-  __newindex = function(_, name) error('Script attempted to create global variable ' .. tostring(name), 2) end,
-  __index = function(_, name) error('Script attempted to access nonexistent global variable ' .. tostring(name), 2) end,
+  __newindex = function(_, name) error('a script may not create the global variable ' .. tostring(name), 2) end,
+  __index = function(_, name) error('there is no global variable ' .. tostring(name), 2) end,
 })
 """
+"""As in Redis, a forgotten `local` is an error."""
 
 
-def shipped(name: str) -> str:
-    """The Lua text of `neverstale/scripts/<name>.lua`."""
-    return (files("neverstale") / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
-
-
-def patched(name: str, old: str, new: str) -> str:
+def patched(name: Name, old: str, new: str) -> str:
     """A shipped script with one rule changed; fails unless `old` is there exactly once."""
-    text = shipped(name)
+    text = source(name)
     if text.count(old) != 1:
         raise AssertionError(f"{name}.lua has {text.count(old)} times {old!r}, so the patch would prove nothing")
     return text.replace(old, new)
@@ -60,7 +57,7 @@ def _to_bytes(argument: Argument) -> bytes:
 class LuaRedis:
     """One Redis with its scripts. `overrides` replaces shipped scripts by name (for negative controls)."""
 
-    def __init__(self, overrides: Mapping[str, str] | None = None, now_ms: int = 1_700_000_000_000) -> None:
+    def __init__(self, overrides: Mapping[Name, str] | None = None, now_ms: int = 1_700_000_000_000) -> None:
         self.now_ms = now_ms
         self._overrides = dict(overrides or {})
         self._data: dict[bytes, Stored] = {}
@@ -72,13 +69,13 @@ class LuaRedis:
 
     # Scripts
 
-    def run(self, script: str, keys: Sequence[bytes], args: Sequence[Argument] = ()) -> Reply:
+    def run(self, script: Name, keys: Sequence[bytes], args: Sequence[Argument] = ()) -> Reply:
         """Run a script by name, as EVALSHA does; `ResponseError` if the script fails."""
         function = self._functions.get(script)
         if function is None:
-            text = self._overrides.get(script) or shipped(script)
-            wrap = self._lua.execute(b"return function(KEYS, ARGV) " + text.encode() + b"\nend")
-            function = self._functions[script] = wrap
+            text = self._overrides.get(script) or source(script)
+            function = self._lua.execute(b"return function(KEYS, ARGV) " + text.encode() + b"\nend")
+            self._functions[script] = function
         try:
             answer = function(
                 self._lua.table_from(list(keys)), self._lua.table_from([_to_bytes(arg) for arg in args])

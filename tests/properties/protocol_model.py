@@ -43,10 +43,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from neverstale.scripts import Name
 from tests.properties.protocol_scripts import LEASE_OVER, LEASE_RUNS, ProtocolScripts
 from tests.properties.protocol_state import (
     HERE,
-    THERE,
     Claimant,
     Reader,
     Refresher,
@@ -62,7 +62,6 @@ from tests.properties.protocol_state import (
     text_of,
     version_of,
     with_entry,
-    with_holders,
     with_new_lease,
     with_nonces,
 )
@@ -109,9 +108,7 @@ class Violation(Exception):
 class Protocol:
     """All steps that any actor can take from a state."""
 
-    def __init__(
-        self, bounds: Bounds, rules: Rules | None = None, scripts: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, bounds: Bounds, rules: Rules | None = None, scripts: Mapping[Name, str] | None = None) -> None:
         self.bounds = bounds
         self._rules = rules or Rules()
         self._scripts = ProtocolScripts(scripts)

@@ -6,6 +6,7 @@ Each distinct call runs the Lua once; the search makes the same few thousand cal
 from collections.abc import Mapping
 from typing import Any, Final
 
+from neverstale.scripts import Name
 from tests.lua_redis import LuaRedis
 from tests.properties.protocol_state import DEAD, LIVE, NEW, Bytes, text_of
 
@@ -24,7 +25,7 @@ LEASE_OVER: Final = b"%013d" % NOW_MS
 class ProtocolScripts:
     """`overrides` replaces scripts by name, to see what one of their rules is good for."""
 
-    def __init__(self, overrides: Mapping[str, str] | None = None) -> None:
+    def __init__(self, overrides: Mapping[Name, str] | None = None) -> None:
         self._redis = LuaRedis(overrides, now_ms=NOW_MS)
         self._remembered: dict[tuple[Any, ...], tuple[Any, tuple[Bytes, ...]]] = {}
 
@@ -55,13 +56,11 @@ class ProtocolScripts:
 
     def establish(self, applied: Bytes, floor: Bytes, nonce: int, present: int) -> tuple[Bytes, Bytes]:
         text, version = text_of(nonce) if nonce else DEAD, text_of(present)
-        _, (applied, floor) = self._run(
-            "establish", ((APPLIED, applied), (FLOOR, floor)), text, version, version
-        )
+        _, (applied, floor) = self._run("establish", ((APPLIED, applied), (FLOOR, floor)), text, version, version)
         return applied, floor
 
     def _run(
-        self, script: str, held: tuple[tuple[bytes, Bytes], ...], *args: bytes | int
+        self, script: Name, held: tuple[tuple[bytes, Bytes], ...], *args: bytes | int
     ) -> tuple[Any, tuple[Bytes, ...]]:
         """The answer of a script on these keys, and what they hold then. Times to live are left out."""
         call = (script, held, args)

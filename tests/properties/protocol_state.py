@@ -122,13 +122,17 @@ def caught_up(state: State) -> State:
 
 def failed_over(state: State) -> State:
     """The replica took over. Reads that began before are no longer told how fresh they are."""
-    assert state.replica is not None
+    replica = state.replica
+    assert replica is not None
     state = with_holders(state, lambda holders: HERE | THERE if holders & THERE else 0)
-    entry, applied, floor = state.replica
     readers = [r._replace(other=0) if r.step == "began" else r for r in state.readers]
     return with_nonces(
         state._replace(
-            entry=entry, applied=applied, floor=floor, adopting=state.now, readers=tuple(sorted(readers))
+            entry=replica.entry,
+            applied=replica.applied,
+            floor=replica.floor,
+            adopting=state.now,
+            readers=tuple(sorted(readers)),
         )
     )
 
