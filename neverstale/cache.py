@@ -5,8 +5,9 @@ A missing entry, an outage and a stored absence are three things: `None`, `Outag
 `applied` is raised before entries are invalidated, and fetched after a lease was granted.
 """
 
+import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -25,6 +26,8 @@ Command: TypeAlias = tuple[Any, ...]
 KEYS_A_CALL: Final = 1000
 """A script call on more keys would hold up everybody else on this Redis."""
 CLAIM_MS: Final = 10_000
+_WHICH_REDIS: Final[tuple[Command, ...]] = ((b"INFO", b"server"), (b"INFO", b"replication"))
+"""Bytes, so that the client leaves the replies as they are: it would spend longer on them than all else takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ class Invalidated:
     token: bytes
     """The lease of the keys whose letter is `r`."""
     unknown: bool
-    """A register that had to be raised is unknown: establish it."""
+    """A register that was named is unknown: establish it."""
+    identity: str
+    """The Redis that took the batch, as it named itself on the same connection just before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,28 +152,38 @@ class Cache:
         versions_and_refresh: Sequence[bytes | str],
         floors: Mapping[str, Version],
         lease_ms: int,
+        forget: Iterable[str] = (),
     ) -> Invalidated:
         """Apply a batch of changes: raise `applied`, then the floors, then mark the entries stale.
 
         `versions_and_refresh` holds two items for each key: the version, and `n`, `r` or `t` (see `invalidate.lua`).
+        The floors of the collections in `forget` become unknown first, which voids all their entries until they are
+        established at the present time.
         """
         token = _nonce()
         registers = [self.names.applied, *map(self.names.floor, floors)]
-        commands = [await self._call("raise", registers, (to_hex(applied), *map(to_hex, floors.values())))]
+        forgotten = [*map(self.names.floor, forget)]
+        commands: list[Command] = [*_WHICH_REDIS]
+        if forgotten:
+            commands.append(("DEL", *forgotten))
+        sent = len(commands) + 1
+        commands.append(await self._call("raise", registers, (to_hex(applied), *map(to_hex, floors.values()))))
         for start in range(0, len(keys), KEYS_A_CALL):
             end = start + KEYS_A_CALL
             arguments = (token, lease_ms, *versions_and_refresh[2 * start : 2 * end])
             commands.append(await self._call("invalidate", keys[start:end], arguments))
         try:
-            raised, *letters = await self._send(*commands)
+            replies = await self._send(*commands)
         except Outage as outage:
             if outage.reason != "OOM":
                 raise
             # Redis 6.2 refuses every script when memory is full. Deleting is always allowed and always safe: a
             # missing entry has no lease, and a missing register means unknown.
-            await self.delete([*registers, *keys])
-            return Invalidated("x" * len(keys), token, unknown=True)
-        return Invalidated(b"".join(letters).decode(), token, unknown=b"-" in raised)
+            server, replication, _ = await self._send(*_WHICH_REDIS, ("DEL", *registers, *forgotten, *keys))
+            return Invalidated("x" * len(keys), token, True, _identity(server, replication))
+        letters = b"".join(replies[sent:]).decode()
+        unknown = bool(forgotten) or b"-" in replies[sent - 1]
+        return Invalidated(letters, token, unknown, _identity(replies[0], replies[1]))
 
     async def establish(self, collections: Sequence[str], now: Callable[[], Awaitable[Version]]) -> int:
         """Bring unknown registers back with the present cluster time; answers how many.
@@ -189,18 +204,22 @@ class Cache:
 
     async def identity(self) -> tuple[str, str | None]:
         """Which Redis this is, and which one the floors were last made good for."""
-        server, replication, held = await self._send(
-            ("INFO", "server"), ("INFO", "replication"), ("GET", self.names.identity)
-        )
+        server, replication, held = await self._send(*_WHICH_REDIS, ("GET", self.names.identity))
         return _identity(server, replication), held.decode() if held else None
 
-    async def adopt(self, identity: str, collections: Sequence[str], present: Version) -> None:
-        """Another Redis may have lost invalidations: void everything in it that is older than `present`."""
+    async def adopt(self, collections: Sequence[str], present: Version) -> str:
+        """Another Redis may have lost invalidations: void everything in it that is older than `present`.
+
+        Answers which Redis that was, by its own word on the same connection just before.
+        """
         registers = [self.names.applied, *map(self.names.floor, collections)]
-        await self._send(
-            await self._call("raise", registers, [to_hex(present)] * len(registers)),
-            ("SET", self.names.identity, identity),
+        server, replication, _ = await self._send(
+            *_WHICH_REDIS, await self._call("raise", registers, [to_hex(present)] * len(registers))
         )
+        identity = _identity(server, replication)
+        # Should this go to yet another Redis, that one merely holds a name that is not its own.
+        await self._send(("SET", self.names.identity, identity))
+        return identity
 
     async def set_watermarks(
         self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]]
@@ -212,9 +231,7 @@ class Cache:
         await self._send(await self._call("watermark", [self.names.watermarks(group)], arguments))
 
     async def watermarks(self, group: str) -> Watermarks:
-        server, replication, fields = await self._send(
-            ("INFO", "server"), ("INFO", "replication"), ("HGETALL", self.names.watermarks(group))
-        )
+        server, replication, fields = await self._send(*_WHICH_REDIS, ("HGETALL", self.names.watermarks(group)))
         pairs = _pairs(fields)
         count = pairs.pop(b"partitions", None)
         return Watermarks(
@@ -239,8 +256,8 @@ class Cache:
         return ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
 
     async def _load_scripts(self) -> None:
-        (server,) = await self._exchange((("INFO", "server"),))
-        known = scripts(flags=int(_info(server)["redis_version"].split(".")[0]) >= 7)
+        (server,) = await self._exchange((_WHICH_REDIS[0],))
+        known = scripts(flags=int(_info(server, "redis_version").split(".")[0]) >= 7)
         await self._exchange([("SCRIPT LOAD", script.source) for script in known.values()])
         self._scripts = known
 
@@ -322,13 +339,13 @@ def _watermark(value: bytes) -> Watermark:
     return Watermark(from_hex(version), int(wall_ms), identity)
 
 
-def _info(reply: Any) -> dict[str, str]:
-    if isinstance(reply, dict):
-        return {str(key): str(value) for key, value in reply.items()}
-    lines = (line.split(":", 1) for line in bytes(reply).decode().splitlines() if ":" in line)
-    return dict(lines)
+def _info(reply: bytes, name: str) -> str:
+    match = re.search(rf"^{name}:(\S+)", reply.decode(), re.MULTILINE)
+    if match is None:
+        raise Outage("redis", f"INFO without {name}")
+    return match[1]
 
 
-def _identity(server: Any, replication: Any) -> str:
+def _identity(server: bytes, replication: bytes) -> str:
     """Changes when Redis restarts (`run_id`) and when another server takes over (`master_replid`)."""
-    return f"{_info(server)['run_id'][:16]}-{_info(replication)['master_replid'][:16]}"
+    return f"{_info(server, 'run_id')[:16]}-{_info(replication, 'master_replid')[:16]}"

@@ -99,6 +99,24 @@ def type_matches(canonical_key: str, key_type: KeyType) -> bool:
     return canonical_key.startswith(_LETTER[key_type] + ":")
 
 
+def value_of(canonical_key: str) -> KeyValue:
+    """The `_id` that a canonical key spells; `ValueError` for one of a type that no resource is declared with."""
+    letter, colon, text = canonical_key.partition(":")
+    match letter + colon:
+        case "s:":
+            return text
+        case "i:":
+            return _parse_int(text or "?")
+        case "o:":
+            try:
+                return ObjectId(text)
+            except InvalidId:
+                raise ValueError("not the canonical key of an ObjectId") from None
+        case "u:":
+            return uuid.UUID(hex=text)
+    raise ValueError("not the canonical key of a string, whole number, ObjectId or UUID")
+
+
 def digest(redis_key: bytes) -> bytes:
     """16 hex digits that an entry carries of its own key, so that no reply is taken for another's."""
     return blake2b(redis_key, digest_size=8).hexdigest().encode("ascii")
