@@ -1,0 +1,85 @@
+"""What an error of the change stream means, by its code and by the phase in which it came.
+
+A message is never read: it differs between versions, and what an error means depends on what was asked.
+Codes: MongoDB server, `src/mongo/base/error_codes.yml`.
+
+| meaning    | what the watcher does                                                               |
+|------------|-------------------------------------------------------------------------------------|
+| `LOST`     | the position is gone: floors, and a new start at the present time                   |
+| `STOP`     | only a human can help: exit with the reason                                         |
+| `AWAY`     | everything else: close all, open again from the stored position, with back-off      |
+"""
+
+from enum import Enum, auto
+from typing import Final
+
+from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
+
+from neverstale.errors import NeverstaleError, Outage, PositionLost, Stop
+
+
+class Phase(Enum):
+    OPEN_AFTER_TOKEN = auto()
+    """Opening from a stored token."""
+    OPEN_AT_TIME = auto()
+    """Opening at a time that the server has just told us."""
+    READ = auto()
+
+
+class Meaning(Enum):
+    LOST = auto()
+    STOP = auto()
+    AWAY = auto()
+
+
+_EVERY: Final = frozenset(Phase)
+_OPENING: Final = frozenset((Phase.OPEN_AFTER_TOKEN, Phase.OPEN_AT_TIME))
+_TOKEN: Final = frozenset((Phase.OPEN_AFTER_TOKEN,))
+
+TABLE: Final[dict[int, tuple[frozenset[Phase], Meaning]]] = {
+    280: (_EVERY, Meaning.LOST),  # ChangeStreamFatalError
+    286: (_EVERY, Meaning.LOST),  # ChangeStreamHistoryLost
+    136: (_EVERY, Meaning.LOST),  # CappedPositionLost: the oplog was truncated under the cursor
+    10334: (_EVERY, Meaning.LOST),  # BSONObjectTooLarge: an event that can never be delivered
+    260: (_EVERY, Meaning.LOST),  # InvalidResumeToken
+    # A token that is no token: these codes say that a field of our command could not be read, and the token
+    # is the only field that we have not written ourselves.
+    2: (_TOKEN, Meaning.LOST),  # BadValue
+    9: (_TOKEN, Meaning.LOST),  # FailedToParse
+    14: (_TOKEN, Meaning.LOST),  # TypeMismatch
+    15: (_TOKEN, Meaning.LOST),  # Overflow
+    40647: (_TOKEN, Meaning.LOST),  # the token has no _data
+    40649: (_TOKEN, Meaning.LOST),  # the token is empty
+    50811: (_TOKEN, Meaning.LOST),  # the token ends too early
+    13: (_EVERY, Meaning.STOP),  # Unauthorized
+    18: (_EVERY, Meaning.STOP),  # AuthenticationFailed
+    40573: (_OPENING, Meaning.STOP),  # $changeStream is only supported on replica sets
+}
+
+
+def meaning(code: int | None, phase: Phase) -> Meaning:
+    """What a server's error code means in a phase; `None`: it has none, e.g. a network error."""
+    phases, answer = TABLE.get(code or 0, (frozenset(), Meaning.AWAY))
+    return answer if phase in phases else Meaning.AWAY
+
+
+def as_ours(error: PyMongoError, phase: Phase) -> NeverstaleError:
+    """The error of ours that says what to do about a driver's error."""
+    code = error.code if isinstance(error, OperationFailure) else None
+    reason = f"{type(error).__name__}{'' if code is None else f' {code}'} while {_DOING[phase]}: {error}"
+    if isinstance(error, (ConfigurationError, InvalidOperation)):
+        return Stop(f"MongoDB cannot be watched: {reason}")
+    match meaning(code, phase):
+        case Meaning.LOST:
+            return PositionLost(reason)
+        case Meaning.STOP:
+            return Stop(f"MongoDB cannot be watched: {reason}")
+        case Meaning.AWAY:
+            return Outage("mongodb", reason)
+
+
+_DOING: Final = {
+    Phase.OPEN_AFTER_TOKEN: "opening the stream from the stored token",
+    Phase.OPEN_AT_TIME: "opening the stream at the present time",
+    Phase.READ: "reading the stream",
+}

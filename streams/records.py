@@ -1,0 +1,102 @@
+"""Change events into Kafka records, many at a time.
+
+The value is byte for byte what `neverstale.events.encode` makes of `Watched.change`, the record key what
+`record_key` makes of it, and the partition what Kafka's default partitioner makes of the key; tests compare all
+three. Written out here, an event costs about a microsecond and a half instead of ten.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+
+from neverstale.events import OPERATIONS, Change, encode, record_key
+from neverstale.keys import canonical
+from streams.partition import partition_of
+from streams.pipeline import Raw
+from streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched, wall_ms_of
+
+REMEMBERED_KEYS: Final = 32_768
+REMEMBERED_BYTES: Final = 256
+"""So many documents with keys up to this length keep their partition; when full, all are forgotten."""
+
+Put = Callable[[int, bytes, bytes], Any]
+"""Takes a record: partition, key, value."""
+
+_Place = tuple[int, bytes, bytes]
+"""Of one document: partition, record key, canonical key as JSON."""
+
+
+class Recorder:
+    """Turns change events of the watched collections into records."""
+
+    def __init__(self, watched: Watched, partitions: int) -> None:
+        self._database = watched.database
+        self._partitions = partitions
+        self._heads = {operation: _heads(operation, watched) for operation in OPERATIONS}
+        self._places: dict[tuple[str, str], _Place] = {}
+
+    def record(self, events: Sequence[Raw], start: int, stop: int, put: Put) -> int:
+        """Put the records of `events[start:stop]` up to the first that is not an ordinary change.
+
+        Returns:
+            Its index, or `stop`. Not ordinary: other operations, other collections, and keys that are too long.
+        """
+        heads, places, dumps = self._heads, self._places, orjson.dumps
+        for index in range(start, stop):
+            event = events[index]
+            collection = event.get("coll")
+            head = heads.get(event["op"], _NONE).get(collection)
+            if head is None:
+                return index
+            key = event["key"]
+            text = "s:" + key if type(key) is str else canonical(key)
+            place = places.get((collection, text))
+            if place is None:
+                if len(text) > LONGEST_KEY:
+                    return index
+                place = self._place(event["coll"], text)
+            partition, record, spelled = place
+            wall = event["wall"]
+            fields = dumps(event["fields"])
+            put(
+                partition,
+                record,
+                b"".join(
+                    (
+                        head,
+                        spelled,
+                        b',"ver":"',
+                        event["_id"]["_data"][2:18].lower().encode(),
+                        b'","wall":',
+                        b"%d" % (wall_ms_of(event) if wall is None else wall),
+                        b',"fields":',
+                        fields if len(fields) <= LONGEST_FIELDS else b"null",
+                        b"}",
+                    )
+                ),
+            )
+        return stop
+
+    def _place(self, collection: str, text: str) -> _Place:
+        record = record_key(self._database, collection, text)
+        place = partition_of(record, self._partitions), record, orjson.dumps(text)
+        if len(record) <= REMEMBERED_BYTES:
+            if len(self._places) >= REMEMBERED_KEYS:
+                self._places.clear()
+            self._places[collection, text] = place
+        return place
+
+
+_NONE: Final[dict[str, bytes]] = {}
+_MARK: Final = "\0"
+
+
+def _heads(operation: Any, watched: Watched) -> dict[str, bytes]:
+    return {collection: _head(operation, watched.database, collection) for collection in watched.collections}
+
+
+def _head(operation: Any, database: str, collection: str) -> bytes:
+    """What the encoding of every change of this kind has before its key."""
+    value = encode(Change(operation, database, collection, _MARK, 0, 0, None))
+    return value[: value.index(orjson.dumps(_MARK))]

@@ -1,0 +1,104 @@
+"""What an event of the change stream means for the consumers: one table of operations.
+
+| operation                             | becomes                                                           |
+|---------------------------------------|-------------------------------------------------------------------|
+| insert, update, replace, delete       | a `Change` of the document                                        |
+| drop                                  | a `Floor` of the collection                                       |
+| rename                                | a `Floor` of the source and one of the target, whichever is watched |
+| dropDatabase                          | a `Floor` of every watched collection                             |
+| invalidate                            | nothing: the stream ends here and is opened behind it             |
+| anything else                         | nothing, counted                                                  |
+
+An event of the heartbeat collection becomes nothing, whatever its operation.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, cast
+
+import orjson
+
+from neverstale.events import Change, Floor, Operation
+from neverstale.keys import canonical
+from neverstale.versions import Version, of_resume_token
+from streams.pipeline import HEARTBEATS, Raw
+
+
+class Meaning(Enum):
+    CHANGE = auto()
+    FLOOR = auto()
+    HEARTBEAT = auto()
+    IGNORED = auto()
+
+
+OPERATIONS: Final = {
+    "insert": Meaning.CHANGE,
+    "update": Meaning.CHANGE,
+    "replace": Meaning.CHANGE,
+    "delete": Meaning.CHANGE,
+    "drop": Meaning.FLOOR,
+    "rename": Meaning.FLOOR,
+    "dropDatabase": Meaning.FLOOR,
+}
+
+LONGEST_KEY: Final = 16 * 1024
+"""Canonical keys above this are not written to Kafka, where a record has a limit; see `Watched.floors`."""
+
+LONGEST_FIELDS: Final = 32 * 1024
+"""Changed paths that take more bytes than this, as JSON, are published as "all"."""
+
+
+def version_of(event: Raw) -> Version:
+    """The event's `clusterTime`, which its resume token begins with."""
+    return of_resume_token(event["_id"]["_data"])
+
+
+def wall_ms_of(event: Raw) -> int:
+    """The event's wall time; where the server gives none, its cluster time in whole seconds."""
+    wall = event["wall"]
+    return (version_of(event) >> 32) * 1000 if wall is None else int(wall)
+
+
+def meaning_of(event: Raw) -> Meaning:
+    if event.get("coll") == HEARTBEATS:
+        return Meaning.HEARTBEAT
+    return OPERATIONS.get(event["op"], Meaning.IGNORED)
+
+
+def _fields(paths: list[str] | None) -> list[str] | None:
+    return None if paths is None or len(orjson.dumps(paths)) > LONGEST_FIELDS else paths
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The collections whose changes are published."""
+
+    database: str
+    collections: tuple[str, ...]
+
+    def change(self, event: Raw) -> Change:
+        """The change of an insert, update, replace or delete event."""
+        return Change(
+            operation=cast("Operation", event["op"]),
+            database=self.database,
+            collection=event["coll"],
+            key=canonical(event["key"]),
+            version=version_of(event),
+            wall_ms=wall_ms_of(event),
+            fields=_fields(event["fields"]),
+        )
+
+    def floors(self, event: Raw) -> list[Floor]:
+        """The floors of a drop, rename or dropDatabase event, and of a change whose key is too long to publish."""
+        if event["op"] == "dropDatabase":
+            return self.every_floor(version_of(event), "dropDatabase")
+        reason = event["op"] if event["op"] in ("drop", "rename") else "a key is too long"
+        concerned = {event["coll"], event.get("to")}
+        return [
+            Floor(self.database, collection, version_of(event), reason)
+            for collection in self.collections
+            if collection in concerned
+        ]
+
+    def every_floor(self, version: Version, reason: str) -> list[Floor]:
+        return [Floor(self.database, collection, version, reason) for collection in self.collections]
