@@ -180,10 +180,10 @@ class Cache:
             # Redis 6.2 refuses every script when memory is full. Deleting is always allowed and always safe: a
             # missing entry has no lease, and a missing register means unknown.
             server, replication, _ = await self._send(*_WHICH_REDIS, ("DEL", *registers, *forgotten, *keys))
-            return Invalidated("x" * len(keys), token, True, _identity(server, replication))
+            return Invalidated("x" * len(keys), token, True, identity_of(server, replication))
         letters = b"".join(replies[sent:]).decode()
         unknown = bool(forgotten) or b"-" in replies[sent - 1]
-        return Invalidated(letters, token, unknown, _identity(replies[0], replies[1]))
+        return Invalidated(letters, token, unknown, identity_of(replies[0], replies[1]))
 
     async def establish(self, collections: Sequence[str], now: Callable[[], Awaitable[Version]]) -> int:
         """Bring unknown registers back with the present cluster time; answers how many.
@@ -205,7 +205,7 @@ class Cache:
     async def identity(self) -> tuple[str, str | None]:
         """Which Redis this is, and which one the floors were last made good for."""
         server, replication, held = await self._send(*_WHICH_REDIS, ("GET", self.names.identity))
-        return _identity(server, replication), held.decode() if held else None
+        return identity_of(server, replication), held.decode() if held else None
 
     async def adopt(self, collections: Sequence[str], present: Version) -> str:
         """Another Redis may have lost invalidations: void everything in it that is older than `present`.
@@ -216,7 +216,7 @@ class Cache:
         server, replication, _ = await self._send(
             *_WHICH_REDIS, await self._call("raise", registers, [to_hex(present)] * len(registers))
         )
-        identity = _identity(server, replication)
+        identity = identity_of(server, replication)
         # Should this go to yet another Redis, that one merely holds a name that is not its own.
         await self._send(("SET", self.names.identity, identity))
         return identity
@@ -235,7 +235,7 @@ class Cache:
         pairs = _pairs(fields)
         count = pairs.pop(b"partitions", None)
         return Watermarks(
-            _identity(server, replication),
+            identity_of(server, replication),
             int(count) if count is not None else None,
             {int(partition): _watermark(value) for partition, value in pairs.items()},
         )
@@ -346,6 +346,6 @@ def _info(reply: bytes, name: str) -> str:
     return match[1]
 
 
-def _identity(server: bytes, replication: bytes) -> str:
+def identity_of(server: bytes, replication: bytes) -> str:
     """Changes when Redis restarts (`run_id`) and when another server takes over (`master_replid`)."""
     return f"{_info(server, 'run_id')[:16]}-{_info(replication, 'master_replid')[:16]}"
