@@ -1,0 +1,236 @@
+"""The command line: what it hands on, what it prints, how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from neverstale.errors import Misconfigured, Outage
+from ops import cli
+from ops.findings import Finding
+
+ROOT = Path(__file__).parents[2]
+CATALOG = str(ROOT / "catalog.toml")
+
+Fake = Callable[[str, dict[str, Any]], None]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working directory, an environment without our variables, and a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("NEVERSTALE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """Put a module in the place of one that a command imports."""
+
+    def put(name: str, contents: dict[str, Any]) -> None:
+        module = ModuleType(name)
+        module.__dict__.update(contents)
+        monkeypatch.setitem(sys.modules, name, module)
+
+    return put
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of the console script."""
+    monkeypatch.setattr(sys, "argv", ["neverstale", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    code = ended.value.code
+    return code if isinstance(code, int) else 0
+
+
+def test_help_names_every_command() -> None:
+    text = call("--help").output
+    assert all(name in text for name in ("up", "demo", "run", "check", "settings", "status"))
+
+
+def test_without_a_command_the_help_is_shown_as_wrong_use() -> None:
+    result = call()
+    assert result.exit_code == 2 and "Usage" in result.output
+
+
+def test_the_version_is_printed() -> None:
+    assert call("--version").output == "neverstale 0.1.0\n"
+
+
+def test_asking_for_help_imports_no_client_and_no_server() -> None:
+    heavy = {"pymongo", "redis", "aiokafka", "fastapi", "uvicorn", "pydantic"}
+    code = f"import sys, ops.cli; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_module_runs_as_the_console_script_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ops.cli", "run", "watcher", "--catalog", str(tmp_path / "none.toml")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("neverstale: ") and ended.stderr.count("\n") == 1
+
+
+def test_a_wrong_declaration_is_a_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NEVERSTALE_API__PORT", "http")
+    assert main(monkeypatch, "settings") == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err == 'neverstale: NEVERSTALE_API__PORT: "http" is not a whole number; use a whole number\n'
+
+
+def test_several_problems_are_a_line_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NEVERSTALE_API__PORT", "http")
+    monkeypatch.setenv("NEVERSTALE_API__PROT", "1")
+    assert main(monkeypatch, "settings") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("error", "code"), [(Misconfigured("a", "b", "c"), 2), (Outage("redis", "gone"), 1)])
+def test_an_error_that_escapes_a_role_is_no_traceback(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    def run(*_: object) -> int:
+        raise error
+
+    fake("streams.main", {"run": run})
+    assert main(monkeypatch, "run", "watcher", "--catalog", CATALOG) == code
+    assert capsys.readouterr().err == f"neverstale: {error}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fly"], ["run"], ["run", "cook"], ["check", "--fast"], ["up", "--api-port", "x"]]
+)
+def test_wrong_use_ends_with_2(arguments: list[str]) -> None:
+    assert call(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("role", "module"), [("watcher", "streams.main"), ("consumer", "consumers.main"), ("api", "api.main")]
+)
+def test_run_hands_settings_and_catalog_to_the_role_and_ends_as_it_ends(fake: Fake, role: str, module: str) -> None:
+    seen: list[Any] = []
+
+    def run(settings: Any, catalog: Any) -> int:
+        seen.extend((settings, catalog))
+        return 7
+
+    fake(module, {"run": run})
+    assert call("run", role, "--catalog", CATALOG).exit_code == 7
+    assert (str(seen[0].catalog), seen[1].database) == (CATALOG, "nyc")
+
+
+def test_up_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+
+    async def up(options: dict[str, Any]) -> int:
+        seen.update(options)
+        return 1
+
+    fake("ops.up", {"up": up, "UpOptions": dict})
+    ports = "--api-port 1 --mongo-port 2 --redis-port 3 --kafka-port 4"
+    line = f"up --data {tmp_path} --catalog c.toml {ports} --consumers 5 --api-workers 6 --broker kafka"
+    assert call(*line.split()).exit_code == 1
+    assert seen == {
+        "data": tmp_path,
+        "catalog": Path("c.toml"),
+        "api_port": 1,
+        "mongo_port": 2,
+        "redis_port": 3,
+        "kafka_port": 4,
+        "consumers": 5,
+        "api_workers": 6,
+        "broker": "kafka",
+    }
+
+
+def test_the_options_of_up_are_known_to_it() -> None:
+    from ops.up import UpOptions
+
+    assert UpOptions(
+        data=None, catalog=Path(), api_port=0, mongo_port=0, redis_port=0, kafka_port=0, consumers=1, api_workers=1
+    )
+
+
+def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+
+    def demo(options: dict[str, Any]) -> int:
+        seen.update(options)
+        return 0
+
+    fake("ops.demo.main", {"demo": demo, "DemoOptions": dict})
+    line = f"demo --seconds 5 --json {tmp_path}/out.json --broker embedded"
+    assert call(*line.split()).exit_code == 0
+    assert seen == {"seconds": 5.0, "json": tmp_path / "out.json", "broker": "embedded", "data": None}
+
+
+def test_the_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / "neverstale.toml").write_text("[api]\nport = 81\n")
+    assert setting("api.port") == {"value": 81, "origin": "neverstale.toml: api.port"}
+
+
+def test_another_file_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "neverstale.toml").write_text("[api]\nport = 81\n")
+    (tmp_path / "other.toml").write_text("[api]\nport = 82\n")
+    assert setting("api.port", "--config", "other.toml") == {"value": 82, "origin": "other.toml: api.port"}
+
+
+def test_the_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEVERSTALE_CATALOG", "env.toml")
+    assert setting("catalog", "--catalog", "c.toml") == {"value": "c.toml", "origin": "option --catalog"}
+
+
+def setting(name: str, *arguments: str) -> dict[str, Any]:
+    rows = {row["setting"]: row for row in json.loads(call("settings", "--json", *arguments).output)}
+    return {"value": rows[name]["value"], "origin": rows[name]["origin"]}
+
+
+@pytest.mark.parametrize("arguments", [["settings"], ["settings", "--json"]])
+def test_no_secret_is_ever_printed(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.setenv("NEVERSTALE_MONGODB__URI", "mongodb://me:s3cret@h/?replicaSet=rs0")
+    monkeypatch.setenv("NEVERSTALE_REDIS__URL", "redis://:s3cret@h/0")
+    monkeypatch.setenv("NEVERSTALE_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("NEVERSTALE_KAFKA__SASL_USERNAME", "me")
+    monkeypatch.setenv("NEVERSTALE_KAFKA__SASL_PASSWORD", "s3cret")
+    text = call(*arguments).output
+    assert "s3cret" not in text
+    assert "mongodb://***@h/?replicaSet=rs0" in text and "redis://***@h/0" in text
+
+
+def test_a_piped_table_keeps_a_setting_on_one_line() -> None:
+    lines = call("settings").output.splitlines()
+    assert any(line.split() == ["kafka.topic", "neverstale.changes", "default"] for line in lines)
+
+
+def test_check_offline_needs_no_server() -> None:
+    result = call("check", "--offline", "--json", "--catalog", CATALOG)
+    assert result.exit_code == 0
+    assert json.loads(result.output)["ok"] is True
+
+
+@pytest.mark.parametrize(("level", "code"), [("ok", 0), ("warning", 0), ("problem", 1)])
+def test_check_ends_with_1_only_on_a_problem(monkeypatch: pytest.MonkeyPatch, level: Any, code: int) -> None:
+    async def found(*_: Any, **__: Any) -> list[Finding]:
+        return [Finding("redis", level, "[this] is said", "do [that]")]
+
+    monkeypatch.setattr("ops.check.check", found)
+    result = call("check", "--catalog", CATALOG)
+    assert result.exit_code == code
+    assert "[this] is said" in result.output and "do [that]" in result.output
