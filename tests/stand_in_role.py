@@ -1,0 +1,30 @@
+"""Run as a file in place of a role: says that it is ready, and ends as its name or its signals tell it."""
+
+import os
+import signal
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Ready(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def main(role: str, behaviour: str) -> None:
+    if behaviour == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    port = os.environ["NEVERSTALE_API__PORT" if role == "api" else "NEVERSTALE_SERVICE__PORT"]
+    server = HTTPServer(("127.0.0.1", int(port)), Ready)
+    server.handle_request()
+    if behaviour == "mortal" and role == "consumer":
+        sys.exit("the consumer is out of luck")
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[2], os.environ["STAND_IN"])
