@@ -26,6 +26,8 @@ Command: TypeAlias = tuple[Any, ...]
 KEYS_A_CALL: Final = 1000
 """A script call on more keys would hold up everybody else on this Redis."""
 CLAIM_MS: Final = 10_000
+_WITHIN_SCRIPT: Final = re.compile(r": -([A-Z]+) ")
+"""Redis 6.2 hides the code of an error within a script: "Error running script (call to f_...): ...: -OOM ..."."""
 _WHICH_REDIS: Final[tuple[Command, ...]] = ((b"INFO", b"server"), (b"INFO", b"replication"))
 """Bytes, so that the client leaves the replies as they are: it would spend longer on them than all else takes."""
 
@@ -293,6 +295,8 @@ def _outage(error: Exception) -> Outage:
     telemetry.OUTAGES.labels("redis").inc()
     if isinstance(error, OutOfMemoryError):
         return Outage("redis", "OOM")
+    if isinstance(error, ResponseError) and (within := _WITHIN_SCRIPT.search(str(error))):
+        return Outage("redis", within[1])
     if isinstance(error, ResponseError) and str(error)[:1].isupper():
         # An error reply starts with its code: MISCONF, BUSY, NOREPLICAS, ... (known ones have types of their own)
         return Outage("redis", str(error).split(" ", 1)[0])

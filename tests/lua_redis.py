@@ -105,9 +105,8 @@ class LuaRedis:
         self.now_ms += ms
 
     def command(self, *arguments: Argument) -> Reply:
-        """Run one of the known commands outside a script; only bytes, int and None come back."""
-        answer = self._call(*(_to_bytes(argument) for argument in arguments))
-        return None if answer is False else answer
+        """Run one of the known commands outside a script."""
+        return self._reply(self._call(*(_to_bytes(argument) for argument in arguments)))
 
     def hash(self, key: bytes) -> dict[bytes, bytes]:
         return dict(self._hash(key))

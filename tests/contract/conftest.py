@@ -17,20 +17,21 @@ def prefix() -> bytes:
     return f"test{secrets.token_hex(6)}:".encode()
 
 
-@pytest.fixture(params=list(REAL))
-def real_redis(request: pytest.FixtureRequest, prefix: bytes) -> Iterator[RealRedis]:
-    with Redis.from_url(request.getfixturevalue(REAL[request.param])) as redis:
+def connect(url: str, prefix: bytes) -> Iterator[RealRedis]:
+    with Redis.from_url(url) as redis:
         yield RealRedis(redis)
         for key in redis.scan_iter(match=prefix + b"*", count=1000):
             redis.delete(key)
+
+
+@pytest.fixture(params=list(REAL))
+def real_redis(request: pytest.FixtureRequest, prefix: bytes) -> Iterator[RealRedis]:
+    yield from connect(request.getfixturevalue(REAL[request.param]), prefix)
 
 
 @pytest.fixture(params=["in-memory", *REAL])
 def subject(request: pytest.FixtureRequest, prefix: bytes) -> Iterator[Subject]:
     if request.param == "in-memory":
         yield InMemory()
-        return
-    with Redis.from_url(request.getfixturevalue(REAL[request.param])) as redis:
-        yield RealRedis(redis)
-        for key in redis.scan_iter(match=prefix + b"*", count=1000):
-            redis.delete(key)
+    else:
+        yield from connect(request.getfixturevalue(REAL[request.param]), prefix)

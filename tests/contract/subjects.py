@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, cast
 
 from redis import Redis
@@ -32,7 +33,7 @@ _CUTS = (0, 1, 2, 3, 19, 35, 51, 64, 80, 96, None)
 
 def header(raw: bytes | None) -> Header:
     assert raw is not None, "the entry is missing"
-    return Header(*(raw[start:end] for start, end in zip(_CUTS, _CUTS[1:], strict=False)))
+    return Header(*(raw[start:end] for start, end in pairwise(_CUTS)))
 
 
 class Subject(Protocol):
@@ -76,25 +77,26 @@ class RealRedis:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        version = cast("dict[str, Any]", redis.info("server"))["redis_version"]
+        version: str = redis.info("server")["redis_version"]
         self.has_flags = int(version.split(".")[0]) >= 7
         self._scripts = scripts(flags=self.has_flags)
         for script in self._scripts.values():
-            sha = cast("str", redis.script_load(script.source))
-            assert sha == script.sha
+            assert redis.script_load(script.source) == script.sha
 
     def run(self, script: Name, keys: Sequence[bytes], *args: Argument) -> Any:
-        return self.redis.evalsha(self._scripts[script].sha, len(keys), *keys, *args)  # type: ignore[arg-type]
+        return self.redis.evalsha(self._scripts[script].sha, len(keys), *keys, *args)
 
     def command(self, *arguments: Argument) -> Any:
-        answer = self.redis.execute_command(*arguments)
-        return b"OK" if answer is True else answer
+        answer = self.redis.execute_command(*arguments)  # type: ignore[no-untyped-call]
+        if isinstance(answer, bool):  # redis-py's reading of a status or a number
+            return b"OK" if arguments[0] == "SET" else int(answer)
+        return answer
 
     def hash(self, key: bytes) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", self.redis.hgetall(key))
 
     def now_ms(self) -> int:
-        seconds, microseconds = cast("tuple[int, int]", self.redis.time())
+        seconds, microseconds = self.redis.time()
         return seconds * 1000 + microseconds // 1000
 
     def let_pass(self, ms: int) -> None:
