@@ -1,0 +1,51 @@
+# Nothing but Python >= 3.11, make and the package registry is needed.
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough. A name on PATH may be a shim that cannot run, so each is tried.
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+WANTED := pyproject.toml constraints.txt
+
+.PHONY: demo test lint bench docs constraints clean
+
+demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
+	$(BIN)/neverstale demo
+
+test: lint  ## All that CI runs.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## Speed and memory, as ratios within one run.
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev  ## Write the tables of the docs that are generated.
+	$(BIN)/python -m ops.settings_report docs/settings.md
+
+constraints:  ## Renew constraints.txt with the newest versions that pyproject.toml allows.
+	rm -rf $(VENV)
+	$(MAKE) $(BIN)/python
+	$(PIP) install --quiet --editable '.[dev]'
+	{ echo '# The versions that the tests ran with. Renew: make constraints'; \
+		$(PIP) freeze --exclude-editable; } > constraints.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or later is needed; name it: make PYTHON=/path/to/python' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.local: $(WANTED) | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[local]'
+	touch $@
+
+$(VENV)/.dev: $(WANTED) | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@ $(VENV)/.local
