@@ -14,6 +14,8 @@ from redis import Redis
 from ops.stack.errors import StackError
 from tests.stack import LocalServers, Servers, choose_servers
 
+SERVERS = pytest.StashKey[Servers]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -22,6 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="local",
         help="Where MongoDB, Kafka and Redis run: processes here, containers, or NEVERSTALE_TEST_... addresses.",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        config.stash[SERVERS] = choose_servers(config.getoption("--stack"))
+    except StackError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def have(server: Callable[[], str]) -> str:
@@ -37,10 +46,7 @@ def have(server: Callable[[], str]) -> str:
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
     """All three, each started when first asked for."""
-    try:
-        servers = choose_servers(pytestconfig.getoption("--stack"))
-    except StackError as error:
-        raise pytest.UsageError(str(error)) from None
+    servers = pytestconfig.stash[SERVERS]
     yield servers
     servers.stop()
 

@@ -48,7 +48,7 @@ def choose_servers(choice: Choice, environ: Mapping[str, str] = os.environ) -> S
         return GivenServers(*(environ[name] for name in GIVEN))
     if choice == "given":
         missing = ", ".join(name for name in GIVEN if not environ.get(name))
-        raise StackError(f"--stack=given lacks {missing}", "set it, or use --stack=local")
+        raise StackError(f"--stack=given lacks {missing}", "set what is missing, or use --stack=local")
     if choice == "containers":
         from tests.containers import ContainerServers
 

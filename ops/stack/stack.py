@@ -1,19 +1,16 @@
 """The whole local stack: three servers and as many roles as are asked for, all gone at the end."""
 
 import asyncio
-import fcntl
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
 from ops.stack.broker import Broker, BrokerChoice, BrokerOptions, start_broker
-from ops.stack.errors import StackError
+from ops.stack.folder import data_folder
 from ops.stack.group import ProcessGroup
 from ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
 from ops.stack.ports import LOOPBACK, free_port, wanted_port
@@ -89,7 +86,7 @@ class LocalStack:
             StackError: a server is missing or did not start, its port is taken, or the data are in use.
         """
         async with AsyncExitStack() as exits:
-            data = exits.enter_context(_data_folder(options.data))
+            data = exits.enter_context(data_folder(options.data))
             api_port = wanted_port(options.api_port, "--api-port")
             grace = STOP_SECONDS if options.data else 0.0  # a temporary folder is not worth a clean shutdown
 
@@ -217,40 +214,3 @@ def _redis(options: StackOptions, data: Path) -> RedisOptions:
         flavour=options.redis_flavour,
         max_memory=options.redis_max_memory,
     )
-
-
-@contextmanager
-def _data_folder(wanted: Path | None) -> Iterator[Path]:
-    """The folder of this stack's data, ours alone while we run."""
-    with _temporary_folder() if wanted is None else _locked_folder(wanted) as data:
-        yield data
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """Removed at the end; after a failure all but the logs, to which the error points."""
-    data = Path(tempfile.mkdtemp(prefix="neverstale-"))
-    kept: tuple[str, ...] = ()
-    try:
-        yield data
-    except StackError:
-        kept = ("logs",)
-        raise
-    finally:
-        for each in data.iterdir():
-            if each.name not in kept:
-                shutil.rmtree(each) if each.is_dir() else each.unlink()
-        if not kept:
-            data.rmdir()
-
-
-@contextmanager
-def _locked_folder(data: Path) -> Iterator[Path]:
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            remedy = "stop that one, or choose another folder with --data"
-            raise StackError(f"another stack uses the data in {data}", remedy) from None
-        yield data.resolve()

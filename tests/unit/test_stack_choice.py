@@ -27,7 +27,7 @@ def test_given_addresses_win_over_the_choice() -> None:
 
 def test_the_choice_of_given_addresses_names_the_missing_one() -> None:
     addresses = {name: value for name, value in ADDRESSES.items() if "KAFKA" not in name}
-    with pytest.raises(StackError, match="--stack=given lacks NEVERSTALE_TEST_KAFKA; set it"):
+    with pytest.raises(StackError, match="--stack=given lacks NEVERSTALE_TEST_KAFKA; set what is missing"):
         choose_servers("given", addresses)
 
 
