@@ -63,7 +63,7 @@ async def up(options: UpOptions, console: Console | None = None) -> int:
         0 after a stop that was asked for, 1 if something did not start or died, 2 on wrong use.
     """
     console = console or Console(highlight=False)
-    with _interrupts(console) as interrupts:
+    with interruptible(console) as interrupts:
         try:
             check(options)
             await _run(options, console, interrupts)
@@ -146,7 +146,8 @@ def _stack_options(options: UpOptions) -> StackOptions:
 
 
 @contextmanager
-def _interrupts(console: Console) -> Iterator[Interrupts]:
+def interruptible(console: Console) -> Iterator[Interrupts]:
+    """While inside, SIGINT, SIGTERM and SIGHUP interrupt the current task as `Interrupts` says."""
     loop = asyncio.get_running_loop()
     story = asyncio.current_task()
     assert story is not None
