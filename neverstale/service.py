@@ -66,6 +66,8 @@ class Life:
     stop: asyncio.Event
     """Set when the role should stop taking new work and drain."""
     health: Health
+    url: str
+    """Where the role answers HTTP; empty if it does not."""
 
 
 Body = Callable[[Life], Awaitable[None]]
@@ -82,11 +84,12 @@ def run_role(role: str, settings: Settings, body: Body, *, serve_http: bool = Tr
 
 
 async def _live(role: str, settings: Settings, body: Body, serve_http: bool) -> int:
-    life = Life(role, f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), Health())
-    listen_for_signals(life.stop, settings.service.drain_seconds)
+    stop, health, url = asyncio.Event(), Health(), ""
+    listen_for_signals(stop, settings.service.drain_seconds)
     async with contextlib.AsyncExitStack() as stack:
         if serve_http:
-            await stack.enter_async_context(_http(life, settings))
+            url = await stack.enter_async_context(_http(health, settings))
+        life = Life(role, f"{socket.gethostname()}-{os.getpid()}", stop, health, url)
         log.info("started", role=role, version=__version__)
         try:
             await body(life)
@@ -142,19 +145,21 @@ def health_routes(health: Health) -> list[Route]:
 
 
 @contextlib.asynccontextmanager
-async def _http(life: Life, settings: Settings) -> AsyncIterator[None]:
+async def _http(health: Health, settings: Settings) -> AsyncIterator[str]:
+    """Answer `/livez`, `/readyz` and `/metrics`, and say where."""
     service = settings.service
     listener = socket.create_server((service.host, service.port))
     config = uvicorn.Config(
-        Starlette(routes=health_routes(life.health)), log_config=None, access_log=False, lifespan="off"
+        Starlette(routes=health_routes(health)), log_config=None, access_log=False, lifespan="off"
     )
     server = uvicorn.Server(config)
     # The role's own signals and shutdown rule; uvicorn must not take them over.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
     task = asyncio.create_task(server.serve(sockets=[listener]), name="service-http")
-    log.info("serving", url=service_url(service.host, listener.getsockname()[1]))
+    url = service_url(service.host, listener.getsockname()[1])
+    log.info("serving", url=url)
     try:
-        yield
+        yield url
     finally:
         server.should_exit = True
         await task
@@ -164,14 +169,17 @@ def service_url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def show_card(life: Life, redis: Redis, names: Names, url: str) -> None:
-    """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort, no promise."""
+async def show_card(life: Life, redis: Redis, names: Names, url: str | None = None) -> None:
+    """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort, no promise.
+
+    `url`: where the role serves, if that is not `life.url`.
+    """
     card = {
         "role": life.role,
         "instance": life.instance,
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "url": url,
+        "url": life.url if url is None else url,
         "started_ms": int(time.time() * 1000),
         "version": __version__,
     }
