@@ -95,8 +95,13 @@ def _parse_int(text: str) -> int:
     return int(text)
 
 
+def type_prefix(key_type: KeyType) -> str:
+    """How the canonical keys of this type begin, and no others."""
+    return _LETTER[key_type] + ":"
+
+
 def type_matches(canonical_key: str, key_type: KeyType) -> bool:
-    return canonical_key.startswith(_LETTER[key_type] + ":")
+    return canonical_key.startswith(type_prefix(key_type))
 
 
 def value_of(canonical_key: str) -> KeyValue:
