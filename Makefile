@@ -25,7 +25,7 @@ bench: $(VENV)/.dev  ## Speed and memory, as ratios within one run.
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.dev  ## Write the tables of the docs that are generated.
-	$(BIN)/python -m ops.settings_report docs/settings.md
+	$(BIN)/python -m ops.docs
 
 constraints:  ## Renew constraints.txt with the newest versions that pyproject.toml allows.
 	rm -rf $(VENV)

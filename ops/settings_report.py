@@ -1,9 +1,5 @@
-"""`neverstale settings`: every setting with its value and origin, and the reference table of the docs.
+"""`neverstale settings`: every setting with its value and origin, and the reference table of the docs."""
 
-`python -m ops.settings_report docs/settings.md` writes the table anew between the file's two markers.
-"""
-
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +12,6 @@ from neverstale.problems import redacted
 from neverstale.settings import Settings
 from neverstale.settings_sources import Origins, fields, variable
 from ops.output import console, print_json, table
-
-BEGIN = "<!-- The table is written by `make docs`. -->"
-END = "<!-- End of the table. -->"
 
 _HIDDEN = "***"
 
@@ -59,15 +52,6 @@ def reference() -> str:
     return "\n".join(lines)
 
 
-def with_reference(document: str) -> str:
-    """The document with the table between its markers replaced by the present one."""
-    head, _, rest = document.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not end:
-        raise ValueError(f"the document lacks {BEGIN!r} or {END!r}")
-    return f"{head}{BEGIN}\n\n{reference()}\n\n{END}{tail}"
-
-
 def _value(settings: Settings, name: str) -> Any:
     value: Any = settings
     for part in name.split("."):
@@ -100,8 +84,3 @@ def _choices(field: FieldInfo) -> Iterator[str]:
     for argument in getattr(field.annotation, "__args__", ()):
         if isinstance(argument, str):
             yield argument
-
-
-if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    path.write_text(with_reference(path.read_text(encoding="utf-8")), encoding="utf-8")
