@@ -74,7 +74,7 @@ class Tally:
         return 3 / self.checked if self.checked else 1.0
 
 
-class _Key:
+class History:
     """One key's writes. The lists of acknowledgements ascend, because the writers took turns."""
 
     __slots__ = ("acknowledged_at", "acknowledged_revisions", "begun_at", "removals")
@@ -90,6 +90,12 @@ class _Key:
         place = bisect_left(self.acknowledged_at, before)
         return self.acknowledged_revisions[place - 1] if place else 0
 
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """(begun, acknowledged) of each acknowledged write."""
+        pairs = zip(self.acknowledged_revisions, self.acknowledged_at, strict=True)
+        return [(self.begun_at[revision - 1], at) for revision, at in pairs]
+
     def latest_begun(self, before: float) -> int:
         return bisect_left(self.begun_at, before)
 
@@ -99,21 +105,21 @@ class _Key:
         return self.removals[place - 1] if place else 0
 
 
-_UNWRITTEN = _Key()
+_UNWRITTEN = History()
 
 
 class Writes:
     """What was written, by key."""
 
     def __init__(self) -> None:
-        self._keys: dict[int, _Key] = {}
+        self._keys: dict[int, History] = {}
         self.acknowledged_count = 0
         self.last_version: Version = 0
         """No acknowledged write has a later version."""
 
     def begin(self, key: int, at: float, *, removal: bool = False) -> int:
         """A write is about to be sent; answers the revision that it gives to the document."""
-        writes = self._keys.setdefault(key, _Key())
+        writes = self._keys.setdefault(key, History())
         writes.begun_at.append(at)
         revision = len(writes.begun_at)
         if removal:
@@ -128,7 +134,7 @@ class Writes:
         self.acknowledged_count += 1
         self.last_version = max(self.last_version, version)
 
-    def of(self, key: int) -> _Key:
+    def of(self, key: int) -> History:
         return self._keys.get(key, _UNWRITTEN)
 
 
@@ -169,7 +175,7 @@ def judge(writes: Writes, reads: Iterable[Read]) -> Verdict:
     return verdict
 
 
-def _judge_revision(verdict: Verdict, writes: _Key, read: Read) -> None:
+def _judge_revision(verdict: Verdict, writes: History, read: Read) -> None:
     seen = read.revision if read.revision != ABSENT else writes.latest_removal(read.end)
     verdict.unwritten.note(seen > writes.latest_begun(read.end), read)
     due = writes.due(read.start)
@@ -184,7 +190,7 @@ def _judge_revision(verdict: Verdict, writes: _Key, read: Read) -> None:
     verdict.undecided_bounds += promised <= seen < writes.due(read.end - read.bound)
 
 
-def _note_staleness(verdict: Verdict, writes: _Key, read: Read, seen: int) -> None:
+def _note_staleness(verdict: Verdict, writes: History, read: Read, seen: int) -> None:
     missed = bisect_left(writes.acknowledged_revisions, seen + 1)
     for place in range(missed, bisect_left(writes.acknowledged_at, read.start)):
         write = read.key, writes.acknowledged_revisions[place]

@@ -10,6 +10,7 @@ from typing import Final
 from ops.demo.board import Week
 from ops.demo.replay import Happening, happenings, steps
 from ops.demo.writers import Writers
+from ops.stack.process import at_once
 
 WRITERS: Final = 32
 """Steps under way at once."""
@@ -36,7 +37,7 @@ class Player:
         """Returns when `stop` is set and every write that was begun has ended."""
         room = asyncio.Semaphore(WRITERS)
         due = time.monotonic()
-        async with asyncio.TaskGroup() as group:
+        async with at_once() as group:
             for step in self._endless():
                 await _until(due, stop)
                 await room.acquire()

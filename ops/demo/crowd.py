@@ -1,0 +1,83 @@
+"""The demo's helpers in processes of their own: the readers, and whoever watches Redis for corrections."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from neverstale.keys import Names, canonical
+from neverstale.settings import Redis as RedisSettings
+from ops import corrections
+from ops.corrections import Corrections
+from ops.demo import readlog
+from ops.demo.board import Week
+from ops.demo.gauges import Gauges
+from ops.demo.readers import GAUGES, LOG
+from ops.oracle import Read, Writes
+from ops.stack.process import Launch, RunningProcess, python
+from ops.stack.stack import LocalStack
+
+SEEN: Final = "corrections.bin"
+SAMPLED: Final = 4
+"""Corrections are watched for one flight in so many."""
+STOP_SECONDS: Final = 15.0
+
+
+def entry_keys(week: Week) -> list[bytes]:
+    """The flights' keys in Redis, in the board's order."""
+    names = Names(RedisSettings().prefix)
+    return [names.entry("flights", canonical(flight.key)) for flight in week.flights]
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Running helpers. Their notes are whole once they have stopped."""
+
+    folder: Path
+    gauges: Gauges
+    processes: tuple[RunningProcess, ...]
+
+    @property
+    def dead(self) -> list[str]:
+        """What is said of those that ended by themselves."""
+        return [process.obituary for process in self.processes if not process.alive]
+
+    async def stop(self) -> None:
+        for process in self.processes:
+            await process.stop(STOP_SECONDS)
+
+    def reads(self) -> Iterator[Read]:
+        return readlog.reads(self.folder / LOG)
+
+    def corrections(self, week: Week, writes: Writes) -> Corrections:
+        """How soon the sampled writes were corrected in Redis."""
+        return corrections.join(corrections.read(self.folder / SEEN), _by_entry(entry_keys(week), writes))
+
+
+@asynccontextmanager
+async def gather(stack: LocalStack, folder: Path, count: int, seed: int) -> AsyncIterator[Crowd]:
+    """Start readers and watching; whatever still runs at the end is stopped."""
+    gauges = Gauges.create(folder / GAUGES)
+    prefix = Names(RedisSettings().prefix).entry_prefix("flights").decode()
+    watch = ("ops.corrections", stack.redis_url, prefix, str(folder / SEEN), "--one-in", str(SAMPLED))
+    read = ("ops.demo.readers", stack.api_url, str(folder), "--readers", str(count), "--seed", str(seed))
+    async with (
+        await _start("corrections", watch, folder / SEEN, stack.data) as watching,
+        await _start("readers", read, folder / LOG, stack.data) as reading,
+    ):
+        yield Crowd(folder, gauges, (reading, watching))
+
+
+async def _start(name: str, command: Sequence[str], notes: Path, data: Path) -> RunningProcess:
+    async def noted() -> bool:
+        return await asyncio.to_thread(lambda: notes.exists() and notes.stat().st_size > 0)
+
+    module, *arguments = command
+    launch = Launch(name=name, argv=python(module, *arguments), log=data / "logs" / f"{name}.log", ready=noted)
+    return await RunningProcess.start(launch)
+
+
+def _by_entry(entries: Sequence[bytes], writes: Writes) -> Mapping[bytes, Sequence[tuple[float, float]]]:
+    return {entry: writes.of(place).spans for place, entry in enumerate(entries)}

@@ -1,0 +1,189 @@
+"""`neverstale demo`: the departures board on the whole pipeline, checked answer by answer."""
+
+import asyncio
+import json
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from rich.console import Console
+
+from neverstale.catalog import Catalog
+from ops.demo.board import week
+from ops.demo.chaos import Saboteur, kill_each
+from ops.demo.crowd import Crowd, entry_keys, gather
+from ops.demo.live import Live, Moment
+from ops.demo.places import places
+from ops.demo.player import Player
+from ops.demo.report import Counts, Heard, Run, figures, show
+from ops.demo.sweep import NotConverged, Sweep, converge, sweep
+from ops.demo.writers import Writers
+from ops.oracle import Writes, judge
+from ops.stack.board import Board
+from ops.stack.broker import BrokerChoice
+from ops.stack.errors import StackError
+from ops.stack.process import PROJECT, at_once
+from ops.stack.stack import LocalStack, StackOptions
+from ops.up import AS_ASKED, FOUND_A_PROBLEM, Interrupts, interruptible
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    seconds: float = 20
+    json: Path | None = None
+    """Also write the figures here."""
+    broker: BrokerChoice = "auto"
+    data: Path | None = None
+    """Keep the servers' data here; the collections of the demo are emptied first."""
+    consumers: int = 2
+    readers: int = 16
+    writes_per_second: float = 500
+    """Documents, not operations."""
+    chaos: bool = False
+    """Kill every role and server once."""
+    sabotage: bool = False
+    """Spoil the cache behind everybody's back: the oracle must find something."""
+    seed: int = 1
+
+
+def demo(options: DemoOptions, console: Console | None = None) -> int:
+    """Answers 0 if every answer kept its word and nothing was stale after convergence, else 1."""
+    return asyncio.run(_demo(options, console or Console(highlight=False)))
+
+
+async def _demo(options: DemoOptions, console: Console) -> int:
+    with interruptible(console) as interrupts:
+        try:
+            run = await _on_stack(options, console, interrupts)
+        except (StackError, NotConverged) as error:
+            console.out(str(error))
+            return FOUND_A_PROBLEM
+        except asyncio.CancelledError:
+            if not interrupts.asked:
+                raise
+            interrupts.story.uncancel()
+            console.out("Stopped before the end: nothing was checked.")
+            return FOUND_A_PROBLEM
+    show(run, console)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures(run), indent=2) + "\n")
+    return AS_ASKED if run.clean else FOUND_A_PROBLEM
+
+
+async def _on_stack(options: DemoOptions, console: Console, interrupts: Interrupts) -> Run:
+    catalog = _catalog()
+    stack_options = StackOptions(data=options.data, catalog=catalog, broker=options.broker)
+    async with AsyncExitStack() as exits:
+        writes = Writes()
+        with Board(console) as board:
+            stack = interrupts.stack = await exits.enter_async_context(LocalStack.start(stack_options, board))
+            writers = Writers(stack.mongo_uri, Catalog.load(catalog).database, week(), writes)
+            await exits.enter_async_context(writers)
+            await writers.load()
+            await stack.start_roles(options.consumers)
+        folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="neverstale-demo-")))
+        crowd = await exits.enter_async_context(gather(stack, folder, options.readers, options.seed))
+        return await Play(options, console, stack, writers, writes, crowd).run(catalog)
+
+
+def _catalog() -> Path:
+    """The catalog of the demo: beside this file where neverstale is installed, else the project's own."""
+    installed = Path(__file__).with_name("catalog.toml")
+    return installed if installed.exists() else PROJECT / "catalog.toml"
+
+
+class Play:
+    """One run on a stack that is ready."""
+
+    def __init__(
+        self,
+        options: DemoOptions,
+        console: Console,
+        stack: LocalStack,
+        writers: Writers,
+        writes: Writes,
+        crowd: Crowd,
+    ) -> None:
+        self._options = options
+        self._stack = stack
+        self._writers = writers
+        self._writes = writes
+        self._crowd = crowd
+        self._player = Player(week(), writers, options.writes_per_second, self._show_now)
+        self._live = Live(console, options.seconds, self._moment, self._clock)
+        self._saboteur = Saboteur(stack.redis_url, entry_keys(week())) if options.sabotage else None
+
+    async def run(self, catalog: Path) -> Run:
+        """Write and read, let the cache catch up, look at everything once, and judge."""
+        started = time.monotonic()
+        await self._replay()
+        seconds = time.monotonic() - started
+        counts = Counts(**{field.name: self._crowd.gauges[field.name] for field in fields(Counts)})
+        died = self._died()
+        converged = await converge(self._stack.api_url, self._writes.last_version)
+        await self._crowd.stop()
+        swept = await self._sweep(catalog)
+        heard = Heard()
+        return Run(
+            stack=self._servers(),
+            seconds=seconds,
+            changes=self._player.changes,
+            weeks=self._player.weeks,
+            failed_writes=self._writers.turns.failed,
+            counts=counts,
+            converged_seconds=converged,
+            verdict=judge(self._writes, heard.each(self._crowd.reads())),
+            heard=heard,
+            sweep=swept,
+            corrections=self._crowd.corrections(week(), self._writes),
+            died=died,
+            expects_outages=self._options.chaos,
+        )
+
+    async def _sweep(self, catalog: Path) -> Sweep:
+        stored = await self._writers.stored()
+        if self._saboteur is not None:
+            await self._saboteur.spoil_finally(stored["flights"])
+        return await sweep(self._stack.api_url, places(week()), stored, catalog)
+
+    def _servers(self) -> dict[str, str]:
+        stack = self._stack
+        return {
+            "mongodb": stack.mongod.description,
+            "kafka": stack.kafka.description,
+            "redis": stack.redis.description,
+        }
+
+    def _show_now(self, place: int) -> None:
+        self._crowd.gauges["now"] = place
+
+    def _clock(self) -> str:
+        return f"{week().flights[self._crowd.gauges['now']].sched_dep:%a %d %b %H:%M} UTC"
+
+    def _moment(self) -> Moment:
+        gauges = self._crowd.gauges
+        return Moment(time.monotonic(), self._player.changes, gauges["documents"], gauges["hits"])
+
+    async def _replay(self) -> None:
+        stop = asyncio.Event()
+        async with at_once() as group:
+            others = [group.create_task(self._live.show())]
+            if self._saboteur is not None:
+                others.append(group.create_task(self._saboteur.spoil(lambda: self._crowd.gauges["now"])))
+            playing = group.create_task(self._player.play(stop))
+            trouble = group.create_task(self._trouble())
+            await asyncio.sleep(self._options.seconds)
+            await trouble
+            stop.set()
+            await playing
+            for other in others:
+                other.cancel()
+
+    async def _trouble(self) -> None:
+        if self._options.chaos:
+            await kill_each(self._stack, self._options.seconds, self._live.tell)
+
+    def _died(self) -> list[str]:
+        return [process.obituary for process in self._stack.processes if not process.alive] + self._crowd.dead

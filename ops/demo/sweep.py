@@ -1,0 +1,125 @@
+"""After the writers have stopped: wait until the cache has caught up, then ask for everything once."""
+
+import asyncio
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from neverstale.versions import Version, from_hex
+from ops.demo.board import Document
+from ops.demo.client import Answer, Connection
+from ops.demo.places import Places
+from ops.oracle import Tally, compare
+from ops.stack.process import at_once
+
+CONNECTIONS: Final = 8
+POLL_SECONDS: Final = 0.02
+CONVERGE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 30.0
+"""How long one key is asked for again while the service cannot answer."""
+
+
+class NotConverged(Exception):
+    """The watermark did not reach the last write, or the service did not answer."""
+
+
+@dataclass
+class Sweep:
+    """What the service answers for every key after convergence, against what MongoDB holds."""
+
+    stale: Tally = field(default_factory=Tally)
+    hits: int = 0
+    """Answers that came from the cache: only these can be stale."""
+
+
+async def converge(url: str, last: Version) -> float:
+    """Wait until every resource's watermark has passed the last write; answers the seconds that it took."""
+    started = time.monotonic()
+    behind = "the service has not answered"
+    while time.monotonic() - started < CONVERGE_SECONDS:
+        try:
+            connection = await Connection.open(url)
+            try:
+                freshness = orjson.loads((await connection.get("/v1/freshness", PATIENCE_SECONDS)).body)
+            finally:
+                connection.close()
+            behind = ", ".join(_behind(freshness, last))
+            if not behind:
+                return time.monotonic() - started
+        except OSError:
+            pass  # it may be starting again
+        await asyncio.sleep(POLL_SECONDS)
+    raise NotConverged(f"after {CONVERGE_SECONDS:g} s still behind the last write: {behind}")
+
+
+def _behind(freshness: Mapping[str, Any], last: Version) -> Iterator[str]:
+    for name, resource in freshness["resources"].items():
+        watermark = resource["watermark"]
+        if watermark is None or from_hex(watermark) < last:
+            yield f"{name} ({resource.get('why') or watermark})"
+
+
+async def sweep(url: str, known: Places, stored: Mapping[str, Mapping[str, Document]], catalog: Path) -> Sweep:
+    """Ask for every key once, flights that never were included."""
+    found = Sweep()
+    answered: dict[str, Document] = {}
+    paths = known.paths
+    left = iter(paths)  # shared by all connections
+
+    async def ask() -> None:
+        connection: Connection | None = None
+        for path in left:
+            connection, answer = await _answer(url, path, connection)
+            found.hits += answer.headers.get("cache-status", "").startswith("neverstale; hit")
+            if answer.status == 200:
+                answered[path] = orjson.loads(answer.body)
+        if connection is not None:
+            connection.close()
+
+    async with at_once() as group:
+        for _ in range(CONNECTIONS):
+            group.create_task(ask())
+    found.stale = compare(_expected(known, stored, catalog), answered, paths)
+    return found
+
+
+async def _answer(url: str, path: str, connection: Connection | None) -> tuple[Connection, Answer]:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        problem = ""
+        try:
+            if connection is None or not connection.usable:
+                connection = await Connection.open(url)
+            answer = await connection.get(path, PATIENCE_SECONDS)
+            if answer.status in (200, 404):
+                return connection, answer
+            problem = f"status {answer.status}: {answer.body.decode(errors='replace')}"
+        except OSError as error:
+            problem = str(error) or type(error).__name__
+        if time.monotonic() > deadline:
+            raise NotConverged(f"{path} was not answered: {problem}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _expected(known: Places, stored: Mapping[str, Mapping[str, Document]], catalog: Path) -> dict[str, Document]:
+    """Path -> JSON as it has to be: the catalog's fields of the stored document. Made without neverstale's code."""
+    resources = tomllib.loads(catalog.read_text())["resources"]
+    expected: dict[str, Document] = {}
+    for path, resource, key in zip(known.paths, known.resources, known.keys, strict=True):
+        document = stored[resource].get(key)
+        if document is not None:
+            fields = {"_id", *resources[resource]["fields"]}
+            expected[path] = {name: _json(value) for name, value in document.items() if name in fields}
+    return expected
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03}Z"
+    return value
