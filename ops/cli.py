@@ -122,14 +122,34 @@ def up(
 def demo(
     seconds: Annotated[float, typer.Option(min=1, help="How long writers and readers run.")] = 20,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
-    broker: Broker = BrokerChoice.AUTO,
     data: Data = None,
+    broker: Broker = BrokerChoice.AUTO,
+    consumers: Count = 2,
+    readers: Count = 16,
+    writes_per_second: Annotated[float, typer.Option(min=1, help="Documents written per second.")] = 500,
+    chaos: Annotated[bool, typer.Option("--chaos", help="Kill every role and server once.")] = False,
+    sabotage: Annotated[
+        bool, typer.Option("--sabotage", help="Spoil the cache unseen: the check of the answers must notice.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Same seed, same choices.")] = 1,
 ) -> None:
     """Replay a week of departures through the whole pipeline and check every answer."""
     from ops.demo.main import DemoOptions
     from ops.demo.main import demo as play
 
-    raise typer.Exit(play(DemoOptions(seconds=seconds, json=json, broker=broker.value, data=data)))
+    options = DemoOptions(
+        seconds=seconds,
+        json=json,
+        data=data,
+        broker=broker.value,
+        consumers=consumers,
+        readers=readers,
+        writes_per_second=writes_per_second,
+        chaos=chaos,
+        sabotage=sabotage,
+        seed=seed,
+    )
+    raise typer.Exit(play(options))
 
 
 @app.command()

@@ -160,14 +160,6 @@ def test_up_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
     }
 
 
-def test_the_options_of_up_are_known_to_it() -> None:
-    from ops.up import UpOptions
-
-    assert UpOptions(
-        data=None, catalog=Path(), api_port=0, mongo_port=0, redis_port=0, kafka_port=0, consumers=1, api_workers=1
-    )
-
-
 def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
@@ -176,9 +168,11 @@ def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
         return 0
 
     fake("ops.demo.main", {"demo": demo, "DemoOptions": dict})
-    line = f"demo --seconds 5 --json {tmp_path}/out.json --broker embedded"
+    line = f"demo --seconds 5 --json {tmp_path}/out.json --broker embedded --chaos"
     assert call(*line.split()).exit_code == 0
-    assert seen == {"seconds": 5.0, "json": tmp_path / "out.json", "broker": "embedded", "data": None}
+    given = {"seconds": 5.0, "json": tmp_path / "out.json", "broker": "embedded", "chaos": True}
+    defaults = {"data": None, "consumers": 2, "readers": 16, "writes_per_second": 500, "sabotage": False, "seed": 1}
+    assert seen == given | defaults
 
 
 def test_the_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
