@@ -94,8 +94,8 @@ async def _live(role: str, settings: Settings, body: Body, serve_http: bool) -> 
         try:
             await body(life)
         except Exception as error:
-            if (stop := _first_stop(error)) is not None:
-                raise stop from None
+            if (reason := _first_stop(error)) is not None:
+                raise reason from None
             log.error("failed", role=role, exc_info=error)
             return 1
     log.info("stopped", role=role, reason="asked")
