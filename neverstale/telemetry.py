@@ -50,6 +50,10 @@ APPLY_SECONDS = _histogram("apply_seconds", "Applying one batch to Redis.", _LAG
 APPLIED_LAG = _histogram("applied_lag_seconds", "Wall time of a change to its being applied.", _LAG)
 INVALIDATIONS = _counter("invalidations", "Entries met by an invalidation, by what it found.", "outcome")
 REFRESHES = _counter("refreshes", "Refreshes after an invalidation, by result.", "result")
+COMMITS = _counter("commits", "Commits of offsets, by result; a failed one is made up for by the next.", "result")
+REBALANCES = _counter("rebalances", "Times the partitions of a consumer were taken away.")
+OFFSETS_LOST = _counter("offsets_lost", "Partitions that had no offset to go on at; everything cached was voided.")
+CONSUMER_RECOVERIES = _counter("consumer_recoveries", "Times a consumer closed its client of Kafka and began anew.")
 REGISTERS_ESTABLISHED = _counter("registers_established", "Registers that were unknown and were given a time.")
 REDIS_CHANGED = _counter("redis_changed", "Times Redis turned out to be another one; all floors were raised.")
 

@@ -1,0 +1,173 @@
+"""Applying: one batch to Redis, in the order that the protocol asks for.
+
+1. `applied` rises, floors rise, entries become stale: one pipeline, which also says which Redis took it.
+2. Only then the watermarks of the partitions whose marks were in the batch.
+3. Leases of what should be fresh again go to the refresher.
+
+Whatever fails in 1 is tried again, the whole batch, for as long as it takes: every step may run twice. Meanwhile
+nothing is committed and nothing more is fetched. What fails in 2 waits for the next mark.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import random
+from typing import Final
+
+from consumers.batch import Batch
+from consumers.refresh import Held, Refresher
+from consumers.registers import Registers
+from consumers.seldom import Seldom
+from neverstale import telemetry
+from neverstale.cache import Cache, Invalidated
+from neverstale.errors import Outage
+from neverstale.service import Health
+
+log = telemetry.logger(__name__)
+
+OUTCOMES: Final = {
+    "-": "missing",
+    "n": "newer",
+    "w": "leased",
+    "s": "stale_already",
+    "d": "made_stale",
+    "r": "to_refresh",
+    "x": "deleted",
+}
+"""What `invalidate.lua` answers for an entry."""
+FIRST_PAUSE_SECONDS: Final = 0.02
+LONGEST_PAUSE_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What an applier has to know about its surroundings."""
+
+    group: str
+    collections: tuple[str, ...]
+    lease_ms: int
+
+
+class Applier:
+    """Applies batches, one after the other."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        registers: Registers,
+        refresher: Refresher,
+        section: Section,
+        health: Health,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._cache = cache
+        self._registers = registers
+        self._refresher = refresher
+        self._section = section
+        self._health = health
+        self._clock = clock
+        self._outage = Seldom()
+        self._poison = Seldom()
+
+    async def apply(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
+        """Apply it, however often that must be tried. False: no longer `wanted` before it was done."""
+        self._report_poison(batch)
+        started = time.perf_counter()
+        for pause in pauses():
+            try:
+                done = await self._invalidate(batch)
+            except Outage as outage:
+                self._health.wrong("redis", outage.reason)
+                if times := self._outage.due():
+                    log.warning("apply_waits", reason=str(outage), times=times)
+                if not wanted():
+                    return False
+                await asyncio.sleep(pause)
+            else:
+                break
+        self._health.ok("redis")
+        self._registers.note(done)
+        if batch.marks:
+            await self._set_watermarks(batch, done)
+        self._hand_over(batch, done)
+        self._measure(batch, done, time.perf_counter() - started)
+        return True
+
+    async def _invalidate(self, batch: Batch) -> Invalidated:
+        floors = batch.floors
+        if batch.marks:
+            # Raising a register to nothing raises nothing, but tells whether it is known.
+            floors = dict.fromkeys(self._section.collections, 0) | floors
+        return await self._cache.invalidate(
+            batch.highest, batch.keys, batch.versions_and_refresh, floors, self._section.lease_ms, batch.forget
+        )
+
+    async def _set_watermarks(self, batch: Batch, done: Invalidated) -> None:
+        """Claim what the marks say, for the Redis that took this batch and lacks nothing from before it.
+
+        That Redis named itself before it took the batch. Should another one have taken over since, the claim is
+        written there under the old name, and readers see that it is not about the Redis they read.
+        """
+        if self._registers.verified != done.identity:
+            return
+        partitions = max(mark.partitions for mark in batch.marks.values())
+        marks = {partition: (mark.version, mark.wall_ms) for partition, mark in batch.marks.items()}
+        try:
+            await self._cache.set_watermarks(self._section.group, done.identity, partitions, marks)
+        except Outage as outage:
+            self._health.wrong("redis", outage.reason)
+
+    def _hand_over(self, batch: Batch, done: Invalidated) -> None:
+        for span in batch.spans:
+            prefix = len(self._cache.names.entry_prefix(span.resource.name))
+            leases = [
+                Held(batch.keys[at], batch.keys[at][prefix:].decode(), done.token, batch.highest)
+                for at in _positions(done.letters, "r", span.start, span.end)
+            ]
+            if leases:
+                self._refresher.offer(span.resource, leases)
+
+    def _report_poison(self, batch: Batch) -> None:
+        # Here is where such records leave for a topic of their own, before anything of the batch is committed.
+        if not batch.poison:
+            return
+        telemetry.RECORDS_POISON.inc(len(batch.poison))
+        if times := self._poison.due(len(batch.poison)):
+            first = batch.poison[0]
+            log.error(
+                "records_unreadable",
+                times=times,
+                reason=first.reason,
+                partition=first.partition,
+                offset=first.record.offset,
+                voided=sorted(batch.forget),
+            )
+
+    def _measure(self, batch: Batch, done: Invalidated, seconds: float) -> None:
+        telemetry.APPLY_SECONDS.observe(seconds)
+        telemetry.BATCH_APPLIED.observe(batch.records)
+        for kind, count in (("change", batch.changes), ("floor", batch.floor_records), ("mark", batch.mark_records)):
+            if count:
+                telemetry.RECORDS_APPLIED.labels(kind).inc(count)
+        for reason, count in batch.skipped.items():
+            telemetry.RECORDS_SKIPPED.labels(reason).inc(count)
+        for letter in set(done.letters):
+            telemetry.INVALIDATIONS.labels(OUTCOMES[letter]).inc(done.letters.count(letter))
+        if batch.oldest_wall_ms is not None:
+            telemetry.APPLIED_LAG.observe(max(0.0, self._clock() - batch.oldest_wall_ms / 1000))
+
+
+def pauses(chance: Callable[[], float] = random) -> Iterator[float]:
+    """Seconds to wait before the next attempt: doubling up to a cap, each with jitter, without end."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        yield pause * (0.5 + chance() / 2)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _positions(letters: str, letter: str, start: int, end: int) -> Iterator[int]:
+    at = letters.find(letter, start, end)
+    while at >= 0:
+        yield at
+        at = letters.find(letter, at + 1, end)

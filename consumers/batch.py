@@ -1,0 +1,249 @@
+"""Batches: records as they come from Kafka, folded into what Redis has to be told.
+
+Folding is pure, and the hot loop of a consumer: one pass over the records, no object for each of them. Of the
+changes of one document only the newest counts, so a batch names every entry at most once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias
+
+import orjson
+
+from neverstale import events
+from neverstale.catalog import Catalog, OnChange, Resource
+from neverstale.errors import DeadLetter
+from neverstale.events import FORMAT, OPERATIONS, Change, Floor, Mark
+from neverstale.keys import Names, type_prefix
+from neverstale.versions import Version, to_hex
+
+REFRESH: Final[dict[OnChange, str]] = {"invalidate": "n", "refresh": "r", "auto": "t"}
+"""What `invalidate.lua` is told about handing out leases."""
+HEX_DIGITS: Final = "0123456789abcdef"
+
+Newest: TypeAlias = dict[str, dict[str, str]]
+"""Collection -> canonical key -> version as text, whose order is that of time."""
+
+
+class Record(Protocol):
+    """What is used of aiokafka's `ConsumerRecord`."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A record that cannot be read, and why."""
+
+    partition: int
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The entries of one resource in a batch: `keys[start:end]`."""
+
+    resource: Resource
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a run of records asks of Redis; nothing of it depends on the records' order."""
+
+    keys: list[bytes] = field(default_factory=list)
+    """Entries to invalidate, each once."""
+    versions_and_refresh: list[str] = field(default_factory=list)
+    """Two for each key, as `Cache.invalidate` takes them."""
+    spans: list[Span] = field(default_factory=list)
+    highest: Version = 0
+    """Of all changes and floors."""
+    floors: dict[str, Version] = field(default_factory=dict)
+    forget: set[str] = field(default_factory=set)
+    """Collections of which something unreadable or lost may have spoken: void until the present is known."""
+    marks: dict[int, Mark] = field(default_factory=dict)
+    """Partition -> its last mark."""
+    offsets: dict[int, int] = field(default_factory=dict)
+    """Partition -> the offset to go on at when all this is applied."""
+    poison: list[Poison] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Reason -> records that need nothing."""
+    changes: int = 0
+    floor_records: int = 0
+    mark_records: int = 0
+    oldest_wall_ms: int | None = None
+    """Of the changes, by the primary's clock."""
+
+    @property
+    def records(self) -> int:
+        return self.changes + self.floor_records + self.mark_records + len(self.poison) + sum(self.skipped.values())
+
+    def skip(self, reason: str) -> None:
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What is known beforehand about one collection."""
+
+    resources: tuple[Resource, ...]
+    types: tuple[str, ...]
+    """How canonical keys begin that some resource can have."""
+    served: frozenset[str] | None
+    """Fields that some resource serves; `None`: all."""
+
+
+class Folding:
+    """Folds records into batches. Remembers nothing between them but the newest term of each partition's marks."""
+
+    def __init__(self, catalog: Catalog, names: Names) -> None:
+        self._database = catalog.database
+        self._watched = {name: _watched(catalog.of_collection(name)) for name in catalog.collections}
+        self._names = names
+        self._terms: dict[int, int] = {}
+
+    def fold(self, fetched: Mapping[Any, Sequence[Record]]) -> Batch:
+        """`fetched`: topic partition -> records in order, all of one topic, as `getmany` answers."""
+        batch = Batch()
+        newest: Newest = {collection: {} for collection in self._watched}
+        for topic_partition, records in fetched.items():
+            if records:
+                partition: int = topic_partition.partition
+                self._fold_partition(partition, records, newest, batch)
+                batch.offsets[partition] = records[-1].offset + 1
+        for collection, versions in newest.items():
+            if versions:
+                self._spell_out(self._watched[collection], versions, batch)
+        batch.highest = max(batch.highest, *batch.floors.values(), 0)
+        return batch
+
+    def lost(self, offsets: Mapping[int, int]) -> Batch:
+        """Records are gone that nobody read: all that is cached is void, and reading goes on at `offsets`."""
+        return Batch(forget=set(self._watched), offsets=dict(offsets))
+
+    def _fold_partition(self, partition: int, records: Sequence[Record], newest: Newest, batch: Batch) -> None:
+        """Plain changes are told here by the checks that `events.decode` makes; whatever fails one goes there."""
+        loads, database, watched_of = orjson.loads, self._database, self._watched.get
+        oldest, changes = batch.oldest_wall_ms, 0
+        for record in records:
+            try:
+                fields = loads(record.value)  # type: ignore[arg-type]
+                collection, key, version, wall_ms = fields["coll"], fields["key"], fields["ver"], fields["wall"]
+                watched, touched = watched_of(collection), fields["fields"]
+                plain = (
+                    watched is not None
+                    and fields["kind"] == "change"
+                    and fields["f"] == FORMAT
+                    and fields["db"] == database
+                    and fields["op"] in OPERATIONS
+                    and type(wall_ms) is int
+                    and len(version) == 16
+                    and not version.strip(HEX_DIGITS)
+                    and key.startswith(watched.types)
+                    and (touched is None or watched.served is None or not watched.served.isdisjoint(touched))
+                )
+            except (ValueError, TypeError, KeyError, AttributeError):
+                plain = False
+            if not plain:
+                self._fold_unusual(partition, record, newest, batch)
+                continue
+            changes += 1
+            if oldest is None or wall_ms < oldest:
+                oldest = wall_ms
+            versions = newest[collection]
+            if versions.get(key, "") < version:
+                versions[key] = version
+        batch.changes += changes
+        # What the other way has met may be older still.
+        batch.oldest_wall_ms = _older(oldest, batch.oldest_wall_ms)
+
+    def _fold_unusual(self, partition: int, record: Record, newest: Newest, batch: Batch) -> None:
+        try:
+            event = events.decode(record.value)
+        except DeadLetter as error:
+            batch.poison.append(Poison(partition, record, error.reason))
+            batch.forget |= self._concerned(record.key)
+            return
+        match event:
+            case Change():
+                self._fold_change(event, newest, batch)
+            case Floor():
+                self._fold_floor(event, batch)
+            case Mark():
+                self._fold_mark(partition, event, batch)
+
+    def _fold_change(self, change: Change, newest: Newest, batch: Batch) -> None:
+        watched = self._watched.get(change.collection)
+        if watched is None or change.database != self._database:
+            batch.skip("collection")
+        elif not change.key.startswith(watched.types):
+            batch.skip("key_type")
+        elif not _touches(change.fields, watched.served):
+            batch.skip("fields")
+        else:
+            batch.changes += 1
+            batch.oldest_wall_ms = _older(batch.oldest_wall_ms, change.wall_ms)
+            versions, version = newest[change.collection], to_hex(change.version)
+            if versions.get(change.key, "") < version:
+                versions[change.key] = version
+
+    def _fold_floor(self, floor: Floor, batch: Batch) -> None:
+        if floor.collection not in self._watched or floor.database != self._database:
+            batch.skip("collection")
+            return
+        batch.floor_records += 1
+        batch.floors[floor.collection] = max(floor.version, batch.floors.get(floor.collection, 0))
+
+    def _fold_mark(self, partition: int, mark: Mark, batch: Batch) -> None:
+        if mark.term < self._terms.get(partition, mark.term):
+            batch.skip("term")
+            return
+        batch.mark_records += 1
+        self._terms[partition] = mark.term
+        batch.marks[partition] = mark
+
+    def _concerned(self, record_key: bytes | None) -> set[str]:
+        """The collections of which an unreadable record may speak; only its key can tell."""
+        namespace = f"{self._database}.".encode()
+        if record_key is None or not record_key.startswith(namespace) or b"|" not in record_key:
+            return set(self._watched)
+        return {name for name in self._watched if record_key.startswith(namespace + name.encode() + b"|")}
+
+    def _spell_out(self, watched: _Watched, versions: Mapping[str, str], batch: Batch) -> None:
+        """Name the entries of every resource that is served from the collection."""
+        batch.highest = max(batch.highest, int(max(versions.values()), 16))
+        for resource in watched.resources:
+            if len(watched.types) > 1:
+                prefix = type_prefix(resource.key_type)
+                mine = {key: version for key, version in versions.items() if key.startswith(prefix)}
+            else:
+                mine = dict(versions)
+            entry, start = self._names.entry_prefix(resource.name), len(batch.keys)
+            batch.keys += [entry + key.encode() for key in mine]
+            arguments = [REFRESH[resource.on_change]] * (2 * len(mine))
+            arguments[::2] = mine.values()
+            batch.versions_and_refresh += arguments
+            batch.spans.append(Span(resource, start, len(batch.keys)))
+
+
+def _watched(resources: tuple[Resource, ...]) -> _Watched:
+    served: set[str] | None = set()
+    for resource in resources:
+        served = None if served is None or resource.fields is None else served | set(resource.fields)
+    types = dict.fromkeys(type_prefix(resource.key_type) for resource in resources)
+    return _Watched(resources, tuple(types), None if served is None else frozenset(served))
+
+
+def _touches(paths: Any, served: frozenset[str] | None) -> bool:
+    """Whether a change of these paths can be seen in what is served. In doubt, yes."""
+    if served is None or not isinstance(paths, list):
+        return True
+    return any(not isinstance(path, str) or path.split(".", 1)[0] in served for path in paths)
+
+
+def _older(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else min(one, other)

@@ -1,0 +1,108 @@
+"""The consumer: fetch, apply, commit, for as long as it may live.
+
+While one batch is being applied the next is fetched already, never more: with Redis away a consumer holds two batches
+and waits. Kafka's client is thrown away and built anew when it fails.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiokafka.errors import KafkaError
+
+from consumers.apply import pauses
+from consumers.batch import Batch, Folding
+from consumers.member import Apply, Member, membership
+from consumers.tasks import cancelled
+from neverstale import telemetry
+from neverstale.service import Life
+from neverstale.settings import Settings
+
+log = telemetry.logger(__name__)
+
+ASK_SECONDS: Final = 1.0
+"""Kafka is asked whether it is there when nothing was heard of it for so long."""
+
+
+class Consumer:
+    """One consumer of the topic of changes."""
+
+    def __init__(self, settings: Settings, folding: Folding, apply: Apply, life: Life) -> None:
+        self._settings = settings
+        self._folding = folding
+        self._apply = apply
+        self._life = life
+
+    async def run(self) -> None:
+        """Consume until the role should stop; then what is under way is applied and committed."""
+        self._life.health.wrong("kafka", "not joined yet")
+        attempts = pauses()
+        while not self._life.stop.is_set():
+            failure: BaseException | None = None
+            try:
+                async with membership(self._settings, self._folding, self._life.stop) as member:
+                    attempts = pauses()
+                    await self._consume(member)
+            except* (KafkaError, TimeoutError, OSError) as failures:
+                failure = failures.exceptions[0]
+            if failure is not None and not self._life.stop.is_set():
+                self._away(failure)
+                telemetry.CONSUMER_RECOVERIES.inc()
+                log.warning("consumer_built_anew", reason=repr(failure))
+                await asyncio.sleep(next(attempts))
+
+    async def _consume(self, member: Member) -> None:
+        async with asyncio.TaskGroup() as group:
+            beside = (
+                group.create_task(self._commit_often(member), name="commit"),
+                group.create_task(self._watch(member), name="watch-kafka"),
+            )
+            await self._apply_all(member)
+            for task in beside:
+                task.cancel()
+        await member.commit()
+
+    async def _apply_all(self, member: Member) -> None:
+        """Fetch and apply until the role should stop."""
+        stop = asyncio.create_task(self._life.stop.wait(), name="stop")
+        fetch = asyncio.create_task(member.fetch(), name="fetch")
+        try:
+            while True:
+                await asyncio.wait((fetch, stop), return_when=asyncio.FIRST_COMPLETED)
+                if self._life.stop.is_set():
+                    return
+                fetched = fetch.result()
+                fetch = asyncio.create_task(member.fetch(), name="fetch")
+                if fetched is not None:
+                    await member.apply(fetched, self._apply_unless_stopping)
+        finally:
+            # A batch that is dropped here was not committed.
+            await cancelled(fetch, stop)
+
+    async def _apply_unless_stopping(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
+        return await self._apply(batch, lambda: wanted() and not self._life.stop.is_set())
+
+    async def _commit_often(self, member: Member) -> None:
+        while True:
+            await asyncio.sleep(self._settings.consumer.commit_interval_ms / 1000)
+            await member.commit()
+
+    async def _watch(self, member: Member) -> None:
+        """Say whether Kafka is there. A watch over progress (a lag, and a position that does not move) belongs here
+        too: raising `KafkaError` has the client built anew."""
+        while True:
+            silent = time.monotonic() - member.heard_at
+            if silent < ASK_SECONDS:
+                self._life.health.ok("kafka")
+                await asyncio.sleep(ASK_SECONDS - silent)
+                continue
+            try:
+                await member.ask()
+            except (KafkaError, TimeoutError) as error:
+                self._away(error)
+                await asyncio.sleep(ASK_SECONDS)
+
+    def _away(self, error: BaseException) -> None:
+        telemetry.OUTAGES.labels("kafka").inc()
+        self._life.health.wrong("kafka", type(error).__name__)

@@ -1,0 +1,72 @@
+"""The consumer as a role: it wires, and lives until it is asked to stop."""
+
+import asyncio
+from functools import partial
+
+from pymongo import AsyncMongoClient
+from redis.asyncio import Redis
+
+from consumers.apply import Applier, Section, pauses
+from consumers.batch import Folding
+from consumers.consumer import Consumer
+from consumers.refresh import Refresher
+from consumers.registers import Registers
+from consumers.tasks import cancelled
+from neverstale.cache import Cache
+from neverstale.catalog import Catalog
+from neverstale.clients import mongo_client, redis_client
+from neverstale.errors import Outage
+from neverstale.keys import Names
+from neverstale.loader import Loader
+from neverstale.service import Life, run_role, show_card
+from neverstale.settings import Settings
+
+Mongo = AsyncMongoClient[dict[str, object]]
+
+
+def run(settings: Settings, catalog: Catalog) -> int:
+    """Be a consumer until SIGTERM or SIGINT; answers the exit code, see `neverstale.service.run_role`."""
+    return run_role("consumer", settings, partial(live, settings, catalog))
+
+
+async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
+    """Consume until `life.stop`."""
+    redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
+    mongo = mongo_client(settings.mongodb)
+    try:
+        await _live(settings, catalog, life, redis, Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms))
+    finally:
+        await mongo.close()
+        await redis.aclose()
+
+
+async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, loader: Loader) -> None:
+    names = Names(settings.redis.prefix)
+    cache = Cache(redis, names)
+    registers = Registers(cache, catalog.collections, loader.now, life.health)
+    refresher = Refresher(cache, loader, settings.consumer)
+    section = Section(settings.kafka.group, catalog.collections, settings.consumer.lease_ms)
+    applier = Applier(cache, registers, refresher, section, life.health)
+    consumer = Consumer(settings, Folding(catalog, names), applier.apply, life)
+    async with asyncio.TaskGroup() as group:
+        beside = [group.create_task(show_card(life, redis, names), name="card")]
+        if await _begin(registers, life):
+            beside.append(group.create_task(registers.keep_good(), name="registers"))
+            beside.append(group.create_task(refresher.work(), name="refresh"))
+            await consumer.run()
+        await cancelled(*beside)
+
+
+async def _begin(registers: Registers, life: Life) -> bool:
+    """Wait for Redis, however long it takes. False: the role should stop before that."""
+    for pause in pauses():
+        try:
+            await registers.begin()
+            life.health.ok("redis")
+            return True
+        except Outage as outage:
+            life.health.wrong("redis", outage.reason)
+        if life.stop.is_set():
+            return False
+        await asyncio.sleep(pause)
+    raise AssertionError("pauses never end")

@@ -1,0 +1,194 @@
+"""A member of the consumer group: Kafka's client with deadlines, and what one assignment of partitions means.
+
+Every rebalance takes all partitions away and hands out new ones (aiokafka knows eager assignors only), at any moment,
+also while a batch is being applied. What was fetched under one assignment is dropped under the next, and
+comes again from the committed offsets.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from consumers.batch import Batch, Folding
+from consumers.offsets import Offsets
+from consumers.tasks import unless
+from neverstale import telemetry
+from neverstale.clients import kafka_options
+from neverstale.settings import Settings
+
+log = telemetry.logger(__name__)
+
+START_SECONDS: Final = 30.0
+"""A start waits for the other members of the group to join anew."""
+CLOSE_SECONDS: Final = 3.0
+REQUEST_SECONDS: Final = 5.0
+REVOKE_SECONDS: Final = 2.0
+"""How long a rebalance is held up for the batch under way, so that it need not be applied twice."""
+POLL_MS: Final = 1000
+FETCH_BYTES: Final = 8 << 20
+"""Of all partitions together; it bounds a consumer's memory."""
+PARTITION_FETCH_BYTES: Final = 1 << 20
+DAY_MS: Final = 86_400_000
+
+Apply = Callable[[Batch, Callable[[], bool]], Awaitable[bool]]
+"""Apply a batch while it is wanted; answers whether that was done. See `consumers.apply.Applier.apply`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A batch, and the assignment under which it was fetched."""
+
+    assignment: int
+    batch: Batch
+
+
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Fetches, applies and commits under the assignment of the moment."""
+
+    def __init__(self, kafka: AIOKafkaConsumer, topic: str, max_records: int, folding: Folding) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._max_records = max_records
+        self._folding = folding
+        self._offsets = Offsets(topic)
+        self._assignment = 0
+        self._applying = asyncio.Lock()
+        self.heard_at = time.monotonic()
+        """When Kafka was last seen to answer."""
+
+    async def fetch(self) -> Fetched | None:
+        """The next batch; `None` if there is none for a while. `KafkaError`: this client is of no use any more."""
+        try:
+            records = await self._kafka.getmany(timeout_ms=POLL_MS, max_records=self._max_records)
+        except NoOffsetForPartitionError as error:
+            return await self._begin_anew(error.args, "no committed offset")
+        except OffsetOutOfRangeError as error:
+            return await self._begin_anew(error.args[0], "the offset is out of range")
+        except KafkaError:
+            raise
+        except Exception as error:
+            raise KafkaError(f"the client failed: {error!r}") from error
+        if not records:
+            return None
+        self.heard_at = time.monotonic()
+        return Fetched(self._assignment, self._folding.fold(records))
+
+    async def apply(self, fetched: Fetched, apply: Apply) -> None:
+        """Apply a batch unless its partitions were taken away, and note that its offsets may be committed."""
+        async with self._applying:
+            done = self._holds(fetched) and await apply(fetched.batch, lambda: self._holds(fetched))
+            # Asked again: a rebalance that would not wait any longer may have come in between.
+            if done and self._holds(fetched):
+                self._offsets.applied(fetched.batch.offsets)
+
+    async def commit(self) -> None:
+        await self._offsets.commit(self._kafka)
+
+    async def ask(self) -> None:
+        """See whether Kafka answers. Raises `KafkaError` or `TimeoutError` if not."""
+        async with asyncio.timeout(REQUEST_SECONDS):
+            if assigned := self._kafka.assignment():
+                await self._kafka.end_offsets(assigned)
+            else:
+                await self._kafka.topics()
+        self.heard_at = time.monotonic()
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """aiokafka calls this before it joins the group anew, and waits for it."""
+        held = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REVOKE_SECONDS):
+                held = await self._applying.acquire()
+        if revoked:
+            telemetry.REBALANCES.inc()
+            await self.commit()
+        self._assignment += 1
+        self._offsets.forget()
+        if held:
+            self._applying.release()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self.heard_at = time.monotonic()
+        log.info("assigned", partitions=sorted(partition.partition for partition in assigned))
+
+    def _holds(self, fetched: Fetched) -> bool:
+        return fetched.assignment == self._assignment
+
+    async def _begin_anew(self, partitions: Iterable[TopicPartition], reason: str) -> Fetched | None:
+        """Go on at what is left of the log. Nobody knows what was in the part that is gone, or whether there was one:
+        a topic that was deleted and made again looks like a new one. So everything cached is void, and never is
+        anything skipped, as the customary reset to the latest offset would."""
+        assignment = self._assignment
+        async with asyncio.timeout(REQUEST_SECONDS):
+            first: dict[TopicPartition, int] = await self._kafka.beginning_offsets(list(partitions))
+        try:
+            for partition, offset in first.items():
+                self._kafka.seek(partition, offset)
+        except IllegalStateError:
+            return None  # taken away meanwhile
+        telemetry.OFFSETS_LOST.inc(len(first))
+        offsets = {partition.partition: offset for partition, offset in first.items()}
+        log.warning("position_lost", reason=reason, went_on_at=offsets)
+        return Fetched(assignment, self._folding.lost(offsets))
+
+
+@contextlib.asynccontextmanager
+async def membership(settings: Settings, folding: Folding, stop: asyncio.Event) -> AsyncIterator[Member]:
+    """Join the group, unless `stop` is set meanwhile; leave it at the end.
+
+    Raises `KafkaError` or `TimeoutError` if the group cannot be joined.
+    """
+    topic = settings.kafka.topic
+    kafka = AIOKafkaConsumer(**_options(settings))
+    member = Member(kafka, topic, settings.consumer.max_batch, folding)
+    kafka.subscribe([topic], listener=member)
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await unless(stop, kafka.start())
+        yield member
+    finally:
+        await _close(kafka)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    kafka = settings.kafka
+    return kafka_options(kafka) | {
+        "group_id": kafka.group,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
+        "session_timeout_ms": kafka.session_timeout_ms,
+        # Members learn of a rebalance by their heartbeats; the slowest holds up all.
+        "heartbeat_interval_ms": max(100, min(1000, kafka.session_timeout_ms // 10)),
+        # Shorter than the request's own deadline, or a slow member would make the others lose their coordinator.
+        "rebalance_timeout_ms": max(1000, kafka.request_timeout_ms - 2000),
+        # While Redis is away nothing is fetched, for as long as that takes; leaving the group would not help.
+        "max_poll_interval_ms": DAY_MS,
+        "fetch_min_bytes": 1,
+        "fetch_max_wait_ms": kafka.fetch_max_wait_ms,
+        "fetch_max_bytes": FETCH_BYTES,
+        "max_partition_fetch_bytes": PARTITION_FETCH_BYTES,
+        "metadata_max_age_ms": 30_000,
+    }
+
+
+async def _close(kafka: AIOKafkaConsumer) -> None:
+    """Leave the group and close every connection, whatever state the client is in."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await kafka.stop()
+    except Exception as error:
+        # `stop` waits for brokers that may be gone, part by part; what it did not reach is closed here.
+        log.warning("left_without_goodbye", reason=repr(error))
+        for part in (kafka._coordinator, kafka._fetcher, kafka._client):
+            if part is not None:
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(CLOSE_SECONDS / 3):
+                        await part.close()
