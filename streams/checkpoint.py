@@ -1,0 +1,120 @@
+"""Where to go on: the position behind which Kafka has acknowledged everything.
+
+One document per watcher group, in a collection of ours beside the watched ones:
+
+    {_id: "checkpoint:<group>", token, version, partitions, term, saved_at}
+
+It is written with majority only after the acknowledgements, by a side task, so that it never delays the
+stream; of a watcher with a later term it is never overwritten.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import pymongo
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from neverstale import telemetry
+from neverstale.errors import NeverstaleError, Outage, Stop
+from neverstale.versions import Version, of_resume_token, to_timestamp
+from streams.cursor import Database
+from streams.pipeline import CONTROL, Token
+
+FIRST_TERM: Final = 1
+"""The term of a watcher that is alone."""
+
+SECONDS: Final = 10.0
+"""Deadline of one read or write of the checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    token: Token
+    partitions: int
+    """Of the topic, when everything before the token was published to it."""
+
+    @property
+    def version(self) -> Version:
+        return of_resume_token(self.token["_data"])
+
+
+class Checkpoint:
+    """The stored position of a watcher group, and the one that is to be stored next."""
+
+    def __init__(self, database: Database, group: str, term: int = FIRST_TERM) -> None:
+        self._collection: AsyncCollection[dict[str, Any]] = database.get_collection(
+            CONTROL,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority"),
+        )
+        self._id = f"checkpoint:{group}"
+        self.term = term
+        self.stored: Position | None = None
+        """The last that was stored by us."""
+        self._reached: Position | None = None
+        self._news = asyncio.Event()
+        self._storing = asyncio.Lock()
+
+    async def load(self) -> Position | None:
+        """The stored position; `None` if there is none, or none that can be read."""
+        try:
+            with pymongo.timeout(SECONDS):
+                found = await self._collection.find_one({"_id": self._id})
+        except PyMongoError as error:
+            raise _outage(error, "reading") from error
+        match found:
+            case {"token": {"_data": str()} as token, "partitions": int(partitions)}:
+                return Position(token, partitions)
+        return None
+
+    def reached(self, position: Position) -> None:
+        """Kafka has acknowledged everything before this position; it will be stored."""
+        self._reached = position
+        self._news.set()
+
+    async def run(self, interval_seconds: float) -> NoReturn:
+        """Store what is reached, at most once in an interval, until cancelled."""
+        while True:
+            await self._news.wait()
+            await self.save()
+            await asyncio.sleep(interval_seconds)
+
+    async def save(self) -> None:
+        """Store the reached position, if it is not stored yet."""
+        async with self._storing:
+            self._news.clear()
+            position, self._reached = self._reached, None
+            if position is not None:
+                await self._store(position)
+                self.stored = position
+                telemetry.CHECKPOINTS.inc()
+
+    async def _store(self, position: Position) -> None:
+        change = {
+            "$set": {
+                "token": position.token,
+                "version": to_timestamp(position.version),
+                "partitions": position.partitions,
+                "term": self.term,
+            },
+            "$currentDate": {"saved_at": True},
+        }
+        mine = {"_id": self._id, "$or": [{"term": {"$lte": self.term}}, {"term": {"$exists": False}}]}
+        try:
+            with pymongo.timeout(SECONDS):
+                await self._collection.update_one(mine, change, upsert=True)
+        except DuplicateKeyError:
+            # Not ours to overwrite, so the upsert tried to insert beside it.
+            raise Stop(f"a watcher with a later term than {self.term} has taken over") from None
+        except PyMongoError as error:
+            raise _outage(error, "storing") from error
+
+
+def _outage(error: PyMongoError, doing: str) -> NeverstaleError:
+    return Outage("mongodb", f"{type(error).__name__} while {doing} the position: {error}")

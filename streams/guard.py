@@ -1,0 +1,55 @@
+"""Looks twice a second whether MongoDB and Kafka still answer, tells health, and gives up on them in the end.
+
+Neither client can be trusted with this: a `getMore` on a dead connection waits for ever, and an idempotent
+producer sends again for ever.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Literal, NoReturn
+
+from neverstale.errors import Outage, Retry
+from neverstale.service import Health
+from streams.cursor import Cursor
+from streams.publisher import Publisher
+
+LOOK_SECONDS: Final = 0.5
+SLOW_SECONDS: Final = 2.0
+"""A server that is silent for longer is reported as away."""
+
+
+class TopicChanged(Retry):
+    """The topic has another number of partitions now, so keys belong elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    health: Health
+    cursor: Cursor
+    publisher: Publisher
+    cursor_patience_seconds: float
+    publisher_patience_seconds: float
+
+    async def run(self) -> NoReturn:
+        """Look until cancelled.
+
+        Raises:
+            Outage: a request was not answered, or a batch not acknowledged, for longer than the patience.
+            TopicChanged: open again, with the new number.
+        """
+        while True:
+            now = monotonic()
+            self._check("mongodb", self.cursor.seconds_overdue(now), self.cursor_patience_seconds)
+            self._check("kafka", self.publisher.seconds_unacknowledged(now), self.publisher_patience_seconds)
+            if (known := self.publisher.known_partitions()) != self.publisher.partitions:
+                raise TopicChanged(f"the topic has {known} partitions instead of {self.publisher.partitions}")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _check(self, server: Literal["mongodb", "kafka"], silent: float, patience: float) -> None:
+        if silent > patience:
+            raise Outage(server, f"silent for {silent:.1f} s")
+        if silent > SLOW_SECONDS:
+            self.health.wrong(server, f"silent for {silent:.1f} s")
+        else:
+            self.health.ok(server)

@@ -1,0 +1,70 @@
+"""Our own write, once a period, into a collection of the watched database that is in the stream.
+
+On a quiet database it moves the resume token (an idle replica set moves it only every ten seconds) and gives
+marks a fresh wall time. And since a mark cannot cover the newest change itself (see `streams.marks`), a change
+that no other follows is covered by a heartbeat that is written early for it.
+"""
+
+import asyncio
+import contextlib
+from typing import Any, Final, NoReturn
+
+import pymongo
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from neverstale.errors import Outage
+from neverstale.settings import Watcher
+from neverstale.versions import Version
+from streams.cursor import Database
+from streams.marks import Marks
+from streams.pipeline import HEARTBEATS
+
+WRITE_SECONDS: Final = 10.0
+
+
+class Heart:
+    def __init__(self, database: Database, settings: Watcher, marks: Marks) -> None:
+        self._collection: AsyncCollection[dict[str, Any]] = database.get_collection(
+            HEARTBEATS, write_concern=WriteConcern("majority")
+        )
+        self._group = settings.group
+        self._period = settings.heartbeat_ms / 1000
+        self._patience = settings.mark_interval_ms / 1000
+        self._marks = marks
+        self._uncovered: Version | None = None
+        self._early = asyncio.Event()
+
+    def cover(self, version: Version) -> None:
+        """See to it that a mark of at least this version is published soon."""
+        if self._uncovered is None:
+            self._uncovered = version
+            self._early.set()
+
+    async def run(self) -> NoReturn:
+        """Beat until cancelled. `Outage` if a beat is not acknowledged by a majority."""
+        while True:
+            await self.beat()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._period):
+                    await self._until_needed()
+
+    async def beat(self) -> None:
+        # The count makes sure that something changes: an update to the same millisecond is no event.
+        change = {"$currentDate": {"at": True}, "$inc": {"beats": 1}}
+        try:
+            with pymongo.timeout(WRITE_SECONDS):
+                await self._collection.update_one({"_id": self._group}, change, upsert=True)
+        except PyMongoError as error:
+            raise Outage("mongodb", f"{type(error).__name__} while writing a heartbeat: {error}") from error
+
+    async def _until_needed(self) -> None:
+        """Until a change has waited for its mark as long as marks are apart under load."""
+        while True:
+            await self._early.wait()
+            await asyncio.sleep(self._patience)
+            self._early.clear()
+            wanted, self._uncovered = self._uncovered, None
+            if wanted is not None and self._marks.version < wanted:
+                return

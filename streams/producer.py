@@ -1,0 +1,82 @@
+"""An idempotent Kafka producer that starts and stops within a deadline, whatever the brokers do.
+
+aiokafka's `start()` and `stop()` wait for brokers without end (its issue 1101), and a producer that met a fatal
+error stays dead (1017). So a producer lives inside `started_producer`, is never mended, and leaves nothing
+behind when it is given up.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from neverstale.clients import kafka_options
+from neverstale.errors import Outage
+from neverstale.settings import Kafka
+
+LARGEST_BATCH_BYTES: Final = 512 * 1024
+"""Of one partition in one request; half of what brokers accept as they are shipped."""
+
+METADATA_SECONDS: Final = 10
+"""A change of the topic's partitions is noticed after at most this."""
+
+STOP_SECONDS: Final = 1.0
+
+
+@asynccontextmanager
+async def started_producer(settings: Kafka) -> AsyncIterator[AIOKafkaProducer]:
+    """A connected producer. `Outage` if no broker answers within the request deadline."""
+    producer = AIOKafkaProducer(
+        **kafka_options(settings),
+        acks="all",
+        enable_idempotence=True,
+        # Batches form by themselves while a request is under way; waiting for more would only add to the delay.
+        linger_ms=0,
+        max_batch_size=LARGEST_BATCH_BYTES,
+        max_request_size=LARGEST_BATCH_BYTES,
+        compression_type=None,
+        retry_backoff_ms=100,
+        metadata_max_age_ms=METADATA_SECONDS * 1000,
+        connections_max_idle_ms=540_000,
+    )
+    try:
+        await _start(producer, settings.request_timeout_ms / 1000)
+        yield producer
+    finally:
+        await _discard(producer)
+
+
+async def _start(producer: AIOKafkaProducer, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await producer.start()
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise Outage("kafka", f"{type(error).__name__}: {error}") from error
+
+
+async def _discard(producer: AIOKafkaProducer) -> None:
+    """Stop it; if it does not stop, drop what it still wanted to send and cut its connections."""
+    stopping = asyncio.create_task(producer.stop(), name="producer-stop")
+    await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    if not stopping.done():
+        # Whoever waits for these batches has given up already. Without them, `stop` waits only for requests
+        # that are under way, and those end with their connections. All in 0.14: names with an underscore.
+        producer._message_accumulator.fail_all(KafkaError("the producer was given up"))
+        if sender := producer._sender.sender_task:
+            sender.remove_done_callback(producer._sender._fail_all)
+            sender.cancel()
+        await _cut(producer)
+        await asyncio.wait({task for task in (stopping, sender) if task}, timeout=STOP_SECONDS)
+        stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    await _cut(producer)
+
+
+async def _cut(producer: AIOKafkaProducer) -> None:
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS):
+            await producer.client.close()

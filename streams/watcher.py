@@ -1,0 +1,254 @@
+"""The watcher's life: open, read, recover.
+
+Whatever goes wrong, there is one way back: close everything, and open everything again from the stored
+position. What had been published behind it is published once more, which changes nothing.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiokafka.errors import KafkaError
+from pymongo.errors import PyMongoError
+
+from neverstale import telemetry
+from neverstale.errors import NeverstaleError, Outage, PositionLost, Retry, Stop
+from neverstale.events import Floor
+from neverstale.service import Health
+from neverstale.settings import Settings
+from neverstale.versions import Version, of_resume_token, to_hex
+from streams.acks import Acks
+from streams.checkpoint import Checkpoint, Position
+from streams.cursor import After, At, Cursor, Database, present_time
+from streams.failures import Phase, as_ours
+from streams.guard import Guard
+from streams.heartbeat import Heart
+from streams.marks import Marks
+from streams.pipeline import pipeline
+from streams.publisher import Publisher
+from streams.reader import Reader
+from streams.records import Recorder
+from streams.topic import Topic, ensure_topic
+from streams.translate import Watched
+
+log = telemetry.logger(__name__)
+
+LEAST_PAUSE_SECONDS: Final = 0.1
+MOST_PAUSE_SECONDS: Final = 5.0
+MOST_LOSSES: Final = 3
+"""So many positions may be lost one after the other without any progress in between."""
+
+FIRST_PATIENCE_SECONDS: Final = 30.0
+DRAIN_SHARE: Final = 0.8
+"""Of the drain deadline; the rest is for closing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to open the stream, and why consumers must not trust what they have, if so."""
+
+    position: Position | None
+    """`None`: at the present time."""
+    floor_reason: str | None
+
+
+def plan(stored: Position | None, topic: Topic, lost: str | None) -> Start:
+    """Where to start, from what is stored, what the topic looks like and why the last stream was lost."""
+    if lost is not None:
+        return Start(None, lost)
+    if stored is None:
+        return Start(None, "no position is stored")
+    if topic.created:
+        return Start(stored, "the topic was created anew")
+    if stored.partitions != topic.partitions:
+        return Start(stored, f"the topic has {topic.partitions} partitions instead of {stored.partitions}")
+    return Start(stored, None)
+
+
+@dataclass
+class Watcher:
+    """Everything that outlives one stream."""
+
+    settings: Settings
+    watched: Watched
+    database: Database
+    health: Health
+    _pause_seconds: float = field(default=LEAST_PAUSE_SECONDS, init=False)
+    _patience_seconds: float = field(default=FIRST_PATIENCE_SECONDS, init=False)
+    """How long a `getMore` may be overdue. It doubles without progress: the server may be searching the oplog."""
+    _lost: str | None = field(default=None, init=False)
+    """Why the stored position cannot be used."""
+    _losses: int = field(default=0, init=False)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch until `stop` is set. `Stop` if only a human can help."""
+        self.health.wrong("mongodb", "connecting")
+        self.health.wrong("kafka", "connecting")
+        while not stop.is_set():
+            try:
+                await self._watch(stop)
+            except Exception as error:
+                self._judge(ours(error))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self._pause_seconds)
+                self._pause_seconds = min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
+
+    def _judge(self, error: NeverstaleError) -> None:
+        """Go on, or raise."""
+        if not isinstance(error, Retry):
+            raise error
+        server = error.server if isinstance(error, Outage) else "none"
+        if isinstance(error, Outage):
+            self.health.wrong(error.server, error.reason)
+        if isinstance(error, PositionLost):
+            self._lose(error)
+        telemetry.WATCHER_RECOVERIES.labels(server).inc()
+        log.warning("watcher_recovers", reason=str(error), pause_seconds=self._pause_seconds)
+
+    def _lose(self, error: PositionLost) -> None:
+        self._lost = str(error)
+        self._losses += 1
+        telemetry.POSITION_LOST.inc()
+        if self._losses > MOST_LOSSES:
+            raise Stop(f"the position was lost {self._losses} times without any progress: {error}")
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """One stream, from opening it to `stop`, an `invalidate` event or an error."""
+        settings = self.settings
+        topic = await ensure_topic(settings.kafka)
+        self._look_at(topic)
+        checkpoint = Checkpoint(self.database, settings.watcher.group)
+        async with AsyncExitStack() as stack:
+            publisher = await stack.enter_async_context(Publisher.open(settings.kafka, topic.partitions))
+            start = plan(await checkpoint.load(), topic, self._lost)
+            cursor, floors = await self._open(stack, start)
+            stack.callback(self._note_progress, checkpoint, of_resume_token(cursor.token["_data"]))
+            marks = Marks(topic.partitions, checkpoint.term, settings.watcher.mark_interval_ms / 1000)
+            reader = Reader(
+                settings.watcher,
+                self.watched,
+                cursor,
+                publisher,
+                Recorder(self.watched, topic.partitions),
+                Acks(settings.watcher.max_in_flight_batches, checkpoint.reached),
+                marks,
+                Heart(self.database, settings.watcher, marks),
+            )
+            reader.put_floors(floors)
+            await self._read(reader, checkpoint, stop)
+
+    async def _open(self, stack: AsyncExitStack, start: Start) -> tuple[Cursor, list[Floor]]:
+        """The stream, and the floors to publish before anything that it delivers."""
+        if (position := start.position) is not None:
+            try:
+                cursor = await self._cursor(stack, After(position.token))
+                return cursor, await self._opened("resumed", start, position.version)
+            except PositionLost as error:
+                self._lose(error)
+                start = Start(None, str(error))
+        now = await present_time(self.database)
+        return await self._cursor(stack, At(now)), await self._opened("now", start, now)
+
+    async def _cursor(self, stack: AsyncExitStack, where: After | At) -> Cursor:
+        stages = pipeline(self.watched.collections)
+        return await stack.enter_async_context(Cursor.open(self.database, stages, where, self.settings.watcher))
+
+    async def _opened(self, how: str, start: Start, version: Version) -> list[Floor]:
+        """Say how the stream was opened; the floors that this asks for.
+
+        A floor at the time of the opening or later voids whatever the consumers may not have been told: what
+        is read from then on contains every change before it, and the stream delivers every change from then on.
+        """
+        telemetry.STREAM_OPENED.labels(how).inc()
+        log.info("stream_opened", how=how, at=to_hex(version), floor=start.floor_reason)
+        if start.floor_reason is None:
+            return []
+        at = version if start.position is None else await present_time(self.database)
+        return self.watched.every_floor(at, start.floor_reason)
+
+    async def _read(self, reader: Reader, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
+        """Run the reader and all that accompanies it; then wait for what is on its way, and store where it ends."""
+        guard = Guard(
+            self.health,
+            reader.cursor,
+            reader.publisher,
+            self._patience_seconds,
+            self.settings.kafka.request_timeout_ms / 1000,
+        )
+        interval_seconds = self.settings.watcher.checkpoint_interval_ms / 1000
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(reader.run(), name="read")
+            stopping = group.create_task(stop.wait(), name="await-stop")
+            company = [
+                stopping,
+                group.create_task(reader.publisher.run(), name="publish"),
+                group.create_task(reader.acks.run(), name="acks"),
+                group.create_task(reader.heart.run(), name="heart"),
+                group.create_task(checkpoint.run(interval_seconds), name="checkpoint"),
+                group.create_task(guard.run(), name="guard"),
+            ]
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            reading.cancel()
+            await asyncio.wait({reading})
+            await self._drain(reader, checkpoint)
+            for task in company:
+                task.cancel()
+
+    async def _drain(self, reader: Reader, checkpoint: Checkpoint) -> None:
+        """Wait until Kafka has everything, then store the position; not for ever."""
+        try:
+            async with asyncio.timeout(self.settings.service.drain_seconds * DRAIN_SHARE):
+                await reader.acks.landed()
+                await checkpoint.save()
+        except TimeoutError:
+            log.warning("drain_given_up", reason="Kafka or MongoDB is silent; the rest will be published again")
+
+    def _note_progress(self, checkpoint: Checkpoint, opened_at: Version) -> None:
+        if checkpoint.stored is not None:
+            self._lost = None
+            self._pause_seconds = LEAST_PAUSE_SECONDS
+            self._patience_seconds = FIRST_PATIENCE_SECONDS
+            if checkpoint.stored.version > opened_at:
+                self._losses = 0
+        else:
+            self._patience_seconds *= 2
+
+    def _look_at(self, topic: Topic) -> None:
+        if topic.complaint is None:
+            self.health.ok("topic")
+        elif self.health.parts.get("topic") != topic.complaint:
+            self.health.wrong("topic", topic.complaint)
+            log.warning("topic_differs", reason=topic.complaint)
+
+
+def ours(error: BaseException) -> NeverstaleError:
+    """What an error, or a task group's errors, mean; raises it if it is none that we know."""
+    found = sorted((_ours(leaf) for leaf in _leaves(error)), key=_gravity)
+    return found[0]
+
+
+def _gravity(error: NeverstaleError) -> int:
+    """When several things went wrong at once, the gravest counts."""
+    return 2 if isinstance(error, Outage) else 1 if isinstance(error, Retry) else 0
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _ours(error: BaseException) -> NeverstaleError:
+    match error:
+        case NeverstaleError():
+            return error
+        case PyMongoError():
+            return as_ours(error, Phase.READ)
+        case KafkaError():
+            return Outage("kafka", f"{type(error).__name__}: {error}")
+    raise error
