@@ -16,6 +16,7 @@ from neverstale.settings import MongoDB
 from neverstale.settings_sources import variable
 from ops.findings import Finding, Level
 from ops.servers import AUTHENTICATION_FAILED, UNAUTHORIZED, MongoFacts, mongo_facts, mongodb
+from streams.pipeline import CONTROL, HEARTBEATS
 
 LEAST_VERSION = (5, 0)
 """Snapshot reads outside of transactions (`atClusterTime`) came with it."""
@@ -58,21 +59,39 @@ async def _contents(database: AsyncDatabase[Document], catalog: Catalog) -> Asyn
     kinds = await _kinds(database)
     for resource in catalog.resources.values():
         yield await _collection(database, resource, kinds)
+    for may in (_may_watch, _may_write):
+        yield await may(database)
+
+
+async def _may_watch(database: AsyncDatabase[Document]) -> Finding:
     try:
         await _open_stream(database)
-        yield _ok(f"change streams can be opened on {database.name}")
     except OperationFailure as error:
-        yield _refused(
-            error,
-            f"the user may not open a change stream on {database.name}",
-            f'grant find and changeStream on {{db: "{database.name}", collection: ""}}',
-        )
+        grant = f'grant find and changeStream on {{db: "{database.name}", collection: ""}} to the watcher'
+        return _refused(error, f"the user may not open a change stream on {database.name}", grant)
+    return _ok(f"change streams can be opened on {database.name}")
+
+
+async def _may_write(database: AsyncDatabase[Document]) -> Finding:
+    for name in (CONTROL, HEARTBEATS):
+        try:
+            nothing = {"q": {"_id": {"$in": []}}, "u": {"$set": {"at": None}}}
+            await database.command({"update": name, "updates": [nothing]})
+        except OperationFailure as error:
+            grant = f'grant readWrite on {{db: "{database.name}", collection: "{name}"}} to the watcher'
+            return _refused(error, f"the user may not write to {database.name}.{name}", grant)
+    return _ok(f"{database.name}.{CONTROL} and {HEARTBEATS} can be written")
 
 
 async def _kinds(database: AsyncDatabase[Document]) -> dict[str, str]:
     """Names of all visible collections -> `collection`, `view` or `timeseries`."""
-    found = await database.list_collections(nameOnly=True, authorizedCollections=True)
-    return {each["name"]: each["type"] async for each in found}
+    try:
+        found = await database.list_collections(nameOnly=True, authorizedCollections=True)
+        return {each["name"]: each["type"] async for each in found}
+    except OperationFailure as error:
+        if error.code != UNAUTHORIZED:
+            raise
+        return {}  # No privilege on any; reading each of them says so.
 
 
 async def _collection(database: AsyncDatabase[Document], resource: Resource, kinds: dict[str, str]) -> Finding:

@@ -106,6 +106,11 @@ def unauthorized(mongo_uri: str, command: str) -> Iterator[None]:
     ("command", "sentence", "grant"),
     [
         ("find", "may not read {}.flights", 'grant find on {{db: "{}", collection: "flights"}}'),
+        (
+            "update",
+            "may not write to {}.neverstale.control",
+            'grant readWrite on {{db: "{}", collection: "neverstale.control"}}',
+        ),
         ("aggregate", "may not open a change stream on {}", 'grant find and changeStream on {{db: "{}"'),
     ],
 )
@@ -122,6 +127,12 @@ async def test_a_missing_privilege_is_named(
         [finding] = await problems(environ, catalog(documents.name))
     assert finding.message.endswith(sentence.format(documents.name))
     assert finding.remedy.startswith(grant.format(documents.name))
+
+
+async def test_checking_creates_nothing(environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]) -> None:
+    await documents.create_collection("flights")
+    await problems(environ, catalog(documents.name))
+    assert await documents.list_collection_names() == ["flights"]
 
 
 async def test_another_name_of_the_replica_set_is_told_from_silence(environ: dict[str, str], database: str) -> None:
