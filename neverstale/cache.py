@@ -109,7 +109,7 @@ class Cache:
 
     async def read(self, collection: str, keys: Sequence[bytes]) -> tuple[Version | None, list[Entry | None]]:
         """The collection's floor (`None`: unknown) and the entries, in order, in one command."""
-        (raws,) = await self._send(("MGET", self.names.floor(collection), *keys))
+        (raws,) = await self.send(("MGET", self.names.floor(collection), *keys))
         floor, found = _register(raws[0]), [_decode(raw, key) for raw, key in zip(raws[1:], keys, strict=True)]
         corrupt = [key for key, entry in zip(keys, found, strict=True) if isinstance(entry, CorruptEntry)]
         if corrupt:
@@ -120,8 +120,8 @@ class Cache:
         """Ask for permission to fill `keys`; an entry that became good meanwhile is the answer instead."""
         token = _nonce()
         arguments = (token, lease_ms, to_hex(floor), *map(digest, keys))
-        answers, registers = await self._send(
-            await self._call("lease", keys, arguments),
+        answers, registers = await self.send(
+            await self.call("lease", keys, arguments),
             ("MGET", self.names.applied, self.names.floor(collection)),
         )
         leases = [_lease_answer(answer, key) for answer, key in zip(answers, keys, strict=True)]
@@ -135,7 +135,7 @@ class Cache:
             kind = b"D" if fill.body is not None else b"N"
             etag = entries.etag_of(body) if fill.body is not None else entries.NO_ETAG
             arguments += (fill.token, to_hex(fill.version), kind, fill.ttl_ms, etag, body)
-        (answers,) = await self._send(await self._call("fill", [fill.key for fill in fills], arguments))
+        (answers,) = await self.send(await self.call("fill", [fill.key for fill in fills], arguments))
         results = [answer.decode() for answer in answers]
         for result in results:
             telemetry.FILLS.labels(result).inc()
@@ -143,7 +143,7 @@ class Cache:
 
     async def touch(self, keys: Sequence[bytes]) -> None:
         """Note that these entries were read since their last fill."""
-        await self._send(await self._call("touch", keys, ()))
+        await self.send(await self.call("touch", keys, ()))
 
     # --- consumers
 
@@ -169,19 +169,19 @@ class Cache:
         if forgotten:
             commands.append(("DEL", *forgotten))
         sent = len(commands) + 1
-        commands.append(await self._call("raise", registers, (to_hex(applied), *map(to_hex, floors.values()))))
+        commands.append(await self.call("raise", registers, (to_hex(applied), *map(to_hex, floors.values()))))
         for start in range(0, len(keys), KEYS_A_CALL):
             end = start + KEYS_A_CALL
             arguments = (token, lease_ms, *versions_and_refresh[2 * start : 2 * end])
-            commands.append(await self._call("invalidate", keys[start:end], arguments))
+            commands.append(await self.call("invalidate", keys[start:end], arguments))
         try:
-            replies = await self._send(*commands)
+            replies = await self.send(*commands)
         except Outage as outage:
             if outage.reason != "OOM":
                 raise
             # Redis 6.2 refuses every script when memory is full. Deleting is always allowed and always safe: a
             # missing entry has no lease, and a missing register means unknown.
-            server, replication, _ = await self._send(*_WHICH_REDIS, ("DEL", *registers, *forgotten, *keys))
+            server, replication, _ = await self.send(*_WHICH_REDIS, ("DEL", *registers, *forgotten, *keys))
             return Invalidated("x" * len(keys), token, True, identity_of(server, replication))
         letters = b"".join(replies[sent:]).decode()
         unknown = bool(forgotten) or b"-" in replies[sent - 1]
@@ -194,19 +194,19 @@ class Cache:
         """
         registers = [self.names.applied, *map(self.names.floor, collections)]
         nonce = _nonce()
-        (claimed,) = await self._send(await self._call("claim", registers, (nonce, CLAIM_MS)))
+        (claimed,) = await self.send(await self.call("claim", registers, (nonce, CLAIM_MS)))
         ours = [register for register, letter in zip(registers, claimed.decode(), strict=True) if letter == "c"]
         if not ours:
             return 0
         present = [to_hex(await now())] * len(ours)
-        (established,) = await self._send(await self._call("establish", ours, (nonce, *present)))
+        (established,) = await self.send(await self.call("establish", ours, (nonce, *present)))
         count: int = established.count(b"e")
         telemetry.REGISTERS_ESTABLISHED.inc(count)
         return count
 
     async def identity(self) -> tuple[str, str | None]:
         """Which Redis this is, and which one the floors were last made good for."""
-        server, replication, held = await self._send(*_WHICH_REDIS, ("GET", self.names.identity))
+        server, replication, held = await self.send(*_WHICH_REDIS, ("GET", self.names.identity))
         return identity_of(server, replication), held.decode() if held else None
 
     async def adopt(self, collections: Sequence[str], present: Version) -> str:
@@ -215,12 +215,12 @@ class Cache:
         Answers which Redis that was, by its own word on the same connection just before.
         """
         registers = [self.names.applied, *map(self.names.floor, collections)]
-        server, replication, _ = await self._send(
-            *_WHICH_REDIS, await self._call("raise", registers, [to_hex(present)] * len(registers))
+        server, replication, _ = await self.send(
+            *_WHICH_REDIS, await self.call("raise", registers, [to_hex(present)] * len(registers))
         )
         identity = identity_of(server, replication)
         # Should this go to yet another Redis, that one merely holds a name that is not its own.
-        await self._send(("SET", self.names.identity, identity))
+        await self.send(("SET", self.names.identity, identity))
         return identity
 
     async def set_watermarks(
@@ -230,10 +230,10 @@ class Cache:
         arguments: list[Any] = [identity, partitions]
         for partition, (version, wall_ms) in marks.items():
             arguments += (partition, to_hex(version), wall_ms)
-        await self._send(await self._call("watermark", [self.names.watermarks(group)], arguments))
+        await self.send(await self.call("watermark", [self.names.watermarks(group)], arguments))
 
     async def watermarks(self, group: str) -> Watermarks:
-        server, replication, fields = await self._send(*_WHICH_REDIS, ("HGETALL", self.names.watermarks(group)))
+        server, replication, fields = await self.send(*_WHICH_REDIS, ("HGETALL", self.names.watermarks(group)))
         pairs = _pairs(fields)
         count = pairs.pop(b"partitions", None)
         return Watermarks(
@@ -246,12 +246,13 @@ class Cache:
 
     async def delete(self, keys: Sequence[bytes]) -> None:
         """What an error path may do: a missing entry is only a miss."""
-        await self._send(("DEL", *keys))
+        await self.send(("DEL", *keys))
 
     async def ping(self) -> None:
-        await self._send(("PING",))
+        await self.send(("PING",))
 
-    async def _call(self, name: Name, keys: Sequence[bytes], arguments: Sequence[Any]) -> Command:
+    async def call(self, name: Name, keys: Sequence[bytes], arguments: Sequence[Any]) -> Command:
+        """The command that runs a script, to be sent."""
         if self._scripts is None:
             await self._load_scripts()
         assert self._scripts is not None
@@ -263,7 +264,7 @@ class Cache:
         await self._exchange([("SCRIPT LOAD", script.source) for script in known.values()])
         self._scripts = known
 
-    async def _send(self, *commands: Command) -> list[Any]:
+    async def send(self, *commands: Command) -> list[Any]:
         """One round trip, in order. Scripts that a restart or failover has forgotten are loaded and all is sent
         again: every step of ours may run twice."""
         try:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-Name = Literal["lease", "fill", "invalidate", "touch", "raise", "claim", "establish", "watermark"]
-NAMES: Final[tuple[Name, ...]] = ("lease", "fill", "invalidate", "touch", "raise", "claim", "establish", "watermark")
+Name = Literal[
+    "lease", "fill", "invalidate", "touch", "raise", "claim", "establish", "watermark", "begin", "contribute", "agree"
+]
+NAMES: Final[tuple[Name, ...]] = get_args(Name)
 
-_EVEN_WHEN_FULL: Final = frozenset(("invalidate", "raise", "claim", "establish", "watermark", "touch"))
+_EVEN_WHEN_FULL: Final = frozenset(NAMES) - {"lease", "fill"}
 """These must land when Redis is out of memory; a lease or a fill must then be refused."""
 
 

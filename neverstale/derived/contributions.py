@@ -1,0 +1,64 @@
+"""Contributions: what one document last contributed to lists, counters and rankings, with its version.
+
+In Redis: 8 bytes version (big-endian), then the facts in UTF-8 (see `neverstale.derived.shape`). They lie in many
+small hashes ("buckets") of some 40 documents each, which Redis keeps packed; a hash field for each document
+alone would cost twice as much.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+from neverstale.versions import Version
+
+DOCUMENTS_A_BUCKET: Final = 40
+"""On average; Redis unpacks a hash of more than 128 (`hash-max-listpack-entries`)."""
+MAX_BUCKETS: Final = 2**20
+
+
+def pack(version: Version, facts: str) -> bytes:
+    return version.to_bytes(8, "big") + facts.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    version: Version
+    """At which its document was read."""
+    facts: str
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Contribution":
+        return cls(int.from_bytes(packed[:8], "big"), packed[8:].decode())
+
+
+def buckets_for(documents: int) -> int:
+    """How many buckets to make for so many documents: a power of two, with room to double."""
+    count = 16
+    while count * DOCUMENTS_A_BUCKET < documents and count < MAX_BUCKETS:
+        count *= 2
+    return count
+
+
+def bucket_of(key: bytes, buckets: int) -> int:
+    """The bucket of a canonical document key; the same in every process and release."""
+    return crc32(key) & (buckets - 1)
+
+
+_BASE: Final = 2**32
+
+
+def limbs(scaled: int) -> tuple[int, int]:
+    """A scaled value as high and low limb, value = high * 2^32 + low, both with the value's sign.
+
+    Each document adds less than 2^32 to either, so 2^31 documents cannot overflow the 64 bits of a Redis counter,
+    and the difference of two contributions takes away exactly what the older one had added.
+    """
+    if -_BASE < scaled < _BASE:
+        return 0, scaled
+    high, low = divmod(abs(scaled), _BASE)
+    return (high, low) if scaled > 0 else (-high, -low)
+
+
+def joined(high: int, low: int) -> int:
+    """The sum that two counters hold."""
+    return high * _BASE + low

@@ -1,0 +1,283 @@
+"""Plans: what a batch of changes does to one generation, as the arguments of one call of `contribute.lua`.
+
+The batch's documents were read in one snapshot at version s. For each of them, its stored contribution is replaced
+if it is older than s, and the differences go to counts, sums and scores. Redelivery, reordering and coalescing
+cannot change what results, because it only depends on the newest state that was read.
+
+**Tags** of lists need more, because a page may hold a state that nobody reads any more:
+
+* the groups of the *stored* contribution are raised, if an event touches what pages of the list use or the
+  document has left them;
+* every group that an event *names* is raised: a document that moves A → B → C within one batch is only ever read in
+  C, yet a page of B filled between the moves holds it;
+* both to `max(s, version of the stored contribution)`: a read that lags behind an earlier one vouches for less;
+* the list's floor is raised where a group is not known: nothing is stored and the first event is no insert of this
+  generation's time; the event cannot name the value; it names only some of the list's fields and the stored
+  contribution, which would give the others, is already newer than the event.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from neverstale.derived import groups
+from neverstale.derived.contributions import Contribution, bucket_of, pack
+from neverstale.derived.counters import fields_of
+from neverstale.derived.generations import Generation
+from neverstale.derived.groups import SPLIT, meets, texts_of
+from neverstale.derived.members import member_of
+from neverstale.derived.names import BEYOND, LIST_FLOOR, GenerationNames, slot_of
+from neverstale.derived.shape import CounterShape, Facts, ListShape, RankingShape
+from neverstale.versions import Version, to_hex
+
+NOT_YET: Final = "f" * 16
+"""The birth of a generation that has none yet."""
+
+
+class Said(Protocol):
+    """What a record says about a document: a change of it, or that a walk passed it (`touch`)."""
+
+    @property
+    def operation(self) -> str: ...
+
+    @property
+    def version(self) -> Version: ...
+
+    @property
+    def fields(self) -> Sequence[str] | None:
+        """Paths that it touched; `None`: all."""
+
+    @property
+    def named(self) -> Mapping[str, str] | None:
+        """New facts (`groups.fact`) of the paths that make groups, as far as the event could name them."""
+
+
+def replaces(stored: Version, read_at: Version) -> bool:
+    """Whether a state read at `read_at` takes the place of a contribution."""
+    return stored < read_at
+
+
+def tag_version(read_at: Version, stored: Version) -> Version:
+    """What the tags of a changed document are raised to."""
+    return max(read_at, stored)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of `contribute.lua`."""
+
+    keys: list[bytes]
+    arguments: list[Any]
+
+
+class Plan:
+    """Collects the documents of a batch, then makes the call."""
+
+    def __init__(self, names: GenerationNames, generation: Generation, read_at: Version) -> None:
+        self._names = names
+        self.generation = generation
+        self._shape = generation.shape
+        self._read_at = read_at
+        self._documents: list[tuple[bytes, bytes, bytes, bytes]] = []
+        self._differences: dict[tuple[bytes, str | bytes], int] = {}
+        self._sets: dict[bytes, tuple[bytes, str]] = {}
+        self._scores: list[tuple[bytes, bytes, str]] = []
+        self._tags: dict[tuple[bytes, bytes], Version] = {}
+        self._tag_keys = [names.tags(one.name) for one in self._shape.lists]
+        self._counter_keys = [names.counter(one.name) for one in self._shape.counters]
+        self._size_keys = [names.sizes(one.name) for one in self._shape.rankings]
+
+    def add(self, key: str, said: Sequence[Said], held: bytes, observed: str | None) -> None:
+        """One document: what its records say, oldest first; its packed contribution (`b""`: none); its facts in the
+        snapshot (`None`: absent)."""
+        stored = Contribution.unpack(held) if held else None
+        found = observed
+        packed = held
+        if stored is not None:
+            if replaces(stored.version, self._read_at):
+                packed = pack(self._read_at, observed) if observed is not None else b""
+            else:
+                found = stored.facts
+        elif self.generation.birth is None:
+            found = None
+        elif observed is not None:
+            packed = pack(self._read_at, observed)
+        if held or packed:
+            raw = key.encode()
+            bucket = self._names.bucket(bucket_of(raw, self.generation.buckets))
+            self._documents.append((bucket, raw, held, packed))
+        before = _facts(stored.facts) if stored is not None else None
+        after = _facts(found) if found is not None else None
+        for place, one in enumerate(self._shape.lists):
+            self._raise(one, self._tag_keys[place], said, stored, before, after)
+        if (stored.facts if stored is not None else None) != found:
+            for place, counter in enumerate(self._shape.counters):
+                self._count(counter, self._counter_keys[place], before, after)
+            for place, ranking in enumerate(self._shape.rankings):
+                self._rank(ranking, self._size_keys[place], key, before, after)
+
+    # Tags
+
+    def _raise(
+        self,
+        one: ListShape,
+        tags: bytes,
+        said: Sequence[Said],
+        stored: Contribution | None,
+        before: Facts | None,
+        after: Facts | None,
+    ) -> None:
+        version = tag_version(self._read_at, stored.version if stored is not None else 0)
+        touched = any(record.operation != "touch" and one.affected_by(record.fields) for record in said)
+        if stored is None or before is None:
+            if not touched and after is None:
+                return
+            known = self._inserted(said[0])
+            old: tuple[str, ...] | None = ()
+        else:
+            old = one.groups(before)
+            known = True
+            moved = (one.groups(after) if after is not None else ()) != old or (old is None and before != after)
+            if not touched and not moved:
+                return
+        named = self._named(one, said, stored, before) if touched and known else ()
+        if not known or old is None or named is None:
+            self._lift(tags, LIST_FLOOR, version)
+            return
+        for group in {*old, *named}:
+            self._lift(tags, slot_of(group), version)
+
+    def _inserted(self, first: Said) -> bool:
+        """Whether nothing can have been in a page of this generation before the first record."""
+        birth = self.generation.birth
+        return first.operation == "insert" and birth is not None and first.version > birth
+
+    def _named(
+        self, one: ListShape, said: Sequence[Said], stored: Contribution | None, before: Facts | None
+    ) -> tuple[str, ...] | None:
+        """Every group that the records name, given what is stored; `None` where they cannot."""
+        choices: list[tuple[str, ...]] = [()] * len(one.by)
+        if before is not None:
+            choices = [texts_of(before[place]) or () for place in one.by]
+        any_named = False
+        for record in said:
+            if record.operation in ("delete", "touch"):
+                continue
+            met = _met(one, record.fields)
+            if not met and one.by:
+                continue
+            any_named = True
+            if len(met) < len(one.by) and stored is not None and record.version <= stored.version:
+                return None
+            for i in met:
+                texts = texts_of((record.named or {}).get(one.by_paths[i], groups.BEYOND))
+                if texts is None:
+                    return None
+                choices[i] += texts
+        if not any_named:
+            return ()
+        return groups.crossed([tuple(dict.fromkeys(texts)) for texts in choices])
+
+    def _lift(self, tags: bytes, field: bytes, version: Version) -> None:
+        at = tags, field
+        self._tags[at] = max(self._tags.get(at, 0), version)
+
+    # Counts, sums, scores
+
+    def _count(self, one: CounterShape, key: bytes, before: Facts | None, after: Facts | None) -> None:
+        old, new = _counted(one, before), _counted(one, after)
+        if old == new:
+            return
+        for counted, sign in ((old, -1), (new, 1)):
+            if counted is None:
+                continue
+            names, sums = counted
+            if names is None:
+                self._add(key, BEYOND, sign)
+                continue
+            for name in names:
+                for field, amount in fields_of(name, sums):
+                    self._add(key, field, sign * amount)
+
+    def _rank(self, one: RankingShape, sizes: bytes, key: str, before: Facts | None, after: Facts | None) -> None:
+        old, new = _ranked(one, before), _ranked(one, after)
+        if old == new:
+            return
+        old_groups, _ = old
+        new_groups, score = new
+        if old_groups is None:
+            self._add(sizes, BEYOND, -1)
+        if new_groups is None:
+            self._add(sizes, BEYOND, 1)
+        member = member_of(key)
+        for name in {*(old_groups or ())} - {*(new_groups or ())}:
+            self._score(one, sizes, name, member, "")
+        for name in new_groups or ():
+            self._score(one, sizes, name, member, score)
+
+    def _score(self, one: RankingShape, sizes: bytes, name: str, member: bytes, score: str) -> None:
+        key = self._names.ranking(one.name, name)
+        self._sets[key] = sizes, name
+        self._scores.append((key, member, score))
+
+    def _add(self, key: bytes, field: str | bytes, amount: int) -> None:
+        at = key, field
+        self._differences[at] = self._differences.get(at, 0) + amount
+
+    # The call
+
+    def call(self, generations: bytes, epoch: str, partition: int) -> Call:
+        """`contribute.lua` for all that was added."""
+        differences = [(at, amount) for at, amount in self._differences.items() if amount]
+        hashes = dict.fromkeys(bucket for bucket, _, _, _ in self._documents)
+        hashes |= dict.fromkeys(key for (key, _), _ in differences)
+        hashes |= dict.fromkeys(sizes for sizes, _ in self._sets.values())
+        hashes |= dict.fromkeys(key for key, _ in self._tags)
+        keys = [generations, self._names.partitions, *hashes, *self._sets]
+        place = {key: i for i, key in enumerate(keys, 1)}
+        birth = self.generation.birth
+        arguments: list[Any] = [
+            epoch,
+            partition,
+            to_hex(self._read_at),
+            NOT_YET if birth is None else to_hex(birth),
+            len(hashes) + 2,
+            len(self._documents),
+            len(differences),
+            len(self._sets),
+            len(self._scores),
+            len(self._tags),
+        ]
+        for bucket, raw, held, packed in self._documents:
+            arguments += (place[bucket], raw, held, packed)
+        for (key, field), amount in differences:
+            arguments += (place[key], field, amount)
+        for key, (sizes, name) in self._sets.items():
+            arguments += (place[key], place[sizes], name)
+        for key, member, score in self._scores:
+            arguments += (place[key], member, score)
+        for (key, slot), version in self._tags.items():
+            arguments += (place[key], slot, to_hex(version))
+        return Call(keys, arguments)
+
+
+def _facts(joined: str) -> Facts:
+    return tuple(joined.split(SPLIT))
+
+
+def _met(one: ListShape, fields: Sequence[str] | None) -> Sequence[int]:
+    if fields is None:
+        return range(len(one.by))
+    return [i for i, path in enumerate(one.by_paths) if any(meets(field, path) for field in fields)]
+
+
+def _counted(one: CounterShape, facts: Facts | None) -> tuple[tuple[str, ...] | None, tuple[str, ...]] | None:
+    if facts is None:
+        return None
+    return one.groups(facts), tuple(facts[place] for place in one.sums)
+
+
+def _ranked(one: RankingShape, facts: Facts | None) -> tuple[tuple[str, ...] | None, str]:
+    if facts is None or not facts[one.score]:
+        return (), ""
+    return one.groups(facts), facts[one.score]

@@ -1,0 +1,225 @@
+"""The shape of a resource's derived data: which facts of a document matter, and what follows from them.
+
+A document's **facts** are texts, one for each of, in this order: every field that makes groups (`groups.fact`);
+every list with constants (`1` if the document holds them, else empty); every sum (a whole number of 1/10^scale,
+empty if the field is not a number, `u` if the sum cannot hold it exactly); every score (a double, empty if the
+document has no rank).
+They are all that Redis keeps of a document, and all that counts, sums, scores and tags depend on.
+"""
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from functools import cached_property
+from typing import Any, Final
+
+from bson.datetime_ms import DatetimeMS
+from bson.decimal128 import Decimal128
+
+from neverstale.derived import groups
+from neverstale.derived.declarations import Declarations
+from neverstale.derived.groups import SPLIT, at_path, combinations, fact_at, meets, text_of
+
+UNSUMMABLE: Final = "u"
+_WIDE: Final = Context(prec=60, Emax=999_999, Emin=-999_999)
+LIMIT: Final = 2**63
+"""A scaled value must be smaller, either way: then two limbs of 64 bits hold the sum of 2^31 documents."""
+
+Facts = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListShape:
+    name: str
+    by: tuple[int, ...]
+    """Places of the facts that make its groups."""
+    by_paths: tuple[str, ...]
+    member: int | None
+    """Place of the fact that says whether a document holds the constants; `None`: every document does."""
+    used: frozenset[str] | None
+    """Paths whose change can change a page; `None`: all."""
+
+    def groups(self, facts: Sequence[str]) -> tuple[str, ...] | None:
+        """The groups whose pages show a document; `None`: beyond a bound."""
+        if self.member is not None and not facts[self.member]:
+            return ()
+        return combinations([facts[place] for place in self.by])
+
+    def affected_by(self, changed: Sequence[str] | None) -> bool:
+        """Whether a change of these paths (`None`: all) can change a page."""
+        if changed is None or self.used is None:
+            return True
+        if not self.used.isdisjoint(changed):
+            return True
+        return any(meets(path, used) for path in changed for used in self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class CounterShape:
+    name: str
+    by: tuple[int, ...]
+    sums: tuple[int, ...]
+    """Places of the facts that are summed."""
+
+    def groups(self, facts: Sequence[str]) -> tuple[str, ...] | None:
+        return combinations([facts[place] for place in self.by])
+
+
+@dataclass(frozen=True, slots=True)
+class RankingShape:
+    name: str
+    by: tuple[int, ...]
+    score: int
+    """Place of the fact that is the score."""
+
+    def groups(self, facts: Sequence[str]) -> tuple[str, ...] | None:
+        return combinations([facts[place] for place in self.by])
+
+
+class Shape:
+    """What declarations make of a document. Pure; made once for each text of declarations."""
+
+    def __init__(self, declared: Declarations) -> None:
+        self.declared = declared
+        listed = declared.lists.values()
+        grouping = [*listed, *declared.counters.values(), *declared.rankings.values()]
+        self.group_paths: tuple[str, ...] = tuple(dict.fromkeys(path for one in grouping for path in one.by))
+        """Paths whose facts make groups, in the order of the facts."""
+        self.list_paths: tuple[str, ...] = tuple(dict.fromkeys(path for one in listed for path in one.by))
+        """Paths whose new values events should name."""
+        self._constants = [{path: text_of(value) for path, value in one.where.items()} for one in listed if one.where]
+        summed = dict.fromkeys(
+            (one.field, one.scale) for counter in declared.counters.values() for one in counter.sums.values()
+        )
+        self._summed = tuple(summed)
+        scored = dict.fromkeys((one.path, one.descends) for one in declared.rankings.values())
+        self._scored = tuple(scored)
+        self._place_facts()
+
+    def _place_facts(self) -> None:
+        place = {path: i for i, path in enumerate(self.group_paths)}
+        count = len(place)
+        lists = []
+        for name, one in self.declared.lists.items():
+            member = count if one.where else None
+            count += 1 if one.where else 0
+            by = tuple(place[path] for path in one.by)
+            lists.append(ListShape(name, by, one.by, member, self._used(name)))
+        sums = {summed: count + i for i, summed in enumerate(self._summed)}
+        scores = {scored: count + len(sums) + i for i, scored in enumerate(self._scored)}
+        self.lists: tuple[ListShape, ...] = tuple(lists)
+        self.counters: tuple[CounterShape, ...] = tuple(
+            CounterShape(
+                name,
+                tuple(place[path] for path in one.by),
+                tuple(sums[summed.field, summed.scale] for summed in one.sums.values()),
+            )
+            for name, one in self.declared.counters.items()
+        )
+        self.rankings: tuple[RankingShape, ...] = tuple(
+            RankingShape(name, tuple(place[path] for path in one.by), scores[one.path, one.descends])
+            for name, one in self.declared.rankings.items()
+        )
+
+    def _used(self, name: str) -> frozenset[str] | None:
+        one = self.declared.lists[name]
+        if self.declared.shown is None:
+            return None
+        return frozenset((*one.by, *one.where, *(path for path, _ in one.order), *self.declared.shown))
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        """Every path that a contribution depends on: what consumers read."""
+        constants = (path for constant in self._constants for path in constant)
+        return frozenset(
+            (*self.group_paths, *constants, *(path for path, _ in self._summed), *(path for path, _ in self._scored))
+        )
+
+    @cached_property
+    def projection(self) -> dict[str, int]:
+        """Of a `find` that reads the facts: no path inside another, which MongoDB would refuse."""
+        whole = [p for p in self.paths if not any(p.startswith(other + ".") for other in self.paths)]
+        return {"_id": 1, **dict.fromkeys(sorted(whole), 1)}
+
+    def concerns(self, changed: Sequence[str] | None) -> bool:
+        """Whether a change of these paths (`None`: all) can change anything derived."""
+        if changed is None or not self.paths.isdisjoint(changed):
+            return True
+        if any(meets(path, used) for path in changed for used in self.paths):
+            return True
+        return any(one.affected_by(changed) for one in self.lists)
+
+    def facts(self, document: Mapping[str, Any]) -> str:
+        """A document's facts, joined: what its contribution holds besides the version."""
+        facts = [fact_at(document, path) for path in self.group_paths]
+        facts += ["1" if _holds(document, constant) else "" for constant in self._constants]
+        facts += [summable(_only(document, path), scale) for path, scale in self._summed]
+        facts += [score(_only(document, path), descends=descends) for path, descends in self._scored]
+        return SPLIT.join(facts)
+
+
+def _only(document: Mapping[str, Any], path: str) -> Any:
+    """The one value at a path; an array of several is no number and no score."""
+    if "." not in path:
+        return document.get(path)
+    found = at_path(document, path)
+    return found[0] if len(found) == 1 else None
+
+
+def _holds(document: Mapping[str, Any], constants: Mapping[str, str]) -> bool:
+    for path, text in constants.items():
+        found = fact_at(document, path)
+        # Beyond the bound we cannot tell; a document too many in a list only costs an invalidation.
+        if found != text and found != groups.BEYOND and text not in (groups.texts_of(found) or ()):
+            return False
+    return True
+
+
+def summable(value: Any, scale: int) -> str:
+    """A number as a whole number of 1/10^scale; empty if it is none, `u` if that would not be exact.
+
+    Like MongoDB's `$sum`, everything that is not a number counts for nothing. A double stands for the shortest
+    decimal that names it.
+    """
+    if type(value) is int and -LIMIT < value * 10**scale < LIMIT:
+        return str(value * 10**scale)
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal128):
+        return ""
+    if isinstance(value, Decimal128):
+        number = value.to_decimal()
+    else:
+        number = Decimal(int(value)) if isinstance(value, int) else Decimal(repr(value))
+    if not number.is_finite():
+        return UNSUMMABLE
+    scaled = number.scaleb(scale, _WIDE)
+    if scaled.adjusted() > 20 or scaled != scaled.to_integral_value() or not -LIMIT < scaled < LIMIT:
+        return UNSUMMABLE
+    return str(int(scaled))
+
+
+def score(value: Any, *, descends: bool) -> str:
+    """A score as Redis keeps it: a double, negated if the highest ranks first, so that equal scores rank by key.
+
+    Numbers become the nearest double: beyond 2^53 whole numbers that a double cannot tell apart rank as equal.
+    """
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, DatetimeMS):
+        number = float(int(value))
+    elif isinstance(value, datetime.datetime):
+        number = float(int(DatetimeMS(value)))
+    elif isinstance(value, int | float):
+        try:
+            number = float(value)
+        except OverflowError:
+            return ""
+    elif isinstance(value, Decimal128) and value.to_decimal().is_finite():
+        number = float(value.to_decimal())
+    else:
+        return ""
+    if not math.isfinite(number):
+        return ""
+    signed = 0.0 - number if descends else 0.0 + number
+    return str(int(signed)) if signed.is_integer() and abs(signed) < 2**53 else repr(signed)

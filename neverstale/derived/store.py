@@ -1,0 +1,167 @@
+"""Derived data on Redis: each step one script, and what its answers mean.
+
+    read register ─► begin (raise the partition, fetch contributions) ─► read MongoDB ─► contribute
+
+Nothing here reads MongoDB or retries an outage; the caller does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from neverstale.cache import Cache
+from neverstale.derived import generations as register
+from neverstale.derived.contributions import bucket_of
+from neverstale.derived.generations import Generation, Generations
+from neverstale.derived.names import PRESENT, DerivedNames
+from neverstale.derived.plan import Call, Plan
+from neverstale.versions import Version, from_hex, to_hex
+
+_HASHES_A_PIPELINE: Final = 2_000
+
+
+class OtherGenerations(Exception):
+    """The register is not what was planned for: read it again, and begin again."""
+
+
+class Lost(Exception):
+    """Something of a generation is missing in Redis: it is void."""
+
+    def __init__(self, generation: Generation, key: bytes) -> None:
+        super().__init__(f"generation {generation.id} has lost {key!r}")
+        self.generation = generation
+        self.key = key
+
+
+class Changed(Exception):
+    """Another consumer replaced a contribution meanwhile: begin again."""
+
+
+class Behind(Exception):
+    """A document can only be created by a read at `version` or later: read again."""
+
+    def __init__(self, version: Version) -> None:
+        super().__init__(f"read at {version:016x} or later")
+        self.version = version
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a generation knows of a batch's documents."""
+
+    generation: Generation
+    at_least: Version
+    """The documents have to be read at this version or later: no owner of the partition has begun to apply more."""
+    contributions: list[bytes]
+    """Packed, one for each document, in order; `b""`: none."""
+
+
+class DerivedStore:
+    """One resource's derived data in one Redis. Raises `Outage("redis")` for everything that is not an answer."""
+
+    def __init__(self, cache: Cache, resource: str) -> None:
+        self.names = DerivedNames(cache.names.prefix, resource)
+        self._cache = cache
+
+    async def generations(self) -> Generations:
+        (raw,) = await self._cache.send(("GET", self.names.generations))
+        return register.decode(raw)
+
+    async def begin(self, known: Generations, partition: int, version: Version, keys: Sequence[str]) -> list[Begun]:
+        """For each generation: raise the partition's register to `version`, the batch's newest change, and fetch
+        the documents' contributions. Comes before MongoDB is read."""
+        calls = [self._begin(one, known, partition, version, keys) for one in known.all]
+        commands = [await self._cache.call("begin", call.keys, call.arguments) for call in calls]
+        answers = await self._cache.send(*commands) if commands else []
+        return [_begun(*args) for args in zip(known.all, calls, answers, strict=True)]
+
+    def _begin(
+        self, generation: Generation, known: Generations, partition: int, version: Version, keys: Sequence[str]
+    ) -> Call:
+        names = self.names.of(generation.id)
+        raws = [key.encode() for key in keys]
+        buckets = [names.bucket(bucket_of(raw, generation.buckets)) for raw in raws]
+        places = {bucket: place for place, bucket in enumerate(dict.fromkeys(buckets), 3)}
+        arguments: list[Any] = [known.epoch, partition, to_hex(version)]
+        for raw, bucket in zip(raws, buckets, strict=True):
+            arguments += (places[bucket], raw)
+        return Call([self.names.generations, names.partitions, *places], arguments)
+
+    async def contribute(self, known: Generations, partition: int, plans: Sequence[Plan]) -> None:
+        """Apply a batch, one plan for each generation. A generation that is refused stays as it was; the others
+        may have applied theirs, which a second time changes nothing."""
+        calls = [plan.call(self.names.generations, known.epoch, partition) for plan in plans]
+        commands = [await self._cache.call("contribute", call.keys, call.arguments) for call in calls]
+        answers = await self._cache.send(*commands) if commands else []
+        for plan, call, answer in zip(plans, calls, answers, strict=True):
+            _check(plan.generation, call, answer)
+
+    async def change(self, transition: Callable[[Generations], Generations]) -> Generations:
+        """Apply a transition of the register, however many others do at the same time; unlink what it drops."""
+        while True:
+            (raw,) = await self._cache.send(("GET", self.names.generations))
+            known = register.decode(raw)
+            then = transition(known)
+            if then == known:
+                return known
+            arguments = (known.epoch if raw is not None else "", register.encode(then))
+            (agreed,) = await self._cache.send(await self._cache.call("agree", [self.names.generations], arguments))
+            if agreed:
+                for one in known.dropped_by(then):
+                    await self.unlink(one.id)
+                return then
+
+    async def lay(self, generation: Generation) -> None:
+        """Make the empty hashes of a generation that nobody knows yet."""
+        names, shape = self.names.of(generation.id), generation.shape
+        hashes = [names.partitions]
+        hashes += [names.tags(one.name) for one in shape.lists]
+        hashes += [names.counter(one.name) for one in shape.counters]
+        hashes += [names.sizes(one.name) for one in shape.rankings]
+        hashes += [names.bucket(number) for number in range(generation.buckets)]
+        for start in range(0, len(hashes), _HASHES_A_PIPELINE):
+            some = hashes[start : start + _HASHES_A_PIPELINE]
+            await self._cache.send(*(("HSET", key, PRESENT, b"") for key in some))
+
+    async def claim(self, new: Generation) -> Generation:
+        """Lay a generation and make it known. Afterwards ask the cluster for the time and call `establish`."""
+        await self.lay(new)
+        await self.change(lambda known: known.claim(new))
+        return replace(new, phase="claimed", birth=None)
+
+    async def unlink(self, generation: str) -> int:
+        """Free everything of a generation that is in no register any more; answers how many keys."""
+        pattern, cursor, count = f"{_escaped(self.names.of(generation).base)}:*", b"0", 0
+        while True:
+            ((cursor, keys),) = await self._cache.send(("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000))
+            if keys:
+                await self._cache.send(("UNLINK", *keys))
+                count += len(keys)
+            if int(cursor) == 0:
+                return count
+
+
+def _escaped(pattern: str) -> str:
+    return "".join("\\" + letter if letter in "*?[]\\^" else letter for letter in pattern)
+
+
+def _begun(generation: Generation, call: Call, answer: list[Any]) -> Begun:
+    if answer[0] != b"begun":
+        _check(generation, call, answer)
+    at_least = max(from_hex(answer[1]), generation.birth or 0)
+    return Begun(generation, at_least, answer[2:])
+
+
+def _check(generation: Generation, call: Call, answer: list[Any]) -> None:
+    match answer[0]:
+        case b"done":
+            return
+        case b"epoch":
+            raise OtherGenerations
+        case b"lost":
+            raise Lost(generation, call.keys[answer[1] - 1])
+        case b"changed":
+            raise Changed
+        case b"behind":
+            raise Behind(from_hex(answer[1]))
+    raise AssertionError(f"unknown answer {answer!r}")

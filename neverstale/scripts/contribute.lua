@@ -1,0 +1,96 @@
+-- contribute: replace documents' contributions and apply the differences to everything derived; all or nothing.
+-- Runs even when Redis is out of memory (the loader adds `allow-oom` where the server knows it).
+-- KEYS: generations, the generation's partitions, further hashes, sorted sets.
+-- ARGV: epoch, partition, version read at, birth, how many KEYS are no sorted sets, then five counts, then
+--   documents, 4 each: bucket's place in KEYS, key, contribution that was found or "", the new one or ""
+--   differences, 3 each: hash's place, field, whole number to add
+--   sets, 3 each: sorted set's place, place of the hash of sizes, group
+--   scores, 3 each: sorted set's place, member, score or "" to remove
+--   tags, 3 each: hash's place, field, version
+-- Answers {"done"}, or why nothing was done:
+--   {"epoch"} other generations by now | {"lost", place in KEYS} something is missing: the generation is void
+--   {"changed"} another consumer replaced a contribution | {"behind", version} read again, at that version or later
+local PRESENT = '.g'
+local version = ARGV[3]
+local hashes = tonumber(ARGV[5])
+local documents = 11
+local differences = documents + 4 * tonumber(ARGV[6])
+local sets = differences + 3 * tonumber(ARGV[7])
+local scores = sets + 3 * tonumber(ARGV[8])
+local tags = scores + 3 * tonumber(ARGV[9])
+local last = tags + 3 * tonumber(ARGV[10]) - 1
+
+local function key(i)
+  return KEYS[tonumber(ARGV[i])]
+end
+
+if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then
+  return {'epoch'}
+end
+for place = 2, hashes do
+  if redis.call('HEXISTS', KEYS[place], PRESENT) == 0 then
+    return {'lost', place}
+  end
+end
+local creates = false
+for i = documents, differences - 1, 4 do
+  if (redis.call('HGET', key(i), ARGV[i + 1]) or '') ~= ARGV[i + 2] then
+    return {'changed'}
+  end
+  creates = creates or (ARGV[i + 2] == '' and ARGV[i + 3] ~= '')
+end
+if creates then
+  -- Whoever was paused since its read must not bring back a document whose deletion was applied meanwhile.
+  local begun = redis.call('HGET', KEYS[2], ARGV[2]) or ARGV[4]
+  if begun < ARGV[4] then
+    begun = ARGV[4]
+  end
+  if version < begun then
+    return {'behind', begun}
+  end
+end
+for i = sets, scores - 1, 3 do
+  local size = redis.call('HGET', key(i + 1), ARGV[i + 2]) or '0'
+  if redis.call('ZCARD', key(i)) ~= tonumber(size) then
+    return {'lost', tonumber(ARGV[i])}
+  end
+end
+
+-- Nothing refuses from here on.
+for i = documents, differences - 1, 4 do
+  if ARGV[i + 3] == '' then
+    if ARGV[i + 2] ~= '' then
+      redis.call('HDEL', key(i), ARGV[i + 1])
+    end
+  elseif ARGV[i + 3] ~= ARGV[i + 2] then
+    redis.call('HSET', key(i), ARGV[i + 1], ARGV[i + 3])
+  end
+end
+for i = differences, sets - 1, 3 do
+  -- Redis adds 64-bit integers, Lua could not; a double that was no zero as an integer is none either.
+  if redis.call('HINCRBY', key(i), ARGV[i + 1], ARGV[i + 2]) == 0 then
+    redis.call('HDEL', key(i), ARGV[i + 1])
+  end
+end
+for i = scores, tags - 1, 3 do
+  if ARGV[i + 2] == '' then
+    redis.call('ZREM', key(i), ARGV[i + 1])
+  else
+    redis.call('ZADD', key(i), ARGV[i + 2], ARGV[i + 1])
+  end
+end
+for i = sets, scores - 1, 3 do
+  local size = redis.call('ZCARD', key(i))
+  if size == 0 then
+    redis.call('HDEL', key(i + 1), ARGV[i + 2])
+  else
+    redis.call('HSET', key(i + 1), ARGV[i + 2], size)
+  end
+end
+for i = tags, last, 3 do
+  local held = redis.call('HGET', key(i), ARGV[i + 1])
+  if not held or held < ARGV[i + 2] then
+    redis.call('HSET', key(i), ARGV[i + 1], ARGV[i + 2])
+  end
+end
+return {'done'}
