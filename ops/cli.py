@@ -156,15 +156,23 @@ def demo(
 def run(role: Role, config: Config = None, catalog: CatalogFile = None) -> None:
     """Run one role in the foreground until SIGTERM or Ctrl-C."""
     settings, _ = _settings(config, catalog)
-    declared = _catalog(settings)
+    raise typer.Exit(_run(role, settings, _catalog(settings)))
+
+
+def _run(role: Role, settings: "Settings", catalog: "Catalog") -> int:
     match role:
         case Role.WATCHER:
-            from streams.main import run as start
+            from streams.main import run as watch
+
+            return watch(settings, catalog)
         case Role.CONSUMER:
-            from consumers.main import run as start
+            from consumers.main import run as consume
+
+            return consume(settings, catalog)
         case Role.API:
-            from api.main import run as start
-    raise typer.Exit(start(settings, declared))
+            from api.main import run as serve
+
+            return serve(settings, catalog)
 
 
 @app.command()
