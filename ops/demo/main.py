@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from neverstale.catalog import Catalog
+from ops import output
 from ops.demo.board import week
 from ops.demo.chaos import Saboteur, kill_each
 from ops.demo.crowd import Crowd, entry_keys, gather
@@ -50,7 +51,7 @@ class DemoOptions:
 
 def demo(options: DemoOptions, console: Console | None = None) -> int:
     """Answers 0 if every answer kept its word and nothing was stale after convergence, else 1."""
-    return asyncio.run(_demo(options, console or Console(highlight=False)))
+    return asyncio.run(_demo(options, console or output.console()))
 
 
 async def _demo(options: DemoOptions, console: Console) -> int:

@@ -117,7 +117,7 @@ class Reader:
         self._notes.count("requests")
         if answer.status in (200, 404):
             hit = answer.headers.get("cache-status", "").startswith("neverstale; hit")
-            self._notes.documents(self._reads(keys, answer, start, end), hit)
+            self._notes.documents(self.taken_down(keys, answer, start, end), hit)
         else:
             self._notes.count("shed" if answer.status == 503 else "server_errors")
 
@@ -126,7 +126,8 @@ class Reader:
         resource = self._known.resources[keys[0]]
         return f"/v1/{resource}/{names}" if len(keys) == 1 else f"/v1/{resource}?keys={names}"
 
-    def _reads(self, keys: Sequence[int], answer: Answer, start: float, end: float) -> list[Read]:
+    def taken_down(self, keys: Sequence[int], answer: Answer, start: float, end: float) -> list[Read]:
+        """What an answer of status 200 or 404 says about each key."""
         bound = _bound(answer.headers)
         version = int(answer.headers.get("neverstale-version", "0"), 16)
         resource = self._known.resources[keys[0]]

@@ -39,9 +39,9 @@ class Counts:
 class Heard:
     """What the reads themselves tell, gathered while the oracle goes through them."""
 
-    latencies: array[float] = field(default_factory=lambda: array("d"))
+    latencies: "array[float]" = field(default_factory=lambda: array("d"))
     """Seconds of every request that was answered."""
-    bounds: array[float] = field(default_factory=lambda: array("d"))
+    bounds: "array[float]" = field(default_factory=lambda: array("d"))
     """Seconds, of every answer that stated a bound."""
 
     def each(self, reads: Iterable[Read]) -> Iterator[Read]:
