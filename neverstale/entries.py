@@ -17,6 +17,7 @@ The header is ASCII, so that the scripts and a person at `redis-cli` can read it
 | 96     | …     | the body                                                                             |
 """
 
+from binascii import unhexlify
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
@@ -67,11 +68,12 @@ def decode(raw: bytes, digest: bytes) -> Entry:
         raise CorruptEntry("the entry does not belong to its key")
     body_kind = raw[2:3]
     try:
+        versions = unhexlify(raw[3:35])
         return Entry(
             state=State(raw[:1]),
             touched=raw[1:2] == b"1",
-            version=int(raw[3:19], 16),
-            body_version=int(raw[19:35], 16),
+            version=int.from_bytes(versions[:8], "big"),
+            body_version=int.from_bytes(versions[8:], "big"),
             etag=raw[80:96],
             body=raw[HEADER_BYTES:] if body_kind == b"D" else None,
             body_is_absence=body_kind == b"N",

@@ -129,7 +129,7 @@ def decode(value: bytes | None) -> Event:
         if kind == "mark":
             return Mark(from_hex(fields["ver"]), int(fields["wall"]), int(fields["partitions"]), int(fields["term"]))
         if kind == "floor":
-            return Floor(str(fields["db"]), str(fields["coll"]), from_hex(fields["ver"]), str(fields["reason"]))
+            return Floor(_text(fields["db"]), _text(fields["coll"]), from_hex(fields["ver"]), _text(fields["reason"]))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise DeadLetter(f"malformed record: {type(error).__name__}: {error}") from None
     raise DeadLetter(f"unknown kind {kind!r}")
@@ -139,12 +139,21 @@ def _change(fields: dict[str, Any]) -> Change:
     operation = fields["op"]
     if operation not in OPERATIONS:
         raise DeadLetter(f"unknown operation {operation!r}")
+    touched = fields["fields"]
+    if touched is not None and not (isinstance(touched, list) and all(isinstance(path, str) for path in touched)):
+        raise TypeError("fields is a list of paths, or null")
     return Change(
         operation,
-        str(fields["db"]),
-        str(fields["coll"]),
-        str(fields["key"]),
+        _text(fields["db"]),
+        _text(fields["coll"]),
+        _text(fields["key"]),
         from_hex(fields["ver"]),
         int(fields["wall"]),
-        fields["fields"],
+        touched,
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, not {type(value).__name__}")
+    return value

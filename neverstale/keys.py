@@ -1,11 +1,14 @@
 """Keys, spelled in one place: document keys as text, and the names of everything in Redis.
 
 A document key's *canonical* form is a type letter, a colon and the value, so that equal `_id`s have equal
-text and unequal ones never do. It is the same in Kafka record keys, in Redis and in the API.
+text and unequal ones never do. (Compound `_id`s are told apart by their bytes: `{a: 1}` and `{a: 1.0}`, which are
+equal in MongoDB, have two.) It is the same in Kafka record keys, in Redis and in the API.
 """
 
+import re
 import uuid
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
@@ -22,13 +25,19 @@ KeyValue: TypeAlias = str | int | ObjectId | uuid.UUID
 MAX_KEY_BYTES = 4096
 """Longest canonical key that the API accepts."""
 
+_EXACT = Context(prec=1100, Emin=-9999, Emax=9999)
+"""Room for every double: the longest has 767 digits."""
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_UUID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
 _LETTER: dict[KeyType, str] = {"string": "s", "int": "i", "objectid": "o", "uuid": "u"}
 
 
 def canonical(value: Any) -> str:
     """The canonical text of an `_id` of any BSON type.
 
-    MongoDB holds 1, 1.0 and NumberLong(1) for the same `_id`, so whole numbers share one form.
+    MongoDB compares numbers by their exact value, whatever their type: 1, 1.0 and NumberDecimal("1.00") are the
+    same `_id`. `i:` is a whole number of 64 bits, `n:` any other.
     """
     if isinstance(value, str) and not isinstance(value, Code):
         return "s:" + value
@@ -42,13 +51,19 @@ def canonical(value: Any) -> str:
         return f"x:{_bson_hex(value)}"
     if isinstance(value, int):
         return f"i:{int(value)}"
-    if isinstance(value, float) and value.is_integer():
-        return f"i:{int(value)}"
+    if isinstance(value, float):
+        return _number(Decimal(value))
     if isinstance(value, Decimal128):
-        number = value.to_decimal()
-        if number.is_finite() and number == number.to_integral_value():
-            return f"i:{int(number)}"
+        return _number(value.to_decimal())
     return f"x:{_bson_hex(value)}"
+
+
+def _number(number: Decimal) -> str:
+    if number.is_nan():
+        return "n:NaN"
+    if number.is_finite() and _INT64_MIN <= number <= _INT64_MAX and number == number.to_integral_value():
+        return f"i:{int(number)}"
+    return f"n:{number.normalize(_EXACT)}"
 
 
 def _bson_hex(value: Any) -> str:
@@ -71,10 +86,9 @@ def parse(text: str, key_type: KeyType) -> KeyValue:
             return ObjectId(text)
         except InvalidId:
             raise ValueError("expected an ObjectId: 24 hex digits") from None
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        raise ValueError("expected a UUID, e.g. 12345678-1234-5678-1234-567812345678") from None
+    if not _UUID.fullmatch(text):
+        raise ValueError("expected a UUID, e.g. 12345678-1234-5678-1234-567812345678")
+    return uuid.UUID(text)
 
 
 def _parse_string(text: str) -> str:
@@ -90,7 +104,7 @@ def _parse_int(text: str) -> int:
     # Only ASCII digits in their one spelling: "01" and "+1" would be other names for the same key.
     if not (digits.isascii() and digits.isdigit()) or (len(digits) > 1 and digits[0] == "0") or text == "-0":
         raise ValueError("expected a whole number, e.g. 42")
-    if len(digits) > 19 or not -(2**63) <= int(text) < 2**63:
+    if len(digits) > 19 or not _INT64_MIN <= int(text) <= _INT64_MAX:
         raise ValueError("expected a whole number of at most 64 bits")
     return int(text)
 

@@ -41,6 +41,6 @@ def of_resume_token(data: str) -> Version:
 
     Source: MongoDB server, `src/mongo/db/pipeline/resume_token.h` (KeyString encoding of a timestamp).
     """
-    if data[:2] != "82":
+    if data[:2] != "82" or len(data) < 18:
         raise ValueError("not a resume token that starts with a timestamp")
     return int(data[2:18], 16)
