@@ -1,0 +1,289 @@
+"""Changes a second that one consumer applies to present entries, beside a loop that only fetches them.
+
+    python -m benchmarks.apply [--changes 200000] [--entries 10000] [--runs 3] [--json FILE]
+
+Real servers; the consumer is a process of its own, as `neverstale run consumer` starts it. It joins an empty topic
+and is then halted (SIGSTOP) while the changes are produced, so that the clock runs from the moment at which it may
+go on until its watermarks say that all is applied. Every partition ends with a mark. CPU time and the highest
+resident size are the operating system's figures for the consumer's process.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from signal import Signals
+from typing import Any, Final
+
+import psutil
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from redis.asyncio import Redis
+
+from neverstale import events
+from neverstale.cache import Cache, Fill
+from neverstale.keys import Names
+from neverstale.settings import Kafka
+from neverstale.settings import Redis as RedisSettings
+from ops.stack.process import RunningProcess
+from ops.stack.stack import LocalStack, StackOptions
+
+PARTITIONS: Final = 4
+TOPIC: Final = Kafka().topic
+GROUP: Final = Kafka().group
+CATALOG: Final = """\
+database = "bench"
+
+[resources.items]
+key_type = "string"
+on_change = "auto"
+fields = { status = "string", gate = "string", dep_delay = "int", arr_delay = "int" }
+"""
+BODY: Final = b'{"_id":"2013-02-04:UA650:LGA"%s}' % (b',"field":"twenty-eight bytes of value"' * 15)
+CHANGED: Final = (["dep_delay", "status"], ["gate"], ["arr_delay", "status"])
+HOUR_MS: Final = 3_600_000
+DEADLINE_SECONDS: Final = 120.0
+TARGET_PER_SECOND: Final = 60_000
+TARGET_RSS_MB: Final = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyOptions:
+    changes: int = 200_000
+    entries: int = 10_000
+    runs: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One drain of all the changes."""
+
+    seconds: float
+    per_second: float
+    cpu_seconds: float
+    bare_per_second: float
+    """The same records, fetched by a process that does nothing with them."""
+
+    @property
+    def ratio(self) -> float:
+        return self.per_second / self.bare_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    broker: str
+    changes: int
+    runs: list[Run]
+    max_rss_mb: float
+
+    @property
+    def best(self) -> Run:
+        return max(self.runs, key=lambda run: run.per_second)
+
+    @property
+    def good(self) -> bool:
+        return self.best.per_second >= TARGET_PER_SECOND and self.max_rss_mb <= TARGET_RSS_MB
+
+
+async def measure(options: ApplyOptions) -> Measured:
+    """Start everything, drain `options.runs` times, stop everything."""
+    with tempfile.TemporaryDirectory(prefix="neverstale-apply-") as folder:
+        catalog = Path(folder) / "catalog.toml"
+        catalog.write_text(CATALOG)
+        async with LocalStack.start(StackOptions(catalog=catalog, broker="kafka")) as stack:
+            await _create_topic(stack.bootstrap_servers)
+            # Longer than it will be halted.
+            consumer = await stack.start_role("consumer", NEVERSTALE_KAFKA__SESSION_TIMEOUT_MS="120000")
+            async with Redis.from_url(stack.redis_url) as redis:
+                cache = Cache(redis, Names(RedisSettings().prefix))
+                runs = [await _run(options, number, stack, consumer, cache) for number in range(options.runs)]
+            return Measured(stack.kafka.description, options.changes, runs, _max_rss_mb(consumer.pid))
+
+
+async def _run(options: ApplyOptions, number: int, stack: LocalStack, consumer: RunningProcess, cache: Cache) -> Run:
+    # Versions of the past hour, so that none lies in the future of this cluster.
+    first = (int(time.time()) - 3600 + 60 * number) << 32
+    last = first + options.changes
+    keys = [f"s:2013-02-{4 + number % 7:02}:{number:05}:LGA" for number in range(options.entries)]
+    await _fill(cache, [cache.names.entry("items", key) for key in keys], first)
+    consumer.signal(Signals.SIGSTOP)
+    start = await _ends(stack.bootstrap_servers)
+    await _produce(stack.bootstrap_servers, keys, options.changes, first, last)
+    bare = await _bare(stack.bootstrap_servers, start)
+    before = _cpu_seconds(consumer.pid)
+    started = time.perf_counter()
+    consumer.signal(Signals.SIGCONT)
+    await _until_applied(cache, last, started + DEADLINE_SECONDS)
+    seconds = time.perf_counter() - started
+    return Run(seconds, options.changes / seconds, _cpu_seconds(consumer.pid) - before, bare)
+
+
+async def _create_topic(servers: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
+    finally:
+        await admin.close()
+
+
+async def _fill(cache: Cache, entries: Sequence[bytes], version: int) -> None:
+    for start in range(0, len(entries), 200):
+        chunk = entries[start : start + 200]
+        await cache.delete(chunk)
+        leases = await cache.lease("items", chunk, 0, 10_000)
+        results = await cache.fill([Fill(key, leases.token, version, BODY, HOUR_MS) for key in chunk])
+        assert set(results) == {"filled"}
+
+
+async def _produce(servers: str, keys: Sequence[str], changes: int, first: int, last: int) -> None:
+    """The changes, as the watcher writes them, in big batches; then a mark in every partition."""
+    chance = random.Random(1)
+    wall_ms = int(time.time() * 1000)
+    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", enable_idempotence=True)
+    await producer.start()
+    try:
+        for partition in range(PARTITIONS):
+            records: list[tuple[bytes | None, bytes]] = []
+            for number in range(partition, changes, PARTITIONS):
+                # One document lives on one partition.
+                key = keys[chance.randrange(partition, len(keys), PARTITIONS)]
+                fields = chance.choice(CHANGED)
+                change = events.Change("update", "bench", "items", key, first + 1 + number, wall_ms, fields)
+                records.append((events.record_key("bench", "items", key), events.encode(change)))
+            records.append((None, events.encode(events.Mark(last, wall_ms, PARTITIONS, 1))))
+            await _send(producer, partition, records)
+    finally:
+        await producer.stop()
+
+
+async def _send(producer: AIOKafkaProducer, partition: int, records: Sequence[tuple[bytes | None, bytes]]) -> None:
+    batch = producer.create_batch()
+    for key, value in records:
+        if batch.append(key=key, value=value, timestamp=None) is None:
+            batch.close()
+            await producer.send_batch(batch, TOPIC, partition=partition)
+            batch = producer.create_batch()
+            batch.append(key=key, value=value, timestamp=None)
+    batch.close()
+    await (await producer.send_batch(batch, TOPIC, partition=partition))
+
+
+async def _until_applied(cache: Cache, version: int, deadline: float) -> None:
+    while True:
+        marks = await cache.watermarks(GROUP)
+        held = marks.by_partition.values()
+        if len(held) == PARTITIONS and all(mark.version >= version for mark in held):
+            return
+        assert time.perf_counter() < deadline, "the consumer did not apply everything in time"
+        await asyncio.sleep(0.005)
+
+
+def _cpu_seconds(pid: int) -> float:
+    used = psutil.Process(pid).cpu_times()
+    return used.user + used.system
+
+
+def _max_rss_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+# --- the loop that only fetches, as a process of its own
+
+
+async def _ends(servers: str) -> dict[int, int]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
+        return {partition.partition: offset for partition, offset in ends.items()}
+    finally:
+        await consumer.stop()
+
+
+async def _bare(servers: str, start: dict[int, int]) -> float:
+    """Records a second, from the offsets `start` to the present ends."""
+    ends = await _ends(servers)
+    count = sum(ends.values()) - sum(start.values())
+    argument = json.dumps({"servers": servers, "start": list(start.items()), "count": count})
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.apply", "--fetch", argument, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return float(output)
+
+
+async def _fetch(task: dict[str, Any]) -> float:
+    consumer = AIOKafkaConsumer(bootstrap_servers=task["servers"], enable_auto_commit=False, auto_offset_reset="none")
+    await consumer.start()
+    try:
+        partitions = {TopicPartition(TOPIC, number): offset for number, offset in task["start"]}
+        consumer.assign(list(partitions))
+        for partition, offset in partitions.items():
+            consumer.seek(partition, offset)
+        count, started = 0, time.perf_counter()
+        while count < task["count"]:
+            fetched = await consumer.getmany(timeout_ms=1000, max_records=2000)
+            count += sum(len(records) for records in fetched.values())
+        return count / (time.perf_counter() - started)
+    finally:
+        await consumer.stop()
+
+
+# --- the command
+
+
+def show(measured: Measured) -> str:
+    return "\n".join(
+        [
+            f"{measured.changes:,} changes over {PARTITIONS} partitions, {measured.broker}, {os.cpu_count()} cores",
+            f"{'changes/s':>12} {'seconds':>9} {'CPU s':>7} {'bare fetch/s':>14} {'ratio':>7}",
+            *map(_line, measured.runs),
+            f"best {measured.best.per_second:,.0f}/s (wanted {TARGET_PER_SECOND:,}),"
+            f" max RSS {measured.max_rss_mb:.0f} MB (wanted at most {TARGET_RSS_MB})",
+        ]
+    )
+
+
+def _line(run: Run) -> str:
+    return (
+        f"{run.per_second:>12,.0f} {run.seconds:>9.2f} {run.cpu_seconds:>7.2f}"
+        f" {run.bare_per_second:>14,.0f} {run.ratio:>7.2f}"
+    )
+
+
+def as_json(measured: Measured) -> dict[str, Any]:
+    best = {**asdict(measured.best), "ratio": measured.best.ratio}
+    return {**asdict(measured), "best": best, "good": measured.good}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: the targets are met; 1: they are not."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.apply", description=__doc__.split("\n")[0])
+    parser.add_argument("--changes", type=int, default=ApplyOptions.changes)
+    parser.add_argument("--entries", type=int, default=ApplyOptions.entries)
+    parser.add_argument("--runs", type=int, default=ApplyOptions.runs)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--fetch", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.fetch:
+        print(uvloop.run(_fetch(json.loads(given.fetch))))
+        return 0
+    measured = asyncio.run(measure(ApplyOptions(changes=given.changes, entries=given.entries, runs=given.runs)))
+    print(show(measured))
+    if given.json:
+        given.json.write_text(json.dumps(as_json(measured), indent=2) + "\n")
+    return 0 if measured.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
