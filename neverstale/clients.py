@@ -3,12 +3,13 @@
 import ssl
 from typing import Any
 
+import hiredis
 from aiokafka.helpers import create_ssl_context
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -42,12 +43,22 @@ def mongo_client(settings: MongoDB, **options: Any) -> AsyncMongoClient[dict[str
     )
 
 
+class PackingConnection(Connection):
+    """Packs commands in C, as the synchronous client does: 0.4 instead of 3.5 us for an entry to invalidate."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        if isinstance(args[0], str) and " " in args[0]:
+            args = (*args[0].split(), *args[1:])  # the client names some commands in two words
+        return [hiredis.pack_command(args)]
+
+
 def redis_client(settings: RedisSettings, *, timeout_ms: int, decode_responses: bool = False) -> Redis:
     """A client that gives up after `timeout_ms` and never retries by itself: what to do about an outage is
     decided by the caller, in one place."""
     timeout = timeout_ms / 1000
     pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         settings.url.get_secret_value(),
+        connection_class=PackingConnection,  # rediss:// and unix:// bring their own
         max_connections=settings.max_connections,
         timeout=timeout,
         socket_timeout=timeout,
