@@ -1,6 +1,6 @@
 """An in-memory Redis that runs the shipped scripts: `redis.call` on a dict, in Redis's own Lua (5.1).
 
-It knows the commands that the scripts use and nothing else. The contract suite (`tests/contract/test_scripts.py`)
+It knows the commands that the scripts use and nothing else. The contract suite (`tests/contract/test_scripts_*.py`)
 proves that it and a real Redis answer alike and leave the same bytes; the exhaustive search
 (`tests/properties/protocol_model.py`) then explores the shipped Lua text on it, not a model of that text.
 

@@ -8,18 +8,18 @@ interleaving of the actors' steps can reach, within `Bounds`, and stops at the f
 
 * a writer commits change t (t = 2, 3, ...; version 1 is the state before). Every t may be a change of the
   document, an event that raises the floor, or both.
-* consumers, any number of them: raise `applied` to t; invalidate the entry as of t; or, where Redis refuses
-  scripts for lack of memory, delete registers and entry in one command; raise the floor to t. Every delivery may be
-  lost, repeated, late and out of order, also by a consumer that was paused after its raise.
+* consumers, any number of them: raise `applied` to t; invalidate the entry as of t; raise the floor to t; or, where
+  Redis refuses scripts for lack of memory, delete in one command what they would write. Every delivery may be lost,
+  repeated, late and out of order, also by a consumer that was paused after its raise.
 * refreshers: an invalidation may hand its consumer a lease; it then reads a snapshot at some s >= t and fills.
 * readers: read the floor (unknown: answer from MongoDB, cache nothing); lease; fetch `applied` (unknown: give up);
   read a snapshot at some s, `applied` <= s <= present, as a lagging member may answer; fill.
-* claimants: claim the unknown registers; ask for the present time; establish.
+* claimants: claim the unknown registers; ask for the present time; try to establish both.
 * Redis: the entry or any register is evicted or expires at any moment, or all at once (flush, restart); a lease runs
-  out. With `failover`, a replica that holds any earlier state takes over; its new identity makes a consumer ask for
+  out. With `failovers`, a replica that holds any earlier state takes over; its new identity makes a consumer ask for
   the present time and raise `applied` and the floor to it.
 
-**The claim.** Let *applied* mean that the steps of a change have all run: raise and invalidate, or its floor's raise.
+**The claim.** A change is *applied* when its steps have run: raise and invalidate, or the floor's raise, or the DEL.
 In no reachable state does the cache serve a value read before an applied change, and no reader that began after a
 change was applied is answered such a value from the cache, whatever floor it read before. "Serve" is what
 `lease.lua` itself answers for the present floor; while the floor is unknown nothing is served. After a failover the
@@ -33,7 +33,7 @@ claim is suspended until the new identity is adopted.
 * Scripts compare tokens and nonces for equality only, so they are renamed: the one that Redis holds, and all others.
   A token that Redis no longer holds never returns. Hence retries are unlimited.
 * Readers are alike, so are refreshers and claimants: their memories are kept sorted.
-* The body under a stale entry decides nothing (`tests/contract/test_scripts.py` proves it) and is cut off.
+* The body under a stale entry decides nothing (`tests/contract/test_scripts_agree.py` proves it) and is cut off.
 * Of the changes whose `applied` was raised, and of those applied, only the latest counts: raising and applying an
   earlier one changes nothing that a later one has not.
 * Entries do not expire by clock but at any time.
@@ -90,7 +90,8 @@ class Rules:
 
     readers_keep_to_applied: bool = True
     applied_is_fetched_after_the_lease: bool = True
-    unknown_is_not_zero: bool = True
+    unknown_applied_is_not_zero: bool = True
+    unknown_floor_is_not_zero: bool = True
     applied_is_raised_before_invalidating: bool = True
     time_is_asked_after_the_claim: bool = True
     floor_rises_on_a_new_identity: bool = True
@@ -133,10 +134,17 @@ class Protocol:
 
     def broken(self, state: State) -> bool:
         """Whether a reader that begins now would be served a value older than an applied change."""
-        if state.adopting or state.entry is None or not known(state.floor):
+        floor = self._floor_of_a_reader(state)
+        if state.adopting or state.entry is None or floor is None:
             return False
-        served, _ = self._scripts.lease(state.entry, version_of(state.floor))
+        served, _ = self._scripts.lease(state.entry, floor)
         return isinstance(served, int) and served < state.done
+
+    def _floor_of_a_reader(self, state: State) -> int | None:
+        """`None`: unknown, so it reads MongoDB and lets the cache alone."""
+        if known(state.floor):
+            return version_of(state.floor)
+        return None if self._rules.unknown_floor_is_not_zero else START
 
     def _writer(self, state: State) -> Iterator[Step]:
         if state.now < START + self.bounds.changes:
@@ -152,8 +160,7 @@ class Protocol:
                 floor = self._scripts.lift(state.floor, t)
                 yield ("a consumer raises the floor to {}", t), _done(state._replace(floor=floor), t)
             if self.bounds.claimants:
-                label = ("no memory for scripts: the consumer of {} deletes the registers and the entry", t)
-                yield label, _done(emptied(state), t)
+                yield from self._deletions(state, t)
 
     def _invalidations(self, state: State, t: int) -> Iterator[Step]:
         first = not self._rules.applied_is_raised_before_invalidating
@@ -167,6 +174,14 @@ class Protocol:
                 label = ("a consumer invalidates as of {}: {}", t, letter)
                 yield label, then._replace(refreshers=plus(then.refreshers, Refresher(HERE, t)))
 
+    def _deletions(self, state: State, t: int) -> Iterator[Step]:
+        """What a consumer does instead where Redis has no memory for scripts: one DEL of all that it would write."""
+        applied = ("no memory: the consumer of {} deletes `applied` and the entry", t)
+        yield applied, _done(with_nonces(with_entry(state, None)._replace(applied=None)), t)
+        if self.bounds.floors:
+            floor = ("no memory: the consumer of {} deletes `applied` and the floor", t)
+            yield floor, _done(with_nonces(state._replace(applied=None, floor=None)), t)
+
     def _refreshers(self, state: State) -> Iterator[Step]:
         for i, refresher in distinct(state.refreshers):
             rest = state._replace(refreshers=minus(state.refreshers, i))
@@ -176,8 +191,9 @@ class Protocol:
                 yield ("a refresher reads at {} and fills: {}", s, answer), with_entry(rest, entry)
 
     def _readers(self, state: State) -> Iterator[Step]:
-        if len(state.readers) < self.bounds.readers and known(state.floor):
-            yield from self._reader_begins(state)
+        floor = self._floor_of_a_reader(state)
+        if len(state.readers) < self.bounds.readers and floor is not None:
+            yield from self._reader_begins(state, floor)
         for i, reader in distinct(state.readers):
             rest = state._replace(readers=minus(state.readers, i))
             yield ("a reader gives up",), rest
@@ -188,8 +204,8 @@ class Protocol:
             else:
                 yield from self._reader_fills(rest, reader)
 
-    def _reader_begins(self, state: State) -> Iterator[Step]:
-        reader = Reader("began", version_of(state.floor), 0 if state.adopting else state.done)
+    def _reader_begins(self, state: State, floor: int) -> Iterator[Step]:
+        reader = Reader("began", floor, 0 if state.adopting else state.done)
         if not self._rules.applied_is_fetched_after_the_lease:
             if known(state.applied):
                 early = reader._replace(applied=version_of(state.applied))
@@ -214,7 +230,7 @@ class Protocol:
     def _reader_fetches(self, rest: State, reader: Reader) -> Iterator[Step]:
         if known(rest.applied):
             bound = version_of(rest.applied)
-        elif self._rules.unknown_is_not_zero:
+        elif self._rules.unknown_applied_is_not_zero:
             return
         else:
             bound = START

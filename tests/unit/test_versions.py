@@ -42,7 +42,18 @@ def test_zero_is_older_than_every_real_version() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0", "0" * 15, "0" * 17, "A" * 16, "g" * 16, " " + "0" * 15, "0x" + "0" * 14, "1_0" + "0" * 13, "\u0660" * 16],
+    [
+        "",
+        "0",
+        "0" * 15,
+        "0" * 17,
+        "A" * 16,
+        "g" * 16,
+        " " + "0" * 15,
+        "0x" + "0" * 14,
+        "1_0" * 4 + "0000",
+        "\u0660" * 16,
+    ],
 )
 def test_anything_but_16_lower_case_hex_digits_is_no_version(text: str) -> None:
     with pytest.raises(ValueError):
