@@ -1,27 +1,42 @@
 """`neverstale run watcher`: wires settings, clients and the watcher."""
 
+import asyncio
 import gc
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from typing import Final
 
 from neverstale.catalog import Catalog
-from neverstale.clients import mongo_client
-from neverstale.service import Life, run_role
+from neverstale.clients import mongo_client, redis_client
+from neverstale.keys import Names
+from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
 from streams.translate import Watched
 from streams.watcher import Watcher
 
-GARBAGE_THRESHOLD = 50_000
-"""Decoded events are many objects and no cycles; looking for cycles in every batch is a waste."""
+GARBAGE_THRESHOLD: Final = 50_000
 
 
 def run(settings: Settings, catalog: Catalog) -> int:
-    """Watch until SIGTERM; the exit code."""
+    """Be the watcher until SIGTERM or SIGINT; answers the exit code, see `neverstale.service.run_role`."""
+    return run_role("watcher", settings, partial(live, settings, catalog))
 
-    async def body(life: Life) -> None:
-        gc.freeze()
-        gc.set_threshold(GARBAGE_THRESHOLD)
-        async with mongo_client(settings.mongodb) as client:
-            database = client.get_database(catalog.database)
-            watched = Watched(catalog.database, catalog.collections)
-            await Watcher(settings, watched, database, life.health).run(life.stop)
 
-    return run_role("watcher", settings, body)
+async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
+    """Watch until `life.stop`."""
+    tune_garbage_collection()
+    watched = Watched(catalog.database, catalog.collections)
+    async with AsyncExitStack() as stack:
+        mongo = await stack.enter_async_context(mongo_client(settings.mongodb))
+        # The watcher itself needs no Redis; its card is for `neverstale status`.
+        redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
+        await stack.enter_async_context(aclosing(redis))
+        card = asyncio.create_task(show_card(life, redis, Names(settings.redis.prefix)), name="card")
+        stack.callback(card.cancel)
+        await Watcher(settings, watched, mongo.get_database(catalog.database), life.health).run(life.stop)
+
+
+def tune_garbage_collection() -> None:
+    """Decoded events are many objects without a cycle; looking for cycles in every batch is a waste."""
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
