@@ -28,9 +28,14 @@ Newest: TypeAlias = dict[str, dict[str, str]]
 class Record(Protocol):
     """What is used of aiokafka's `ConsumerRecord`."""
 
-    offset: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +149,11 @@ class Folding:
                     and len(version) == 16
                     and not version.strip(HEX_DIGITS)
                     and key.startswith(watched.types)
-                    and (touched is None or watched.served is None or not watched.served.isdisjoint(touched))
                 )
+                if plain and touched is not None and watched is not None:
+                    "".join(touched)  # refuses what is no text
+                    served = watched.served
+                    plain = type(touched) is list and (served is None or not served.isdisjoint(touched))
             except (ValueError, TypeError, KeyError, AttributeError):
                 plain = False
             if not plain:
@@ -238,11 +246,9 @@ def _watched(resources: tuple[Resource, ...]) -> _Watched:
     return _Watched(resources, tuple(types), None if served is None else frozenset(served))
 
 
-def _touches(paths: Any, served: frozenset[str] | None) -> bool:
-    """Whether a change of these paths can be seen in what is served. In doubt, yes."""
-    if served is None or not isinstance(paths, list):
-        return True
-    return any(not isinstance(path, str) or path.split(".", 1)[0] in served for path in paths)
+def _touches(paths: Sequence[str] | None, served: frozenset[str] | None) -> bool:
+    """Whether a change of these paths can be seen in what is served."""
+    return paths is None or served is None or any(path.split(".", 1)[0] in served for path in paths)
 
 
 def _older(one: int | None, other: int | None) -> int | None:
