@@ -1,6 +1,7 @@
 """What goes wrong on purpose: every role and server is killed once; or, to try the oracle, the cache is spoiled."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,31 +10,51 @@ import orjson
 from redis.asyncio import Redis
 
 from ops.demo.board import Document
+from ops.demo.sweep import freshen
 from ops.stack.group import ProcessGroup
 from ops.stack.process import RunningProcess
 from ops.stack.stack import LocalStack
 
 DOWN_SECONDS: Final = 0.5
+FRESH_SECONDS: Final = 2.0
+PAUSE_SECONDS: Final = 1.0
 HELD_SECONDS: Final = 1.0
 SPOILED_AT_ONCE: Final = 20
 
 
-async def kill_each(stack: LocalStack, seconds: float, tell: Callable[[str], None]) -> None:
-    """Kill every role and server once (SIGKILL), one after the other over `seconds`, and start it again."""
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How long it took until answers were fresh again after something was killed."""
+
+    victim: str
+    seconds: float
+    """From the kill until the stated bound was back below a few seconds."""
+
+
+async def kill_each(stack: LocalStack, tell: Callable[[str], None]) -> list[Recovery]:
+    """Kill every role and server once (SIGKILL), start it again, and wait until answers are fresh again.
+
+    Raises `NotConverged` if they do not become fresh again.
+    """
     victims: list[tuple[str, ProcessGroup | RunningProcess]] = [(role.name, role) for role in stack.roles]
     victims += [("Redis", stack.redis), ("MongoDB", stack.mongod)]
     if stack.kafka.kind == "kafka":
         victims.append(("Kafka", stack.kafka))
     else:
         tell("Kafka stays: the embedded broker keeps nothing and would come back at another port")
-    loop = asyncio.get_running_loop()
-    for number, (name, victim) in enumerate(victims):
-        next_at = loop.time() + seconds / (len(victims) + 1)
-        tell(f"killing {name} ({number + 1} of {len(victims)})")
+    recoveries = []
+    for name, victim in victims:
+        tell(f"killing {name}")
+        killed = time.monotonic()
         victim.kill()
         await asyncio.sleep(DOWN_SECONDS)
         await victim.restart(0)
-        await asyncio.sleep(next_at - loop.time())
+        back = time.monotonic() - killed
+        await freshen(stack.api_url, FRESH_SECONDS)
+        recoveries.append(Recovery(name, time.monotonic() - killed))
+        tell(f"{name} is back after {back:.1f} s, answers are fresh again after {recoveries[-1].seconds:.1f} s")
+        await asyncio.sleep(PAUSE_SECONDS)
+    return recoveries
 
 
 @dataclass

@@ -13,7 +13,7 @@ from rich.console import Console
 from neverstale.catalog import Catalog
 from ops import output
 from ops.demo.board import week
-from ops.demo.chaos import Saboteur, kill_each
+from ops.demo.chaos import Recovery, Saboteur, kill_each
 from ops.demo.crowd import Crowd, entry_keys, gather
 from ops.demo.live import Live, Moment
 from ops.demo.places import places
@@ -114,6 +114,7 @@ class Play:
         self._crowd = crowd
         self._player = Player(week(), writers, options.writes_per_second, self._show_now)
         self._live = Live(console, options.seconds, self._moment, self._clock)
+        self._recoveries: list[Recovery] = []
         self._saboteur = Saboteur(stack.redis_url, entry_keys(week())) if options.sabotage else None
 
     async def run(self, catalog: Path) -> Run:
@@ -140,7 +141,7 @@ class Play:
             sweep=swept,
             corrections=self._crowd.corrections(week(), self._writes),
             died=died,
-            expects_outages=self._options.chaos,
+            recoveries=self._recoveries if self._options.chaos else None,
         )
 
     async def _sweep(self, catalog: Path) -> Sweep:
@@ -184,7 +185,7 @@ class Play:
 
     async def _trouble(self) -> None:
         if self._options.chaos:
-            await kill_each(self._stack, self._options.seconds, self._live.tell)
+            self._recoveries = await kill_each(self._stack, self._live.tell)
 
     def _died(self) -> list[str]:
         return [process.obituary for process in self._stack.processes if not process.alive] + self._crowd.dead

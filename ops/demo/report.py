@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.corrections import Corrections
+from ops.demo.chaos import Recovery
 from ops.demo.sweep import Sweep
 from ops.oracle import Read, Tally, Verdict
 
@@ -74,13 +75,13 @@ class Run:
     corrections: Corrections
     died: list[str]
     """What ended without being asked to."""
-    expects_outages: bool
-    """Servers were killed on purpose: answers with 5xx are counted, and held against nobody."""
+    recoveries: Sequence[Recovery] | None
+    """Not `None`: servers were killed on purpose; answers with 5xx are counted, and held against nobody."""
 
     @property
     def clean(self) -> bool:
         """Nothing stale, no word broken, nothing foreign; and something was read at all."""
-        errors = 0 if self.expects_outages else self.counts.server_errors
+        errors = self.counts.server_errors if self.recoveries is None else 0
         wrong = self.sweep.stale.wrong or errors or self.died
         return self.verdict.clean and not wrong and self.counts.documents > 0
 
@@ -122,6 +123,7 @@ def figures(run: Run) -> dict[str, Any]:
         "broken_connections": run.counts.broken,
         "failed_writes": run.failed_writes,
         "died": run.died,
+        "recovery_seconds": {each.victim: round(each.seconds, 3) for each in run.recoveries or ()},
     }
 
 
@@ -142,7 +144,7 @@ def show(run: Run, console: Console) -> None:
     truth.add_row("foreign answers", *_count(verdict.foreign), "")
     truth.add_row("never written", *_count(verdict.unwritten), "")
     truth.add_row(
-        "errors (5xx)", _number(counts.server_errors, run.expects_outages), f"and {counts.shed:,} times 503"
+        "errors (5xx)", _number(counts.server_errors, run.recoveries is not None), f"and {counts.shed:,} times 503"
     )
     console.print(Group(speed, "", truth, ""))
     for sentence in _complaints(run):

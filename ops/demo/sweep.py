@@ -3,11 +3,11 @@
 import asyncio
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -25,6 +25,10 @@ PATIENCE_SECONDS: Final = 30.0
 """How long one key is asked for again while the service cannot answer."""
 
 
+Freshness: TypeAlias = Mapping[str, Any]
+"""What `GET /v1/freshness` says of one resource."""
+
+
 class NotConverged(Exception):
     """The watermark did not reach the last write, or the service did not answer."""
 
@@ -40,29 +44,48 @@ class Sweep:
 
 async def converge(url: str, last: Version) -> float:
     """Wait until every resource's watermark has passed the last write; answers the seconds that it took."""
+
+    def behind(resource: Freshness) -> bool:
+        watermark = resource["watermark"]
+        return watermark is None or from_hex(watermark) < last
+
+    return await _until_none(behind, url, "behind the last write")
+
+
+async def freshen(url: str, bound_seconds: float) -> float:
+    """Wait until every resource's answers are known to be at most so old; answers the seconds that it took."""
+
+    def behind(resource: Freshness) -> bool:
+        bound = resource["bound"]
+        return bound is None or bound > bound_seconds
+
+    return await _until_none(behind, url, f"more than {bound_seconds:g} s old")
+
+
+async def _until_none(behind: Callable[[Freshness], bool], url: str, what: str) -> float:
     started = time.monotonic()
-    behind = "the service has not answered"
+    held = "the service did not answer"
     while time.monotonic() - started < CONVERGE_SECONDS:
         try:
-            connection = await Connection.open(url)
-            try:
-                freshness = orjson.loads((await connection.get("/v1/freshness", PATIENCE_SECONDS)).body)
-            finally:
-                connection.close()
-            behind = ", ".join(_behind(freshness, last))
-            if not behind:
+            resources = await _freshness(url)
+            late = [f"{name} ({state})" for name, state in resources.items() if behind(state)]
+            if not late:
                 return time.monotonic() - started
+            held = ", ".join(late)
         except OSError:
             pass  # it may be starting again
         await asyncio.sleep(POLL_SECONDS)
-    raise NotConverged(f"after {CONVERGE_SECONDS:g} s still behind the last write: {behind}")
+    raise NotConverged(f"after {CONVERGE_SECONDS:g} s still {what}: {held}")
 
 
-def _behind(freshness: Mapping[str, Any], last: Version) -> Iterator[str]:
-    for name, resource in freshness["resources"].items():
-        watermark = resource["watermark"]
-        if watermark is None or from_hex(watermark) < last:
-            yield f"{name} ({resource.get('why') or watermark})"
+async def _freshness(url: str) -> dict[str, Freshness]:
+    connection = await Connection.open(url)
+    try:
+        answer = await connection.get("/v1/freshness", PATIENCE_SECONDS)
+    finally:
+        connection.close()
+    resources: dict[str, Freshness] = orjson.loads(answer.body)["resources"]
+    return resources
 
 
 async def sweep(url: str, known: Places, stored: Mapping[str, Mapping[str, Document]], catalog: Path) -> Sweep:

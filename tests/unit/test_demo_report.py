@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from ops.corrections import Corrections
+from ops.demo.chaos import Recovery
 from ops.demo.report import Counts, Heard, Run, figures, quantile, show
 from ops.demo.sweep import Sweep
 from ops.oracle import Read, Tally, Verdict
@@ -32,7 +33,7 @@ def run(judged: Verdict | None = None, stale: int = 0, **others: object) -> Run:
         sweep=Sweep(Tally(stale, 7778, ["flight X"] if stale else []), 7000),
         corrections=Corrections([0.003, 0.001, 0.002]),
         died=[],
-        expects_outages=False,
+        recoveries=None,
     )
     return replace(made, **others)  # type: ignore[arg-type]
 
@@ -65,7 +66,7 @@ def test_any_fault_makes_it_unclean(made: Run) -> None:
 
 
 def test_errors_are_excused_only_when_servers_are_killed_on_purpose() -> None:
-    assert run(counts=replace(COUNTS, server_errors=1), expects_outages=True).clean
+    assert run(counts=replace(COUNTS, server_errors=1), recoveries=[Recovery("Redis", 1.5)]).clean
 
 
 def test_the_table_shows_k_of_n() -> None:
