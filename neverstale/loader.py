@@ -66,7 +66,9 @@ class Loader:
             concern["afterClusterTime"] = to_timestamp(at_least)
         while True:
             cursor = await self._find(resource, wanted, concern)
-            version: Version = from_timestamp(cursor["atClusterTime"])
+            # A collection that does not exist is read without a time of its own; what was asked for is reached, and
+            # claiming an earlier version than was read is always safe. (The reply's `operationTime` may be later.)
+            version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else at_least
             for document in cursor["firstBatch"]:
                 bodies[canonical(document["_id"])] = documents.encode(document)
             if not cursor["id"]:
