@@ -1,0 +1,38 @@
+"""Answers of the reader, with what is known about their age."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from neverstale.errors import NeverstaleError
+from neverstale.versions import Version
+
+How = Literal["hit", "miss", "stale", "request", "bypass"]
+"""`hit`: from the cache. Otherwise why the cache did not answer: it held nothing, it held something stale, the
+request's demands forbade it, or it could not be asked (RFC 9211, section 2.2, calls these `fwd`)."""
+
+Detail = Literal["l2", "mongodb"]
+"""Where the body comes from: Redis or MongoDB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One document, or the knowledge that there is none."""
+
+    body: bytes | None
+    """JSON; `None`: known to be absent."""
+    etag: bytes
+    """16 hex digits, of no meaning for an absence."""
+    version: Version
+    """The version at which the body was read: a caller that sends it back never sees an older state."""
+    complete: Version
+    """The body misses no change up to this version; what its bound is derived from. Never below `version`."""
+    how: How
+    detail: Detail
+    collapsed: bool = False
+    """Another request's read answered this one too."""
+    failed: bool = False
+    """Stale, served because MongoDB did not answer and the caller allows that."""
+
+
+class NotCached(NeverstaleError):
+    """The caller forbade to read MongoDB, and the cache alone cannot answer."""

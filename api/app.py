@@ -1,0 +1,103 @@
+"""The ASGI application: clients are made when it starts, in its event loop, and closed when it ends."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from random import Random
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import problems, schema
+from api.breaker import Breaker
+from api.connections import reconnection, tell_identity
+from api.freshness import Freshness
+from api.health import ReadHealth, health
+from api.loads import Loads
+from api.marks import Marks
+from api.reader import Reader
+from api.routes import add_routes
+from api.targets import UndecodedPaths
+from api.tasks import Tasks
+from neverstale import __version__
+from neverstale.cache import Cache
+from neverstale.catalog import Catalog
+from neverstale.clients import mongo_client, redis_client
+from neverstale.clock import PrimaryClock
+from neverstale.keys import Names
+from neverstale.loader import Loader
+from neverstale.service import Life, service_url, show_card
+from neverstale.settings import Settings
+
+DESCRIPTION = """Documents of MongoDB, from a cache that knows how fresh it is.
+
+Every answer says how old it can be at most (`Neverstale-Bound`) and at which version it was read
+(`Neverstale-Version`). A request can demand more: `Cache-Control: max-age=1`, or `Neverstale-Min-Version` with the
+version of a write of its own."""
+
+
+def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
+    """The API of a catalog. Its lifespan must run (every ASGI server does that)."""
+    state = health()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with serving(app, settings, catalog, state):
+            yield
+
+    app = FastAPI(
+        title="neverstale",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        docs_url="/docs",
+        openapi_url="/openapi.json",
+    )
+    app.add_middleware(UndecodedPaths)
+    problems.install(app)
+    add_routes(app, catalog, state)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: ReadHealth) -> AsyncIterator[None]:
+    """Open the clients, keep freshness current, and wait at the end for what is under way."""
+    mongo = mongo_client(settings.mongodb)
+    redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
+    tasks, clock, api = Tasks(), PrimaryClock(), settings.api
+    names = Names(settings.redis.prefix)
+    cache = Cache(redis, names)
+    freshness = Freshness(cache, settings.kafka.group, Marks(clock), state, reconnection(redis))
+    tell_identity(redis, freshness.opened)
+
+    def breaker(server: Any) -> Breaker:
+        return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
+
+    loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, breaker("mongodb"), tasks)
+    app.state.freshness = freshness
+    app.state.reader = Reader(cache, loads, freshness, breaker("redis"), api, tasks, Random())
+    url = service_url(api.host, api.port)
+    life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), state, url)
+    background = Tasks()
+    background.start(freshness.keep(mongo, clock, api.freshness_interval_ms, catalog.resources), "freshness")
+    background.start(show_card(life, redis, names), "card")
+    try:
+        yield
+    finally:
+        await tasks.finish(settings.service.drain_seconds / 4)
+        await background.finish(0)
+        await redis.aclose()
+        await mongo.close()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        app.openapi_schema = schema.with_problem_details(described)
+    return app.openapi_schema

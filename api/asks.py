@@ -1,0 +1,103 @@
+"""One key that one request asks for, until it is answered."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from api.answers import Answer, How
+from api.marks import Marks
+from api.wish import Wish
+from neverstale import telemetry
+from neverstale.catalog import Resource
+from neverstale.entries import NO_ETAG, Entry, etag_of
+from neverstale.errors import NeverstaleError
+from neverstale.keys import KeyValue
+from neverstale.loader import Snapshot
+from neverstale.versions import Version
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    resource: Resource
+    key: KeyValue
+    canonical: str
+    entry_key: bytes
+    wish: Wish
+    future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    how: How = "miss"
+    """Why the cache did not answer, once that is known."""
+    held: Answer | None = None
+    """What the cache holds although it may not answer; for `stale_if_error_seconds`."""
+    stale_since: Version = 0
+    """The asker saw in Redis that everything older than this is stale, or has seen this version there."""
+    collapsed: bool = False
+    """Waits for a read that another request began."""
+
+    @property
+    def needs(self) -> Version:
+        """The least version of an answer from MongoDB."""
+        return max(self.wish.min_version, self.stale_since)
+
+    def settle(self, answer: Answer) -> None:
+        """Answer, unless the client has gone."""
+        telemetry.READS.labels(self.resource.name, answer.how).inc()
+        if not self.future.done():
+            self.future.set_result(answer)
+
+    def settle_from(self, snapshot: Snapshot) -> None:
+        """Answer with what MongoDB held at a version, which must be at least what the ask needs."""
+        body = snapshot.bodies.get(self.canonical)
+        etag = etag_of(body) if body is not None else NO_ETAG
+        version = snapshot.version
+        self.settle(Answer(body, etag, version, version, self.how, "mongodb", collapsed=self.collapsed))
+
+    def met_by(self, version: Version, marks: Marks) -> bool:
+        """Whether a state of MongoDB at `version` will do.
+
+        A read that was issued for this very request is as young as can be; one that began earlier may be too old.
+        """
+        if version < self.needs:
+            return False
+        limit = self.wish.max_age_seconds
+        if limit is None or not self.collapsed:
+            return True
+        bound = marks.bound(version)
+        return bound is not None and bound <= limit
+
+    def found(self, entry: Entry, marks: Marks) -> bool:
+        """Answer with an entry that somebody else has filled meanwhile, if it will do."""
+        self.collapsed = True
+        if not self.met_by(entry.version, marks):
+            return False
+        self.settle(Answer(entry.body, entry.etag, entry.version, entry.version, self.how, "l2", collapsed=True))
+        return True
+
+    def refuse(self, error: NeverstaleError) -> None:
+        """Answer with the error, whatever is held."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def fail(self, error: BaseException, marks: Marks) -> None:
+        """Answer with what is held, if the caller allows that; else with the error."""
+        if self.future.done():
+            return
+        if (stale := self._stale_answer(marks)) is not None:
+            self.settle(stale)
+        elif isinstance(error, asyncio.CancelledError):
+            self.future.cancel()
+        else:
+            self.future.set_exception(error)
+
+    def _stale_answer(self, marks: Marks) -> Answer | None:
+        limit, held = self.wish.stale_if_error_seconds, self.held
+        if limit is None or held is None or held.complete < self.wish.min_version:
+            return None
+        bound = marks.bound(held.complete)
+        if bound is None or bound > limit:
+            return None
+        return replace(held, how="stale", failed=True)
+
+
+def fail_all(asks: Iterable[Ask], error: BaseException, marks: Marks) -> None:
+    for ask in asks:
+        ask.fail(error, marks)

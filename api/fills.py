@@ -1,0 +1,61 @@
+"""Filling the cache with what was read, and giving back leases that came to nothing."""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from random import Random
+
+from neverstale.cache import Cache, Fill
+from neverstale.catalog import Resource
+from neverstale.errors import Outage
+
+BODY_BYTES = 1 << 20
+"""A larger document is never cached: it would hold up every other reply of this Redis."""
+BYTES_A_CALL = 1 << 20
+JITTER = 0.1
+
+
+class Fills:
+    """Offers values to the cache. An outage loses a fill, never an answer."""
+
+    def __init__(self, cache: Cache, random: Random) -> None:
+        self._cache = cache
+        self._random = random
+
+    def ttl_ms(self, resource: Resource, body: bytes | None) -> int:
+        """The resource's time to live, 10 % more or less: what was filled together does not expire together."""
+        seconds = resource.absent_ttl_seconds if body is None else resource.ttl_seconds
+        return round(seconds * 1000 * self._random.uniform(1 - JITTER, 1 + JITTER))
+
+    async def offer(self, fills: Sequence[Fill]) -> None:
+        """Offer all, a limited number of bytes at a time."""
+        spoilt = [fill.key for fill in fills if fill.body is not None and len(fill.body) > BODY_BYTES]
+        small = [fill for fill in fills if fill.body is None or len(fill.body) <= BODY_BYTES]
+        for call in _portions(small):
+            try:
+                results = await self._cache.fill(call)
+            except Outage:
+                spoilt += [fill.key for fill in call]
+            else:
+                # "version": a change was applied between our read and now. The lease is still ours and of no use.
+                spoilt += [fill.key for fill, result in zip(call, results, strict=True) if result == "version"]
+        await self.give_back(spoilt)
+
+    async def give_back(self, keys: Sequence[bytes]) -> None:
+        """Let others lease these keys at once, not only when our leases run out. Best effort."""
+        if keys:
+            with contextlib.suppress(Outage):
+                await self._cache.delete(keys)
+
+
+def _portions(fills: Iterable[Fill]) -> Iterable[list[Fill]]:
+    portion: list[Fill] = []
+    size = 0
+    for fill in fills:
+        length = len(fill.body or b"")
+        if portion and size + length > BYTES_A_CALL:
+            yield portion
+            portion, size = [], 0
+        portion.append(fill)
+        size += length
+    if portion:
+        yield portion

@@ -1,0 +1,151 @@
+"""The bulkhead in front of MongoDB: few reads at once, a short queue, and a deadline for waiting in it.
+
+Reads that have to wait are gathered: a free place takes all waiting keys of one resource in one `$in` snapshot. So
+the more a burst of misses exceeds what MongoDB can do, the fewer and larger its reads become.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from api.breaker import Breaker
+from api.tasks import Tasks
+from neverstale import telemetry
+from neverstale.catalog import Resource
+from neverstale.errors import NeverstaleError, Outage, Overloaded
+from neverstale.keys import KeyValue
+from neverstale.loader import Loader, Snapshot, VersionInFuture
+from neverstale.settings import Api
+from neverstale.versions import Version
+
+KEYS_A_READ = 500
+"""More keys in one `$in` would hold up the event loop while their documents are encoded."""
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    resource: Resource
+    keys: Sequence[KeyValue]
+    at_least: Version
+    alone: bool
+    answer: asyncio.Future[Snapshot] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    deadline: asyncio.TimerHandle | None = None
+
+
+class Loads:
+    """Snapshot reads of all resources of one process."""
+
+    def __init__(self, loader: Loader, settings: Api, breaker: Breaker, tasks: Tasks) -> None:
+        self._loader = loader
+        self._breaker = breaker
+        self._tasks = tasks
+        self._places = settings.mongodb_concurrency
+        self._queue_limit = settings.mongodb_queue
+        self._deadline_seconds = settings.queue_deadline_ms / 1000
+        self._queue: deque[_Read] = deque()
+        self._waiting = 0
+
+    @property
+    def refuses(self) -> bool:
+        """Whether MongoDB is known to be away: a read would fail at once."""
+        return self._breaker.refuses
+
+    async def load(
+        self, resource: Resource, keys: Sequence[KeyValue], at_least: Version, *, alone: bool = False
+    ) -> Snapshot:
+        """Read `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
+
+        `alone`: `at_least` comes from a caller and may be nonsense, so no other read may depend on it.
+        Raises `Outage`, `Overloaded`, and, if `alone`, `VersionInFuture`.
+        """
+        read = _Read(resource, keys, at_least, alone)
+        if self._places > 0:
+            self._places -= 1
+            self._tasks.start(self._work(read), f"load-{resource.name}")
+        else:
+            self._enqueue(read)
+        return await read.answer
+
+    def _enqueue(self, read: _Read) -> None:
+        if self._waiting + len(read.keys) > self._queue_limit:
+            telemetry.SHED.labels("mongodb").inc()
+            raise Overloaded("mongodb")
+        self._waiting += len(read.keys)
+        self._queue.append(read)
+        read.deadline = asyncio.get_running_loop().call_later(self._deadline_seconds, self._expire, read)
+
+    def _expire(self, read: _Read) -> None:
+        self._queue.remove(read)
+        self._waiting -= len(read.keys)
+        telemetry.SHED.labels("mongodb").inc()
+        _fail(read, Overloaded("mongodb"))
+
+    async def _work(self, first: _Read) -> None:
+        """Hold a place until nothing waits."""
+        reads = [first]
+        try:
+            while reads:
+                await self._read(reads)
+                reads = self._next()
+        finally:
+            self._places += 1
+
+    def _next(self) -> list[_Read]:
+        """The read that waits longest, with those that can share its snapshot."""
+        if not self._queue:
+            return []
+        first = self._queue.popleft()
+        taken, room = [first], KEYS_A_READ - len(first.keys)
+        if not first.alone:
+            for read in list(self._queue):
+                if read.resource is first.resource and not read.alone and len(read.keys) <= room:
+                    self._queue.remove(read)
+                    taken.append(read)
+                    room -= len(read.keys)
+        for read in taken:
+            self._waiting -= len(read.keys)
+            if read.deadline is not None:
+                read.deadline.cancel()
+        return taken
+
+    async def _read(self, reads: Sequence[_Read]) -> None:
+        try:
+            snapshot = await self._ask(reads)
+        except NeverstaleError as error:
+            for read in reads:
+                _fail(read, error)
+        except BaseException:
+            for read in reads:
+                read.answer.cancel()
+            raise
+        else:
+            for read in reads:
+                if not read.answer.done():
+                    read.answer.set_result(snapshot)
+
+    async def _ask(self, reads: Sequence[_Read]) -> Snapshot:
+        if not self._breaker.allows():
+            raise Outage("mongodb", "the breaker is open")
+        keys = _distinct(key for read in reads for key in read.keys)
+        try:
+            snapshot = await self._loader.load(reads[0].resource, keys, max(read.at_least for read in reads))
+        except VersionInFuture:
+            self._breaker.succeeded()
+            if reads[0].alone:
+                raise
+            raise Outage("mongodb", "it has not reached a version that was applied") from None
+        except BaseException:
+            self._breaker.failed()
+            raise
+        self._breaker.succeeded()
+        return snapshot
+
+
+def _distinct(keys: Iterable[KeyValue]) -> list[KeyValue]:
+    return list(dict.fromkeys(keys))
+
+
+def _fail(read: _Read, error: NeverstaleError) -> None:
+    if not read.answer.done():
+        read.answer.set_exception(error)

@@ -1,0 +1,148 @@
+"""`neverstale run api`: one process, or uvicorn's supervisor over several."""
+
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from functools import partial
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
+
+from api.app import create_app
+from neverstale import telemetry
+from neverstale.catalog import Catalog
+from neverstale.errors import Misconfigured
+from neverstale.service import Life, run_role, service_url
+from neverstale.settings import Settings
+
+log = telemetry.logger(__name__)
+
+BACKLOG = 2048
+COLLECT_AFTER = 100_000
+"""Objects. Python's own threshold, 700, costs requests at the 99th percentile tens of milliseconds."""
+FORCED = 1
+
+
+def run(settings: Settings, catalog: Catalog) -> int:
+    """Serve until SIGTERM or SIGINT; answers the exit code (see `neverstale.service.run_role`)."""
+    if settings.api.workers == 1:
+        return run_role("api", settings, partial(_serve, settings, catalog), serve_http=False)
+    telemetry.configure_logging(settings.service)
+    try:
+        listener, settings = listen(settings)
+    except Misconfigured as error:
+        log.error("stopped", role="api", reason=str(error))
+        return 2
+    config = _config(partial(_worker_app, settings, catalog), settings)
+    Supervisor(config, listener, settings.service.drain_seconds).run()
+    log.info("stopped", role="api", reason="asked")
+    return 0
+
+
+def listen(settings: Settings) -> tuple[socket.socket, Settings]:
+    """Take the port, and name the one that was taken in the settings."""
+    host, port = settings.api.host, settings.api.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        remedy = "free it, or set NEVERSTALE_API__HOST and NEVERSTALE_API__PORT"
+        raise Misconfigured(f"api.port {port}", f"{host} gives no such port ({error.strerror})", remedy) from None
+    listener.set_inheritable(True)
+    port = listener.getsockname()[1]
+    log.info("serving", role="api", url=service_url(host, port), workers=settings.api.workers)
+    return listener, settings.model_copy(update={"api": settings.api.model_copy(update={"port": port})})
+
+
+async def _serve(settings: Settings, catalog: Catalog, life: Life) -> None:
+    listener, settings = listen(settings)
+    app = create_app(settings, catalog)
+    tame_collector()
+    server = uvicorn.Server(_config(app, settings))
+    # The role's own signals and shutdown rule; uvicorn must not take them over.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="api-http")
+    stopped = asyncio.create_task(life.stop.wait(), name="api-stop")
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    server.should_exit = True
+    await task
+
+
+def _worker_app(settings: Settings, catalog: Catalog) -> FastAPI:
+    """Called in a worker, with the supervisor's own settings and catalog."""
+    telemetry.configure_logging(settings.service)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    app = create_app(settings, catalog)
+    tame_collector()
+    return app
+
+
+def _end_with_parent() -> None:
+    """A worker without its supervisor would hold the port for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=isinstance(app, partial),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        workers=settings.api.workers,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # The rest of the deadline is for what the requests have started: fills, then closing the clients.
+        timeout_graceful_shutdown=max(int(settings.service.drain_seconds / 2), 1),
+    )
+
+
+def tame_collector() -> None:
+    """What is there now stays for ever: do not visit it again. Collect what requests leave, rarely."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 100)
+
+
+class Supervisor(Multiprocess):
+    """Uvicorn's supervisor (dead workers are replaced, SIGHUP rolls them) with our rule for stopping: the first
+    signal drains, a second one or the deadline ends all at once."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> None:
+        super().__init__(config, [listener])
+        self._drain_seconds = drain_seconds
+
+    def handle_int(self) -> None:
+        self._stop()
+
+    def handle_term(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.should_exit.is_set():
+            self._force("second signal")
+        self.should_exit.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._force("second signal"))
+        deadline = threading.Timer(self._drain_seconds, self._force, ["deadline"])
+        deadline.daemon = True
+        deadline.start()
+
+    def _force(self, reason: str) -> None:
+        log.error("forced", role="api", reason=reason)
+        for process in self.processes:
+            process.process.kill()
+        os._exit(FORCED)

@@ -1,0 +1,91 @@
+"""How old an answer can be: marks, and the arithmetic of the bound.
+
+A mark says: *every change that a majority acknowledged before wall time w (the primary's clock) has a version
+<= m*. An answer that misses no change up to version c therefore misses no change acknowledged before w, if m <= c.
+So, with the newest such mark,
+
+    bound = latest possible time on the primary's clock now - w
+
+Both times are of one clock, the primary's; the error of our estimate of it is on the safe side. Three mistakes are
+avoided here:
+
+- A version is not a wall time. Its seconds are a cluster time, which may run ahead of every clock, so a version
+  without a mark below it has an unknown age.
+- The primary of the mark may not be the primary that we measured: after a failover to a host whose clock is behind,
+  the difference would be too small, even negative. So each mark remembers how old it was when this process first
+  saw it, by the clock of that moment, and ages by our own monotonic clock since: the bound is never less than that.
+- What we do not know has no number: no mark or no clock means `None`, not zero and not infinity.
+"""
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from neverstale.clock import DRIFT, PrimaryClock
+from neverstale.versions import Version
+
+CAPACITY = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    version: Version
+    wall_ms: int
+    seen: float
+    """Monotonic seconds at which this process first saw it."""
+    age: float
+    """Seconds that it was old then, at most."""
+
+
+class Marks:
+    """The marks that this process has seen, oldest first. True for ever, whichever Redis they were read from."""
+
+    def __init__(
+        self, clock: PrimaryClock, monotonic: Callable[[], float] = time.monotonic, capacity: int = CAPACITY
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._capacity = capacity
+        self._versions: list[Version] = []
+        self._marks: list[Mark] = []
+
+    @property
+    def newest(self) -> Version:
+        """The highest version that a mark has named: MongoDB has reached it. 0 before the first."""
+        return self._versions[-1] if self._versions else 0
+
+    def note(self, version: Version, wall_ms: int) -> None:
+        place = bisect_right(self._versions, version)
+        same = self._marks[place - 1] if place and self._versions[place - 1] == version else None
+        if same is not None and same.wall_ms >= wall_ms:
+            return
+        latest = self._clock.latest_ms()
+        age = max(latest - wall_ms, 0.0) / 1000 if latest is not None else 0.0
+        mark = Mark(version, wall_ms, self._monotonic(), age)
+        if same is not None:
+            self._marks[place - 1] = mark
+            return
+        self._versions.insert(place, version)
+        self._marks.insert(place, mark)
+        if len(self._marks) > self._capacity:
+            self._thin()
+
+    def bound(self, complete: Version) -> float | None:
+        """Seconds: no change acknowledged longer ago is missing from an answer that is complete up to this version.
+
+        `None`: unknown.
+        """
+        latest = self._clock.latest_ms()
+        place = bisect_right(self._versions, complete)
+        if latest is None or not place:
+            return None
+        mark = self._marks[place - 1]
+        since_seen = (self._monotonic() - mark.seen) * (1 + DRIFT)
+        return max((latest - mark.wall_ms) / 1000, mark.age + since_seen, 0.0)
+
+    def _thin(self) -> None:
+        """Drop every second mark of the older half: old answers need marks too, but not dense ones."""
+        half = len(self._marks) // 2
+        self._marks[:half] = self._marks[:half:2]
+        self._versions[:half] = self._versions[:half:2]

@@ -1,0 +1,210 @@
+"""From a miss to an answer: single flight in the process, lease across processes, one snapshot read, fill.
+
+    miss -> somebody here is already on it: wait for that flight
+         -> lease -> granted: read MongoDB at >= applied, answer everybody, then fill
+                  -> the entry is there meanwhile: answer
+                  -> another process fills: ask again with back-off; after `wait_ms` read MongoDB, fill nothing
+
+`applied` and the floor are fetched after the leases were granted; without either of them the value is served and
+not cached.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from api.asks import Ask, fail_all
+from api.direct import read_directly
+from api.fills import Fills
+from api.loads import Loads
+from api.marks import Marks
+from api.tasks import at_once
+from neverstale.cache import Cache, Fill, Granted, Leases, Wait
+from neverstale.catalog import Resource
+from neverstale.errors import Outage
+from neverstale.loader import Snapshot
+from neverstale.settings import Api
+from neverstale.versions import Version
+
+FIRST_PAUSE: Final = 0.005
+LONGEST_PAUSE: Final = 0.08
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One key on its way into the cache, and everybody who waits for it."""
+
+    asks: list[Ask]
+    landed: Snapshot | None = None
+    """What was read; from now on it is being filled."""
+
+    @property
+    def first(self) -> Ask:
+        return self.asks[0]
+
+    @property
+    def entry_key(self) -> bytes:
+        return self.first.entry_key
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long others' leases are waited for."""
+
+    until: float
+    pause: float = FIRST_PAUSE
+
+    def less(self) -> "Patience":
+        return Patience(self.until, min(2 * self.pause, LONGEST_PAUSE))
+
+
+class Misses:
+    """Answers what the cache could not answer. Cancel nothing here: a lease would stay, and others would wait."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        loads: Loads,
+        marks: Marks,
+        settings: Api,
+        random: Random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cache = cache
+        self._loads = loads
+        self._marks = marks
+        self._fills = Fills(cache, random)
+        self._lease_ms = settings.lease_ms
+        self._wait_seconds = settings.wait_ms / 1000
+        self._random = random
+        self._clock = clock
+        self._flights: dict[bytes, Flight] = {}
+
+    async def fetch(self, resource: Resource, asks: Sequence[Ask], floor: Version) -> None:
+        """Answer all asks of one resource; those that join a flight are answered when it lands."""
+        if self._loads.refuses:
+            # Leases would only make others wait for fills that cannot come.
+            fail_all(asks, Outage("mongodb", "the breaker is open"), self._marks)
+            return
+        flights: list[Flight] = []
+        late: list[Ask] = []
+        for ask in asks:
+            flight = self._flights.get(ask.entry_key)
+            if flight is None:
+                flight = self._flights[ask.entry_key] = Flight([ask])
+                flights.append(flight)
+                continue
+            ask.collapsed = True
+            if flight.landed is None:
+                flight.asks.append(ask)
+            elif ask.met_by(flight.landed.version, self._marks):
+                ask.settle_from(flight.landed)
+            else:
+                late.append(ask)
+        await at_once(
+            self._fly(resource, flights, floor) if flights else None, self._directly(late) if late else None
+        )
+
+    async def _fly(self, resource: Resource, flights: Sequence[Flight], floor: Version) -> None:
+        try:
+            await self._lease(resource, flights, floor, Patience(self._clock() + self._wait_seconds))
+        except BaseException as error:
+            fail_all(self._close(flights), error, self._marks)
+            raise
+
+    async def _lease(self, resource: Resource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
+        keys = [flight.entry_key for flight in flights]
+        try:
+            leases = await self._cache.lease(resource.collection, keys, floor, self._lease_ms)
+        except Outage:
+            # Redis gives no leases: no memory, read-only, or gone since the read. The answer needs none.
+            await self._directly(self._close(flights))
+            return
+        granted: list[tuple[Flight, Granted]] = []
+        waiting: list[Flight] = []
+        unmet: list[Ask] = []
+        for flight, answer in zip(flights, leases.answers, strict=True):
+            if isinstance(answer, Granted):
+                granted.append((flight, answer))
+            elif isinstance(answer, Wait):
+                waiting.append(flight)
+            else:
+                current = leases.floor is not None and answer.version >= leases.floor
+                asks = self._close([flight])
+                unmet += [ask for ask in asks if not current or not ask.found(answer, self._marks)]
+        await at_once(
+            self._load(resource, granted, leases) if granted else None,
+            self._wait(resource, waiting, floor, patience) if waiting else None,
+            self._directly(unmet) if unmet else None,
+        )
+
+    async def _wait(self, resource: Resource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
+        """Another process fills. Ask again for all, at a moment of our own, until patience ends."""
+        if self._clock() >= patience.until or self._loads.refuses:
+            await self._directly(self._close(flights))
+            return
+        await asyncio.sleep(patience.pause * self._random.uniform(0.5, 1.5))
+        for flight in flights:
+            flight.first.collapsed = True
+        await self._lease(resource, flights, floor, patience.less())
+
+    async def _load(self, resource: Resource, granted: Sequence[tuple[Flight, Granted]], leases: Leases) -> None:
+        flights = [flight for flight, _ in granted]
+        try:
+            snapshot = await self._loads.load(
+                resource, [flight.first.key for flight in flights], self._at_least(granted, leases)
+            )
+        except Exception as error:
+            fail_all(self._close(flights), error, self._marks)
+            # A stale body stays: it may be all that there is for a while.
+            await self._fills.give_back([flight.entry_key for flight, lease in granted if not _holds_body(lease)])
+            return
+        unmet: list[Ask] = []
+        for flight in flights:
+            flight.landed = snapshot
+            for ask in flight.asks:
+                if ask.met_by(snapshot.version, self._marks):
+                    ask.settle_from(snapshot)
+                else:
+                    unmet.append(ask)
+        await at_once(self._fill(resource, flights, leases, snapshot), self._directly(unmet) if unmet else None)
+
+    def _at_least(self, granted: Sequence[tuple[Flight, Granted]], leases: Leases) -> Version:
+        """The least version that may be cached. Callers' own demands do not count: they may be nonsense."""
+        return max(
+            leases.applied or 0,
+            leases.floor or 0,
+            self._marks.newest,
+            *(lease.previous.version for _, lease in granted if lease.previous is not None),
+        )
+
+    async def _fill(self, resource: Resource, flights: Sequence[Flight], leases: Leases, snapshot: Snapshot) -> None:
+        try:
+            if leases.applied is None or leases.floor is None:
+                await self._fills.give_back([flight.entry_key for flight in flights])
+                return
+            fills = []
+            for flight in flights:
+                body = snapshot.bodies.get(flight.first.canonical)
+                ttl_ms = self._fills.ttl_ms(resource, body)
+                fills.append(Fill(flight.entry_key, leases.token, snapshot.version, body, ttl_ms))
+            await self._fills.offer(fills)
+        finally:
+            self._close(flights)
+
+    async def _directly(self, asks: Sequence[Ask]) -> None:
+        await read_directly(asks, self._loads, self._marks)
+
+    def _close(self, flights: Sequence[Flight]) -> list[Ask]:
+        """Let nobody join any more; answers who waits still."""
+        for flight in flights:
+            if self._flights.get(flight.entry_key) is flight:
+                del self._flights[flight.entry_key]
+        return [ask for flight in flights for ask in flight.asks if not ask.future.done()]
+
+
+def _holds_body(lease: Granted) -> bool:
+    return lease.previous is not None and (lease.previous.body is not None or lease.previous.body_is_absence)

@@ -1,0 +1,131 @@
+"""Errors as problem details (RFC 9457). They name what the caller sent or should do, never what is inside."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import NotCached
+from neverstale.errors import NeverstaleError, Outage, Overloaded
+from neverstale.loader import VersionInFuture
+
+MEDIA_TYPE: Final = "application/problem+json"
+MIN_VERSION: Final = "Neverstale-Min-Version"
+NAMES: Final = {"mongodb": "MongoDB", "redis": "Redis", "kafka": "Kafka"}
+METHODS: Final = "GET, HEAD"
+
+
+class Problem(Exception):
+    """An answer that is an error. `kind` names it for programs: `urn:neverstale:{kind}`."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.members = {
+            "type": f"urn:neverstale:{kind}",
+            "title": title,
+            "status": status,
+            "detail": detail,
+            **members,
+        }
+
+    @property
+    def body(self) -> bytes:
+        return orjson.dumps(self.members)
+
+    def response(self) -> Response:
+        return Response(self.body, self.status, self.headers | {"cache-control": "no-store"}, MEDIA_TYPE)
+
+
+def bad_parameter(parameter: str, detail: str) -> Problem:
+    """400: `parameter` is a query parameter, a header or `key`."""
+    return Problem(400, "bad-parameter", "Bad parameter", f"{parameter}: {detail}", parameter=parameter)
+
+
+def unknown_resource() -> Problem:
+    return Problem(404, "unknown-resource", "Unknown resource", "There is no such resource; /openapi.json lists all.")
+
+
+def unknown_path() -> Problem:
+    detail = "There is nothing here. A / inside a key is written %2F."
+    return Problem(404, "unknown-path", "Unknown path", detail)
+
+
+def unknown_key(resource: str) -> Problem:
+    detail = "There is no document with this key."
+    return Problem(404, "unknown-key", "Unknown key", detail, resource=resource)
+
+
+def method_not_allowed() -> Problem:
+    detail = f"Only {METHODS}: documents are written in MongoDB."
+    return Problem(405, "method-not-allowed", "Method not allowed", detail, {"allow": METHODS})
+
+
+def of_error(error: NeverstaleError) -> Problem:
+    """The problem that an error of the reader is for the caller."""
+    match error:
+        case NotCached():
+            detail = "The request forbids to read MongoDB, and the cache holds no answer that will do."
+            return Problem(504, "not-cached", "Not cached", detail)
+        case VersionInFuture():
+            return bad_parameter(MIN_VERSION, "this version lies in the future of the database")
+        case Overloaded():
+            detail = f"Too many reads are waiting for {NAMES[error.server]}."
+            return Problem(503, "overloaded", "Overloaded", detail, _retry_after(error.retry_after_seconds))
+        case Outage():
+            detail = f"{NAMES[error.server]} does not answer."
+            return Problem(503, "unavailable", "Unavailable", detail, _retry_after(1), server=error.server)
+    return internal()
+
+
+def internal() -> Problem:
+    return Problem(500, "internal", "Internal error", "Something is wrong here; the log says more.")
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"retry-after": str(max(math.ceil(seconds), 1))}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app with problem details."""
+
+    async def on_problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return error.response()
+
+    async def on_error_of_ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, NeverstaleError)
+        problem = of_error(error)
+        if problem.status == 500:
+            raise error
+        return problem.response()
+
+    async def on_http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            return method_not_allowed().response()
+        if error.status_code == 404:
+            return unknown_path().response()
+        return Problem(error.status_code, "http", error.detail, error.detail, error.headers).response()
+
+    async def on_anything_else(_: Request, error: Exception) -> Response:
+        return internal().response()  # the server logs it
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(NeverstaleError, on_error_of_ours)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_anything_else)

@@ -1,0 +1,202 @@
+"""The reader: documents by key, from the cache or from MongoDB, with what is known about their age.
+
+There is no HTTP in it. All gets of one turn of the event loop for one resource leave as one MGET of the floor and
+the entries; hits are answered at once, the rest goes on to `Misses` and `read_directly`. The work of a batch runs in
+a task of its own: a client that goes away takes only its own answer with it, never a command that is under way.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from api.answers import Answer, NotCached
+from api.asks import Ask, fail_all
+from api.breaker import Breaker
+from api.direct import read_directly
+from api.freshness import Freshness
+from api.loads import Loads
+from api.misses import Misses
+from api.tasks import Tasks, at_once
+from api.wish import ANYTHING, Wish
+from neverstale.cache import KEYS_A_CALL, Cache
+from neverstale.catalog import Resource
+from neverstale.entries import Entry
+from neverstale.errors import Outage
+from neverstale.keys import KeyValue, canonical
+from neverstale.settings import Api
+from neverstale.versions import Version
+
+BATCHES_UNDER_WAY = 8
+"""Of one resource. Further gets wait for the next batch: a slow Redis gets larger batches, not more of them."""
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """The gets of one resource that will leave together."""
+
+    resource: Resource
+    prefix: bytes
+    asks: list[Ask] = field(default_factory=list)
+    scheduled: bool = False
+    under_way: int = 0
+
+
+class Reader:
+    """Reads documents of one process's catalog. Every method belongs to the event loop it was made for."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        loads: Loads,
+        freshness: Freshness,
+        breaker: Breaker,
+        settings: Api,
+        tasks: Tasks,
+        random: Random,
+    ) -> None:
+        self._cache = cache
+        self._loads = loads
+        self._freshness = freshness
+        self._breaker = breaker
+        self._tasks = tasks
+        self._misses = Misses(cache, loads, freshness.marks, settings, random)
+        self._turns: dict[str, _Turn] = {}
+        self._touching: set[bytes] = set()
+
+    async def get(self, resource: Resource, key: KeyValue, wish: Wish = ANYTHING) -> Answer:
+        """The document with this `_id`, or its absence.
+
+        Raises `NotCached` (the wish forbids MongoDB), `VersionInFuture` (its `min_version` is not of this cluster),
+        `Outage` and `Overloaded`.
+        """
+        return await self.ask(resource, key, wish)
+
+    async def get_many(self, resource: Resource, keys: Sequence[KeyValue], wish: Wish = ANYTHING) -> list[Answer]:
+        """As many answers as keys, in order; raises as `get` if one of them does."""
+        futures = {key: self.ask(resource, key, wish) for key in dict.fromkeys(keys)}
+        await asyncio.gather(*futures.values())
+        return [futures[key].result() for key in keys]
+
+    def bound(self, answer: Answer) -> float | None:
+        """Seconds: no change acknowledged longer ago is missing from the answer; `None`: unknown."""
+        return self._freshness.bound(answer.complete)
+
+    def ask(self, resource: Resource, key: KeyValue, wish: Wish = ANYTHING) -> asyncio.Future[Answer]:
+        """`get` without a coroutine: the future holds the answer or one of its errors. May be cancelled."""
+        turn = self._turns.get(resource.name)
+        if turn is None:
+            prefix = self._cache.names.entry_prefix(resource.name)
+            turn = self._turns[resource.name] = _Turn(resource, prefix)
+        text = canonical(key)
+        ask = Ask(resource, key, text, turn.prefix + text.encode(), wish)
+        turn.asks.append(ask)
+        if not turn.scheduled:
+            turn.scheduled = True
+            asyncio.get_running_loop().call_soon(self._leave, turn)
+        return ask.future
+
+    def _leave(self, turn: _Turn) -> None:
+        """Send a turn's gets on their way, unless so many are under way that its end will do that."""
+        if not turn.asks or turn.under_way >= BATCHES_UNDER_WAY:
+            return
+        asks, turn.asks = turn.asks[:KEYS_A_CALL], turn.asks[KEYS_A_CALL:]
+        turn.scheduled = bool(turn.asks)
+        turn.under_way += 1
+        self._tasks.start(self._answer(turn, asks), f"read-{turn.resource.name}")
+        self._leave(turn)
+
+    async def _answer(self, turn: _Turn, asks: Sequence[Ask]) -> None:
+        try:
+            floor, missing = await self._answer_hits(turn, asks)
+        except BaseException as error:
+            fail_all(asks, error, self._freshness.marks)
+            raise
+        finally:
+            turn.under_way -= 1
+            self._leave(turn)
+        if missing:
+            await self._answer_rest(turn.resource, missing, floor)
+
+    async def _answer_hits(self, turn: _Turn, asks: Sequence[Ask]) -> tuple[Version | None, Sequence[Ask]]:
+        """The floor (`None`: unknown, nothing may be cached), and the asks that are still to be answered."""
+        evidence = self._freshness.evidence()
+        if not self._breaker.allows():
+            return None, _bypassing(asks)
+        try:
+            keys = list(dict.fromkeys(ask.entry_key for ask in asks))
+            floor, found = await self._cache.read(turn.resource.collection, keys)
+        except Outage:
+            self._breaker.failed()
+            return None, _bypassing(asks)
+        self._breaker.succeeded()
+        if floor is None:
+            return None, _bypassing(asks)
+        watermark = evidence.watermark if self._freshness.still_holds(evidence) else 0
+        entries = dict(zip(keys, found, strict=True))
+        missing = [ask for ask in asks if not self._hit(ask, entries[ask.entry_key], floor, watermark)]
+        if turn.resource.on_change == "auto":
+            self._touch([key for key, entry in entries.items() if entry and entry.fresh and not entry.touched])
+        return floor, missing
+
+    def _hit(self, ask: Ask, entry: Entry | None, floor: Version, watermark: Version) -> bool:
+        """Answer from the entry if it is current and will do; else note why not, and what it holds."""
+        ask.stale_since = floor
+        if entry is not None:
+            ask.stale_since = max(floor, entry.version)
+            if entry.fresh and entry.version >= floor:
+                complete = max(entry.version, watermark)
+                answer = Answer(entry.body, entry.etag, entry.version, complete, "hit", "l2")
+                if ask.wish is ANYTHING or self._will_do(answer, ask.wish):
+                    ask.settle(answer)
+                    return True
+                ask.how, ask.held = "request", answer
+            elif entry.fresh or entry.body is not None or entry.body_is_absence:
+                version = entry.version if entry.fresh else entry.body_version
+                ask.how, ask.held = "stale", Answer(entry.body, entry.etag, version, version, "stale", "l2")
+        if ask.wish.no_cache:
+            ask.how = "request"
+        return False
+
+    def _will_do(self, answer: Answer, wish: Wish) -> bool:
+        if wish.no_cache or answer.complete < wish.min_version:
+            return False
+        if wish.max_age_seconds is None:
+            return True
+        bound = self._freshness.bound(answer.complete)
+        return bound is not None and bound <= wish.max_age_seconds
+
+    async def _answer_rest(self, resource: Resource, asks: Sequence[Ask], floor: Version | None) -> None:
+        missing: list[Ask] = []
+        direct: list[Ask] = []
+        for ask in asks:
+            if ask.wish.only_if_cached:
+                ask.refuse(NotCached("the cache holds no answer that will do"))
+            elif floor is None or ask.how == "request":
+                direct.append(ask)
+            else:
+                missing.append(ask)
+        await at_once(
+            self._misses.fetch(resource, missing, floor) if missing and floor is not None else None,
+            read_directly(direct, self._loads, self._freshness.marks) if direct else None,
+        )
+
+    def _touch(self, keys: Sequence[bytes]) -> None:
+        keys = [key for key in keys if key not in self._touching]
+        if keys:
+            self._touching.update(keys)
+            self._tasks.start(self._send_touch(keys), "touch")
+
+    async def _send_touch(self, keys: Sequence[bytes]) -> None:
+        try:
+            await self._cache.touch(keys)
+        except Outage:
+            pass  # Somebody touches them at the next read.
+        finally:
+            self._touching.difference_update(keys)
+
+
+def _bypassing(asks: Sequence[Ask]) -> Sequence[Ask]:
+    for ask in asks:
+        ask.how = "bypass"
+    return asks

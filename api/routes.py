@@ -1,0 +1,115 @@
+"""All routes of the API."""
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import schema
+from api.documents import Documents
+from api.freshness import Freshness
+from api.problems import bad_parameter, method_not_allowed, unknown_path, unknown_resource
+from api.targets import PREFIX, no_parameters
+from neverstale.catalog import Catalog, Resource
+from neverstale.service import Health, health_routes
+from neverstale.versions import to_hex
+
+
+class AsgiRoute(APIRoute):
+    """Documented like any other route, answered by a plain ASGI endpoint: no model, no dependency runs."""
+
+    def __init__(self, path: str, endpoint: ASGIApp, model: type[BaseModel], **options: Any) -> None:
+        async def documented() -> None: ...
+
+        super().__init__(path, documented, response_model=model, **options)
+        self.app = endpoint
+
+
+def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
+    """All routes; the paths below `/v1/` must come undecoded (see `api.targets.UndecodedPaths`)."""
+    read: list[BaseRoute] = []
+    for resource in catalog.resources.values():
+        read += _one(resource)
+        read += _many(resource)
+    read += _get_and_head(
+        f"{PREFIX}freshness",
+        _freshness_of(catalog),
+        schema.Freshness,
+        summary="How fresh the cache is",
+        operation_id="get_freshness",
+        tags=["freshness"],
+    )
+    app.router.routes += [*read, *health_routes(health), Route(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog))]
+
+
+def _get_and_head(path: str, endpoint: ASGIApp, model: type[BaseModel], **options: Any) -> list[BaseRoute]:
+    return [
+        AsgiRoute(path, endpoint, model, methods=["GET"], **options),
+        AsgiRoute(path, endpoint, model, methods=["HEAD"], include_in_schema=False),
+    ]
+
+
+def _one(resource: Resource) -> list[BaseRoute]:
+    return _get_and_head(
+        f"{PREFIX}{resource.name}/{{key}}",
+        Documents(resource).one,
+        schema.document_model(resource),
+        summary=f"One document of {resource.name}",
+        operation_id=f"get_{resource.name}",
+        tags=[resource.name],
+        responses=schema.answers(absent=True),
+        openapi_extra={"parameters": [schema.key_parameter(resource), *schema.DEMANDS]},
+    )
+
+
+def _many(resource: Resource) -> list[BaseRoute]:
+    return _get_and_head(
+        f"{PREFIX}{resource.name}",
+        Documents(resource).many,
+        schema.items_model(resource, schema.document_model(resource)),
+        summary=f"Several documents of {resource.name}, in the order of their keys",
+        operation_id=f"get_many_{resource.name}",
+        tags=[resource.name],
+        responses=schema.answers(absent=False),
+        openapi_extra={"parameters": [schema.keys_parameter(resource), *schema.DEMANDS]},
+    )
+
+
+def _freshness_of(catalog: Catalog) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        no_parameters(scope["query_string"])
+        freshness: Freshness = scope["app"].state.freshness
+        watermark = freshness.watermark
+        state = {
+            "watermark": to_hex(watermark) if watermark is not None else None,
+            "bound": freshness.bound(watermark) if watermark is not None else None,
+            "why": freshness.why,
+        }
+        # All resources share one topic, so they share its watermark.
+        body = orjson.dumps({"resources": dict.fromkeys(catalog.resources, state)})
+        headers = {"cache-control": "no-store"}
+        await Response(body, headers=headers, media_type="application/json")(scope, receive, send)
+
+    return answer
+
+
+class _Elsewhere:
+    """What no route below `/v1/` takes: says what is wrong with it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._names = {*catalog.resources, "freshness"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name, *rest = scope["path"].removeprefix(PREFIX).split("/")
+        if name not in self._names:
+            raise unknown_resource()
+        if len(rest) > 1:
+            raise unknown_path()
+        if scope["method"] not in ("GET", "HEAD"):
+            raise method_not_allowed()
+        raise bad_parameter("key", "the key is empty")
