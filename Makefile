@@ -1,8 +1,9 @@
 # Nothing but Python >= 3.11, make and the package registry is needed.
 VENV := .venv
 BIN := $(VENV)/bin
-# The first Python that is new enough. A name on PATH may be a shim that cannot run, so each is tried.
-PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
+# The first Python that is new enough; 3.11 and 3.12 first, for which every dependency has a wheel. A name on PATH may
+# be a shim that cannot run, so each is tried.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3 python3.13 python3.14; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WANTED := pyproject.toml constraints.txt
