@@ -1,0 +1,33 @@
+"""The short form of every experiment: it holds, and without the rule that it is about it does not."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.bench import Bench
+from tests.faults.catalogue import ALL
+from tests.faults.conduct import conduct
+from tests.faults.experiment import Experiment
+
+SEED = 1
+
+RUNS = [
+    pytest.param(experiment, rule, id=f"{experiment.number}-{f'without {rule}' if rule else 'holds'}")
+    for experiment in ALL
+    for rule in (None, *experiment.controls)
+]
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+@pytest.mark.parametrize(("experiment", "rule"), RUNS)
+async def test_it_holds_and_its_control_fails(experiment: Experiment, rule: str | None, bench: Bench) -> None:
+    row = await conduct(experiment, bench, experiment.short, SEED, rule)
+    print(row.as_text())
+    examples = [sentence for tally in row.outcome.tallies.values() for sentence in tally.examples]
+    assert row.passed, "\n".join([row.as_text(), *examples])
