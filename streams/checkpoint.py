@@ -19,7 +19,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from neverstale import telemetry
+from neverstale import cancellation, telemetry
 from neverstale.errors import NeverstaleError, Outage, Stop
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.cursor import Database
@@ -83,6 +83,7 @@ class Checkpoint:
         while True:
             await self._news.wait()
             await self.save()
+            cancellation.heed()
             await asyncio.sleep(interval_seconds)
 
     async def save(self) -> None:

@@ -14,6 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
+from neverstale import cancellation
 from neverstale.errors import Outage
 from neverstale.settings import Watcher
 from neverstale.versions import Version
@@ -46,6 +47,7 @@ class Heart:
         """Beat until cancelled. `Outage` if a beat is not acknowledged by a majority."""
         while True:
             await self.beat()
+            cancellation.heed()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._period):
                     await self._until_needed()
