@@ -33,8 +33,8 @@ class Recorder:
     def __init__(self, watched: Watched, partitions: int) -> None:
         self._database = watched.database
         self._partitions = partitions
-        self._heads = {operation: _heads(operation, watched) for operation in OPERATIONS}
-        self._places: dict[tuple[str, str], _Place] = {}
+        self._sections = {collection: _section(watched.database, collection) for collection in watched.collections}
+        self._remembered = 0
 
     def record(self, events: Sequence[Raw], start: int, stop: int, put: Put) -> int:
         """Put the records of `events[start:stop]` up to the first that is not an ordinary change.
@@ -42,16 +42,16 @@ class Recorder:
         Returns:
             Its index, or `stop`. Not ordinary: other operations, other collections, and keys that are too long.
         """
-        heads, places, dumps = self._heads, self._places, orjson.dumps
+        sections, dumps = self._sections, orjson.dumps
         for index in range(start, stop):
             event = events[index]
-            collection = event.get("coll")
-            head = heads.get(event["op"], _NONE).get(collection)
+            heads, places = sections.get(event.get("coll", ""), _NOT_WATCHED)
+            head = heads.get(event["op"])
             if head is None:
                 return index
             key = event["key"]
             text = "s:" + key if type(key) is str else canonical(key)
-            place = places.get((collection, text))
+            place = places.get(text)
             if place is None:
                 if len(text) > LONGEST_KEY:
                     return index
@@ -80,20 +80,31 @@ class Recorder:
 
     def _place(self, collection: str, text: str) -> _Place:
         record = record_key(self._database, collection, text)
-        place = partition_of(record, self._partitions), record, orjson.dumps(text)
+        # A copy, since what orjson returns keeps the kilobytes of its buffer for as long as it lives.
+        spelled = bytes(memoryview(orjson.dumps(text)))
+        place = partition_of(record, self._partitions), record, spelled
         if len(record) <= REMEMBERED_BYTES:
-            if len(self._places) >= REMEMBERED_KEYS:
-                self._places.clear()
-            self._places[collection, text] = place
+            if self._remembered >= REMEMBERED_KEYS:
+                self._forget()
+            self._sections[collection][1][text] = place
+            self._remembered += 1
         return place
 
+    def _forget(self) -> None:
+        for _, places in self._sections.values():
+            places.clear()
+        self._remembered = 0
 
-_NONE: Final[dict[str, bytes]] = {}
+
+_Section = tuple[dict[str, bytes], dict[str, _Place]]
+"""Of one collection: operation -> what a value of that kind begins with; canonical key -> place."""
+
+_NOT_WATCHED: Final[_Section] = ({}, {})
 _MARK: Final = "\0"
 
 
-def _heads(operation: Any, watched: Watched) -> dict[str, bytes]:
-    return {collection: _head(operation, watched.database, collection) for collection in watched.collections}
+def _section(database: str, collection: str) -> _Section:
+    return {operation: _head(operation, database, collection) for operation in OPERATIONS}, {}
 
 
 def _head(operation: Any, database: str, collection: str) -> bytes:

@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
@@ -110,9 +111,9 @@ def test_uuids_share_one_form_however_they_were_decoded() -> None:
     assert put[0] == put[1]
 
 
-def test_remembered_keys_are_bounded(monkeypatch: Any) -> None:
+def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "REMEMBERED_KEYS", 10)
     recorder = Recorder(WATCHED, PARTITIONS)
-    batch = [event(str(number)) for number in range(95)]
+    batch = [event(str(number), coll=coll) for number in range(45) for coll in WATCHED.collections]
     recorder.record(batch, 0, len(batch), lambda *_: None)
-    assert len(recorder._places) <= 10
+    assert sum(len(places) for _, places in recorder._sections.values()) <= 10
