@@ -85,7 +85,8 @@ async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: Rea
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), state, url)
     background = Tasks()
-    background.start(freshness.keep(mongo, clock, api.freshness_interval_ms, catalog.resources), "freshness")
+    background.start(freshness.keep_clock(mongo, clock), "clock")
+    background.start(freshness.keep_watermark(api.freshness_interval_ms, catalog.resources), "watermark")
     background.start(show_card(life, redis, names), "card")
     try:
         yield

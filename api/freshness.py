@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pymongo
-from prometheus_client import Gauge
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
@@ -45,8 +44,8 @@ class Evidence:
 class Freshness:
     """The watermark of one consumer group, the marks, and (in `health`) the state of both servers.
 
-    Run `keep` for as long as it is used. `reconnect` closes the connections to Redis that are idle and has the
-    others closed after use.
+    Run `keep_watermark` and `keep_clock` as long as it is used. `reconnect` closes the connections to Redis that
+    are idle and has the others closed after use.
     """
 
     def __init__(
@@ -102,20 +101,10 @@ class Freshness:
         self._why = _why_unknown(held)
         self._watermark = None if self._why else min(mark.version for mark in _counted(held))
 
-    async def keep(
-        self,
-        client: AsyncMongoClient[Any],
-        clock: PrimaryClock,
-        interval_ms: int,
-        resources: Iterable[str],
-    ) -> None:
-        """Keep everything current until cancelled."""
+    async def keep_watermark(self, interval_ms: int, resources: Iterable[str]) -> None:
+        """Read the watermarks again and again, until cancelled."""
+        interval = interval_ms / 1000
         gauges = [telemetry.BOUND_SECONDS.labels(resource) for resource in resources]
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_clock(client, clock), name="freshness-clock")
-            group.create_task(self._keep_watermark(interval_ms / 1000, gauges), name="freshness-watermark")
-
-    async def _keep_watermark(self, interval: float, gauges: list[Gauge]) -> None:
         while True:
             started = time.monotonic()
             await self.poll()
@@ -139,7 +128,8 @@ class Freshness:
             self._expected = None
             await self._reconnect()
 
-    async def _keep_clock(self, client: AsyncMongoClient[Any], clock: PrimaryClock) -> None:
+    async def keep_clock(self, client: AsyncMongoClient[Any], clock: PrimaryClock) -> None:
+        """Ask the primary for its time again and again, until cancelled."""
         while True:
             try:
                 with pymongo.timeout(2 * CLOCK_SECONDS):

@@ -8,6 +8,8 @@ from neverstale import telemetry
 
 log = telemetry.logger(__name__)
 
+ASK_AGAIN_SECONDS = 0.2
+
 
 class Tasks:
     """Supervised tasks: none dies unseen, none is cancelled because a client went away."""
@@ -25,10 +27,11 @@ class Tasks:
         deadline = asyncio.get_running_loop().time() + seconds
         while self._running and (left := deadline - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._running, timeout=left)
-        left_over = list(self._running)
-        for task in left_over:
-            task.cancel()
-        await asyncio.gather(*left_over, return_exceptions=True)
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            # A client library may swallow a cancellation, and an endless task would go on: ask until it has ended.
+            await asyncio.wait(self._running, timeout=ASK_AGAIN_SECONDS)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
