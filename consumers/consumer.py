@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from consumers.apply import pauses
 from consumers.batch import Batch, Folding
-from consumers.member import Apply, Member, membership
+from consumers.member import LAST_COMMIT_SECONDS, Apply, Member, membership
 from consumers.tasks import cancelled
 from neverstale import telemetry
 from neverstale.service import Life
@@ -61,7 +61,7 @@ class Consumer:
             await self._apply_all(member)
             for task in beside:
                 task.cancel()
-        await member.commit()
+        await member.commit(LAST_COMMIT_SECONDS)
 
     async def _apply_all(self, member: Member) -> None:
         """Fetch and apply until the role should stop."""
@@ -84,9 +84,11 @@ class Consumer:
         return await self._apply(batch, lambda: wanted() and not self._life.stop.is_set())
 
     async def _commit_often(self, member: Member) -> None:
+        # Longer than one request may take, so that none is left behind alone.
+        patience = self._settings.kafka.request_timeout_ms / 1000 + 1
         while True:
             await asyncio.sleep(self._settings.consumer.commit_interval_ms / 1000)
-            await member.commit()
+            await member.commit(patience)
 
     async def _watch(self, member: Member) -> None:
         """Say whether Kafka is there. A watch over progress (a lag, and a position that does not move) belongs here

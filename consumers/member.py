@@ -29,6 +29,8 @@ START_SECONDS: Final = 30.0
 """A start waits for the other members of the group to join anew."""
 CLOSE_SECONDS: Final = 3.0
 REQUEST_SECONDS: Final = 5.0
+LAST_COMMIT_SECONDS: Final = 2.0
+"""Of a rebalance and of a drain, which both have deadlines of their own."""
 REVOKE_SECONDS: Final = 2.0
 """How long a rebalance is held up for the batch under way, so that it need not be applied twice."""
 POLL_MS: Final = 1000
@@ -68,7 +70,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             records = await self._kafka.getmany(timeout_ms=POLL_MS, max_records=self._max_records)
         except NoOffsetForPartitionError as error:
-            return await self._begin_anew(error.args, "no committed offset")
+            return await self._begin_anew(error.args, "nothing was committed")
         except OffsetOutOfRangeError as error:
             return await self._begin_anew(error.args[0], "the offset is out of range")
         except KafkaError:
@@ -88,8 +90,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             if done and self._holds(fetched):
                 self._offsets.applied(fetched.batch.offsets)
 
-    async def commit(self) -> None:
-        await self._offsets.commit(self._kafka)
+    async def commit(self, seconds: float) -> None:
+        """Commit what is applied, and give up after so many seconds."""
+        await self._offsets.commit(self._kafka, seconds)
 
     async def ask(self) -> None:
         """See whether Kafka answers. Raises `KafkaError` or `TimeoutError` if not."""
@@ -108,7 +111,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 held = await self._applying.acquire()
         if revoked:
             telemetry.REBALANCES.inc()
-            await self.commit()
+            await self.commit(LAST_COMMIT_SECONDS)
         self._assignment += 1
         self._offsets.forget()
         if held:
@@ -135,7 +138,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             return None  # taken away meanwhile
         telemetry.OFFSETS_LOST.inc(len(first))
         offsets = {partition.partition: offset for partition, offset in first.items()}
-        log.warning("position_lost", reason=reason, went_on_at=offsets)
+        log.warning("began_anew", reason=reason, offsets=offsets)
         return Fetched(assignment, self._folding.lost(offsets))
 
 

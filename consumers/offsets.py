@@ -2,15 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from neverstale import telemetry
-
-COMMIT_SECONDS: Final = 3.0
-"""aiokafka tries a commit for as long as its coordinator is away."""
 
 
 class Offsets:
@@ -30,8 +26,9 @@ class Offsets:
         # New ones, so that a commit under way does not write into what comes next.
         self._applied, self._committed = {}, {}
 
-    async def commit(self, kafka: AIOKafkaConsumer) -> None:
-        """Commit what is applied and still assigned. A failure is no matter: it is due again the next time."""
+    async def commit(self, kafka: AIOKafkaConsumer, seconds: float) -> None:
+        """Commit what is applied and still assigned, within so many seconds: aiokafka would try for as long as the
+        group's coordinator is away. A failure is no matter: it is due again the next time."""
         assigned, committed = kafka.assignment(), self._committed
         due = {
             partition: offset
@@ -41,7 +38,7 @@ class Offsets:
         if not due:
             return
         try:
-            async with asyncio.timeout(COMMIT_SECONDS):
+            async with asyncio.timeout(seconds):
                 await kafka.commit({TopicPartition(self._topic, number): offset for number, offset in due.items()})
         except (KafkaError, TimeoutError):
             telemetry.COMMITS.labels("failed").inc()

@@ -45,6 +45,7 @@ class Registers:
 
     async def begin(self) -> None:
         """Find out whether this Redis was made good before. Comes before the first batch; may raise `Outage`."""
+        self._health.wrong("mongodb", "not asked yet")
         self._met, held = await self._cache.identity()
         if held == self._met:
             self.verified = self._met

@@ -28,7 +28,7 @@ class Group:
 
 
 async def commit(offsets: Offsets, group: Group) -> None:
-    await offsets.commit(cast("AIOKafkaConsumer", group))
+    await offsets.commit(cast("AIOKafkaConsumer", group), 1.0)
 
 
 async def test_each_applied_offset_is_committed_once() -> None:

