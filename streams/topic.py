@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
 
 from neverstale.clients import kafka_options
 from neverstale.errors import Outage, Stop
@@ -18,6 +18,9 @@ POLL_SECONDS: Final = 0.1
 
 _RETENTION: Final = "retention.ms"
 _CREATED: Final = (0, TopicAlreadyExistsError.errno)  # two watchers may create it at the same time
+_EMBEDDED: Final = "mockCluster"
+"""How librdkafka's embedded broker names its cluster."""
+
 _HUMAN: Final = (29, 31, 37, 40, 44)
 """Topic or cluster authorization failed, invalid partitions, invalid configuration, policy violated. Not: too few
 brokers for the replicas, since more may come."""
@@ -69,6 +72,10 @@ async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> int:
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: Kafka) -> bool:
+    if str((await admin.describe_cluster())["cluster_id"]).startswith(_EMBEDDED):
+        # It cannot be told to create a topic, but does so when it is asked for one.
+        await admin.describe_topics([settings.topic])
+        return True
     topic = NewTopic(
         name=settings.topic,
         num_partitions=settings.partitions,
@@ -97,7 +104,11 @@ async def _complaint(admin: AIOKafkaAdminClient, settings: Kafka, partitions: in
 async def _retention_ms(admin: AIOKafkaAdminClient, topic: str) -> int | None:
     """`None`: the broker does not say."""
     resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={_RETENTION: None})
-    for answer in await admin.describe_configs([resource]):
+    try:
+        answers = await admin.describe_configs([resource])
+    except IncompatibleBrokerVersion:
+        return None
+    for answer in answers:
         for _, _, _, _, entries, *_ in answer.resources:
             for name, value, *_ in entries:
                 if name == _RETENTION and value is not None:
