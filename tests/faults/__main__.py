@@ -38,10 +38,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="multiplies the rounds of each experiment")
     parser.add_argument("--short", action="store_true", help="the form that runs in CI")
     parser.add_argument("--no-controls", action="store_true")
+    parser.add_argument(
+        "--data", type=Path, help="where servers and logs live, and stay; default: a temporary folder"
+    )
     parser.add_argument("--json", type=Path, help="write the report to this file too")
     options = parser.parse_args()
-    bench = Bench()
-    print(f"logs: {bench.data}")
+    bench = Bench(options.data)
     try:
         rows = uvloop.run(story(options, bench))
     finally:

@@ -4,7 +4,6 @@ They belong to no event loop, so that every experiment may bring its own. Whoeve
 """
 
 import itertools
-import os
 import secrets
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -20,8 +19,6 @@ from ops.stack.redis import RedisOptions, RedisServer, start_redis
 
 ELECTION_MS = 1000
 CHECKPOINT_SECONDS = 1  # the oplog is cut only behind a checkpoint of the storage engine
-KEEP = "NEVERSTALE_FAULTS_KEEP"
-"""Set it to keep the folder with all logs: those of a role that misbehaved are worth more than the room they take."""
 
 
 class Killable(Protocol):
@@ -52,17 +49,16 @@ class Broker:
 
 
 class Bench:
-    """All folders and logs are under `data`, which goes with the bench."""
+    """All folders and logs are under `data`; without one they are in a temporary folder that goes with the bench."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
         self._exits = ExitStack()
         self._numbers = itertools.count(1)
         self._shared: dict[str, Any] = {}
-        if os.environ.get(KEEP):
-            self.data = Path(tempfile.mkdtemp(prefix="neverstale-faults-"))
-        else:
+        if data is None:
             folder = tempfile.TemporaryDirectory(prefix="neverstale-faults-", ignore_cleanup_errors=True)
-            self.data = Path(self._exits.enter_context(folder))
+            data = Path(self._exits.enter_context(folder))
+        self.data = data
 
     def name(self, what: str) -> str:
         """A name that nothing else uses: of a database, a topic, a prefix, a process."""
@@ -109,6 +105,7 @@ class Bench:
             "inter.broker.listener.name=PLAINTEXT",
             f"controller.quorum.voters=1@{LOOPBACK}:{controller_port}",
             "log.retention.check.interval.ms=1000",
+            "group.min.session.timeout.ms=500",
         )
         options = KafkaOptions(data=self.data / self.name("kafka"), port=port, properties=properties)
         return Broker(self.keep(await start_kafka(options)), watcher_port, inner_port)

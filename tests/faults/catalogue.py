@@ -2,9 +2,14 @@
 
 from typing import Final
 
-from tests.faults import members, paused_fills
+from tests.faults import killed_roles, members, paused_fills
 from tests.faults.experiment import Experiment
 
+MODULES = (killed_roles, members, paused_fills)
+
 ALL: Final[tuple[Experiment, ...]] = tuple(
-    sorted((*paused_fills.EXPERIMENTS, *members.EXPERIMENTS), key=lambda experiment: int(experiment.number))
+    sorted(
+        (experiment for module in MODULES for experiment in module.EXPERIMENTS),
+        key=lambda experiment: int(experiment.number),
+    )
 )

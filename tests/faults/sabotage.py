@@ -138,11 +138,44 @@ def _read_concern_local() -> Patches:
     yield replaced("neverstale.loader:Loader._command", local)
 
 
+# --- watching
+
+
+@rule("the token is stored before the acknowledgement")
+def _token_before_ack() -> Patches:
+    from streams.acks import Acks, Flight
+
+    add = Acks.add
+
+    async def hasty(self: Acks, flight: Flight) -> None:
+        self._reached(flight.position)
+        await add(self, flight)
+
+    yield replaced("streams.acks:Acks.add", hasty)
+
+
+# --- consuming
+
+
+def _kafka_options(**changed: Any) -> AbstractContextManager[Any]:
+    from consumers import member
+
+    options = member._options
+    return replaced("consumers.member:_options", lambda settings: options(settings) | changed)
+
+
+@rule("auto-commit")
+def _auto_commit() -> Patches:
+    yield _kafka_options(enable_auto_commit=True, auto_commit_interval_ms=20)
+
+
 def main(argv: list[str]) -> None:
     from ops import cli
 
-    name, *command = argv
-    with without(name):
+    names, *command = argv
+    with ExitStack() as stack:
+        for name in names.split(","):
+            stack.enter_context(without(name))
         sys.argv = ["neverstale", *command]
         cli.main()
 
