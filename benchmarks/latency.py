@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ TARGETS_MS: Final = {200: (1.8, 5.0), 1000: (2.5, 10.0)}
 """Writes a second -> p50 and p99."""
 WARM_UP_SECONDS: Final = 3.0
 KEYS_A_REQUEST: Final = 200
-SETTLE_SECONDS: Final = 30.0
+SETTLE_SECONDS: Final = 60.0
 SETTLE_POLL_SECONDS: Final = 0.05
 
 
@@ -85,7 +86,7 @@ async def measure(options: LatencyOptions) -> tuple[str, list[Rate]]:
             counts = [_count(options, rate) for rate in options.rates]
             await _load(stack.mongo_uri, sum(counts))
             await stack.start_roles()
-            await _fill(stack.api_url, sum(counts))
+            await _fill(stack, sum(counts))
             found = []
             for place, rate in enumerate(options.rates):
                 found.append(await _measure_rate(stack, folder, rate, sum(counts[:place]), counts[place]))
@@ -103,13 +104,13 @@ async def _measure_rate(stack: LocalStack, folder: Path, rate: int, first: int, 
     bare = ("benchmarks.bare_stream", stack.mongo_uri, DATABASE, COLLECTION, str(told))
     async with _noting("observer", observer, seen) as watching, _noting("bare stream", bare, told) as listening:
         processes = [*stack.processes, watching, listening]
-        before = _cpu_seconds(processes)
+        before, started = _cpu_seconds(processes), time.monotonic()
         arguments = (stack.mongo_uri, DATABASE, COLLECTION, str(first), str(count), str(rate), str(written))
         await _finish("benchmarks.paced_writer", arguments, folder)
-        after = _cpu_seconds(processes)
+        after, seconds = _cpu_seconds(processes), time.monotonic() - started
         await _until_corrected(stack.redis_url, [entry(number) for number in range(first, first + count)])
     found = _join(rate, seen, told, written, first + int(rate * WARM_UP_SECONDS))
-    found.cpu = {name: (after[name] - before[name]) / (count / rate) for name in before}
+    found.cpu = {name: (after[name] - before[name]) / seconds for name in before}
     return found
 
 
@@ -155,7 +156,7 @@ async def _until_corrected(url: str, entries: Sequence[bytes]) -> None:
                 await asyncio.sleep(SETTLE_POLL_SECONDS)
 
 
-async def _states(redis: RedisClient, entries: Sequence[bytes]) -> list[bytes]:
+async def _states(redis: RedisClient, entries: Iterable[bytes]) -> list[bytes]:
     pipeline = redis.pipeline(transaction=False)
     for entry in entries:
         pipeline.getrange(entry, 0, 0)
@@ -171,14 +172,19 @@ async def _load(uri: str, count: int) -> None:
             await items.insert_many([{"_id": number, "rev": 0, "text": "x" * 300} for number in numbers])
 
 
-async def _fill(url: str, count: int) -> None:
-    """Read every document once through the API, so that all are cached."""
-    connection = await Connection.open(url)
-    for first in range(0, count, KEYS_A_REQUEST):
-        keys = ",".join(map(str, range(first, min(first + KEYS_A_REQUEST, count))))
-        answer = await connection.get(f"/v1/{COLLECTION}?keys={keys}", SETTLE_SECONDS)
-        if answer.status != 200:
-            raise SystemExit(f"the API answered {answer.status}: {answer.body.decode(errors='replace')}")
+async def _fill(stack: LocalStack, count: int) -> None:
+    """Read documents through the API until all are cached."""
+    connection = await Connection.open(stack.api_url)
+    async with RedisClient.from_url(stack.redis_url) as redis, asyncio.timeout(SETTLE_SECONDS):
+        missing = list(range(count))
+        while missing:  # at first the registers may be unknown, and nothing is cached
+            for first in range(0, len(missing), KEYS_A_REQUEST):
+                keys = ",".join(map(str, missing[first : first + KEYS_A_REQUEST]))
+                answer = await connection.get(f"/v1/{COLLECTION}?keys={keys}", SETTLE_SECONDS)
+                if answer.status != 200:
+                    raise SystemExit(f"the API answered {answer.status}: {answer.body.decode(errors='replace')}")
+            states = await _states(redis, map(entry, missing))
+            missing = [number for number, state in zip(missing, states, strict=True) if state != b"D"]
     connection.close()
 
 
