@@ -32,8 +32,9 @@ class Documents:
         started = time.perf_counter()
         no_parameters(scope["query_string"])
         key = key_of(scope["path_params"]["key"], self._resource)
+        wish = wish_of(scope["headers"])
         reader = _reader(scope)
-        answer = await reader.get(self._resource, key, wish_of(scope["headers"]))
+        answer = await reader.get(self._resource, key, wish)
         facts = facts_of(answer, reader.bound(answer))
         if answer.body is None:
             response = absent(facts, self._unknown_key)
@@ -46,8 +47,9 @@ class Documents:
         """`GET /v1/{resource}?keys=a,b,c`."""
         started = time.perf_counter()
         keys = keys_of(scope["query_string"], self._resource)
+        wish = wish_of(scope["headers"])
         reader = _reader(scope)
-        answers = await reader.get_many(self._resource, keys, wish_of(scope["headers"]))
+        answers = await reader.get_many(self._resource, keys, wish)
         body = _items(keys, answers)
         facts = facts_of_many(answers, [reader.bound(answer) for answer in answers])
         response = _found(scope, facts, etag_of(body), body)

@@ -21,11 +21,14 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from neverstale.clock import DRIFT, PrimaryClock
 from neverstale.versions import Version
 
 CAPACITY = 512
+GAP_SHARE = 16
+"""An old answer's bound may be wider by one part in so many than with all marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,12 @@ class Marks:
         return max((latest - mark.wall_ms) / 1000, mark.age + since_seen, 0.0)
 
     def _thin(self) -> None:
-        """Drop every second mark of the older half: old answers need marks too, but not dense ones."""
-        half = len(self._marks) // 2
-        self._marks[:half] = self._marks[:half:2]
-        self._versions[:half] = self._versions[:half:2]
+        """Keep marks dense for young answers and sparse for old ones: a gap may be a small share of its age."""
+        newest = self._marks[-1].wall_ms
+        kept = [self._marks[0]]
+        for mark, following in pairwise(self._marks[1:]):
+            if (following.wall_ms - kept[-1].wall_ms) * GAP_SHARE > newest - mark.wall_ms:
+                kept.append(mark)
+        kept.append(self._marks[-1])
+        self._marks = kept[-self._capacity * 3 // 4 :]
+        self._versions = [mark.version for mark in self._marks]

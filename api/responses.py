@@ -1,10 +1,5 @@
-"""Answers as HTTP responses: one set of headers, whichever way an answer took.
+"""Answers as HTTP responses: one set of headers, whichever way an answer took."""
 
-`Cache-Status` is RFC 9211, `ETag` and `Age` are RFC 9110 and 9111. `Age` and `Neverstale-Bound` are rounded up, never
-down: no change that was committed longer ago is missing.
-"""
-
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,16 +7,13 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api import heads
 from api.answers import Answer, Detail, How
+from api.heads import RawHeaders
 from neverstale.versions import Version, to_hex
 
-RawHeaders = list[tuple[bytes, bytes]]
-
-_JSON: Final = (b"content-type", b"application/json")
-_PROBLEM: Final = (b"content-type", b"application/problem+json")
-_REVALIDATE: Final = (b"cache-control", b"no-cache")
-"""Others may store the response but must ask again, with its ETag: only we know when it is stale."""
-_HIT: Final = b"neverstale; hit; detail=l2"
+L1_HIT: Final = b"neverstale; hit; detail=l1"
+L2_HIT: Final = b"neverstale; hit; detail=l2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +66,35 @@ def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> 
     )
 
 
-def found(facts: Facts, etag: bytes, body: bytes) -> Raw:
-    headers = [_JSON, (b"content-length", b"%d" % len(body)), (b"etag", b'"%b"' % etag), *_of(facts)]
-    return Raw(200, headers, body)
+def found(facts: Facts, etag: bytes, body: bytes, packed: bytes | None = None) -> Raw:
+    """`packed`: the compressed body, if that is wanted."""
+    if packed is not None:
+        return _raw(200, facts, heads.packed_tail(etag, _version(facts), packed), packed)
+    return _raw(200, facts, heads.document_tail(etag, _version(facts), body), body)
 
 
-def not_modified(facts: Facts, etag: bytes) -> Raw:
-    return Raw(304, [(b"etag", b'"%b"' % etag), *_of(facts)])
+def not_modified(facts: Facts, etag: bytes, *, weak: bool = False) -> Raw:
+    """`weak`: a 200 would have been compressed."""
+    return _raw(304, facts, heads.unchanged_tail(etag, _version(facts), weak=weak), b"")
 
 
 def absent(facts: Facts, body: bytes) -> Raw:
     """A 404 that is as good an answer as a document: it has a version and a bound too."""
-    return Raw(404, [_PROBLEM, (b"content-length", b"%d" % len(body)), *_of(facts)], body)
+    return _raw(404, facts, heads.absence_tail(_version(facts), body), body)
 
 
-def _of(facts: Facts) -> RawHeaders:
-    headers = [
-        _REVALIDATE,
-        (b"cache-status", _cache_status(facts)),
-        (b"neverstale-version", to_hex(facts.version).encode("ascii")),
-    ]
-    if facts.bound is None:
-        headers.append((b"neverstale-bound", b"unknown"))
-    else:
-        headers.append((b"neverstale-bound", b"%.3f" % (math.ceil(facts.bound * 1000) / 1000)))
-        headers.append((b"age", b"%d" % math.ceil(facts.bound)))
-    return headers
+def _raw(status: int, facts: Facts, tail: bytes, body: bytes) -> Raw:
+    lines = heads.moving(facts.bound) + heads.fixed(status, _cache_status(facts)) + heads.without_body(tail)
+    return Raw(status, heads.pairs(lines), body)
+
+
+def _version(facts: Facts) -> bytes:
+    return to_hex(facts.version).encode("ascii")
 
 
 def _cache_status(facts: Facts) -> bytes:
     if facts.how == "hit":
-        return _HIT
+        return L2_HIT
     status = f"neverstale; fwd={facts.how}"
     if facts.failed:
         status += "; fwd-status=503"
