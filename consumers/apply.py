@@ -73,26 +73,33 @@ class Applier:
     async def apply(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
         """Apply it, however often that must be tried. False: no longer `wanted` before it was done."""
         self._report_poison(batch)
-        started = time.perf_counter()
+        if not batch.asks_nothing:
+            started = time.perf_counter()
+            done = await self._invalidate_until_done(batch, wanted)
+            if done is None:
+                return False
+            self._registers.note(done)
+            if batch.marks:
+                await self._set_watermarks(batch, done)
+            self._hand_over(batch, done)
+            self._measure_answer(batch, done, time.perf_counter() - started)
+        self._count(batch)
+        return True
+
+    async def _invalidate_until_done(self, batch: Batch, wanted: Callable[[], bool]) -> Invalidated | None:
         for pause in pauses():
             try:
                 done = await self._invalidate(batch)
+                self._health.ok("redis")
+                return done
             except Outage as outage:
                 self._health.wrong("redis", outage.reason)
                 if times := self._outage.due():
                     log.warning("apply_waits", reason=str(outage), times=times)
-                if not wanted():
-                    return False
-                await asyncio.sleep(pause)
-            else:
+            if not wanted():
                 break
-        self._health.ok("redis")
-        self._registers.note(done)
-        if batch.marks:
-            await self._set_watermarks(batch, done)
-        self._hand_over(batch, done)
-        self._measure(batch, done, time.perf_counter() - started)
-        return True
+            await asyncio.sleep(pause)
+        return None
 
     async def _invalidate(self, batch: Batch) -> Invalidated:
         floors = batch.floors
@@ -144,14 +151,16 @@ class Applier:
                 voided=sorted(batch.forget),
             )
 
-    def _measure(self, batch: Batch, done: Invalidated, seconds: float) -> None:
-        telemetry.APPLY_SECONDS.observe(seconds)
+    def _count(self, batch: Batch) -> None:
         telemetry.BATCH_APPLIED.observe(batch.records)
         for kind, count in (("change", batch.changes), ("floor", batch.floor_records), ("mark", batch.mark_records)):
             if count:
                 telemetry.RECORDS_APPLIED.labels(kind).inc(count)
         for reason, count in batch.skipped.items():
             telemetry.RECORDS_SKIPPED.labels(reason).inc(count)
+
+    def _measure_answer(self, batch: Batch, done: Invalidated, seconds: float) -> None:
+        telemetry.APPLY_SECONDS.observe(seconds)
         for letter in set(done.letters):
             telemetry.INVALIDATIONS.labels(OUTCOMES[letter]).inc(done.letters.count(letter))
         if batch.oldest_wall_ms is not None:

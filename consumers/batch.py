@@ -87,6 +87,11 @@ class Batch:
     def records(self) -> int:
         return self.changes + self.floor_records + self.mark_records + len(self.poison) + sum(self.skipped.values())
 
+    @property
+    def asks_nothing(self) -> bool:
+        """Redis need not be told of it."""
+        return not (self.keys or self.floors or self.forget or self.marks)
+
     def skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 

@@ -27,7 +27,7 @@ log = telemetry.logger(__name__)
 
 START_SECONDS: Final = 30.0
 """A start waits for the other members of the group to join anew."""
-CLOSE_SECONDS: Final = 3.0
+CLOSE_SECONDS: Final = 2.0
 REQUEST_SECONDS: Final = 5.0
 LAST_COMMIT_SECONDS: Final = 2.0
 """Of a rebalance and of a drain, which both have deadlines of their own."""

@@ -1,6 +1,6 @@
 """Consumers when a server or they themselves go away: nothing is lost, and nothing is claimed that does not hold."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,9 @@ from signal import Signals
 import pytest
 from pydantic import SecretStr
 
+from consumers.apply import Applier
+from consumers.batch import Batch
+from neverstale.cache import Invalidated
 from neverstale.service import Life
 from neverstale.settings import Settings
 from ops.stack.broker import BrokerOptions, start_broker
@@ -62,6 +65,21 @@ async def test_while_redis_is_away_nothing_is_committed_and_then_all_is_applied(
         await rig.until_applied()
         await eventually(rig.all_committed, "everything is committed")
         assert life.health.parts["redis"] is None
+
+
+async def test_a_consumer_that_committed_first_would_be_noticed(
+    rig: Consuming, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the test above."""
+
+    async def pretend(self: Applier, batch: Batch, wanted: Callable[[], bool]) -> Invalidated:
+        return Invalidated("", b"", False, "A")
+
+    monkeypatch.setattr(Applier, "_invalidate_until_done", pretend)
+    async with rig.consumer():
+        own_redis.kill()
+        await rig.publish(await rig.change("quiet", text(1)))
+        await eventually(rig.all_committed, "what was never applied is committed")
 
 
 async def test_a_redis_that_comes_back_empty_is_adopted_and_its_registers_come_back(
