@@ -19,6 +19,8 @@ from neverstale.loader import Loader, Snapshot, VersionInFuture
 from neverstale.settings import Api
 from neverstale.versions import Version
 
+log = telemetry.logger(__name__)
+
 KEYS_A_READ = 500
 """More keys in one `$in` would hold up the event loop while their documents are encoded."""
 
@@ -112,10 +114,12 @@ class Loads:
     async def _read(self, reads: Sequence[_Read]) -> None:
         try:
             snapshot = await self._ask(reads)
-        except NeverstaleError as error:
+        except Exception as error:
+            if not isinstance(error, NeverstaleError):
+                log.error("load_failed", resource=reads[0].resource.name, exc_info=error)
             for read in reads:
                 _fail(read, error)
-        except BaseException:
+        except asyncio.CancelledError:
             for read in reads:
                 read.answer.cancel()
             raise
@@ -146,6 +150,6 @@ def _distinct(keys: Iterable[KeyValue]) -> list[KeyValue]:
     return list(dict.fromkeys(keys))
 
 
-def _fail(read: _Read, error: NeverstaleError) -> None:
+def _fail(read: _Read, error: Exception) -> None:
     if not read.answer.done():
         read.answer.set_exception(error)

@@ -1,0 +1,167 @@
+"""The bulkhead in front of MongoDB, with a loader that answers when it is told to."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from api.breaker import Breaker
+from api.loads import KEYS_A_READ, Loads
+from api.tasks import Tasks
+from neverstale.catalog import Resource
+from neverstale.errors import Outage, Overloaded
+from neverstale.keys import KeyValue
+from neverstale.loader import Loader, Snapshot, VersionInFuture
+from neverstale.settings import Api
+from neverstale.versions import Version
+from tests.waiting import eventually
+
+THINGS = Resource(name="things", key_type="int")  # type: ignore[call-arg]
+OTHERS = Resource(name="others", key_type="int")  # type: ignore[call-arg]
+
+Call = tuple[str, list[KeyValue], Version]
+
+
+class HeldLoader(Loader):
+    """Notes what it is asked for and answers only once `release` is set."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.release = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
+        self.calls.append((resource.name, list(keys), at_least))
+        await self.release.wait()
+        if self.error is not None:
+            raise self.error
+        return Snapshot(max(at_least, 100), {f"i:{key}": b"{}" for key in keys})
+
+
+def loads_of(loader: Loader, *, breaker: Breaker | None = None, **api: Any) -> Loads:
+    return Loads(loader, Api(**api), breaker or Breaker("mongodb", 3, 60), Tasks())
+
+
+async def under_way(loader: HeldLoader, count: int) -> None:
+    async def are() -> bool:
+        return len(loader.calls) == count
+
+    await eventually(are, f"{count} reads are under way")
+
+
+async def test_only_so_many_reads_are_under_way_at_once() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=2)
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0)) for key in range(10)]
+    await under_way(loader, 2)
+    loader.release.set()
+    await asyncio.gather(*reads)
+
+
+async def test_reads_that_wait_are_gathered_into_one_of_the_highest_version() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=1)
+    first = asyncio.create_task(loads.load(THINGS, [0], 0))
+    await under_way(loader, 1)
+    waiting = [asyncio.create_task(loads.load(THINGS, [key, 7], key)) for key in (1, 2, 3)]
+    other = asyncio.create_task(loads.load(OTHERS, [9], 5))
+    await asyncio.sleep(0)
+    loader.release.set()
+    snapshots = await asyncio.gather(first, *waiting, other)
+    assert loader.calls[1:] == [("things", [1, 7, 2, 3], 3), ("others", [9], 5)]
+    assert all("i:7" in snapshot.bodies for snapshot in snapshots[1:4])
+
+
+async def test_a_gathered_read_is_not_larger_than_one_may_be() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=1)
+    first = asyncio.create_task(loads.load(THINGS, [0], 0))
+    await under_way(loader, 1)
+    waiting = [
+        asyncio.create_task(loads.load(THINGS, range(start, start + 200), 0)) for start in range(1000, 2000, 200)
+    ]
+    await asyncio.sleep(0)
+    loader.release.set()
+    await asyncio.gather(first, *waiting)
+    assert [len(keys) for _, keys, _ in loader.calls] == [1, 400, 400, 200]
+    assert KEYS_A_READ == 500
+
+
+async def test_a_version_that_a_caller_names_is_read_alone_and_fails_alone() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=1)
+    first = asyncio.create_task(loads.load(THINGS, [0], 0))
+    await under_way(loader, 1)
+    alone = asyncio.create_task(loads.load(THINGS, [1], 2**63, alone=True))
+    shared = [asyncio.create_task(loads.load(THINGS, [key], 0)) for key in (2, 3)]
+    await asyncio.sleep(0)
+    loader.release.set()
+    await asyncio.gather(first, alone, *shared)
+    assert loader.calls[1:] == [("things", [1], 2**63), ("things", [2, 3], 0)]
+
+
+async def test_a_full_queue_refuses() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=1, mongodb_queue=2)
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0)) for key in range(3)]
+    await under_way(loader, 1)
+    with pytest.raises(Overloaded):
+        await loads.load(THINGS, [3], 0)
+    loader.release.set()
+    await asyncio.gather(*reads)
+    await loads.load(THINGS, [3], 0)
+
+
+async def test_who_waits_too_long_is_refused_and_never_read() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=1, queue_deadline_ms=20)
+    first = asyncio.create_task(loads.load(THINGS, [0], 0))
+    await under_way(loader, 1)
+    with pytest.raises(Overloaded):
+        await loads.load(THINGS, [1], 0)
+    loader.release.set()
+    await first
+    assert len(loader.calls) == 1
+
+
+async def test_outages_in_a_row_open_the_breaker_and_then_nothing_is_asked() -> None:
+    loader = HeldLoader()
+    loader.release.set()
+    loader.error = Outage("mongodb", "test")
+    loads = loads_of(loader)
+    for _ in range(5):
+        with pytest.raises(Outage):
+            await loads.load(THINGS, [0], 0)
+    assert len(loader.calls) == 3
+    assert loads.refuses
+
+
+async def test_nonsense_of_callers_does_not_open_the_breaker() -> None:
+    loader = HeldLoader()
+    loader.release.set()
+    loader.error = VersionInFuture("test")
+    loads = loads_of(loader)
+    for _ in range(5):
+        with pytest.raises(VersionInFuture):
+            await loads.load(THINGS, [0], 2**63, alone=True)
+    assert not loads.refuses
+
+
+async def test_a_version_of_ours_that_mongodb_has_not_reached_is_an_outage() -> None:
+    loader = HeldLoader()
+    loader.release.set()
+    loader.error = VersionInFuture("test")
+    with pytest.raises(Outage):
+        await loads_of(loader).load(THINGS, [0], 2**63)
+
+
+async def test_an_error_that_nobody_expected_reaches_the_asker_and_frees_the_place() -> None:
+    loader = HeldLoader()
+    loader.release.set()
+    loader.error = ZeroDivisionError()
+    loads = loads_of(loader, mongodb_concurrency=1)
+    with pytest.raises(ZeroDivisionError):
+        await loads.load(THINGS, [0], 0)
+    loader.error = None
+    await loads.load(THINGS, [0], 0)
