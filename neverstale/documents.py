@@ -41,7 +41,8 @@ from bson.timestamp import Timestamp
 from neverstale.versions import from_timestamp, to_hex
 
 # orjson writes dates itself in microseconds or none; ours always have milliseconds, so they pass through `_other`.
-_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
+# So do subclasses: a `Code` is a `str`, and would lose its scope.
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
@@ -66,6 +67,8 @@ def _flags(flags: int) -> str:
 
 def _other(value: Any) -> Any:
     match value:
+        case Int64():  # the most frequent one
+            return int(value)
         case ObjectId():
             return str(value)
         case datetime.datetime():
@@ -86,8 +89,6 @@ def _other(value: Any) -> Any:
             return _code(value)
         case DBRef():
             return dict(value.as_doc())
-        case Int64():
-            return int(value)
         case MinKey():
             return {"$minKey": 1}
         case MaxKey():
