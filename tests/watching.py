@@ -14,11 +14,14 @@ from neverstale.events import Change, Event, Floor, Mark, decode
 from neverstale.service import Health
 from neverstale.settings import Kafka, MongoDB, Settings
 from neverstale.settings import Watcher as WatcherSettings
+from neverstale.versions import Version, from_timestamp
 from streams.translate import Watched
 from streams.watcher import Watcher
+from tests.waiting import eventually
 
 PARTITIONS: Final = 3
 DEADLINE_SECONDS: Final = 30.0
+COLLECTION: Final = "flights"
 
 Client = AsyncMongoClient[dict[str, Any]]
 
@@ -109,6 +112,11 @@ class Published:
         return [record.event for record in self.records if isinstance(record.event, Change)]
 
     @property
+    def versions(self) -> set[Version]:
+        """Of all changes."""
+        return {change.version for change in self.changes}
+
+    @property
     def marks(self) -> list[Mark]:
         return [record.event for record in self.records if isinstance(record.event, Mark)]
 
@@ -157,3 +165,23 @@ async def watching(place: Place, *collections: str, settings: Settings | None = 
             assert not running.task.done() or stop.is_set() or running.task.cancelled() or running.task.result()
         finally:
             await running.killed()
+
+
+async def write(client: Client, place: Place, key: str) -> Version:
+    """Change one document; the version of the change, which a majority has acknowledged."""
+    update = {"q": {"_id": key}, "u": {"$inc": {"n": 1}}, "upsert": True}
+    command = {"update": COLLECTION, "updates": [update], "writeConcern": {"w": "majority"}}
+    reply = await client[place.database].command(command)
+    return from_timestamp(reply["opTime"]["ts"])
+
+
+async def stored(client: Client, place: Place) -> dict[str, Any] | None:
+    return await client[place.database]["neverstale.control"].find_one({"_id": "checkpoint:default"})
+
+
+async def until_stored(client: Client, place: Place, version: Version) -> None:
+    async def reached() -> bool:
+        found = await stored(client, place)
+        return found is not None and from_timestamp(found["version"]) >= version
+
+    await eventually(reached, "a position at or behind the version is stored", 30)
