@@ -176,3 +176,20 @@ async def test_a_topic_with_more_partitions_voids_what_consumers_have(place: Pla
         assert {len(published.of_partition(number)) > 0 for number in range(2 * PARTITIONS)} == {True}
         assert published.floors[-1].reason == f"the topic has {2 * PARTITIONS} partitions instead of {PARTITIONS}"
         assert running.health.parts["topic"] is not None
+
+
+async def test_a_watcher_with_a_later_term_is_not_overwritten(place: Place, client: Client) -> None:
+    control = client[place.database]["neverstale.control"]
+    async with watching(place, COLLECTION) as running:
+        await until_stored(client, place, await write(client, place, "a"))
+        taken = await control.find_one_and_update(
+            {"_id": "checkpoint:default"}, {"$set": {"term": 2, "token": {"_data": "theirs"}}}
+        )
+        assert taken is not None
+        await write(client, place, "a")
+        with pytest.raises(Stop, match="taken over"):
+            await asyncio.wait_for(running.task, 30)
+        running.stop.set()
+    found = await stored(client, place)
+    assert found is not None
+    assert found["token"] == {"_data": "theirs"}
