@@ -117,7 +117,7 @@ async def _format_node(command: Sequence[str | Path], node: _Node, cluster_id: s
     async def formatted() -> bool:
         return run.exit_code == 0
 
-    tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", node.properties)
+    tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", node.properties)
     launch = Launch(
         name=f"kafka-{node.number}-format",
         argv=[command[0], *JVM_TOOL, *command[1:], *tool],
