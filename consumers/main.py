@@ -12,6 +12,7 @@ from consumers.consumer import Consumer
 from consumers.refresh import Refresher
 from consumers.registers import Registers
 from consumers.tasks import cancelled
+from neverstale.announcements import Announcer
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog
 from neverstale.clients import mongo_client, redis_client
@@ -42,7 +43,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
 
 async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, loader: Loader) -> None:
     names = Names(settings.redis.prefix)
-    cache = Cache(redis, names)
+    cache = Cache(redis, names, Announcer())
     registers = Registers(cache, catalog.collections, loader.now, life.health)
     refresher = Refresher(cache, loader, settings.consumer)
     section = Section(settings.kafka.group, catalog.collections, settings.consumer.lease_ms)

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from neverstale import entries, telemetry
+from neverstale.announcements import Announcer
 from neverstale.entries import CorruptEntry, Entry
 from neverstale.errors import Outage
 from neverstale.keys import Names, digest
@@ -98,23 +99,36 @@ class Watermarks:
 
 
 class Cache:
-    """One Redis. Raises `Outage("redis")` for everything that is not an answer."""
+    """One Redis. Raises `Outage("redis")` for everything that is not an answer.
 
-    def __init__(self, redis: Redis, names: Names) -> None:
+    With an announcer, what is invalidated is also announced, in the same pipeline.
+    """
+
+    def __init__(self, redis: Redis, names: Names, announcer: Announcer | None = None) -> None:
         self.names = names
         self._redis = redis
+        self._announcer = announcer
         self._scripts: dict[Name, Script] | None = None
 
     # --- readers
 
     async def read(self, collection: str, keys: Sequence[bytes]) -> tuple[Version | None, list[Entry | None]]:
         """The collection's floor (`None`: unknown) and the entries, in order, in one command."""
+        floor, raws = await self.read_raw(collection, keys)
+        return floor, await self.decode(keys, raws)
+
+    async def read_raw(self, collection: str, keys: Sequence[bytes]) -> tuple[Version | None, list[bytes | None]]:
+        """The same with the entries as Redis holds them."""
         (raws,) = await self.send(("MGET", self.names.floor(collection), *keys))
-        floor, found = _register(raws[0]), [_decode(raw, key) for raw, key in zip(raws[1:], keys, strict=True)]
+        return _register(raws[0]), raws[1:]
+
+    async def decode(self, keys: Sequence[bytes], raws: Sequence[bytes | None]) -> list[Entry | None]:
+        """The entries of what `read_raw` found. Those that do not belong to their keys are deleted, and missing."""
+        found = [_decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
         corrupt = [key for key, entry in zip(keys, found, strict=True) if isinstance(entry, CorruptEntry)]
         if corrupt:
             await self.delete(corrupt)
-        return floor, [None if isinstance(entry, CorruptEntry) else entry for entry in found]
+        return [None if isinstance(entry, CorruptEntry) else entry for entry in found]
 
     async def lease(self, collection: str, keys: Sequence[bytes], floor: Version, lease_ms: int) -> Leases:
         """Ask for permission to fill `keys`; an entry that became good meanwhile is the answer instead."""
@@ -174,6 +188,9 @@ class Cache:
             end = start + KEYS_A_CALL
             arguments = (token, lease_ms, *versions_and_refresh[2 * start : 2 * end])
             commands.append(await self.call("invalidate", keys[start:end], arguments))
+        applied_at = len(commands)
+        announcement = self._announce_changes(keys, [*forget, *(name for name in floors if floors[name])])
+        commands += announcement
         try:
             replies = await self.send(*commands)
         except Outage as outage:
@@ -181,9 +198,10 @@ class Cache:
                 raise
             # Redis 6.2 refuses every script when memory is full. Deleting is always allowed and always safe: a
             # missing entry has no lease, and a missing register means unknown.
-            server, replication, _ = await self.send(*_WHICH_REDIS, ("DEL", *registers, *forgotten, *keys))
+            deletion = ("DEL", *registers, *forgotten, *keys)
+            server, replication, *_ = await self.send(*_WHICH_REDIS, deletion, *announcement)
             return Invalidated("x" * len(keys), token, True, identity_of(server, replication))
-        letters = b"".join(replies[sent:]).decode()
+        letters = b"".join(replies[sent:applied_at]).decode()
         unknown = bool(forgotten) or b"-" in replies[sent - 1]
         return Invalidated(letters, token, unknown, identity_of(replies[0], replies[1]))
 
@@ -215,9 +233,8 @@ class Cache:
         Answers which Redis that was, by its own word on the same connection just before.
         """
         registers = [self.names.applied, *map(self.names.floor, collections)]
-        server, replication, _ = await self.send(
-            *_WHICH_REDIS, await self.call("raise", registers, [to_hex(present)] * len(registers))
-        )
+        raising = await self.call("raise", registers, [to_hex(present)] * len(registers))
+        server, replication, *_ = await self.send(*_WHICH_REDIS, raising, *self._announce_changes((), collections))
         identity = identity_of(server, replication)
         # Should this go to yet another Redis, that one merely holds a name that is not its own.
         await self.send(("SET", self.names.identity, identity))
@@ -230,7 +247,11 @@ class Cache:
         arguments: list[Any] = [identity, partitions]
         for partition, (version, wall_ms) in marks.items():
             arguments += (partition, to_hex(version), wall_ms)
-        await self.send(await self.call("watermark", [self.names.watermarks(group)], arguments))
+        commands: list[Command] = [await self.call("watermark", [self.names.watermarks(group)], arguments)]
+        if self._announcer is not None:
+            message = self._announcer.marks(identity, partitions, marks)
+            commands.append(("PUBLISH", self.names.announcements, message))
+        await self.send(*commands)
 
     async def watermarks(self, group: str) -> Watermarks:
         server, replication, fields = await self.send(*_WHICH_REDIS, ("HGETALL", self.names.watermarks(group)))
@@ -257,6 +278,11 @@ class Cache:
             await self._load_scripts()
         assert self._scripts is not None
         return ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
+
+    def _announce_changes(self, keys: Sequence[bytes], floors: Sequence[str]) -> list[Command]:
+        if self._announcer is None or not (keys or floors):
+            return []
+        return [("PUBLISH", self.names.announcements, self._announcer.changes(keys, floors))]
 
     async def _load_scripts(self) -> None:
         (server,) = await self._exchange((_WHICH_REDIS[0],))

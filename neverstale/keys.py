@@ -172,6 +172,11 @@ class Names:
         """The Redis that the floors were last made good for."""
         return f"{self.prefix}:identity".encode()
 
+    @property
+    def announcements(self) -> bytes:
+        """Channel: what consumers tell every API process, see `neverstale.announcements`."""
+        return f"{self.prefix}:announcements".encode()
+
     def role(self, role: str, instance: str) -> bytes:
         """A running role's card, kept alive by it; see `neverstale status`."""
         return f"{self.prefix}:role:{role}:{instance}".encode()
