@@ -12,10 +12,16 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import problems, schema
+from api.asgi import HOT, HotPath
 from api.breaker import Breaker
+from api.channel import Channel
+from api.compression import Compressed
 from api.connections import reconnection, tell_identity
 from api.freshness import Freshness
 from api.health import ReadHealth, health
+from api.hot import Hot
+from api.l1 import L1
+from api.lines import targets
 from api.loads import Loads
 from api.marks import Marks
 from api.reader import Reader
@@ -44,9 +50,9 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     state = health()
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with serving(app, settings, catalog, state):
-            yield
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        async with serving(app, settings, catalog, state) as hot:
+            yield {HOT: hot}
 
     app = FastAPI(
         title="neverstale",
@@ -59,6 +65,7 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.add_middleware(UndecodedPaths)
+    app.add_middleware(HotPath)
     problems.install(app)
     add_routes(app, catalog, state)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -66,7 +73,7 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: ReadHealth) -> AsyncIterator[None]:
+async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: ReadHealth) -> AsyncIterator[Hot]:
     """Open the clients, keep freshness current, and wait at the end for what is under way."""
     mongo = mongo_client(settings.mongodb)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
@@ -80,19 +87,33 @@ async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: Rea
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
 
     loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, breaker("mongodb"), tasks)
+    l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
+    resources = catalog.resources.values()
+    reader = Reader(cache, loads, freshness, breaker("redis"), api, tasks, Random(), l1, resources)
+    compressed = Compressed(tasks)
+    hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names))
     app.state.freshness = freshness
-    app.state.reader = Reader(cache, loads, freshness, breaker("redis"), api, tasks, Random())
+    app.state.reader = reader
+    app.state.compressed = compressed
+    app.state.hot = hot
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), state, url)
     background = Tasks()
     background.start(freshness.keep_clock(mongo, clock), "clock")
     background.start(freshness.keep_watermark(api.freshness_interval_ms, catalog.resources), "watermark")
     background.start(show_card(life, redis, names), "card")
+    background.start(hot.count(), "count")
+    channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
+    if api.l1_bytes:
+        channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000)
+        background.start(channel.listen(), "channel")
     try:
-        yield
+        yield hot
     finally:
         await tasks.finish(settings.service.drain_seconds / 4)
         await background.finish(0)
+        hot.tell_metrics()
+        await channel_redis.aclose()
         await redis.aclose()
         await mongo.close()
 

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from api.answers import Answer, How
 from api.marks import Marks
-from api.wish import Wish
+from api.wish import ANYTHING, Wish
 from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.entries import NO_ETAG, Entry, etag_of
@@ -16,14 +17,26 @@ from neverstale.loader import Snapshot
 from neverstale.versions import Version
 
 
+class Reply(Protocol):
+    """Where an answer goes: what is used of a future."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: Answer, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+    def cancel(self) -> bool: ...
+
+
 @dataclass(slots=True, eq=False)
 class Ask:
     resource: Resource
     key: KeyValue
     canonical: str
     entry_key: bytes
-    wish: Wish
-    future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    future: Reply
+    wish: Wish = ANYTHING
     how: How = "miss"
     """Why the cache did not answer, once that is known."""
     held: Answer | None = None

@@ -8,6 +8,8 @@ from bson.objectid import ObjectId
 from starlette.types import Receive, Scope, Send
 
 from api.answers import Answer
+from api.compression import Compressed
+from api.plain import wants_gzip
 from api.problems import unknown_key
 from api.reader import Reader
 from api.responses import Facts, Raw, absent, facts_of, facts_of_many, found, not_modified
@@ -63,10 +65,12 @@ def _reader(scope: Scope) -> Reader:
 
 
 def _found(scope: Scope, facts: Facts, etag: bytes, body: bytes) -> Raw:
+    compressed: Compressed = scope["app"].state.compressed
+    packed = compressed.of(etag, body) if wants_gzip(scope["headers"]) else None
     wanted = etags_of(scope["headers"])
     if wanted and (etag in wanted or b"*" in wanted):
-        return not_modified(facts, etag)
-    return found(facts, etag, body)
+        return not_modified(facts, etag, weak=packed is not None)
+    return found(facts, etag, body, packed)
 
 
 def _items(keys: Sequence[KeyValue], answers: Sequence[Answer]) -> bytes:

@@ -57,9 +57,20 @@ class Freshness:
         self._group = group
         self._reconnect = reconnect
         self._expected: str | None = None
+        self._on_void: Callable[[], None] = lambda: None
         self._epoch = 0
+        self._evidence = Evidence(0, 0)
         self._watermark: Version | None = None
         self._why: str | None = "the watermarks have not been read yet"
+
+    def on_void(self, call: Callable[[], None]) -> None:
+        """`call` when reads may lead to another Redis than before, before anything is read from it."""
+        self._on_void = call
+
+    @property
+    def identity(self) -> str | None:
+        """The Redis that is read; `None`: in doubt."""
+        return self._expected
 
     @property
     def watermark(self) -> Version | None:
@@ -75,7 +86,9 @@ class Freshness:
 
     def evidence(self) -> Evidence:
         """Take this before a read of Redis is issued."""
-        return Evidence(self._watermark or 0, self._epoch)
+        if (self._watermark or 0) != self._evidence.watermark or self._epoch != self._evidence.epoch:
+            self._evidence = Evidence(self._watermark or 0, self._epoch)
+        return self._evidence
 
     def still_holds(self, evidence: Evidence) -> bool:
         """Whether the reply came from the Redis that the evidence speaks of; ask when the reply is there."""
@@ -146,6 +159,7 @@ class Freshness:
         self._epoch += 1
         self._watermark = None
         self._why = REDIS_CHANGED
+        self._on_void()
 
     def _note(self, server: str, wrong: str | None) -> None:
         before = self._health.parts.get(server)

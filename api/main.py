@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from api.app import create_app
+from api.protocol import HotProtocol
 from neverstale import telemetry
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
@@ -97,7 +98,7 @@ def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> uvicorn.Conf
         app,
         factory=isinstance(app, partial),
         loop="uvloop",
-        http="httptools",
+        http=HotProtocol,
         ws="none",
         lifespan="on",
         workers=settings.api.workers,

@@ -6,29 +6,50 @@ a task of its own: a client that goes away takes only its own answer with it, ne
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Final, Protocol
+
+from prometheus_client import Counter
 
 from api.answers import Answer, NotCached
 from api.asks import Ask, fail_all
 from api.breaker import Breaker
 from api.direct import read_directly
-from api.freshness import Freshness
+from api.freshness import Evidence, Freshness
+from api.l1 import L1, Reading
 from api.loads import Loads
 from api.misses import Misses
 from api.tasks import Tasks, at_once
 from api.wish import ANYTHING, Wish
+from neverstale import telemetry
 from neverstale.cache import KEYS_A_CALL, Cache
 from neverstale.catalog import Resource
-from neverstale.entries import Entry
+from neverstale.entries import Entry, is_current, is_touched
 from neverstale.errors import Outage
-from neverstale.keys import KeyValue, canonical
+from neverstale.keys import KeyValue, canonical, digest
 from neverstale.settings import Api
-from neverstale.versions import Version
+from neverstale.versions import Version, to_hex
 
 BATCHES_UNDER_WAY = 8
 """Of one resource. Further gets wait for the next batch: a slow Redis gets larger batches, not more of them."""
+NO_EVIDENCE: Final = Evidence(0, 0)
+
+
+class Get(Protocol):
+    """A get without wishes, which takes a hit as Redis holds it."""
+
+    @property
+    def entry_key(self) -> bytes: ...
+
+    def done(self) -> bool: ...
+
+    def hit(self, entry: bytes, evidence: Evidence, reading: Reading | None) -> None:
+        """Answer with a current entry. It may be kept if it was read for this `reading`."""
+
+    def ask(self) -> Ask:
+        """The same for whatever else the answer will be."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,8 +57,11 @@ class _Turn:
     """The gets of one resource that will leave together."""
 
     resource: Resource
+    name: str
     prefix: bytes
+    hits: Counter
     asks: list[Ask] = field(default_factory=list)
+    gets: list[Get] = field(default_factory=list)
     scheduled: bool = False
     under_way: int = 0
 
@@ -54,14 +78,26 @@ class Reader:
         settings: Api,
         tasks: Tasks,
         random: Random,
+        l1: L1,
+        resources: Iterable[Resource],
     ) -> None:
+        self._l1 = l1
+        self._call_soon = asyncio.get_running_loop().call_soon
         self._cache = cache
         self._loads = loads
         self._freshness = freshness
         self._breaker = breaker
         self._tasks = tasks
         self._misses = Misses(cache, loads, freshness.marks, settings, random)
-        self._turns: dict[str, _Turn] = {}
+        self._turns = {
+            resource.name: _Turn(
+                resource,
+                f"read-{resource.name}",
+                cache.names.entry_prefix(resource.name),
+                telemetry.READS.labels(resource.name, "hit"),
+            )
+            for resource in resources
+        }
         self._touching: set[bytes] = set()
 
     async def get(self, resource: Resource, key: KeyValue, wish: Wish = ANYTHING) -> Answer:
@@ -84,33 +120,41 @@ class Reader:
 
     def ask(self, resource: Resource, key: KeyValue, wish: Wish = ANYTHING) -> asyncio.Future[Answer]:
         """`get` without a coroutine: the future holds the answer or one of its errors. May be cancelled."""
-        turn = self._turns.get(resource.name)
-        if turn is None:
-            prefix = self._cache.names.entry_prefix(resource.name)
-            turn = self._turns[resource.name] = _Turn(resource, prefix)
+        turn = self._turns[resource.name]
         text = canonical(key)
-        ask = Ask(resource, key, text, turn.prefix + text.encode(), wish)
-        turn.asks.append(ask)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        turn.asks.append(Ask(resource, key, text, turn.prefix + text.encode(), future, wish))
+        self._schedule(turn)
+        return future
+
+    def start(self, resource: str, get: Get) -> None:
+        """Answer a get that has no wishes, with less ado."""
+        turn = self._turns[resource]
+        turn.gets.append(get)
+        self._schedule(turn)
+
+    def _schedule(self, turn: _Turn) -> None:
         if not turn.scheduled:
             turn.scheduled = True
-            asyncio.get_running_loop().call_soon(self._leave, turn)
-        return ask.future
+            self._call_soon(self._leave, turn)
 
     def _leave(self, turn: _Turn) -> None:
         """Send a turn's gets on their way, unless so many are under way that its end will do that."""
-        if not turn.asks or turn.under_way >= BATCHES_UNDER_WAY:
+        if not (turn.asks or turn.gets) or turn.under_way >= BATCHES_UNDER_WAY:
             return
-        asks, turn.asks = turn.asks[:KEYS_A_CALL], turn.asks[KEYS_A_CALL:]
-        turn.scheduled = bool(turn.asks)
+        gets, turn.gets = turn.gets[:KEYS_A_CALL], turn.gets[KEYS_A_CALL:]
+        room = KEYS_A_CALL - len(gets)
+        asks, turn.asks = turn.asks[:room], turn.asks[room:]
+        turn.scheduled = bool(turn.asks or turn.gets)
         turn.under_way += 1
-        self._tasks.start(self._answer(turn, asks), f"read-{turn.resource.name}")
+        self._tasks.start(self._answer(turn, gets, asks), turn.name)
         self._leave(turn)
 
-    async def _answer(self, turn: _Turn, asks: Sequence[Ask]) -> None:
+    async def _answer(self, turn: _Turn, gets: Sequence[Get], asks: list[Ask]) -> None:
         try:
-            floor, missing = await self._answer_hits(turn, asks)
+            floor, missing = await self._answer_hits(turn, gets, asks)
         except BaseException as error:
-            fail_all(asks, error, self._freshness.marks)
+            fail_all([*asks, *_unanswered(gets)], error, self._freshness.marks)
             raise
         finally:
             turn.under_way -= 1
@@ -118,26 +162,84 @@ class Reader:
         if missing:
             await self._answer_rest(turn.resource, missing, floor)
 
-    async def _answer_hits(self, turn: _Turn, asks: Sequence[Ask]) -> tuple[Version | None, Sequence[Ask]]:
-        """The floor (`None`: unknown, nothing may be cached), and the asks that are still to be answered."""
+    async def _answer_hits(
+        self, turn: _Turn, gets: Sequence[Get], asks: list[Ask]
+    ) -> tuple[Version | None, Sequence[Ask]]:
+        """The floor (`None`: unknown, nothing may be cached), and the asks that are still to be answered.
+
+        Gets that are no plain hits are added to `asks`.
+        """
         evidence = self._freshness.evidence()
         if not self._breaker.allows():
+            asks += [get.ask() for get in gets]
             return None, _bypassing(asks)
+        wanted: dict[bytes, bytes | None] = dict.fromkeys([get.entry_key for get in gets])
+        wanted.update(dict.fromkeys([ask.entry_key for ask in asks]))
+        keys = list(wanted)
+        reading = self._l1.begin(wanted) if self._l1.watermark else None
         try:
-            keys = list(dict.fromkeys(ask.entry_key for ask in asks))
-            floor, found = await self._cache.read(turn.resource.collection, keys)
+            floor, found = await self._cache.read_raw(turn.resource.collection, keys)
+            self._breaker.succeeded()
+            if floor is not None:
+                wanted.update(zip(keys, found, strict=True))
+                holds = self._freshness.still_holds(evidence)
+                asks += self._answer_gets(turn, gets, wanted, floor, evidence if holds else NO_EVIDENCE, reading)
+                return floor, await self._answer_asks(turn, asks, wanted, floor, evidence.watermark if holds else 0)
         except Outage:
             self._breaker.failed()
-            return None, _bypassing(asks)
-        self._breaker.succeeded()
-        if floor is None:
-            return None, _bypassing(asks)
-        watermark = evidence.watermark if self._freshness.still_holds(evidence) else 0
-        entries = dict(zip(keys, found, strict=True))
+        finally:
+            if reading is not None:
+                self._l1.end(reading)
+        asks += _unanswered(gets)
+        return None, _bypassing(asks)
+
+    def _answer_gets(
+        self,
+        turn: _Turn,
+        gets: Sequence[Get],
+        found: Mapping[bytes, bytes | None],
+        floor: Version,
+        evidence: Evidence,
+        reading: Reading | None,
+    ) -> list[Ask]:
+        """Answers those that the entries do not answer, and why those that have no bound."""
+        if not evidence.watermark:
+            return [get.ask() for get in gets]
+        asks: list[Ask] = []
+        untouched: list[bytes] = []
+        floor_text = to_hex(floor).encode("ascii")
+        for get in gets:
+            key = get.entry_key
+            raw = found[key]
+            if raw is None or not is_current(raw, digest(key), floor_text):
+                asks.append(get.ask())
+                continue
+            get.hit(raw, evidence, reading)
+            if not is_touched(raw):
+                untouched.append(key)
+        turn.hits.inc(len(gets) - len(asks))
+        if untouched and turn.resource.on_change == "auto":
+            self._touch(list(dict.fromkeys(untouched)))
+        return asks
+
+    async def _answer_asks(
+        self,
+        turn: _Turn,
+        asks: Sequence[Ask],
+        found: Mapping[bytes, bytes | None],
+        floor: Version,
+        watermark: Version,
+    ) -> Sequence[Ask]:
+        """Those that the entries do not answer."""
+        keys = list(dict.fromkeys([ask.entry_key for ask in asks]))
+        if not keys:
+            return ()
+        decoded = await self._cache.decode(keys, [found[key] for key in keys])
+        entries = dict(zip(keys, decoded, strict=True))
         missing = [ask for ask in asks if not self._hit(ask, entries[ask.entry_key], floor, watermark)]
         if turn.resource.on_change == "auto":
             self._touch([key for key, entry in entries.items() if entry and entry.fresh and not entry.touched])
-        return floor, missing
+        return missing
 
     def _hit(self, ask: Ask, entry: Entry | None, floor: Version, watermark: Version) -> bool:
         """Answer from the entry if it is current and will do; else note why not, and what it holds."""
@@ -194,6 +296,10 @@ class Reader:
             pass  # Somebody touches them at the next read.
         finally:
             self._touching.difference_update(keys)
+
+
+def _unanswered(gets: Iterable[Get]) -> list[Ask]:
+    return [get.ask() for get in gets if not get.done()]
 
 
 def _bypassing(asks: Sequence[Ask]) -> Sequence[Ask]:

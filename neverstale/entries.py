@@ -80,3 +80,31 @@ def decode(raw: bytes, digest: bytes) -> Entry:
         )
     except ValueError as error:
         raise CorruptEntry(f"malformed header: {error}") from None
+
+
+# What a hit needs of the bytes, without decoding the rest.
+
+
+def is_current(raw: bytes, digest: bytes, floor: bytes) -> bool:
+    """Whether these bytes are an answer: this key's entry, `D` or `N`, and not below the floor (16 hex digits)."""
+    return raw[:1] in b"DN" and raw[64:80] == digest and raw[3:19] >= floor and len(raw) >= HEADER_BYTES
+
+
+def is_touched(raw: bytes) -> bool:
+    return raw[1:2] == b"1"
+
+
+def is_absence(raw: bytes) -> bool:
+    return raw[:1] == b"N"
+
+
+def version_text(raw: bytes) -> bytes:
+    return raw[3:19]
+
+
+def etag_text(raw: bytes) -> bytes:
+    return raw[80:96]
+
+
+def body_of(raw: bytes) -> bytes:
+    return raw[HEADER_BYTES:]

@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -198,6 +199,12 @@ class Api(Section):
     mongodb_queue: PositiveInt = Field(2000, description="Reads waiting for MongoDB; more are refused with 503.")
     queue_deadline_ms: PositiveInt = Field(1000, description="A read that waited longer is refused with 503.")
     freshness_interval_ms: PositiveInt = Field(50, description="Period at which watermarks are fetched.")
+    l1_bytes: NonNegativeInt = Field(
+        128 << 20, description="Answers kept in the memory of each process, in bytes; 0: none."
+    )
+    channel_silence_ms: PositiveInt = Field(
+        3000, description="Announcements silent for longer void what is kept in memory; above watcher.heartbeat_ms."
+    )
     breaker_failures: PositiveInt = Field(3, description="Consecutive Redis failures that open the breaker.")
     breaker_open_ms: PositiveInt = Field(500, description="An open breaker lets one probe through after this.")
 

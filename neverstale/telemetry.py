@@ -68,7 +68,9 @@ OUTAGES = _counter("outages", "Calls that failed because a server was away.", "s
 
 # api
 READS = _counter("reads", "Documents asked for, by how they were answered.", "resource", "how")
-READ_SECONDS = _histogram("read_seconds", "Answering a request for documents.", _LAG, "resource")
+L1_HITS = _counter("l1_hits", "Documents answered from the memory of the process; counted as reads too.", "resource")
+L1_VOIDED = _counter("l1_voided", "Times L1 was emptied because announcements may have been missed.")
+READ_SECONDS = _histogram("read_seconds", "Answering a request that was no plain hit.", _LAG, "resource")
 SHED = _counter("shed", "Reads refused to protect a server.", "server")
 BREAKER_OPEN = _gauge("breaker_open", "1 while reads avoid a server.", "server")
 BOUND_SECONDS = _gauge("bound_seconds", "How old an answer from the cache can be at most; NaN: unknown.", "resource")

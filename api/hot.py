@@ -1,0 +1,207 @@
+"""Hits before ASGI: from a request line to the bytes of a response, through L1 or the reader.
+
+There is no connection in it. The protocol and the pure-ASGI app hand a `Request` over and get it answered; both are
+given the same bytes.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import Final
+
+from api import heads, responses
+from api.answers import Answer
+from api.asks import Ask
+from api.compression import FROM_BYTES, Compressed
+from api.freshness import Evidence
+from api.heads import BLANK, CRLF, DOCUMENT, ETAG, Moment, Server
+from api.l1 import L1, Reading
+from api.lines import LINE, Target, spellings
+from api.marks import Marks
+from api.plain import Plain
+from api.problems import internal, of_error, unknown_key
+from api.reader import Reader
+from api.responses import L1_HIT, L2_HIT, Raw, facts_of
+from neverstale import telemetry
+from neverstale.entries import body_of, etag_text, is_absence, version_text
+from neverstale.errors import NeverstaleError
+from neverstale.keys import canonical
+
+log = telemetry.logger(__name__)
+
+COUNT_SECONDS: Final = 0.2
+
+
+class Request(ABC):
+    """A plain get that L1 could not answer. It is the reader's `Get`, and the future of its own `Ask`."""
+
+    __slots__ = ("_hot", "_segment", "_target", "entry_key", "line", "plain", "settled")
+
+    def __init__(
+        self, hot: "Hot", target: Target, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
+    ) -> None:
+        self.entry_key = entry_key
+        self.line = line
+        self.plain = plain
+        self.settled = False
+        self._hot = hot
+        self._target = target
+        self._segment = segment
+
+    @abstractmethod
+    def send(self, status: int, tail: bytes, moment: Moment) -> None:
+        """Answer with a hit."""
+
+    @abstractmethod
+    def send_raw(self, response: Raw) -> None:
+        """Answer with anything else."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """The process ends before there is an answer."""
+
+    # --- for the reader
+
+    def hit(self, entry: bytes, evidence: Evidence, reading: Reading | None) -> None:
+        self.settled = True
+        tail = self._hot.tail(self._target, entry)
+        if reading is not None:
+            self._hot.keep(reading, self, tail)
+        self.send(*self._hot.choose(self.plain, tail), self._hot.moment_of(evidence))
+
+    def ask(self) -> Ask:
+        key = self._target.key(self._segment)
+        return Ask(self._target.resource, key, canonical(key), self.entry_key, self)
+
+    # --- for the ask
+
+    def done(self) -> bool:
+        return self.settled
+
+    def set_result(self, answer: Answer) -> None:
+        self.settled = True
+        self.send_raw(self._hot.response(self._target, self.plain, answer))
+
+    def set_exception(self, error: BaseException) -> None:
+        self.settled = True
+        problem = of_error(error) if isinstance(error, NeverstaleError) else internal()
+        if problem.status >= 500 and problem.status != 503:
+            log.error("read_failed", resource=self._target.resource.name, exc_info=error)
+        response = problem.response()
+        self.send_raw(Raw(response.status_code, response.raw_headers, bytes(response.body)))
+
+    def cancel(self) -> bool:
+        self.settled = True
+        self.abandon()
+        return True
+
+    @property
+    def canonical(self) -> str:
+        return self._target.canonical(self.entry_key)
+
+    @property
+    def resource(self) -> str:
+        return self._target.resource.name
+
+
+class Hot:
+    """Of one process."""
+
+    def __init__(
+        self, reader: Reader, l1: L1, compressed: Compressed, marks: Marks, targets: dict[bytes, Target]
+    ) -> None:
+        self.l1 = l1
+        self.server = Server()
+        self.moment = Moment(marks, self.server, L1_HIT, l1)
+        """Of what L1 holds."""
+        self.blocks: dict[bytes, Plain] = {}
+        """What blocks of header lines mean, of those that were plain."""
+        self.hits = dict.fromkeys(targets, 0)
+        """Resource -> answers from L1 that the metrics do not know of yet."""
+        self._reader = reader
+        self._compressed = compressed
+        self._marks = marks
+        self._targets = targets
+        self._absences = {name: unknown_key(name.decode()).body for name in targets}
+        self._evidence = Evidence(0, 0)
+        self._moment = self.moment
+
+    def find(self, line: bytes) -> tuple[Target, bytes, bytes] | None:
+        """The target, path segment and entry key that a line of `GET` or `HEAD` names, if all is as usual."""
+        match = LINE.fullmatch(line)
+        if match is None:
+            return None
+        target = self._targets.get(match[2])
+        if target is None:
+            return None
+        entry_key = target.entry_key(match[3])
+        return None if entry_key is None else (target, match[3], entry_key)
+
+    def start(self, request: Request) -> None:
+        """Have it answered with the others of this turn of the event loop."""
+        self._reader.start(request.resource, request)
+
+    def choose(self, plain: Plain, tail: bytes) -> tuple[int, bytes]:
+        """Status and tail for this caller: all of it, compressed, or that the caller has it."""
+        if tail[0] != DOCUMENT:
+            return 404, tail
+        etag, version, packed = tail[ETAG], tail[heads.VERSION], None
+        if plain.gzip and len(tail) > FROM_BYTES:
+            packed = self._compressed.of(etag, tail[tail.index(BLANK) + 4 :])
+        if plain.holds(etag):
+            return 304, heads.unchanged_tail(etag, version, weak=packed is not None)
+        return 200, tail if packed is None else heads.packed_tail(etag, version, packed)
+
+    def tail(self, target: Target, entry: bytes) -> bytes:
+        if is_absence(entry):
+            return heads.absence_tail(version_text(entry), self._absences[target.name])
+        return heads.document_tail(etag_text(entry), version_text(entry), body_of(entry))
+
+    def keep(self, reading: Reading, request: Request, tail: bytes) -> None:
+        line = request.line if request.line[0] == b"G"[0] else b"GET" + request.line[4:]
+        if line in spellings(request.resource, request.canonical):
+            self.l1.keep(reading, request.entry_key, line, tail)
+
+    def moment_of(self, evidence: Evidence) -> Moment:
+        """Of what Redis held when this was known."""
+        if evidence is not self._evidence:
+            self._evidence = evidence
+            self._moment = Moment(self._marks, self.server, L2_HIT, evidence)
+        return self._moment
+
+    def response(self, target: Target, plain: Plain, answer: Answer) -> Raw:
+        """What the ordinary way answers."""
+        facts = facts_of(answer, self._reader.bound(answer))
+        if answer.body is None:
+            return responses.absent(facts, self._absences[target.name])
+        packed = self._compressed.of(answer.etag, answer.body) if plain.gzip else None
+        if plain.holds(answer.etag):
+            return responses.not_modified(facts, answer.etag, weak=packed is not None)
+        return responses.found(facts, answer.etag, answer.body, packed)
+
+    async def count(self) -> None:
+        """Tell the metrics of hits in L1, for ever: telling them of each would cost more than answering it."""
+        while True:
+            await asyncio.sleep(COUNT_SECONDS)
+            self.tell_metrics()
+
+    def tell_metrics(self) -> None:
+        for name, hits in self.hits.items():
+            if hits:
+                self.hits[name] = 0
+                telemetry.READS.labels(name.decode(), "hit").inc(hits)
+                telemetry.L1_HITS.labels(name.decode()).inc(hits)
+
+
+def as_text(response: Raw, server: bytes, *, close: bool, bodiless: bool) -> bytes:
+    """A response as uvicorn would write it."""
+    ending = b"connection: close" + BLANK if close else CRLF
+    body = b"" if bodiless else response.body
+    return b"".join(
+        (heads.status_line(response.status_code), server, heads.lines(response.raw_headers), ending, body)
+    )
+
+
+def closing(text: bytes) -> bytes:
+    """A whole response, with the last header that says that it is the last response."""
+    head, blank, body = text.partition(BLANK)
+    return head + b"\r\nconnection: close" + blank + body

@@ -1,0 +1,67 @@
+"""Request lines: the names under which answers are kept in process, and what they name.
+
+    GET /v1/{resource}/{key} HTTP/1.1
+
+Only lines of characters that may stand in a path segment as they are (RFC 3986, `pchar`) are read here; every other
+request takes the ordinary way. A key has as many lines as there are ways to escape it, and the answers under all of
+them must vanish when it changes. So answers are kept only under the spellings that clients really use, which can be
+told from the key: reserved characters as they are (browsers, curl, httpx), and escaped as `encodeURIComponent` or as
+Python's `quote(key, safe="")` does it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from api.problems import Problem
+from api.targets import PREFIX, key_of
+from neverstale.catalog import Catalog, Resource
+from neverstale.keys import MAX_KEY_BYTES, KeyValue, Names, canonical, value_of
+
+LINE: Final = re.compile(rb"(GET|HEAD) /v1/([^/?#%]+)/([A-Za-z0-9._~!$&'()*+,;=:@%-]+) HTTP/1\.1")
+
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*")
+_SAFE: Final = ("!$&'()*+,;=:@", "!'()*", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One resource, as request lines name it."""
+
+    resource: Resource
+    entry_prefix: bytes
+
+    def entry_key(self, segment: bytes) -> bytes | None:
+        """The entry of an undecoded path segment as `LINE` finds it; `None`: it names no key of this resource."""
+        if self.resource.key_type == "string" and b"%" not in segment and len(segment) < MAX_KEY_BYTES:
+            return self.entry_prefix + b"s:" + segment
+        try:
+            return self.entry_prefix + canonical(self.key(segment)).encode()
+        except Problem:
+            return None
+
+    @property
+    def name(self) -> bytes:
+        return self.resource.name.encode()
+
+    def canonical(self, entry_key: bytes) -> str:
+        return entry_key[len(self.entry_prefix) :].decode()
+
+    def key(self, segment: bytes) -> KeyValue:
+        return key_of(segment.decode("ascii"), self.resource)
+
+
+def targets(catalog: Catalog, names: Names) -> dict[bytes, Target]:
+    """Resource, as a line names it -> its target."""
+    return {name.encode(): Target(resource, names.entry_prefix(name)) for name, resource in catalog.resources.items()}
+
+
+def spellings(resource: str, canonical_key: str) -> Iterable[bytes]:
+    """The lines under which the document's answers may be kept; the key must be one of the resource's type."""
+    text = canonical_key[2:] if canonical_key[0] != "u" else str(value_of(canonical_key))
+    if _UNRESERVED.fullmatch(text):
+        return (b"GET %b%b/%b HTTP/1.1" % (PREFIX.encode(), resource.encode(), text.encode()),)
+    escaped = dict.fromkeys(quote(text, safe=safe) for safe in _SAFE)
+    return [b"GET %b%b/%b HTTP/1.1" % (PREFIX.encode(), resource.encode(), each.encode()) for each in escaped]

@@ -1,0 +1,264 @@
+"""The HTTP protocol of uvicorn with a shorter way for hits.
+
+Uvicorn parses a request, makes a scope of it, and runs an ASGI application in a task. A hit needs none of that: it is
+answered from the parser's callback, or, when the request's headers were seen before, without the parser. Everything
+else takes the ordinary way, and so does every hit while an answer is under way on the connection, while the client
+reads too slowly, and for HTTP/1.0.
+
+Skipping the parser. What a block of header lines means does not depend on the request line before it. So the meaning
+of a block is remembered once the parser has read one request that consists of a line and exactly this block, and only
+if it is plain (see `api.plain`). A request that consists of a line as `api.lines.LINE` knows it and of such a block
+needs no parser, provided that the connection's parser stands between two messages. It does not see such a request.
+
+`HttpToolsProtocol` is no public interface: uvicorn is pinned to a minor version, and tests restate what its own tests
+check.
+"""
+
+import asyncio
+from time import monotonic
+from typing import Any, Final, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from api import heads
+from api.asgi import HOT
+from api.heads import BLANK, CRLF, DOCUMENT, Moment
+from api.hot import Hot, Request, as_text, closing
+from api.lines import Target
+from api.plain import PLAIN, Plain, plain_of
+from api.responses import Raw
+
+BLOCKS: Final = 1024
+BLOCK_BYTES: Final = 2048
+"""Of header lines that are remembered, at most this many of this size."""
+
+
+class _Nothing:
+    """Nobody waits for messages of a request without a body."""
+
+    def set(self) -> None: ...
+
+
+class Cycle(Request):
+    """A request that is being answered by the reader, to uvicorn a cycle like any other."""
+
+    __slots__ = ("_protocol", "body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete")
+
+    def __init__(
+        self, protocol: "HotProtocol", hot: Hot, target: Target, segment: bytes, key: bytes, line: bytes, plain: Plain
+    ) -> None:
+        super().__init__(hot, target, segment, key, line, plain)
+        self._protocol = protocol
+        self.body = b""
+        self.disconnected = False
+        self.keep_alive = True
+        self.message_event = _NOTHING
+        self.more_body = False
+        self.response_complete = False
+
+    def send(self, status: int, tail: bytes, moment: Moment) -> None:
+        self._write(beginning(status, moment) + (heads.without_body(tail) if self.bodiless else tail))
+
+    def send_raw(self, response: Raw) -> None:
+        self._write(as_text(response, self._hot.server.text(), close=False, bodiless=self.bodiless))
+
+    def abandon(self) -> None:
+        self.response_complete = True
+        self._protocol.transport.close()
+
+    @property
+    def bodiless(self) -> bool:
+        return self.line[0] == b"H"[0]
+
+    def _write(self, text: bytes) -> None:
+        self.response_complete = True
+        transport = self._protocol.transport
+        if self.disconnected or transport.is_closing():
+            return
+        transport.write(text if self.keep_alive else closing(text))
+        if not self.keep_alive:
+            transport.close()
+        self._protocol.on_response_complete()
+
+
+class _Answered(Cycle):
+    """What the parser's callbacks meet after a request that was answered at once."""
+
+    def __init__(self) -> None:
+        self.message_event = _NOTHING
+        self.response_complete = True
+        self.disconnected = False
+
+
+_NOTHING: Final = _Nothing()
+_ANSWERED: Final = cast("RequestResponseCycle", _Answered())
+
+
+class HotProtocol(HttpToolsProtocol):
+    """Give it to uvicorn as `http=`. Without a `Hot` in the lifespan's state it does what its base does."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        hot: Hot | None = app_state.get(HOT)
+        if hot is not None and not (self.access_log or self.limit_concurrency is not None or self.root_path):
+            hot.server.serve(server_state)
+            self._hot: Hot | None = hot
+        else:
+            self._hot = None
+        self._in_message = False
+        """Whether the parser has read a part of a request."""
+        self._headers_read = 0
+        self._block: tuple[bytes, Plain] | None = None
+        """The line and the meaning of the last request that was plain."""
+        self._active = 0.0
+        """Monotonic seconds of the last answer without a timer of its own."""
+
+    # --- what comes in
+
+    def data_received(self, data: bytes) -> None:
+        hot = self._hot
+        if hot is None or self._in_message or not self._free():
+            super().data_received(data)
+            return
+        line, _, block = data.partition(CRLF)
+        plain = hot.blocks.get(block)
+        if plain is not None and self._answer(hot, line, plain):
+            return
+        self._headers_read = 0
+        self._block = None
+        super().data_received(data)
+        if self._headers_read == 1 and self._block is not None and not self._in_message:
+            self._remember(hot, line, block)
+
+    def on_message_begin(self) -> None:
+        self._in_message = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        hot = self._hot
+        self._headers_read += 1
+        if hot is not None:
+            if self.parser.should_upgrade():
+                self._hot = None  # from here on the parser may be past reading HTTP
+            elif self._free() and self._may_go_on():
+                plain = plain_of(self.headers)
+                if plain is not None:
+                    line = b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)
+                    self._block = (line, plain)
+                    before = self.cycle
+                    if self._answer(hot, line, plain):
+                        if self.cycle is before:
+                            self.cycle = _ANSWERED
+                        return
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        super().on_message_complete()
+
+    def _free(self) -> bool:
+        """Whether an answer may be written now."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
+
+    def _may_go_on(self) -> bool:
+        return (
+            self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            # A client may send many requests at once and read no answers.
+            and (self._headers_read == 1 or self.transport.get_write_buffer_size() < HIGH_WATER_LIMIT)
+        )
+
+    def _remember(self, hot: Hot, line: bytes, block: bytes) -> None:
+        """The data was one request: remember what its headers mean, if `block` is exactly those."""
+        assert self._block is not None
+        parsed, plain = self._block
+        whole = len(block) <= BLOCK_BYTES and block.find(BLANK) == len(block) - 4
+        if parsed == line and whole:
+            if len(hot.blocks) >= BLOCKS:
+                hot.blocks.clear()
+            hot.blocks[block] = plain
+
+    # --- what goes out
+
+    def _answer(self, hot: Hot, line: bytes, plain: Plain) -> bool:
+        """Answer now or soon; False: not here."""
+        tail = hot.l1.answers.get(line)
+        if tail is not None:
+            now = monotonic()
+            moment = hot.moment
+            if now >= moment.until:
+                moment.renew(now)
+            if plain is PLAIN:
+                text = (moment.found if tail[0] == DOCUMENT else moment.absent) + tail
+            else:
+                status, tail = hot.choose(plain, tail)
+                text = beginning(status, moment) + tail
+            self.transport.write(text)
+            hot.hits[line.split(b"/", 3)[2]] += 1
+            self.server_state.total_requests += 1
+            self._stay(now)
+            return True
+        found = hot.find(line)
+        if found is None:
+            return False
+        return self._answer_head(hot, line, plain) or self._start(hot, Cycle(self, hot, *found, line, plain))
+
+    def _answer_head(self, hot: Hot, line: bytes, plain: Plain) -> bool:
+        if line[0] != b"H"[0]:
+            return False
+        tail = hot.l1.answers.get(b"GET" + line[4:])
+        if tail is None:
+            return False
+        status, tail = hot.choose(plain, tail)
+        self.transport.write(beginning(status, hot.moment) + heads.without_body(tail))
+        hot.hits[line.split(b"/", 3)[2]] += 1
+        self.server_state.total_requests += 1
+        self._stay(monotonic())
+        return True
+
+    def _start(self, hot: Hot, cycle: Cycle) -> bool:
+        self.cycle = cast("RequestResponseCycle", cycle)
+        hot.start(cycle)
+        return True
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.flow.read_paused or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self._stay(monotonic())
+
+    # --- keep-alive: one timer that looks when the last answer was, not one timer for each
+
+    def _stay(self, now: float) -> None:
+        self._active = now
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if not (self.cycle is None or self.cycle.response_complete):
+            return  # the answer that is under way sets a timer
+        left = self._active + self.timeout_keep_alive - monotonic()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+
+def beginning(status: int, moment: Moment) -> bytes:
+    now = monotonic()
+    if now >= moment.until:
+        moment.renew(now)
+    return moment.found if status == 200 else moment.absent if status == 404 else moment.unchanged
