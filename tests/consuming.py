@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
@@ -26,6 +25,7 @@ from neverstale.loader import Loader
 from neverstale.service import Health, Life
 from neverstale.settings import Settings
 from neverstale.versions import Version
+from streams.topic import ensure_topic
 from tests.waiting import eventually
 
 PARTITIONS: Final = 4
@@ -52,6 +52,7 @@ def settings_of(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, 
                 "group": topic,
                 "fetch_max_wait_ms": 10,
                 "session_timeout_ms": 6000,
+                "partitions": PARTITIONS,
             },
             "redis": {"url": redis_url, "prefix": redis_prefix},
             "consumer": {"commit_interval_ms": 50},
@@ -85,7 +86,7 @@ class Consuming:
     async def with_topic(cls, settings: Settings, catalog: Catalog) -> AsyncIterator[Self]:
         """Clients, and the topic with its partitions."""
         servers = settings.kafka.bootstrap_servers
-        await create_topic(settings)
+        await ensure_topic(settings.kafka)
         redis = redis_client(settings.redis, timeout_ms=2000)
         producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", enable_idempotence=True, linger_ms=0)
         await producer.start()
@@ -108,6 +109,10 @@ class Consuming:
             yield replace(other, settings=settings, redis=redis, cache=cache)
         finally:
             await redis.aclose()
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(self.settings.kafka.topic, number) for number in range(PARTITIONS)]
 
     # --- MongoDB
 
@@ -149,7 +154,7 @@ class Consuming:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka.bootstrap_servers)
         await admin.start()
         try:
-            found = await admin.list_consumer_group_offsets(self.settings.kafka.group)
+            found = await admin.list_consumer_group_offsets(self.settings.kafka.group, partitions=self.partitions)
         finally:
             await admin.close()
         return {partition.partition: held.offset for partition, held in found.items() if held.offset >= 0}
@@ -157,8 +162,7 @@ class Consuming:
     async def ends(self) -> dict[int, int]:
         """Partition -> the offset that the next record will have."""
         async with AIOKafkaConsumer(bootstrap_servers=self.settings.kafka.bootstrap_servers) as consumer:
-            partitions = [TopicPartition(self.settings.kafka.topic, number) for number in range(PARTITIONS)]
-            found = await consumer.end_offsets(partitions)
+            found = await consumer.end_offsets(self.partitions)
         return {partition.partition: offset for partition, offset in found.items()}
 
     async def all_committed(self) -> bool:
@@ -166,15 +170,12 @@ class Consuming:
         return await self.committed() == await self.ends()
 
     async def rewind(self, offset: int = 0) -> None:
-        """Let the group, which must have no members, begin again."""
+        """Let the group, whose members have left, begin again. Only a member can do that on every broker."""
+        kafka = self.settings.kafka
         async with AIOKafkaConsumer(
-            bootstrap_servers=self.settings.kafka.bootstrap_servers,
-            group_id=self.settings.kafka.group,
-            enable_auto_commit=False,
-        ) as consumer:
-            partitions = [TopicPartition(self.settings.kafka.topic, number) for number in range(PARTITIONS)]
-            consumer.assign(partitions)
-            await consumer.commit(dict.fromkeys(partitions, offset))
+            kafka.topic, bootstrap_servers=kafka.bootstrap_servers, group_id=kafka.group, enable_auto_commit=False
+        ) as member:
+            await member.commit(dict.fromkeys(self.partitions, offset))
 
     # --- Redis
 
@@ -228,6 +229,14 @@ class Consuming:
 
         await eventually(applied, "everything published is applied", seconds)
 
+    async def until_known(self, collection: str, above: Version = 0) -> None:
+        """Return when the collection's floor is known and higher."""
+
+        async def known() -> bool:
+            return (await self.floor(collection) or 0) > above
+
+        await eventually(known, f"the floor of {collection} is above {above}")
+
     async def until_some_applied(self, resource: str, keys: Sequence[str], count: int) -> None:
         """Return as soon as `count` of the entries are stale, or more."""
 
@@ -259,17 +268,6 @@ async def _until_joined(life: Life, task: asyncio.Task[None]) -> None:
         return life.health.parts.get("kafka", "") is None
 
     await eventually(joined, "the consumer has joined its group", 30.0)
-
-
-async def create_topic(settings: Settings) -> None:
-    """With the embedded broker there is nothing to do: it makes topics when they are asked for."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        with suppress(IncompatibleBrokerVersion):
-            await admin.create_topics([NewTopic(settings.kafka.topic, PARTITIONS, 1)])
-    finally:
-        await admin.close()
 
 
 def text(number: int) -> str:

