@@ -24,6 +24,10 @@ log = telemetry.logger(__name__)
 ASK_SECONDS: Final = 1.0
 """Kafka is asked whether it is there when nothing was heard of it for so long."""
 
+CLIENT_FAILURES: Final = (KafkaError, TimeoutError, OSError, RuntimeError)
+"""What a broker's death looks like. `RuntimeError` is uvloop's word for writing to a connection that was just
+closed, and aiokafka lets it through."""
+
 
 class Consumer:
     """One consumer of the topic of changes."""
@@ -44,7 +48,7 @@ class Consumer:
                 async with membership(self._settings, self._folding, self._life.stop) as member:
                     attempts = pauses()
                     await self._consume(member)
-            except* (KafkaError, TimeoutError, OSError) as failures:
+            except* CLIENT_FAILURES as failures:
                 failure = failures.exceptions[0]
             if failure is not None and not self._life.stop.is_set():
                 self._away(failure)
@@ -101,7 +105,7 @@ class Consumer:
                 continue
             try:
                 await member.ask()
-            except (KafkaError, TimeoutError) as error:
+            except CLIENT_FAILURES as error:
                 self._away(error)
                 await asyncio.sleep(ASK_SECONDS)
 

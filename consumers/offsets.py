@@ -40,7 +40,7 @@ class Offsets:
         try:
             async with asyncio.timeout(seconds):
                 await kafka.commit({TopicPartition(self._topic, number): offset for number, offset in due.items()})
-        except (KafkaError, TimeoutError):
+        except (KafkaError, TimeoutError, RuntimeError):  # the last: see `consumers.consumer.CLIENT_FAILURES`
             telemetry.COMMITS.labels("failed").inc()
         else:
             telemetry.COMMITS.labels("done").inc()

@@ -56,7 +56,7 @@ async def test_what_was_applied_before_a_rebalance_is_forgotten() -> None:
     assert group.committed == []
 
 
-@pytest.mark.parametrize("error", [CommitFailedError(), KafkaError(), TimeoutError()])
+@pytest.mark.parametrize("error", [CommitFailedError(), KafkaError(), TimeoutError(), RuntimeError()])
 async def test_a_failed_commit_is_due_again(error: BaseException) -> None:
     offsets, group = Offsets("t"), Group(0)
     offsets.applied({0: 5})
