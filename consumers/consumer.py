@@ -15,7 +15,7 @@ from consumers.apply import pauses
 from consumers.batch import Batch, Folding
 from consumers.member import LAST_COMMIT_SECONDS, Apply, Member, membership
 from consumers.tasks import cancelled
-from neverstale import telemetry
+from neverstale import cancellation, telemetry
 from neverstale.service import Life
 from neverstale.settings import Settings
 
@@ -93,11 +93,13 @@ class Consumer:
         while True:
             await asyncio.sleep(self._settings.consumer.commit_interval_ms / 1000)
             await member.commit(patience)
+            cancellation.heed()
 
     async def _watch(self, member: Member) -> None:
         """Say whether Kafka is there. A watch over progress (a lag, and a position that does not move) belongs here
         too: raising `KafkaError` has the client built anew."""
         while True:
+            cancellation.heed()
             silent = time.monotonic() - member.heard_at
             if silent < ASK_SECONDS:
                 self._life.health.ok("kafka")

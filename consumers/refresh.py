@@ -12,7 +12,7 @@ from random import random
 from typing import Final
 
 from consumers.seldom import Seldom
-from neverstale import telemetry
+from neverstale import cancellation, telemetry
 from neverstale.cache import Cache, Fill
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
@@ -79,6 +79,7 @@ class Refresher:
         while True:
             name = await self._turns.get()
             await self._refresh(self._resources[name], self._take(name))
+            cancellation.heed()
 
     def _take(self, name: str) -> list[Held]:
         waiting = self._waiting[name]

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from neverstale import telemetry
+from neverstale import cancellation, telemetry
 from neverstale.cache import Cache, Invalidated
 from neverstale.errors import Outage
 from neverstale.service import Health
@@ -74,6 +74,7 @@ class Registers:
                     self._health.wrong("mongodb", outage.reason)
                 await asyncio.sleep(PAUSE_SECONDS)
                 self._wanted.set()
+            cancellation.heed()
 
     async def _make_good(self) -> None:
         if self.verified is None:
