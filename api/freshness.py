@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from api.marks import Marks
-from neverstale import telemetry
+from neverstale import cancellation, telemetry
 from neverstale.cache import Cache, Watermark, Watermarks
 from neverstale.clock import PrimaryClock
 from neverstale.errors import Outage
@@ -150,6 +150,7 @@ class Freshness:
                 self._note("mongodb", None)
             except PyMongoError as error:
                 self._note("mongodb", type(error).__name__)
+            cancellation.heed()
             estimate = clock.now_ms()
             if estimate is not None:
                 telemetry.CLOCK_ERROR.set(estimate[1] / 1000)
