@@ -2,14 +2,26 @@
 
 import gc
 from collections import deque
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from tests.properties.protocol_model import Label, Protocol, Violation
-from tests.properties.protocol_state import State
+from tests.properties.protocol_model import Violation
 
+Label: TypeAlias = tuple[Any, ...]
+State = TypeVar("State", bound=Hashable)
 Origins: TypeAlias = dict[State, tuple[State, Label] | None]
 """State -> the state and the step from which it was reached first."""
+
+
+class Machine(Protocol[State]):
+    """What can be searched."""
+
+    def start(self) -> State: ...
+
+    def steps(self, state: State) -> Iterator[tuple[Label, State]]: ...
+
+    def broken(self, state: State) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +32,7 @@ class Found:
     """A shortest way to a state that breaks the claim, or `None` if no state does."""
 
 
-def explore(protocol: Protocol) -> Found:
+def explore(protocol: Machine[State]) -> Found:
     """Visit every reachable state; stop at the first that breaks the claim."""
     gc.disable()  # the states hold no cycles: the collector would walk millions of them in vain
     try:
@@ -29,9 +41,9 @@ def explore(protocol: Protocol) -> Found:
         gc.enable()
 
 
-def _explore(protocol: Protocol) -> Found:
+def _explore(protocol: Machine[State]) -> Found:
     start = protocol.start()
-    origins: Origins = {start: None}
+    origins: Origins[State] = {start: None}
     waiting = deque((start,))
     transitions = 0
     while waiting:
@@ -50,7 +62,7 @@ def _explore(protocol: Protocol) -> Found:
     return Found(len(origins), transitions, None)
 
 
-def _trace(origins: Origins, state: State) -> tuple[str, ...]:
+def _trace(origins: Origins[State], state: State) -> tuple[str, ...]:
     sentences: list[str] = []
     while (origin := origins[state]) is not None:
         state, (text, *values) = origin
