@@ -18,7 +18,7 @@ cannot change what results, because it only depends on the newest state that was
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, bucket_of, pack
@@ -26,12 +26,9 @@ from neverstale.derived.counters import fields_of
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import SPLIT, meets, texts_of
 from neverstale.derived.members import member_of
-from neverstale.derived.names import BEYOND, LIST_FLOOR, GenerationNames, slot_of
+from neverstale.derived.names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
 from neverstale.derived.shape import CounterShape, Facts, ListShape, RankingShape
 from neverstale.versions import Version, to_hex
-
-NOT_YET: Final = "f" * 16
-"""The birth of a generation that has none yet."""
 
 
 class Said(Protocol):
@@ -62,19 +59,38 @@ def tag_version(read_at: Version, stored: Version) -> Version:
     return max(read_at, stored)
 
 
+def completes(stored: Version, event: Version) -> bool:
+    """Whether the stored contribution tells the values that an event of one document does not name: what it was
+    before the event, not after later ones."""
+    return stored < event
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of `contribute.lua`."""
+    """A call of a script."""
 
     keys: list[bytes]
     arguments: list[Any]
 
 
+def begin(names: DerivedNames, generation: Generation, partition: int, version: Version, keys: Sequence[str]) -> Call:
+    """`begin.lua` for the documents of a batch, whose newest change is at `version`."""
+    own = names.of(generation.id)
+    raws = [key.encode() for key in keys]
+    buckets = [own.bucket(bucket_of(raw, generation.buckets)) for raw in raws]
+    places = {bucket: place for place, bucket in enumerate(dict.fromkeys(buckets), 2)}
+    arguments: list[Any] = [partition, to_hex(version)]
+    for raw, bucket in zip(raws, buckets, strict=True):
+        arguments += (places[bucket], raw)
+    return Call([own.partitions, *places], arguments)
+
+
 class Plan:
     """Collects the documents of a batch, then makes the call."""
 
-    def __init__(self, names: GenerationNames, generation: Generation, read_at: Version) -> None:
-        self._names = names
+    def __init__(self, names: DerivedNames, generation: Generation, read_at: Version) -> None:
+        self._register = names.generations
+        self._names = own = names.of(generation.id)
         self.generation = generation
         self._shape = generation.shape
         self._read_at = read_at
@@ -82,10 +98,11 @@ class Plan:
         self._differences: dict[tuple[bytes, str | bytes], int] = {}
         self._sets: dict[bytes, tuple[bytes, str]] = {}
         self._scores: list[tuple[bytes, bytes, str]] = []
-        self._tags: dict[tuple[bytes, bytes], Version] = {}
-        self._tag_keys = [names.tags(one.name) for one in self._shape.lists]
-        self._counter_keys = [names.counter(one.name) for one in self._shape.counters]
-        self._size_keys = [names.sizes(one.name) for one in self._shape.rankings]
+        self.tags: dict[tuple[bytes, bytes], Version] = {}
+        """Hash and field -> what it is raised to."""
+        self._tag_keys = [own.tags(one.name) for one in self._shape.lists]
+        self._counter_keys = [own.counter(one.name) for one in self._shape.counters]
+        self._size_keys = [own.sizes(one.name) for one in self._shape.rankings]
 
     def add(self, key: str, said: Sequence[Said], held: bytes, observed: str | None) -> None:
         """One document: what its records say, oldest first; its packed contribution (`b""`: none); its facts in the
@@ -106,15 +123,19 @@ class Plan:
             raw = key.encode()
             bucket = self._names.bucket(bucket_of(raw, self.generation.buckets))
             self._documents.append((bucket, raw, held, packed))
-        before = _facts(stored.facts) if stored is not None else None
-        after = _facts(found) if found is not None else None
+        former = stored.facts if stored is not None else None
+        before, after = facts(former), facts(found)
         for place, one in enumerate(self._shape.lists):
             self._raise(one, self._tag_keys[place], said, stored, before, after)
-        if (stored.facts if stored is not None else None) != found:
-            for place, counter in enumerate(self._shape.counters):
-                self._count(counter, self._counter_keys[place], before, after)
-            for place, ranking in enumerate(self._shape.rankings):
-                self._rank(ranking, self._size_keys[place], key, before, after)
+        if former != found:
+            self.differ(key, before, after)
+
+    def differ(self, key: str, before: Facts | None, after: Facts | None) -> None:
+        """What counters and rankings lose with the facts that a document had, and gain with those that it has."""
+        for place, counter in enumerate(self._shape.counters):
+            self._count(counter, self._counter_keys[place], before, after)
+        for place, ranking in enumerate(self._shape.rankings):
+            self._rank(ranking, self._size_keys[place], key, before, after)
 
     # Tags
 
@@ -127,25 +148,30 @@ class Plan:
         before: Facts | None,
         after: Facts | None,
     ) -> None:
-        version = tag_version(self._read_at, stored.version if stored is not None else 0)
         touched = any(record.operation != "touch" and one.affected_by(record.fields) for record in said)
-        if stored is None or before is None:
-            if not touched and after is None:
-                return
-            known = self._inserted(said[0])
-            old: tuple[str, ...] | None = ()
-        else:
-            old = one.groups(before)
-            known = True
-            moved = (one.groups(after) if after is not None else ()) != old or (old is None and before != after)
-            if not touched and not moved:
-                return
+        left = self._left(one, before, after, touched)
+        if left == () and not touched and (stored is not None or after is None):
+            return
+        known = stored is not None or self._inserted(said[0])
         named = self._named(one, said, stored, before) if touched and known else ()
-        if not known or old is None or named is None:
+        version = tag_version(self._read_at, stored.version if stored is not None else 0)
+        if not known or left is None or named is None:
             self._lift(tags, LIST_FLOOR, version)
             return
-        for group in {*old, *named}:
+        for group in {*left, *named}:
             self._lift(tags, slot_of(group), version)
+
+    def _left(
+        self, one: ListShape, before: Facts | None, after: Facts | None, touched: bool
+    ) -> tuple[str, ...] | None:
+        """The stored groups, if pages of theirs may show something else by now; `None`: not known."""
+        if before is None:
+            return ()
+        old = one.groups(before)
+        if old is None:
+            return None if touched or before != after else ()
+        moved = after is None or one.groups(after) != old
+        return old if touched or moved else ()
 
     def _inserted(self, first: Said) -> bool:
         """Whether nothing can have been in a page of this generation before the first record."""
@@ -167,7 +193,7 @@ class Plan:
             if not met and one.by:
                 continue
             any_named = True
-            if len(met) < len(one.by) and stored is not None and record.version <= stored.version:
+            if len(met) < len(one.by) and stored is not None and not completes(stored.version, record.version):
                 return None
             for i in met:
                 texts = texts_of((record.named or {}).get(one.by_paths[i], groups.BEYOND))
@@ -180,7 +206,7 @@ class Plan:
 
     def _lift(self, tags: bytes, field: bytes, version: Version) -> None:
         at = tags, field
-        self._tags[at] = max(self._tags.get(at, 0), version)
+        self.tags[at] = max(self.tags.get(at, 0), version)
 
     # Counts, sums, scores
 
@@ -226,27 +252,25 @@ class Plan:
 
     # The call
 
-    def call(self, generations: bytes, epoch: str, partition: int) -> Call:
+    def call(self, epoch: str, partition: int) -> Call:
         """`contribute.lua` for all that was added."""
         differences = [(at, amount) for at, amount in self._differences.items() if amount]
         hashes = dict.fromkeys(bucket for bucket, _, _, _ in self._documents)
         hashes |= dict.fromkeys(key for (key, _), _ in differences)
         hashes |= dict.fromkeys(sizes for sizes, _ in self._sets.values())
-        hashes |= dict.fromkeys(key for key, _ in self._tags)
-        keys = [generations, self._names.partitions, *hashes, *self._sets]
+        hashes |= dict.fromkeys(key for key, _ in self.tags)
+        keys = [self._register, self._names.partitions, *hashes, *self._sets]
         place = {key: i for i, key in enumerate(keys, 1)}
-        birth = self.generation.birth
         arguments: list[Any] = [
             epoch,
             partition,
             to_hex(self._read_at),
-            NOT_YET if birth is None else to_hex(birth),
             len(hashes) + 2,
             len(self._documents),
             len(differences),
             len(self._sets),
             len(self._scores),
-            len(self._tags),
+            len(self.tags),
         ]
         for bucket, raw, held, packed in self._documents:
             arguments += (place[bucket], raw, held, packed)
@@ -256,13 +280,14 @@ class Plan:
             arguments += (place[key], place[sizes], name)
         for key, member, score in self._scores:
             arguments += (place[key], member, score)
-        for (key, slot), version in self._tags.items():
+        for (key, slot), version in self.tags.items():
             arguments += (place[key], slot, to_hex(version))
         return Call(keys, arguments)
 
 
-def _facts(joined: str) -> Facts:
-    return tuple(joined.split(SPLIT))
+def facts(joined: str | None) -> Facts | None:
+    """Facts as `Shape.facts` joins them; `None`: no document."""
+    return None if joined is None else tuple(joined.split(SPLIT))
 
 
 def _met(one: ListShape, fields: Sequence[str] | None) -> Sequence[int]:

@@ -11,11 +11,10 @@ from typing import Any, Final
 
 from neverstale.cache import Cache
 from neverstale.derived import generations as register
-from neverstale.derived.contributions import bucket_of
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.names import PRESENT, DerivedNames
-from neverstale.derived.plan import Call, Plan
-from neverstale.versions import Version, from_hex, to_hex
+from neverstale.derived.plan import Call, Plan, begin
+from neverstale.versions import Version, from_hex
 
 _HASHES_A_PIPELINE: Final = 2_000
 
@@ -70,31 +69,19 @@ class DerivedStore:
     async def begin(self, known: Generations, partition: int, version: Version, keys: Sequence[str]) -> list[Begun]:
         """For each generation: raise the partition's register to `version`, the batch's newest change, and fetch
         the documents' contributions. Comes before MongoDB is read."""
-        calls = [self._begin(one, known, partition, version, keys) for one in known.all]
+        calls = [begin(self.names, one, partition, version, keys) for one in known.all]
         commands = [await self._cache.call("begin", call.keys, call.arguments) for call in calls]
         answers = await self._cache.send(*commands) if commands else []
-        return [_begun(*args) for args in zip(known.all, calls, answers, strict=True)]
-
-    def _begin(
-        self, generation: Generation, known: Generations, partition: int, version: Version, keys: Sequence[str]
-    ) -> Call:
-        names = self.names.of(generation.id)
-        raws = [key.encode() for key in keys]
-        buckets = [names.bucket(bucket_of(raw, generation.buckets)) for raw in raws]
-        places = {bucket: place for place, bucket in enumerate(dict.fromkeys(buckets), 3)}
-        arguments: list[Any] = [known.epoch, partition, to_hex(version)]
-        for raw, bucket in zip(raws, buckets, strict=True):
-            arguments += (places[bucket], raw)
-        return Call([self.names.generations, names.partitions, *places], arguments)
+        return [begun(*args) for args in zip(known.all, calls, answers, strict=True)]
 
     async def contribute(self, known: Generations, partition: int, plans: Sequence[Plan]) -> None:
         """Apply a batch, one plan for each generation. A generation that is refused stays as it was; the others
         may have applied theirs, which a second time changes nothing."""
-        calls = [plan.call(self.names.generations, known.epoch, partition) for plan in plans]
+        calls = [plan.call(known.epoch, partition) for plan in plans]
         commands = [await self._cache.call("contribute", call.keys, call.arguments) for call in calls]
         answers = await self._cache.send(*commands) if commands else []
         for plan, call, answer in zip(plans, calls, answers, strict=True):
-            _check(plan.generation, call, answer)
+            check(plan.generation, call, answer)
 
     async def change(self, transition: Callable[[Generations], Generations]) -> Generations:
         """Apply a transition of the register, however many others do at the same time; unlink what it drops."""
@@ -113,12 +100,7 @@ class DerivedStore:
 
     async def lay(self, generation: Generation) -> None:
         """Make the empty hashes of a generation that nobody knows yet."""
-        names, shape = self.names.of(generation.id), generation.shape
-        hashes = [names.partitions]
-        hashes += [names.tags(one.name) for one in shape.lists]
-        hashes += [names.counter(one.name) for one in shape.counters]
-        hashes += [names.sizes(one.name) for one in shape.rankings]
-        hashes += [names.bucket(number) for number in range(generation.buckets)]
+        hashes = hashes_of(self.names, generation)
         for start in range(0, len(hashes), _HASHES_A_PIPELINE):
             some = hashes[start : start + _HASHES_A_PIPELINE]
             await self._cache.send(*(("HSET", key, PRESENT, b"") for key in some))
@@ -141,18 +123,32 @@ class DerivedStore:
                 return count
 
 
+def hashes_of(names: DerivedNames, generation: Generation) -> list[bytes]:
+    """The hashes that a generation has from its claim on."""
+    own, shape = names.of(generation.id), generation.shape
+    return [
+        own.partitions,
+        *(own.tags(one.name) for one in shape.lists),
+        *(own.counter(one.name) for one in shape.counters),
+        *(own.sizes(one.name) for one in shape.rankings),
+        *(own.bucket(number) for number in range(generation.buckets)),
+    ]
+
+
 def _escaped(pattern: str) -> str:
     return "".join("\\" + letter if letter in "*?[]\\^" else letter for letter in pattern)
 
 
-def _begun(generation: Generation, call: Call, answer: list[Any]) -> Begun:
+def begun(generation: Generation, call: Call, answer: list[Any]) -> Begun:
+    """What `begin.lua` answered; raises like `check`."""
     if answer[0] != b"begun":
-        _check(generation, call, answer)
+        check(generation, call, answer)
     at_least = max(from_hex(answer[1]), generation.birth or 0)
     return Begun(generation, at_least, answer[2:])
 
 
-def _check(generation: Generation, call: Call, answer: list[Any]) -> None:
+def check(generation: Generation, call: Call, answer: list[Any]) -> None:
+    """Return if the script has done its work, else raise `OtherGenerations`, `Lost`, `Changed` or `Behind`."""
     match answer[0]:
         case b"done":
             return

@@ -1,7 +1,7 @@
 -- contribute: replace documents' contributions and apply the differences to everything derived; all or nothing.
 -- Runs even when Redis is out of memory (the loader adds `allow-oom` where the server knows it).
 -- KEYS: generations, the generation's partitions, further hashes, sorted sets.
--- ARGV: epoch, partition, version read at, birth, how many KEYS are no sorted sets, then five counts, then
+-- ARGV: epoch, partition, version read at, how many KEYS are no sorted sets, then five counts, then
 --   documents, 4 each: bucket's place in KEYS, key, contribution that was found or "", the new one or ""
 --   differences, 3 each: hash's place, field, whole number to add
 --   sets, 3 each: sorted set's place, place of the hash of sizes, group
@@ -12,13 +12,13 @@
 --   {"changed"} another consumer replaced a contribution | {"behind", version} read again, at that version or later
 local PRESENT = '.g'
 local version = ARGV[3]
-local hashes = tonumber(ARGV[5])
-local documents = 11
-local differences = documents + 4 * tonumber(ARGV[6])
-local sets = differences + 3 * tonumber(ARGV[7])
-local scores = sets + 3 * tonumber(ARGV[8])
-local tags = scores + 3 * tonumber(ARGV[9])
-local last = tags + 3 * tonumber(ARGV[10]) - 1
+local hashes = tonumber(ARGV[4])
+local documents = 10
+local differences = documents + 4 * tonumber(ARGV[5])
+local sets = differences + 3 * tonumber(ARGV[6])
+local scores = sets + 3 * tonumber(ARGV[7])
+local tags = scores + 3 * tonumber(ARGV[8])
+local last = tags + 3 * tonumber(ARGV[9]) - 1
 
 local function key(i)
   return KEYS[tonumber(ARGV[i])]
@@ -41,11 +41,8 @@ for i = documents, differences - 1, 4 do
 end
 if creates then
   -- Whoever was paused since its read must not bring back a document whose deletion was applied meanwhile.
-  local begun = redis.call('HGET', KEYS[2], ARGV[2]) or ARGV[4]
-  if begun < ARGV[4] then
-    begun = ARGV[4]
-  end
-  if version < begun then
+  local begun = redis.call('HGET', KEYS[2], ARGV[2])
+  if begun and version < begun then
     return {'behind', begun}
   end
 end
