@@ -27,6 +27,8 @@ async def story(options: argparse.Namespace, bench: Bench) -> list[Row]:
             # A control has found what it must find long before the rounds that a rare fault asks for.
             row = await conduct(experiment, bench, experiment.short if rule else rounds, options.seed, rule)
             print(row.as_text(), flush=True)
+            if not row.passed:
+                print(*row.examples, sep="\n", flush=True)
             rows.append(row)
     return rows
 

@@ -2,10 +2,27 @@
 
 from typing import Final
 
-from tests.faults import killed_roles, members, paused_fills
+from tests.faults import (
+    brokers,
+    drains,
+    elections,
+    full_memory,
+    killed_roles,
+    members,
+    namespaces,
+    oplogs,
+    paused_fills,
+    redises,
+    shapes,
+    topics,
+    zombies,
+)
 from tests.faults.experiment import Experiment
 
-MODULES = (killed_roles, members, paused_fills)
+MODULES: Final = (
+    *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics),
+    *(redises, full_memory, drains),
+)
 
 ALL: Final[tuple[Experiment, ...]] = tuple(
     sorted(

@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Iterator
 
 from tests.faults.bench import Bench
 from tests.faults.experiment import BROKE, Experiment, Outcome, Row, Turn
@@ -16,7 +17,16 @@ async def conduct(experiment: Experiment, bench: Bench, rounds: int, seed: int, 
             outcome = await experiment.run(Turn(bench, rounds, seed, rule))
     except Exception as error:
         # One that breaks must not keep the others from being run; nor may it pass for one that held.
-        traceback.print_exception(error)
         outcome = Outcome()
-        outcome.tally(BROKE).note(True, repr(error))
+        with (bench.data / "logs" / "broken.log").open("a") as log:
+            traceback.print_exception(error, file=log)
+        outcome.tally(BROKE).note(True, *map(repr, _leaves(error)))
     return Row(experiment, seed, rule, outcome, time.monotonic() - started)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

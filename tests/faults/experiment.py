@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any, Final
 
-from ops.oracle import Tally, Verdict
+from ops.oracle import EXAMPLES, Tally, Verdict
 from tests.faults.bench import Bench
 
 STALE: Final = "stale after convergence"
@@ -113,6 +113,10 @@ class Row:
         if self.rule is None:
             return self.outcome.clean and self.outcome.checked > 0
         return self.outcome.tally(self.experiment.controls[self.rule]).wrong > 0
+
+    @property
+    def examples(self) -> list[str]:
+        return [sentence for tally in self.outcome.tallies.values() for sentence in tally.examples[:EXAMPLES]]
 
     def as_json(self) -> dict[str, Any]:
         return {

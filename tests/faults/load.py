@@ -93,15 +93,18 @@ class Load:
             await self.gate.wait()
             await asyncio.sleep(self.random.uniform(0.5, 1.5) * pause)
             key = self.random.choice(mine)
-            if key not in self.unknown and not self.stopping and self.gate.is_set():
+            if not self.stopping and self.gate.is_set():
                 writing = asyncio.create_task(self.change(key))
                 self._under_way.add(writing)
                 writing.add_done_callback(self._under_way.discard)
                 await writing
 
-    async def change(self, key: int) -> None:
-        """One write to a key, noted before and after."""
-        removal = self.random.random() < self.shape.removals
+    async def change(self, key: int, *, removal: bool | None = None) -> None:
+        """One write to a key, noted before and after; by chance it removes the document."""
+        if key in self.unknown:
+            return
+        if removal is None:
+            removal = self.random.random() < self.shape.removals
         revision = self.writes.begin(key, time.monotonic(), removal=removal)
         try:
             async with self.client.start_session() as session:
@@ -110,9 +113,13 @@ class Load:
                 else:
                     change = {"$set": {"rev": revision}}
                     await self.collection.update_one({"_id": key}, change, upsert=True, session=session)
-                self.writes.acknowledge(key, revision, time.monotonic(), _version(session))
+                self.acknowledge(key, revision, session)
         except PyMongoError:
             self.unknown.add(key)
+
+    def acknowledge(self, key: int, revision: int, session: Any) -> None:
+        """The write that this session did last is acknowledged."""
+        self.writes.acknowledge(key, revision, time.monotonic(), _version(session))
 
     async def read(self, number: int) -> None:
         """Ask for keys until the load stops."""

@@ -31,7 +31,7 @@ async def lag_behind(turn: Turn) -> Outcome:
     uri = f"mongodb://127.0.0.1:{lagging.ports[0]}/?directConnection=true&readPreference=secondaryPreferred"
     async with (
         things(members.uri, name) as written,
-        reading(members.uri, redis.url, name, turn.seed, member=uri, read_ms=LAGGING_READ_MS) as here,
+        reading(members.uri, redis.url, name, member=uri, read_ms=LAGGING_READ_MS) as here,
     ):
         for round_ in range(turn.rounds):
             keys = range(round_ * KEYS, (round_ + 1) * KEYS)
@@ -84,7 +84,7 @@ async def roll_back(turn: Turn) -> Outcome:
         uri = f"mongodb://127.0.0.1:{primary.ports[0]}/?directConnection=true"
         async with (
             things(members.uri, database) as written,
-            reading(members.uri, redis.url, database, turn.seed, member=uri, read_ms=2000) as here,
+            reading(members.uri, redis.url, database, member=uri, read_ms=2000) as here,
         ):
             await written.insert(keys)
             async with _cut_off(primary, followers):

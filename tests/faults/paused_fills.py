@@ -29,7 +29,7 @@ async def _races(turn: Turn, *, losing: bool) -> Outcome:
     outcome, bench, name = Outcome(), turn.bench, turn.bench.name("races")
     mongo, redis = await bench.mongod(), await bench.redis()
     dice = turn.random
-    async with things(mongo.uri, name) as written, reading(mongo.uri, redis.url, name, turn.seed) as here:
+    async with things(mongo.uri, name) as written, reading(mongo.uri, redis.url, name) as here:
         for round_ in range(turn.rounds):
             keys = range(round_ * BATCH, (round_ + 1) * BATCH)
             await here.apply([], await written.insert(keys))

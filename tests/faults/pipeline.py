@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from signal import Signals
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from redis.asyncio import Redis
@@ -18,6 +18,7 @@ from ops.stack.ports import answers_http, free_port
 from ops.stack.process import Launch, python
 from ops.stack.role import Role, RunningRole
 from tests.faults.bench import Bench, Broker
+from tests.faults.sabotage import SEPARATOR
 
 RESOURCE: Final = "things"
 GONE_SECONDS: Final = 15.0
@@ -50,7 +51,7 @@ class Pipeline:
         name, port = self.bench.name(f"{role}-"), free_port()
         rules = [*injected, *([self.rule] if self.rule else [])]
         port_variable = "API__PORT" if role == "api" else "SERVICE__PORT"
-        command = ("tests.faults.sabotage", ",".join(rules)) if rules else ("ops.cli",)
+        command = ("tests.faults.sabotage", SEPARATOR.join(rules)) if rules else ("ops.cli",)
         launch = Launch(
             name=name,
             argv=python(*command, "run", role),
@@ -58,7 +59,7 @@ class Pipeline:
             ready=partial(answers_http, port, "/readyz"),
             ports=(port,),
             env=self._variables(self.environment | variables | {port_variable: str(port)}),
-            ready_seconds=30,
+            ready_seconds=60,
             death_signal=Signals.SIGTERM,
         )
         running = await RunningRole.start(launch)
@@ -84,7 +85,7 @@ class Pipeline:
         """
         try:
             async with Redis.from_url(self.redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
-                fields: dict[bytes, bytes] = await redis.hgetall(f"{self.name}:watermarks:{self.name}")
+                fields: dict[Any, Any] = await redis.hgetall(f"{self.name}:watermarks:{self.name}")
         except Exception:  # whatever is wrong with Redis, then nothing is known
             return 0
         count = int(fields.pop(b"partitions", b"0"))

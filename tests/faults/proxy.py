@@ -27,6 +27,7 @@ class Way:
     delay_seconds: float = 0.0
     bytes_per_second: float | None = None
     dropped: bool = False
+    came_bytes: int = 0
     passed_bytes: int = 0
     _open: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -34,8 +35,9 @@ class Way:
         self._open.set()
 
     @property
-    def held(self) -> bool:
-        return not self._open.is_set()
+    def waiting_bytes(self) -> int:
+        """What came and has not passed, or was dropped."""
+        return self.came_bytes - self.passed_bytes
 
     def hold(self) -> None:
         """Let nothing pass until `release`."""
@@ -58,6 +60,7 @@ class Way:
 
     async def _read(self, reader: asyncio.StreamReader, chunks: asyncio.Queue[Chunk | None]) -> None:
         while data := await reader.read(CHUNK):
+            self.came_bytes += len(data)
             await chunks.put((time.monotonic(), data))
         await chunks.put(None)
 
@@ -93,6 +96,10 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://{LOOPBACK}:{self.port}/0"
 
     def hold(self) -> None:
         """Half-open: connections stay and are accepted, and nothing passes."""

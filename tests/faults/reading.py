@@ -2,29 +2,25 @@
 
 import contextlib
 import json
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from unittest.mock import patch
 
 from bson.timestamp import Timestamp
+from fastapi import FastAPI
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from api.answers import Answer
-from api.breaker import Breaker
-from api.freshness import Freshness
+from api.app import serving
 from api.health import health
-from api.loads import Loads
-from api.marks import Marks
-from api.reader import Reader
 from api.tasks import Tasks
 from neverstale import settings
 from neverstale.cache import Cache
-from neverstale.catalog import Resource
+from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client, redis_client
-from neverstale.clock import PrimaryClock
 from neverstale.keys import KeyValue, Names
 from neverstale.loader import Loader, Snapshot
 from neverstale.versions import Version, from_timestamp, to_hex
@@ -55,19 +51,22 @@ class GappedLoader(Loader):
 
 @dataclass
 class Reading:
-    """A reader of `things`, and what a consumer would tell its cache."""
+    """The API's reader of `things`, and what a consumer would tell its cache."""
 
     redis: Redis
     cache: Cache
-    loader: GappedLoader
+    """As a consumer has it."""
     clock: Loader
-    """Of the whole replica set, which the loader's member may have lost."""
-    reader: Reader
+    """Of the whole replica set."""
+    loader: GappedLoader
+    """The reader's."""
+    reader: Any
     tasks: Tasks
+    """Where the reader's fills run."""
 
     async def read(self, keys: Sequence[int]) -> list[Answer]:
         """Read all, and wait until what was read is offered to the cache."""
-        answers = await self.reader.get_many(THINGS, keys)
+        answers: list[Answer] = await self.reader.get_many(THINGS, keys)
         await self.tasks.finish(MS / 1000)
         return answers
 
@@ -99,29 +98,36 @@ class Reading:
 
 @contextlib.asynccontextmanager
 async def reading(
-    mongo_uri: str, redis_url: str, database: str, seed: int, *, member: str | None = None, read_ms: int = MS
+    mongo_uri: str, redis_url: str, database: str, *, member: str | None = None, read_ms: int = MS
 ) -> AsyncIterator[Reading]:
-    """A reader with its own clients, of one `member` if so asked. The database's name is the prefix in Redis too."""
-    whole = mongo_client(settings.MongoDB(uri=SecretStr(mongo_uri)))
-    mongo = mongo_client(settings.MongoDB(uri=SecretStr(member or mongo_uri), server_selection_timeout_ms=read_ms))
-    redis = redis_client(settings.Redis(url=SecretStr(redis_url)), timeout_ms=MS)
-    cache = Cache(redis, Names(database))
-    loader, tasks, api = GappedLoader(mongo, database, read_ms), Tasks(), settings.Api(lease_ms=LEASE_MS)
-    loads = Loads(loader, api, Breaker("mongodb", 10**9, 1), tasks)
+    """The API's reader, of one `member` if so asked. The name of the database is the prefix in Redis too."""
+    whole = settings.MongoDB(uri=SecretStr(mongo_uri))
+    mine = settings.Redis(url=SecretStr(redis_url), prefix=database, read_timeout_ms=MS)
+    theirs = settings.MongoDB(
+        uri=SecretStr(member or mongo_uri), server_selection_timeout_ms=read_ms, read_timeout_ms=read_ms
+    )
+    api = settings.Api(lease_ms=LEASE_MS, breaker_failures=10**9)
+    catalog = Catalog(database=database, resources={THINGS.name: THINGS})
+    app, loaders, tasks = FastAPI(), [], []
 
-    async def reconnect() -> None: ...
+    def loader(*arguments: Any) -> GappedLoader:
+        loaders.append(GappedLoader(*arguments))
+        return loaders[-1]
 
-    freshness = Freshness(cache, "none", Marks(PrimaryClock()), health(), reconnect)
-    reader = Reader(cache, loads, freshness, Breaker("redis", 10**9, 1), api, tasks, random.Random(seed))
-    try:
-        here = Reading(redis, cache, loader, Loader(whole, database, MS), reader, tasks)
-        await here.establish()
-        yield here
-    finally:
-        await tasks.finish(1)
-        await redis.aclose()
-        await mongo.close()
-        await whole.close()
+    def new_tasks() -> Tasks:
+        tasks.append(Tasks())
+        return tasks[-1]
+
+    async with contextlib.AsyncExitStack() as stack:
+        mongo = await stack.enter_async_context(mongo_client(whole))
+        redis = redis_client(mine, timeout_ms=MS)
+        stack.push_async_callback(redis.aclose)
+        cache, clock = Cache(redis, Names(database)), Loader(mongo, database, MS)
+        await cache.establish([THINGS.collection], clock.now)
+        everything = settings.Settings(mongodb=theirs, redis=mine, api=api)
+        with patch("api.app.Loader", loader), patch("api.app.Tasks", new_tasks):
+            await stack.enter_async_context(serving(app, everything, catalog, health()))
+        yield Reading(redis, cache, clock, loaders[0], app.state.reader, tasks[0])
 
 
 @dataclass

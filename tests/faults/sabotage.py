@@ -1,13 +1,13 @@
 """Negative controls: each takes one rule of ours away. The product itself has no such switches.
 
-    python -m tests.faults.sabotage RULE run ROLE
+    python -m tests.faults.sabotage 'RULE|RULE' run ROLE
 
-starts a role in which the rule does not hold; `without(rule)` does the same within this process.
+starts a role in which the rules do not hold; `without(rule)` does the same within this process.
 """
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from importlib import import_module
 from typing import Any
@@ -17,6 +17,9 @@ Patches = Iterator[AbstractContextManager[Any]]
 Rule = Callable[[], Patches]
 
 RULES: dict[str, Rule] = {}
+SEPARATOR = "|"
+SILENT_AFTER_CALLS = 20
+MARKER_MS = 3000
 
 
 def rule(name: str) -> Callable[[Rule], Rule]:
@@ -50,18 +53,18 @@ def replaced(target: str, new: Any) -> AbstractContextManager[Any]:
     return patch.object(owner, last, new)
 
 
-def script_changed(name: str, old: str, new: str) -> AbstractContextManager[Any]:
-    """The shipped script with one passage replaced; it must still be there to be replaced."""
+def script_changed(name: str, *changes: tuple[str, str]) -> AbstractContextManager[Any]:
+    """The shipped script with passages replaced; they must still be there to be replaced."""
     from neverstale import scripts
 
     shipped = scripts.source
 
     def source(asked: Any) -> str:
         text = shipped(asked)
-        if asked != name:
-            return text
-        assert text.count(old) == 1, f"{name}.lua has changed: {old!r}"
-        return text.replace(old, new)
+        for old, new in changes if asked == name else ():
+            assert text.count(old) == 1, f"{name}.lua has changed: {old!r}"
+            text = text.replace(old, new)
+        return text
 
     return replaced("neverstale.scripts:source", source)
 
@@ -104,9 +107,14 @@ def _missing_is_fresh() -> Patches:
     yield _fills_anyway("missing")
 
 
-@rule("no version check")
-def _no_version_check() -> Patches:
-    yield _fills_anyway("token", "version")
+@rule("fills are not compared")
+def _fills_not_compared() -> Patches:
+    yield script_changed(
+        "fill",
+        ("if string.sub(header, 36, 51) ~= token then", "if false then"),
+        ("if state == 'S' and version < held then", "if false then"),
+        ("elseif version <= held then", "elseif false then"),
+    )
 
 
 # --- reading MongoDB
@@ -154,7 +162,250 @@ def _token_before_ack() -> Patches:
     yield replaced("streams.acks:Acks.add", hasty)
 
 
+@rule("no outer retry")
+def _no_outer_retry() -> Patches:
+    from streams.watcher import Watcher
+
+    def judge(_: Watcher, error: Exception) -> None:
+        raise error
+
+    yield replaced("streams.watcher:Watcher._judge", judge)
+
+
+@rule("resume from now, silently")
+def _resume_silently() -> Patches:
+    yield replaced("streams.translate:Watched.every_floor", lambda *_: [])
+
+
+@rule("tokens only from changes")
+def _tokens_only_from_changes() -> Patches:
+    from dataclasses import replace
+
+    from streams.acks import Acks, Flight
+
+    add = Acks.add
+    last: dict[Acks, Any] = {}
+
+    async def idle(self: Acks, flight: Flight) -> None:
+        if flight.records.get("change") or self not in last:
+            last[self] = flight.position
+        await add(self, replace(flight, position=last[self]))
+
+    yield replaced("streams.acks:Acks.add", idle)
+
+
+def _stream_command(change: Callable[[list[dict[str, Any]]], None]) -> AbstractContextManager[Any]:
+    """The pipeline with which a change stream is opened is changed on its way to the server."""
+    from pymongo.asynchronous.database import AsyncDatabase
+
+    send = AsyncDatabase.command
+
+    async def command(self: Any, asked: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(asked, dict) and "$changeStream" in (asked.get("pipeline") or [{}])[0]:
+            change(asked["pipeline"])
+        return await send(self, asked, *arguments, **options)
+
+    return replaced("pymongo.asynchronous.database:AsyncDatabase.command", command)
+
+
+@rule("resumeAfter")
+def _resume_after() -> Patches:
+    def change(stages: list[dict[str, Any]]) -> None:
+        if (token := stages[0]["$changeStream"].pop("startAfter", None)) is not None:
+            stages[0]["$changeStream"]["resumeAfter"] = token
+
+    yield _stream_command(change)
+
+
+@rule("drops are not told")
+def _drops_not_told() -> Patches:
+    yield replaced("streams.translate:Watched.floors", lambda *_: [])
+
+
+@rule("bodies are not projected away")
+def _bodies_stay() -> Patches:
+    def change(stages: list[dict[str, Any]]) -> None:
+        stages[0]["$changeStream"]["fullDocument"] = "updateLookup"
+        for stage in stages:
+            if "$project" in stage:
+                stage["$project"] = {**stage["$project"], "body": "$fullDocument", "update": "$updateDescription"}
+
+    yield _stream_command(change)
+
+
+# --- publishing
+
+
+@rule("bare start and stop of the producer")
+def _bare_producer() -> Patches:
+    from aiokafka import AIOKafkaProducer
+
+    async def start(producer: AIOKafkaProducer, _: float) -> None:
+        await producer.start()
+
+    async def stop(producer: AIOKafkaProducer) -> None:
+        await producer.stop()
+
+    yield replaced("streams.producer:_start", start)
+    yield replaced("streams.producer:_discard", stop)
+
+
+@rule("keep the producer")
+def _keep_producer() -> Patches:
+    from streams import producer
+
+    started = producer.started_producer
+    kept: list[Any] = []
+
+    @contextlib.asynccontextmanager
+    async def keeping(settings: Any) -> AsyncIterator[Any]:
+        if not kept:
+            kept.append(await started(settings).__aenter__())
+        yield kept[0]
+
+    yield replaced("streams.publisher:started_producer", keeping)
+
+
+@rule("records are spoilt")
+def _records_spoilt() -> Patches:
+    """Not a control but a fault: of the changes one in a hundred cannot be read."""
+    from random import Random
+
+    from streams.publisher import Publisher
+
+    put, dice = Publisher.put, Random(1)
+
+    def spoilt(self: Publisher, partition: int, key: bytes | None, value: bytes) -> None:
+        if key is not None and dice.random() < 0.01:
+            kind = dice.randrange(4)
+            if kind == 0:
+                value = value[: len(value) // 2]
+            elif kind == 1:
+                value = value.replace(b'"f":1', b'"f":99')
+            elif kind == 2:
+                value = value.replace(b'"kind":"change"', b'"kind":"strange"')
+            else:
+                key, value = None, b"\x00 no json"
+        put(self, partition, key, value)
+
+    yield replaced("streams.publisher:Publisher.put", spoilt)
+
+
 # --- consuming
+
+
+@rule("offsets are reset to the latest")
+def _reset_latest() -> Patches:
+    yield _kafka_options(auto_offset_reset="latest")
+
+
+@rule("raise in the handler")
+def _raise_in_handler() -> Patches:
+    from neverstale import events
+    from neverstale.errors import DeadLetter
+
+    decode = events.decode
+
+    def strict(value: bytes | None) -> Any:
+        try:
+            return decode(value)
+        except DeadLetter as error:
+            raise RuntimeError("cannot be read") from error
+
+    yield replaced("neverstale.events:decode", strict)
+
+
+@rule("the first client goes silent")
+def _first_client_silent() -> Patches:
+    """Not a control but a fault (aiokafka's issues 1037 and 1154): alive, in the group, and fetching nothing."""
+    import asyncio
+
+    from aiokafka import AIOKafkaConsumer
+
+    getmany, clients = AIOKafkaConsumer.getmany, []
+    calls = 0
+
+    async def silent(self: Any, *partitions: Any, timeout_ms: int = 0, max_records: Any = None) -> Any:
+        nonlocal calls
+        if self not in clients:
+            clients.append(self)
+        calls += 1
+        if self is clients[0] and calls > SILENT_AFTER_CALLS:
+            await asyncio.sleep(timeout_ms / 1000)
+            return {}
+        return await getmany(self, *partitions, timeout_ms=timeout_ms, max_records=max_records)
+
+    yield replaced("aiokafka:AIOKafkaConsumer.getmany", silent)
+
+
+@rule("another Redis counts as the same")
+def _same_redis() -> Patches:
+    from consumers.registers import Registers
+
+    note = Registers.note
+
+    def trusting(self: Registers, done: Any) -> None:
+        self._met = self.verified = done.identity
+        note(self, done)
+
+    yield replaced("consumers.registers:Registers.note", trusting)
+
+
+@rule("a marker is a key of its own")
+def _marker_key() -> Patches:
+    """Invalidating deletes the entry and leaves a marker that lives as long as a fill may take."""
+    from neverstale.cache import Cache, Fill, Invalidated
+    from neverstale.errors import Outage
+    from neverstale.versions import to_hex
+
+    yield from _missing_is_fresh()
+    offer, register = Cache.fill, Cache.invalidate
+
+    async def invalidate(self: Cache, applied: int, keys: Any, told: Any, *others: Any) -> Invalidated:
+        done = await register(self, applied, [], [], *others)
+        for key, version in zip(keys, told[::2], strict=True):
+            with contextlib.suppress(Outage):
+                await self.send(("DEL", key), ("SET", key + b":marker", version, "PX", MARKER_MS))
+        return done
+
+    async def fill(self: Cache, fills: Sequence[Fill]) -> list[str]:
+        (markers,) = await self.send(("MGET", *(each.key + b":marker" for each in fills)))
+        good = [not held or held.decode() <= to_hex(each.version) for each, held in zip(fills, markers, strict=True)]
+        allowed = [each for each, is_good in zip(fills, good, strict=True) if is_good]
+        results = iter(await offer(self, allowed) if allowed else [])
+        return [next(results) if is_good else "version" for is_good in good]
+
+    yield replaced("neverstale.cache:Cache.invalidate", invalidate)
+    yield replaced("neverstale.cache:Cache.fill", fill)
+
+
+# --- serving and stopping
+
+
+@rule("the library's time-outs")
+def _library_timeouts() -> Patches:
+    from redis.asyncio import Redis
+
+    def patient(settings: Any, **_: Any) -> Redis:
+        return Redis.from_url(settings.url.get_secret_value())
+
+    yield replaced("api.app:redis_client", patient)
+
+
+@rule("no drain")
+def _no_drain() -> Patches:
+    import asyncio
+    import os
+    import signal
+
+    def listen(_: asyncio.Event, __: float) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, os._exit, 0)
+
+    yield replaced("neverstale.service:listen_for_signals", listen)
+
+
+# --- options of Kafka's client
 
 
 def _kafka_options(**changed: Any) -> AbstractContextManager[Any]:
@@ -174,7 +425,7 @@ def main(argv: list[str]) -> None:
 
     names, *command = argv
     with ExitStack() as stack:
-        for name in names.split(","):
+        for name in names.split(SEPARATOR):
             stack.enter_context(without(name))
         sys.argv = ["neverstale", *command]
         cli.main()

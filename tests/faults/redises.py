@@ -1,0 +1,162 @@
+"""19 and 21: Redis fails over to a replica that lags; Redis is silent, slow, loading, forgetful."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from ops.stack.ports import LOOPBACK, free_port
+from ops.stack.process import Launch, RunningProcess
+from ops.stack.redis import RedisServer, find_redis_server
+from tests.faults.bench import Bench
+from tests.faults.experiment import STALE, Experiment, Outcome, Turn
+from tests.faults.proxy import Proxy
+from tests.faults.scene import Scene, scene
+from tests.waiting import eventually
+
+ERRORS = "5xx"
+SLOW = "slower than the budget"
+BUDGET_SECONDS = 2.0
+"""A read may wait 50 ms for Redis and then for MongoDB. The rest is for a machine that is busy with all this."""
+SILENT_SECONDS = {True: 3.0, False: 30.0}
+SLOW_SECONDS = 0.1
+LOADING_KEYS = 20_000
+CHANGES = 50
+
+
+async def promote(turn: Turn) -> Outcome:
+    """A replica has not heard of the last invalidations when it is promoted. Clients find it at the same address."""
+    outcome, bench = Outcome(), turn.bench
+    primary = await bench.new_redis()
+    async with Proxy(primary.port) as front, scene(turn, outcome, redis_url=front.redis_url) as stage:
+        for _ in range(turn.rounds):
+            async with Proxy(primary.port) as link:
+                replica = await bench.new_redis(replica_of=link.port)
+                await stage.load.check(outcome)
+                await stage.load.pause()
+                await _in_step(replica)
+                link.hold()
+                for key in stage.load.random.sample(range(stage.load.shape.keys), CHANGES):
+                    await stage.load.change(key)
+                await stage.pipe.passed(stage.load.writes.last_version, 10)
+                stage.load.gate.set()
+                primary.kill()
+                began = time.monotonic()
+                await _ask(replica, "REPLICAOF", "NO", "ONE")
+            front.target = replica.port
+            front.cut()
+            primary = replica
+            await stage.load.recovered(outcome, began)
+            await stage.load.check(outcome)
+    return outcome
+
+
+async def _in_step(replica: RedisServer) -> None:
+    async with Redis.from_url(replica.url) as client:
+
+        async def linked() -> bool:
+            return bool((await client.info("replication"))["master_link_status"] == "up")
+
+        await eventually(linked, "the replica follows")
+
+
+async def _ask(server: RunningProcess, *words: str) -> object:
+    async with Redis(host=LOOPBACK, port=server.ports[0]) as client:
+        answer: object = await client.execute_command(*words)  # type: ignore[no-untyped-call]
+        return answer
+
+
+async def lose_redis(turn: Turn) -> Outcome:
+    outcome = Outcome()
+    redis = await _slow_starter(turn.bench)
+    async with Proxy(redis.ports[0]) as proxy, scene(turn, outcome, redis_url=proxy.redis_url) as stage:
+        acts: tuple[Callable[[], Awaitable[None]], ...] = (
+            lambda: _silence(proxy, SILENT_SECONDS[turn.rounds <= len(acts)]),
+            lambda: _slow_down(proxy),
+            lambda: _load(redis, stage),
+            lambda: _forget_scripts(redis),
+        )
+        stage.load.latencies.clear()
+        for round_ in range(turn.rounds):
+            await acts[round_ % len(acts)]()
+            await stage.load.recovered(outcome, time.monotonic())
+            await stage.load.check(outcome)
+        for seconds in stage.load.latencies:
+            outcome.tally(SLOW).note(seconds > BUDGET_SECONDS, f"{seconds:.2f} s")
+        for status, count in stage.load.statuses.items():
+            for _ in range(count):
+                outcome.tally(ERRORS).note(status >= 500, status)
+        outcome.figures["slowest read"] = max(stage.load.latencies, default=0)
+    return outcome
+
+
+async def _silence(proxy: Proxy, seconds: float) -> None:
+    """Stopped, as the network sees it: connections stay, and nothing answers."""
+    proxy.hold()
+    await asyncio.sleep(seconds)
+    proxy.heal()
+
+
+async def _slow_down(proxy: Proxy) -> None:
+    proxy.delay(SLOW_SECONDS)
+    await asyncio.sleep(1)
+    proxy.heal()
+
+
+async def _load(redis: RunningProcess, stage: Scene) -> None:
+    """Killed, and started again from a file; while it loads, it answers LOADING."""
+    async with Redis(host=LOOPBACK, port=redis.ports[0]) as client:
+        for start in range(0, LOADING_KEYS, 1000):
+            await client.mset({f"{stage.pipe.name}-ballast:{number}": "x" for number in range(start, start + 1000)})
+        await client.save()
+    redis.kill()
+    await redis.restart(0)
+
+
+async def _forget_scripts(redis: RunningProcess) -> None:
+    for _ in range(5):
+        await _ask(redis, "SCRIPT", "FLUSH")
+        await asyncio.sleep(0.1)
+
+
+async def _slow_starter(bench: Bench) -> RunningProcess:
+    """A Redis that takes 50 us for each key that it loads (a hidden setting, made for Redis's own tests)."""
+    port, name = free_port(), bench.name("redis")
+    folder = bench.data / name
+    folder.mkdir()
+    argv: list[str | Path] = [find_redis_server("path"), "--port", str(port), "--bind", LOOPBACK, "--dir", folder]
+    argv += ["--save", "", "--key-load-delay", "50"]
+
+    async def ready() -> bool:
+        with contextlib.suppress(Exception):
+            async with Redis(host=LOOPBACK, port=port, socket_timeout=1) as client:
+                return bool(await client.ping())
+        return False
+
+    launch = Launch(name=name, argv=argv, log=bench.data / "logs" / f"{name}.log", ready=ready, ports=(port,))
+    return bench.keep(await RunningProcess.start(launch))
+
+
+EXPERIMENTS = (
+    Experiment(
+        number="19",
+        fault="a replica is promoted while it lags",
+        holds="what it lacks is made good; bounds are honest meanwhile",
+        run=promote,
+        controls={"another Redis counts as the same": STALE},
+        short=1,
+        long=20,
+    ),
+    Experiment(
+        number="21",
+        fault="Redis is silent for 3 s (long form: 30 s), slow, loading, and forgets its scripts",
+        holds="reads come from MongoDB within the budget, no 5xx",
+        run=lose_redis,
+        controls={"the library's time-outs": SLOW},
+        short=4,
+        long=8,
+    ),
+)

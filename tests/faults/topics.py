@@ -1,0 +1,114 @@
+"""16 and 17: the topic changes under our feet; records cannot be read."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from tests.faults.experiment import STALE, Experiment, Outcome, Turn
+from tests.faults.pipeline import metrics
+from tests.faults.scene import Scene, scene
+
+UNREAD = "poison that nobody noticed"
+FIRST, STEP = 6, 6
+CHANGES = 60
+
+
+async def change_topic(turn: Turn) -> Outcome:
+    outcome = Outcome()
+    async with scene(turn, outcome, partitions=FIRST) as stage, _admin(stage) as admin:
+        acts = (_lose_records, _recreate, _add_partitions)
+        for round_ in range(turn.rounds):
+            began = time.monotonic()
+            await acts[round_ % len(acts)](stage, admin)
+            await stage.load.recovered(outcome, began)
+            await stage.load.check(outcome)
+    return outcome
+
+
+async def _lose_records(stage: Scene, admin: AIOKafkaAdminClient) -> None:
+    """Records expire before anybody has read them: the committed offsets are out of range."""
+    stage.consumer.kill()
+    await _change_some(stage)
+    await stage.load.pause()
+    # Two stored positions later, all of that is in Kafka.
+    await _published(stage)
+    partitions = [TopicPartition(stage.pipe.name, number) for number in range(FIRST)]
+    await admin.delete_records({partition: RecordsToDelete(before_offset=-1) for partition in partitions})
+    await stage.consumer.restart(0)
+
+
+async def _recreate(stage: Scene, admin: AIOKafkaAdminClient) -> None:
+    await stage.load.pause()
+    await admin.delete_topics([stage.pipe.name])
+    await _change_some(stage)
+
+
+async def _add_partitions(stage: Scene, admin: AIOKafkaAdminClient) -> None:
+    topics = await admin.describe_topics([stage.pipe.name])
+    count = len(topics[0]["partitions"])
+    await admin.create_partitions({stage.pipe.name: NewPartitions(total_count=count + STEP)})
+    await _change_some(stage)
+
+
+async def _change_some(stage: Scene) -> None:
+    for key in stage.load.random.sample(range(stage.load.shape.keys), CHANGES):
+        await stage.load.change(key)
+
+
+async def _published(stage: Scene) -> None:
+    before = (await metrics(stage.watcher))['neverstale_records_published_total{kind="mark"}']
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if (await metrics(stage.watcher))['neverstale_records_published_total{kind="mark"}'] > before + 3 * FIRST:
+            return
+
+
+async def poison(turn: Turn) -> Outcome:
+    """The watcher's own records are spoilt before they are sent, so that what they said is known to nobody else."""
+    outcome = Outcome()
+    async with scene(turn, outcome, inject=["records are spoilt"]) as stage:
+        for _ in range(turn.rounds):
+            await _change_some(stage)
+            await stage.load.check(outcome)
+        seen = (
+            (await metrics(stage.consumer)).get("neverstale_records_poison_total", 0) if stage.consumer.alive else 0
+        )
+        outcome.tally(UNREAD).note(seen == 0, "records_poison", seen)
+        outcome.figures["spoilt records"] = seen
+    return outcome
+
+
+@asynccontextmanager
+async def _admin(stage: Scene) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.pipe.broker.servers)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+EXPERIMENTS = (
+    Experiment(
+        number="16",
+        fault="records expire unread; the topic is deleted and made again; partitions are added",
+        holds="all of it is treated as lost history",
+        run=change_topic,
+        controls={"offsets are reset to the latest": STALE},
+        short=3,
+        long=9,
+    ),
+    Experiment(
+        number="17",
+        fault="truncated, null, unknown and future records in place of changes",
+        holds="what they may concern is invalidated and the partition moves on",
+        run=poison,
+        controls={"raise in the handler": STALE},
+        short=1,
+        long=20,
+    ),
+)
