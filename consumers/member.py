@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from consumers.assignor import PatientAssignor
 from consumers.batch import Batch, Folding
 from consumers.offsets import Offsets
 from consumers.tasks import unless
@@ -166,7 +166,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "group_id": kafka.group,
         "enable_auto_commit": False,
         "auto_offset_reset": "none",
-        "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
+        "partition_assignment_strategy": (PatientAssignor,),
         "session_timeout_ms": kafka.session_timeout_ms,
         # Members learn of a rebalance by their heartbeats; the slowest holds up all.
         "heartbeat_interval_ms": max(100, min(1000, kafka.session_timeout_ms // 10)),

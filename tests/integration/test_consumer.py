@@ -8,10 +8,7 @@ from neverstale import telemetry
 from neverstale.events import Floor, Mark
 from neverstale.settings import Settings
 from neverstale.versions import Version
-from ops.stack.errors import StackError
-from tests.conftest import have
 from tests.consuming import PARTITIONS, Consuming, catalog_of, settings_of, text
-from tests.stack import LocalServers, Servers
 from tests.waiting import eventually
 
 
@@ -24,18 +21,6 @@ def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, red
 async def rig(settings: Settings, database: str) -> AsyncIterator[Consuming]:
     async with Consuming.with_topic(settings, catalog_of(database)) as rig:
         yield rig
-
-
-@pytest.fixture
-def shared_topic(servers: Servers, topic: str) -> str:
-    """On a broker that several consumers of a group can share."""
-
-    def named() -> str:
-        if isinstance(servers, LocalServers) and servers.kafka.kind == "embedded":
-            raise StackError("the embedded broker loses members of a group that are not the first", "install Java")
-        return topic
-
-    return have(named)
 
 
 def counted(metric: str, **labels: str) -> float:
@@ -178,21 +163,6 @@ async def test_watermarks_say_what_the_last_marks_said(rig: Consuming) -> None:
         assert {(mark.version, mark.wall_ms) for mark in (await rig.watermarks()).values()} == {
             (last.version, 123_456)
         }
-
-
-@pytest.mark.usefixtures("shared_topic")
-async def test_two_consumers_share_the_partitions_and_rebalances_lose_nothing(rig: Consuming) -> None:
-    keys = [text(number) for number in range(60)]
-    async with rig.consumer():
-        await rig.until_applied()
-        await rig.fill("quiet", *keys)
-        await rig.publish(*[await rig.change("quiet", key) for key in keys[:20]])
-        async with rig.consumer() as second:
-            await rig.publish(*[await rig.change("quiet", key) for key in keys[20:40]])
-            assert second.health.ready
-        await rig.publish(*[await rig.change("quiet", key) for key in keys[40:]])
-        await rig.until_applied()
-    assert set(await rig.states("quiet", keys)) == {"STALE"}
 
 
 async def test_a_drained_consumer_leaves_nothing_to_do_again(rig: Consuming) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from signal import Signals
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -183,7 +184,8 @@ async def consumer_process(rig: Consuming, folder: Path) -> AsyncIterator[Runnin
     launch = Launch(
         name="consumer",
         argv=python("ops.cli", "run", "consumer"),
-        log=folder / "consumer.log",
+        log=folder / f"consumer-{port}.log",
+        ports=(port,),
         ready=partial(answers_http, port, "/readyz"),
         env={
             "NEVERSTALE_CATALOG": str(catalog),
@@ -220,6 +222,37 @@ async def test_sigterm_drains_commits_and_exits_with_0(rig: Consuming, tmp_path:
         await process.stop()
         assert process.exit_code == 0
     assert await rig.all_committed()
+
+
+async def test_two_consumers_share_the_partitions_and_rebalances_lose_nothing(rig: Consuming, tmp_path: Path) -> None:
+    keys = [text(number) for number in range(90)]
+    async with consumer_process(rig, tmp_path) as first:
+        await rig.until_applied()
+        await rig.fill("quiet", *keys)
+        await rig.publish(*[await rig.change("quiet", key) for key in keys[:30]])
+        async with consumer_process(rig, tmp_path) as second:
+            await rig.publish(*[await rig.change("quiet", key) for key in keys[30:60]])
+            await rig.until_applied()
+            before = [await applied(process) for process in (first, second)]
+            await rig.publish(*[await rig.change("quiet", key) for key in keys])
+            await rig.until_applied()
+            after = [await applied(process) for process in (first, second)]
+            assert all(now > then for now, then in zip(after, before, strict=True))
+            await second.stop()
+        await rig.publish(*[await rig.change("quiet", key) for key in keys[60:]])
+        await rig.until_applied()
+    assert set(await rig.states("quiet", keys)) == {"STALE"}
+
+
+async def applied(process: RunningProcess) -> float:
+    """Changes that a consumer says it has applied."""
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"http://127.0.0.1:{process.ports[0]}/metrics")).text
+    return sum(
+        float(line.split()[-1])
+        for line in metrics.splitlines()
+        if line.startswith('neverstale_records_applied_total{kind="change"}')
+    )
 
 
 async def test_changes_survive_consumers_that_are_killed_at_any_moment(rig: Consuming, tmp_path: Path) -> None:
