@@ -33,6 +33,7 @@ from ops import corrections
 from ops.demo.client import Connection
 from ops.demo.report import quantile
 from ops.stack.broker import BrokerChoice
+from ops.stack.errors import StackError
 from ops.stack.stack import LocalStack, StackOptions
 
 DATABASE: Final = "bench"
@@ -126,12 +127,12 @@ async def _measure_rate(stack: LocalStack, folder: Path, rate: int, numbers: ran
         await finish("writer", writer, folder / "writer.log")
         after, seconds = cpu_seconds(processes), time.monotonic() - started
         await _until_corrected(stack.redis_url, map(entry, numbers))
-    found = _join(rate, seen, told, written, numbers.start + int(rate * WARM_UP_SECONDS))
+    found = join(rate, seen, told, written, numbers.start + int(rate * WARM_UP_SECONDS))
     found.cores = {name: (after[name] - before[name]) / seconds for name in before}
     return found
 
 
-def _join(rate: int, seen: Path, told: Path, written: Path, first: int) -> Rate:
+def join(rate: int, seen: Path, told: Path, written: Path, first: int) -> Rate:
     """`first`: documents with a smaller number were written to warm up."""
     corrected_at: dict[bytes, float] = {}
     for sight in corrections.read(seen):
@@ -264,7 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
     rates = [int(rate) for rate in given.rates.split(",")]
-    measured = asyncio.run(measure(LatencyOptions(rates=rates, seconds=given.seconds, broker=given.broker)))
+    try:
+        measured = asyncio.run(measure(LatencyOptions(rates=rates, seconds=given.seconds, broker=given.broker)))
+    except StackError as error:
+        raise SystemExit(str(error)) from None
     print(show(measured))
     if given.json:
         given.json.write_text(json.dumps(as_json(measured), indent=2) + "\n")

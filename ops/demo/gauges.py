@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-NAMES: Final = ("now", "documents", "requests", "hits", "server_errors", "shed", "broken")
+NAMES: Final = ("now", "documents", "requests", "hits", "local_hits", "server_errors", "shed", "broken")
 """`now`: the flight at which the replay stands; the rest is counted by the readers."""
 _NUMBER = struct.Struct("<q")
 

@@ -2,8 +2,9 @@
 
     python -m ops.demo.readers URL FOLDER [--readers N] [--seed N]
 
-Most look at flights that leave about now, as people before a board do; some look anywhere, some ask for many
-flights at once, some for airlines and airports, and some for flights that never were.
+First they read the whole week once, screen by screen, so that all of it is cached and every change has something to
+correct. Then most look at flights that leave about now, as people before a board do; some look anywhere, some ask for
+many flights at once, some for airlines and airports, and some for flights that never were.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import random
 import signal
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import nan
@@ -77,23 +78,28 @@ class Notes:
     def count(self, name: str, by: int = 1) -> None:
         self.gauges[name] = self.gauges[name] + by
 
-    def documents(self, reads: Sequence[Read], hit: bool) -> None:
+    def documents(self, reads: Sequence[Read], cache_status: str) -> None:
         self.file.write(b"".join(map(pack, reads)))
         self.count("documents", len(reads))
-        if hit:
+        if cache_status.startswith("neverstale; hit"):
             self.count("hits", len(reads))
+            if "detail=l1" in cache_status:
+                self.count("local_hits", len(reads))
 
 
 class Reader:
     """Asks again and again, one question at a time, over one connection."""
 
-    def __init__(self, number: int, url: str, known: Places, notes: Notes, choice: Choice) -> None:
+    def __init__(
+        self, number: int, url: str, known: Places, notes: Notes, choice: Choice, opening: Iterator[range]
+    ) -> None:
         self._number = number
         self._url = url
         self._known = known
         self._numbers = known.numbers
         self._notes = notes
         self._choice = choice
+        self._opening = opening
 
     async def read_until(self, stop: asyncio.Event) -> None:
         connection: Connection | None = None
@@ -109,15 +115,15 @@ class Reader:
             connection.close()
 
     async def _ask(self, connection: Connection) -> None:
-        keys = self._choice.keys(self._notes.gauges["now"])
+        keys = next(self._opening, None) or self._choice.keys(self._notes.gauges["now"])
         path = self._path(keys)
         start = time.monotonic()
         answer = await connection.get(path, TIMEOUT_SECONDS)
         end = time.monotonic()
         self._notes.count("requests")
         if answer.status in (200, 404):
-            hit = answer.headers.get("cache-status", "").startswith("neverstale; hit")
-            self._notes.documents(self.taken_down(keys, answer, start, end), hit)
+            reads = self.taken_down(keys, answer, start, end)
+            self._notes.documents(reads, answer.headers.get("cache-status", ""))
         else:
             self._notes.count("shed" if answer.status == 503 else "server_errors")
 
@@ -161,6 +167,12 @@ def _bound(headers: Mapping[str, str]) -> float:
     return nan if text == "unknown" else float(text)
 
 
+def screens(known: Places) -> Iterator[range]:
+    """The whole week, one screen of the board after the other."""
+    for first in range(0, known.flights, BOARD_LINES):
+        yield range(first, min(first + BOARD_LINES, known.flights))
+
+
 async def read_board(url: str, folder: Path, readers: int, seed: int) -> None:
     """Read until SIGTERM; the notes are in `folder`."""
     stop = asyncio.Event()
@@ -168,9 +180,10 @@ async def read_board(url: str, folder: Path, readers: int, seed: int) -> None:
     known = places(week())
     with (folder / LOG).open("wb") as file:
         notes = Notes(file, Gauges(folder / GAUGES))
+        opening = screens(known)  # shared: together they read the week once
         async with asyncio.TaskGroup() as group:
             for number in range(readers):
-                reader = Reader(number, url, known, notes, Choice(known, seed + number))
+                reader = Reader(number, url, known, notes, Choice(known, seed + number), opening)
                 group.create_task(reader.read_until(stop), name=f"reader-{number}")
 
 

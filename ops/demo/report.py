@@ -28,6 +28,8 @@ class Counts:
     requests: int
     documents: int
     hits: int
+    local_hits: int
+    """Of the hits, those from the memory of the service itself."""
     server_errors: int
     """Answers with 5xx other than 503."""
     shed: int
@@ -105,6 +107,7 @@ def figures(run: Run) -> dict[str, Any]:
         "requests": run.counts.requests,
         "weeks_replayed": run.weeks,
         "hit_ratio": round(run.hit_ratio, 4),
+        "local_hits": run.counts.local_hits,
         "read_seconds": _quantiles(run.heard.latencies),
         "write_to_corrected_seconds": _quantiles(run.corrections.seconds) | {"unseen": run.corrections.unseen},
         "stated_bound_seconds": _quantiles(run.heard.bounds),
@@ -133,7 +136,11 @@ def show(run: Run, console: Console) -> None:
     speed = _table("What it did")
     speed.add_row("changes written", f"{run.changes:,}", f"{run.changes / run.seconds:,.0f} a second")
     speed.add_row("documents read", f"{counts.documents:,}", f"{counts.documents / run.seconds:,.0f} a second")
-    speed.add_row("hit ratio", f"{run.hit_ratio:.1%}", "answered from the cache")
+    speed.add_row(
+        "hit ratio",
+        f"{run.hit_ratio:.1%}",
+        f"from the cache, {counts.local_hits:,} of them from the service's memory",
+    )
     speed.add_row("read", _times(run.heard.latencies), "p50 / p99 of a request")
     speed.add_row("write → corrected", _times(run.corrections.seconds), _corrected(run.corrections))
     speed.add_row("stated bound", _times(run.heard.bounds), "p50 / p99: “at most so old”")

@@ -12,7 +12,7 @@ from ops.demo.board import week
 from ops.demo.client import Answer
 from ops.demo.gauges import Gauges
 from ops.demo.places import Places, places
-from ops.demo.readers import BOARD_LINES, Choice, Notes, Reader
+from ops.demo.readers import BOARD_LINES, Choice, Notes, Reader, screens
 from ops.demo.readlog import pack, reads
 from ops.oracle import ABSENT, NOBODY, Read
 
@@ -25,7 +25,7 @@ def known() -> Places:
 @pytest.fixture
 def reader(known: Places, tmp_path: Path) -> Reader:
     notes = Notes(BytesIO(), Gauges.create(tmp_path / "gauges"))
-    return Reader(3, "http://127.0.0.1:1", known, notes, Choice(known, 1))
+    return Reader(3, "http://127.0.0.1:1", known, notes, Choice(known, 1), screens(known))
 
 
 def told(body: object, status: int = 200, **headers: str) -> Answer:
@@ -54,6 +54,10 @@ def test_readers_mostly_look_at_flights_near_now(known: Places) -> None:
 def test_all_keys_exist_at_both_ends_of_the_week(known: Places, now: int) -> None:
     choice = Choice(known, 2)
     assert all(0 <= key < len(known.keys) for _ in range(2000) for key in choice.keys(now))
+
+
+def test_the_screens_of_the_week_show_every_flight_once(known: Places) -> None:
+    assert [place for screen in screens(known) for place in screen] == list(range(known.flights))
 
 
 def test_equal_seeds_make_equal_choices(known: Places) -> None:

@@ -12,7 +12,7 @@ from ops.demo.report import Counts, Heard, Run, figures, quantile, show
 from ops.demo.sweep import Sweep
 from ops.oracle import Read, Tally, Verdict
 
-COUNTS = Counts(requests=900, documents=1000, hits=950, server_errors=0, shed=2, broken=0)
+COUNTS = Counts(requests=900, documents=1000, hits=950, local_hits=10, server_errors=0, shed=2, broken=0)
 
 
 def verdict(**tallies: Tally) -> Verdict:
