@@ -78,13 +78,15 @@ class Notes:
     def count(self, name: str, by: int = 1) -> None:
         self.gauges[name] = self.gauges[name] + by
 
-    def documents(self, reads: Sequence[Read], cache_status: str) -> None:
+    def take(self, reads: Sequence[Read]) -> None:
         self.file.write(b"".join(map(pack, reads)))
-        self.count("documents", len(reads))
+
+    def count_documents(self, number: int, cache_status: str) -> None:
+        self.count("documents", number)
         if cache_status.startswith("neverstale; hit"):
-            self.count("hits", len(reads))
+            self.count("hits", number)
             if "detail=l1" in cache_status:
-                self.count("local_hits", len(reads))
+                self.count("local_hits", number)
 
 
 class Reader:
@@ -115,7 +117,8 @@ class Reader:
             connection.close()
 
     async def _ask(self, connection: Connection) -> None:
-        keys = next(self._opening, None) or self._choice.keys(self._notes.gauges["now"])
+        opening = next(self._opening, None)
+        keys = opening or self._choice.keys(self._notes.gauges["now"])
         path = self._path(keys)
         start = time.monotonic()
         answer = await connection.get(path, TIMEOUT_SECONDS)
@@ -123,7 +126,9 @@ class Reader:
         self._notes.count("requests")
         if answer.status in (200, 404):
             reads = self.taken_down(keys, answer, start, end)
-            self._notes.documents(reads, answer.headers.get("cache-status", ""))
+            self._notes.take(reads)
+            if opening is None:  # a board that is just being opened says nothing about the ratio of hits
+                self._notes.count_documents(len(reads), answer.headers.get("cache-status", ""))
         else:
             self._notes.count("shed" if answer.status == 503 else "server_errors")
 
