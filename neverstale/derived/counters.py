@@ -11,11 +11,10 @@
 A field that would be zero is not there, so empty groups vanish.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from neverstale.derived.contributions import joined, limbs
-from neverstale.derived.shape import UNSUMMABLE
+from neverstale.derived.contributions import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +32,6 @@ class Group:
 
 
 EMPTY = Group(0, ())
-
-
-def fields_of(group: str, sums: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """What one document with these facts of the sums adds to the fields of a group."""
-    yield f"n|{group}", 1
-    for i, fact in enumerate(sums):
-        if fact == UNSUMMABLE:
-            yield f"u{i}|{group}", 1
-        elif fact:
-            high, low = limbs(int(fact))
-            yield f"m{i}|{group}", 1
-            if low:
-                yield f"l{i}|{group}", low
-            if high:
-                yield f"h{i}|{group}", high
 
 
 def fields_to_read(group: str, sums: int) -> list[str]:

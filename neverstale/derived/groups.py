@@ -23,6 +23,7 @@ import datetime
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any, Final
 
@@ -61,6 +62,12 @@ def text_of(value: Any) -> str:
     spell = _SPELL.get(type(value))
     text = spell(value) if spell is not None else _rare(value)
     return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text) if _SPECIAL.search(text) else text
+
+
+@lru_cache(maxsize=65_536)
+def short_text(value: str) -> str:
+    """`text_of` a short string; most values come again and again."""
+    return text_of(value)
 
 
 def value_of(text: str) -> Any:
@@ -125,7 +132,8 @@ def members(name: str, fields: int) -> tuple[str, ...]:
     return tuple(name.split("|")) if fields else ()
 
 
-def combinations(facts: Sequence[str]) -> tuple[str, ...] | None:
+@lru_cache(maxsize=65_536)
+def combinations(facts: tuple[str, ...]) -> tuple[str, ...] | None:
     """The groups of a document with these facts; `None` if there are too many of them, or a fact is beyond."""
     joined = "|".join(facts)
     if JOIN not in joined and BEYOND not in facts and "" not in facts:

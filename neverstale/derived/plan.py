@@ -18,17 +18,18 @@ cannot change what results, because it only depends on the newest state that was
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, bucket_of, pack
-from neverstale.derived.counters import fields_of
+from neverstale.derived.differences import Differences, Moves
 from neverstale.derived.generations import Generation
-from neverstale.derived.groups import SPLIT, meets, texts_of
-from neverstale.derived.members import member_of
+from neverstale.derived.groups import SPLIT, texts_of
 from neverstale.derived.names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
-from neverstale.derived.shape import CounterShape, Facts, ListShape, RankingShape
+from neverstale.derived.shape import Facts, ListShape
 from neverstale.versions import Version, to_hex
+
+_NAMELESS: Final = frozenset(("delete", "touch"))
 
 
 class Said(Protocol):
@@ -89,20 +90,17 @@ class Plan:
     """Collects the documents of a batch, then makes the call."""
 
     def __init__(self, names: DerivedNames, generation: Generation, read_at: Version) -> None:
+        self.generation = generation
         self._register = names.generations
         self._names = own = names.of(generation.id)
-        self.generation = generation
         self._shape = generation.shape
         self._read_at = read_at
         self._documents: list[tuple[bytes, bytes, bytes, bytes]] = []
-        self._differences: dict[tuple[bytes, str | bytes], int] = {}
-        self._sets: dict[bytes, tuple[bytes, str]] = {}
-        self._scores: list[tuple[bytes, bytes, str]] = []
         self.tags: dict[tuple[bytes, bytes], Version] = {}
         """Hash and field -> what it is raised to."""
         self._tag_keys = [own.tags(one.name) for one in self._shape.lists]
-        self._counter_keys = [own.counter(one.name) for one in self._shape.counters]
-        self._size_keys = [own.sizes(one.name) for one in self._shape.rankings]
+        self._counts = [Differences(one, own.counter(one.name)) for one in self._shape.counters]
+        self._ranks = [Moves(one, own) for one in self._shape.rankings]
 
     def add(self, key: str, said: Sequence[Said], held: bytes, observed: str | None) -> None:
         """One document: what its records say, oldest first; its packed contribution (`b""`: none); its facts in the
@@ -126,39 +124,43 @@ class Plan:
         former = stored.facts if stored is not None else None
         before, after = facts(former), facts(found)
         for place, one in enumerate(self._shape.lists):
-            self._raise(one, self._tag_keys[place], said, stored, before, after)
+            self._raise(one, place, said, stored, before, after)
         if former != found:
             self.differ(key, before, after)
 
     def differ(self, key: str, before: Facts | None, after: Facts | None) -> None:
         """What counters and rankings lose with the facts that a document had, and gain with those that it has."""
-        for place, counter in enumerate(self._shape.counters):
-            self._count(counter, self._counter_keys[place], before, after)
-        for place, ranking in enumerate(self._shape.rankings):
-            self._rank(ranking, self._size_keys[place], key, before, after)
+        for counts in self._counts:
+            counts.add(before, after)
+        for ranks in self._ranks:
+            ranks.add(key, before, after)
 
     # Tags
 
     def _raise(
         self,
         one: ListShape,
-        tags: bytes,
+        place: int,
         said: Sequence[Said],
         stored: Contribution | None,
         before: Facts | None,
         after: Facts | None,
     ) -> None:
-        touched = any(record.operation != "touch" and one.affected_by(record.fields) for record in said)
+        effects = [self._shape.effects(record.fields)[place] for record in said if record.operation != "touch"]
+        touched = any(effect.touches for effect in effects)
         left = self._left(one, before, after, touched)
         if left == () and not touched and (stored is not None or after is None):
             return
         known = stored is not None or self._inserted(said[0])
-        named = self._named(one, said, stored, before) if touched and known else ()
+        named = self._named(one, place, said, stored, before) if touched and known else ()
         version = tag_version(self._read_at, stored.version if stored is not None else 0)
+        tags = self._tag_keys[place]
         if not known or left is None or named is None:
             self._lift(tags, LIST_FLOOR, version)
             return
-        for group in {*left, *named}:
+        for group in left:
+            self._lift(tags, slot_of(group), version)
+        for group in named:
             self._lift(tags, slot_of(group), version)
 
     def _left(
@@ -179,87 +181,43 @@ class Plan:
         return first.operation == "insert" and birth is not None and first.version > birth
 
     def _named(
-        self, one: ListShape, said: Sequence[Said], stored: Contribution | None, before: Facts | None
+        self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
     ) -> tuple[str, ...] | None:
         """Every group that the records name, given what is stored; `None` where they cannot."""
-        choices: list[tuple[str, ...]] = [()] * len(one.by)
-        if before is not None:
-            choices = [texts_of(before[place]) or () for place in one.by]
-        any_named = False
+        named: dict[int, tuple[str, ...]] = {}
         for record in said:
-            if record.operation in ("delete", "touch"):
-                continue
-            met = _met(one, record.fields)
-            if not met and one.by:
-                continue
-            any_named = True
-            if len(met) < len(one.by) and stored is not None and not completes(stored.version, record.version):
+            met = () if record.operation in _NAMELESS else self._shape.effects(record.fields)[place].named
+            if met and len(met) < len(one.by_paths) and stored and not completes(stored.version, record.version):
                 return None
             for i in met:
                 texts = texts_of((record.named or {}).get(one.by_paths[i], groups.BEYOND))
                 if texts is None:
                     return None
-                choices[i] += texts
-        if not any_named:
-            return ()
-        return groups.crossed([tuple(dict.fromkeys(texts)) for texts in choices])
+                named[i] = named.get(i, ()) + texts
+        if not named:
+            # A list of one group for all documents: whoever was inserted or deleted was in it.
+            return () if one.by_paths else ("",)
+        held = [texts_of(fact) or () for fact in one.by(before)] if before is not None else [()] * len(one.by_paths)
+        return groups.crossed([tuple(dict.fromkeys(texts + named.get(i, ()))) for i, texts in enumerate(held)])
 
     def _lift(self, tags: bytes, field: bytes, version: Version) -> None:
         at = tags, field
-        self.tags[at] = max(self.tags.get(at, 0), version)
-
-    # Counts, sums, scores
-
-    def _count(self, one: CounterShape, key: bytes, before: Facts | None, after: Facts | None) -> None:
-        old, new = _counted(one, before), _counted(one, after)
-        if old == new:
-            return
-        for counted, sign in ((old, -1), (new, 1)):
-            if counted is None:
-                continue
-            names, sums = counted
-            if names is None:
-                self._add(key, BEYOND, sign)
-                continue
-            for name in names:
-                for field, amount in fields_of(name, sums):
-                    self._add(key, field, sign * amount)
-
-    def _rank(self, one: RankingShape, sizes: bytes, key: str, before: Facts | None, after: Facts | None) -> None:
-        old, new = _ranked(one, before), _ranked(one, after)
-        if old == new:
-            return
-        old_groups, _ = old
-        new_groups, score = new
-        if old_groups is None:
-            self._add(sizes, BEYOND, -1)
-        if new_groups is None:
-            self._add(sizes, BEYOND, 1)
-        member = member_of(key)
-        for name in {*(old_groups or ())} - {*(new_groups or ())}:
-            self._score(one, sizes, name, member, "")
-        for name in new_groups or ():
-            self._score(one, sizes, name, member, score)
-
-    def _score(self, one: RankingShape, sizes: bytes, name: str, member: bytes, score: str) -> None:
-        key = self._names.ranking(one.name, name)
-        self._sets[key] = sizes, name
-        self._scores.append((key, member, score))
-
-    def _add(self, key: bytes, field: str | bytes, amount: int) -> None:
-        at = key, field
-        self._differences[at] = self._differences.get(at, 0) + amount
+        if self.tags.get(at, 0) < version:
+            self.tags[at] = version
 
     # The call
 
     def call(self, epoch: str, partition: int) -> Call:
         """`contribute.lua` for all that was added."""
-        differences = [(at, amount) for at, amount in self._differences.items() if amount]
+        differences = [(one.key, field, amount) for one in self._counts for field, amount in one.fields()]
+        differences += [(one.sizes, BEYOND, one.beyond) for one in self._ranks if one.beyond]
+        sets = [(key, one.sizes, name) for one in self._ranks for key, name in one.sets.items()]
+        scores = [score for one in self._ranks for score in one.scores]
         hashes = dict.fromkeys(bucket for bucket, _, _, _ in self._documents)
-        hashes |= dict.fromkeys(key for (key, _), _ in differences)
-        hashes |= dict.fromkeys(sizes for sizes, _ in self._sets.values())
+        hashes |= dict.fromkeys(key for key, _, _ in differences)
+        hashes |= dict.fromkeys(sizes for _, sizes, _ in sets)
         hashes |= dict.fromkeys(key for key, _ in self.tags)
-        keys = [self._register, self._names.partitions, *hashes, *self._sets]
+        keys = [self._register, self._names.partitions, *hashes, *(key for key, _, _ in sets)]
         place = {key: i for i, key in enumerate(keys, 1)}
         arguments: list[Any] = [
             epoch,
@@ -268,17 +226,17 @@ class Plan:
             len(hashes) + 2,
             len(self._documents),
             len(differences),
-            len(self._sets),
-            len(self._scores),
+            len(sets),
+            len(scores),
             len(self.tags),
         ]
         for bucket, raw, held, packed in self._documents:
             arguments += (place[bucket], raw, held, packed)
-        for (key, field), amount in differences:
+        for key, field, amount in differences:
             arguments += (place[key], field, amount)
-        for key, (sizes, name) in self._sets.items():
+        for key, sizes, name in sets:
             arguments += (place[key], place[sizes], name)
-        for key, member, score in self._scores:
+        for key, member, score in scores:
             arguments += (place[key], member, score)
         for (key, slot), version in self.tags.items():
             arguments += (place[key], slot, to_hex(version))
@@ -288,21 +246,3 @@ class Plan:
 def facts(joined: str | None) -> Facts | None:
     """Facts as `Shape.facts` joins them; `None`: no document."""
     return None if joined is None else tuple(joined.split(SPLIT))
-
-
-def _met(one: ListShape, fields: Sequence[str] | None) -> Sequence[int]:
-    if fields is None:
-        return range(len(one.by))
-    return [i for i, path in enumerate(one.by_paths) if any(meets(field, path) for field in fields)]
-
-
-def _counted(one: CounterShape, facts: Facts | None) -> tuple[tuple[str, ...] | None, tuple[str, ...]] | None:
-    if facts is None:
-        return None
-    return one.groups(facts), tuple(facts[place] for place in one.sums)
-
-
-def _ranked(one: RankingShape, facts: Facts | None) -> tuple[tuple[str, ...] | None, str]:
-    if facts is None or not facts[one.score]:
-        return (), ""
-    return one.groups(facts), facts[one.score]

@@ -9,10 +9,11 @@ They are all that Redis keeps of a document, and all that counts, sums, scores a
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, Final
 
 from bson.datetime_ms import DatetimeMS
@@ -20,32 +21,47 @@ from bson.decimal128 import Decimal128
 
 from neverstale.derived import groups
 from neverstale.derived.declarations import Declarations
-from neverstale.derived.groups import SPLIT, at_path, combinations, fact_at, meets, text_of
+from neverstale.derived.groups import SPLIT, at_path, combinations, fact_at, meets, short_text, text_of
 
 UNSUMMABLE: Final = "u"
 _WIDE: Final = Context(prec=60, Emax=999_999, Emin=-999_999)
+_WHOLE: Final = 2**53
+_EFFECTS: Final = 4096
+"""Combinations of changed paths whose effects are remembered."""
 LIMIT: Final = 2**63
 """A scaled value must be smaller, either way: then two limbs of 64 bits hold the sum of 2^31 documents."""
 
 Facts = tuple[str, ...]
 
 
+Pick = Callable[[Facts], Facts]
+
+
+def picking(places: Sequence[int]) -> Pick:
+    """What takes the facts at these places; compiled, for it runs several times for every change."""
+    if not places:
+        return lambda facts: ()
+    if len(places) == 1:
+        return itemgetter(slice(places[0], places[0] + 1))
+    pick: Pick = itemgetter(*places)
+    return pick
+
+
 @dataclass(frozen=True, slots=True)
 class ListShape:
     name: str
-    by: tuple[int, ...]
-    """Places of the facts that make its groups."""
+    by: Pick
     by_paths: tuple[str, ...]
     member: int | None
     """Place of the fact that says whether a document holds the constants; `None`: every document does."""
     used: frozenset[str] | None
     """Paths whose change can change a page; `None`: all."""
 
-    def groups(self, facts: Sequence[str]) -> tuple[str, ...] | None:
+    def groups(self, facts: Facts) -> Facts | None:
         """The groups whose pages show a document; `None`: beyond a bound."""
         if self.member is not None and not facts[self.member]:
             return ()
-        return combinations([facts[place] for place in self.by])
+        return combinations(self.by(facts))
 
     def affected_by(self, changed: Sequence[str] | None) -> bool:
         """Whether a change of these paths (`None`: all) can change a page."""
@@ -55,27 +71,35 @@ class ListShape:
             return True
         return any(meets(path, used) for path in changed for used in self.used)
 
+    def named_by(self, changed: Sequence[str] | None) -> tuple[int, ...]:
+        """Which of the fields that make groups a change of these paths may have changed."""
+        if changed is None:
+            return tuple(range(len(self.by_paths)))
+        return tuple(i for i, path in enumerate(self.by_paths) if any(meets(field, path) for field in changed))
+
 
 @dataclass(frozen=True, slots=True)
 class CounterShape:
     name: str
-    by: tuple[int, ...]
-    sums: tuple[int, ...]
-    """Places of the facts that are summed."""
-
-    def groups(self, facts: Sequence[str]) -> tuple[str, ...] | None:
-        return combinations([facts[place] for place in self.by])
+    by: Pick
+    sums: Pick
+    """The facts that are summed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankingShape:
     name: str
-    by: tuple[int, ...]
+    by: Pick
     score: int
     """Place of the fact that is the score."""
 
-    def groups(self, facts: Sequence[str]) -> tuple[str, ...] | None:
-        return combinations([facts[place] for place in self.by])
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a change of some paths means for a list."""
+
+    touches: bool
+    named: tuple[int, ...]
 
 
 class Shape:
@@ -97,6 +121,7 @@ class Shape:
         scored = dict.fromkeys((one.path, one.descends) for one in declared.rankings.values())
         self._scored = tuple(scored)
         self._place_facts()
+        self._effects: dict[tuple[str, ...] | None, tuple[Effect, ...]] = {}
 
     def _place_facts(self) -> None:
         place = {path: i for i, path in enumerate(self.group_paths)}
@@ -105,7 +130,7 @@ class Shape:
         for name, one in self.declared.lists.items():
             member = count if one.where else None
             count += 1 if one.where else 0
-            by = tuple(place[path] for path in one.by)
+            by = picking([place[path] for path in one.by])
             lists.append(ListShape(name, by, one.by, member, self._used(name)))
         sums = {summed: count + i for i, summed in enumerate(self._summed)}
         scores = {scored: count + len(sums) + i for i, scored in enumerate(self._scored)}
@@ -113,13 +138,13 @@ class Shape:
         self.counters: tuple[CounterShape, ...] = tuple(
             CounterShape(
                 name,
-                tuple(place[path] for path in one.by),
-                tuple(sums[summed.field, summed.scale] for summed in one.sums.values()),
+                picking([place[path] for path in one.by]),
+                picking([sums[summed.field, summed.scale] for summed in one.sums.values()]),
             )
             for name, one in self.declared.counters.items()
         )
         self.rankings: tuple[RankingShape, ...] = tuple(
-            RankingShape(name, tuple(place[path] for path in one.by), scores[one.path, one.descends])
+            RankingShape(name, picking([place[path] for path in one.by]), scores[one.path, one.descends])
             for name, one in self.declared.rankings.items()
         )
 
@@ -151,9 +176,24 @@ class Shape:
             return True
         return any(one.affected_by(changed) for one in self.lists)
 
+    def effects(self, changed: Sequence[str] | None) -> tuple[Effect, ...]:
+        """What a change of these paths (`None`: all) means for each of the lists."""
+        key = None if changed is None else tuple(changed)
+        known = self._effects.get(key)
+        if known is None:
+            known = tuple(Effect(one.affected_by(changed), one.named_by(changed)) for one in self.lists)
+            if len(self._effects) < _EFFECTS:
+                self._effects[key] = known
+        return known
+
     def facts(self, document: Mapping[str, Any]) -> str:
         """A document's facts, joined: what its contribution holds besides the version."""
-        facts = [fact_at(document, path) for path in self.group_paths]
+        facts = [
+            short_text(value)
+            if type(value := document.get(path)) is str and len(value) < 64
+            else fact_at(document, path)
+            for path in self.group_paths
+        ]
         facts += ["1" if _holds(document, constant) else "" for constant in self._constants]
         facts += [summable(_only(document, path), scale) for path, scale in self._summed]
         facts += [score(_only(document, path), descends=descends) for path, descends in self._scored]
@@ -183,8 +223,9 @@ def summable(value: Any, scale: int) -> str:
     Like MongoDB's `$sum`, everything that is not a number counts for nothing. A double stands for the shortest
     decimal that names it.
     """
-    if type(value) is int and -LIMIT < value * 10**scale < LIMIT:
-        return str(value * 10**scale)
+    if type(value) is int:
+        exact = value * 10**scale if scale else value
+        return str(exact) if -LIMIT < exact < LIMIT else UNSUMMABLE
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal128):
         return ""
     if isinstance(value, Decimal128):
@@ -204,6 +245,8 @@ def score(value: Any, *, descends: bool) -> str:
 
     Numbers become the nearest double: beyond 2^53 whole numbers that a double cannot tell apart rank as equal.
     """
+    if type(value) is int and -_WHOLE < value < _WHOLE:
+        return str(-value if descends else value)
     if isinstance(value, bool):
         return ""
     if isinstance(value, DatetimeMS):
@@ -222,4 +265,4 @@ def score(value: Any, *, descends: bool) -> str:
     if not math.isfinite(number):
         return ""
     signed = 0.0 - number if descends else 0.0 + number
-    return str(int(signed)) if signed.is_integer() and abs(signed) < 2**53 else repr(signed)
+    return str(int(signed)) if signed.is_integer() and abs(signed) < _WHOLE else repr(signed)

@@ -88,7 +88,7 @@ class UntouchedMovesStay(Plan):
 
 class NamedGroupsStay(Plan):
     def _named(
-        self, one: ListShape, said: Sequence[Said], stored: Contribution | None, before: Facts | None
+        self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
     ) -> tuple[str, ...] | None:
         return ()
 
