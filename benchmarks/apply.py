@@ -25,7 +25,6 @@ from typing import Any, Final
 import psutil
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis
 
 from neverstale import events
@@ -35,6 +34,7 @@ from neverstale.settings import Kafka
 from neverstale.settings import Redis as RedisSettings
 from ops.stack.process import RunningProcess
 from ops.stack.stack import LocalStack, StackOptions
+from streams.topic import ensure_topic
 
 PARTITIONS: Final = 4
 TOPIC: Final = Kafka().topic
@@ -99,7 +99,7 @@ async def measure(options: ApplyOptions) -> Measured:
         catalog = Path(folder) / "catalog.toml"
         catalog.write_text(CATALOG)
         async with LocalStack.start(StackOptions(catalog=catalog, broker="kafka")) as stack:
-            await _create_topic(stack.bootstrap_servers)
+            await ensure_topic(Kafka(bootstrap_servers=stack.bootstrap_servers, partitions=PARTITIONS))
             # Longer than it will be halted.
             consumer = await stack.start_role("consumer", NEVERSTALE_KAFKA__SESSION_TIMEOUT_MS="120000")
             async with Redis.from_url(stack.redis_url) as redis:
@@ -124,15 +124,6 @@ async def _run(options: ApplyOptions, number: int, stack: LocalStack, consumer: 
     await _until_applied(cache, last, started + DEADLINE_SECONDS)
     seconds = time.perf_counter() - started
     return Run(seconds, options.changes / seconds, _cpu_seconds(consumer.pid) - before, bare)
-
-
-async def _create_topic(servers: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
-    finally:
-        await admin.close()
 
 
 async def _fill(cache: Cache, entries: Sequence[bytes], version: int) -> None:
