@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from consumers.apply import pauses
 from consumers.batch import Batch, Folding
 from consumers.member import LAST_COMMIT_SECONDS, Apply, Member, membership
+from consumers.seldom import Seldom
 from consumers.tasks import cancelled
 from neverstale import cancellation, telemetry
 from neverstale.service import Life
@@ -37,6 +38,7 @@ class Consumer:
         self._folding = folding
         self._apply = apply
         self._life = life
+        self._rebuilt = Seldom()
 
     async def run(self) -> None:
         """Consume until the role should stop; then what is under way is applied and committed."""
@@ -53,7 +55,8 @@ class Consumer:
             if failure is not None and not self._life.stop.is_set():
                 self._away(failure)
                 telemetry.CONSUMER_RECOVERIES.inc()
-                log.warning("consumer_built_anew", reason=repr(failure))
+                if times := self._rebuilt.due():
+                    log.warning("consumer_built_anew", reason=repr(failure), times=times)
                 await asyncio.sleep(next(attempts))
 
     async def _consume(self, member: Member) -> None:

@@ -1,9 +1,10 @@
 """The consumer as a role: it wires, and lives until it is asked to stop."""
 
 import asyncio
+import gc
 from functools import partial
+from typing import Final
 
-from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from consumers.apply import Applier, Section, pauses
@@ -22,11 +23,15 @@ from neverstale.loader import Loader
 from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
 
-Mongo = AsyncMongoClient[dict[str, object]]
+COLLECT_AFTER: Final = 50_000
+"""Objects. A batch of records makes thousands, none of them in cycles: looking through them often finds nothing."""
 
 
 def run(settings: Settings, catalog: Catalog) -> int:
     """Be a consumer until SIGTERM or SIGINT; answers the exit code, see `neverstale.service.run_role`."""
+    gc.collect()
+    gc.freeze()  # what is here by now stays, and no collection need look at it again
+    gc.set_threshold(COLLECT_AFTER)
     return run_role("consumer", settings, partial(live, settings, catalog))
 
 
