@@ -17,12 +17,12 @@ from api.heads import BLANK, CRLF, DOCUMENT, ETAG, Moment, Server
 from api.l1 import L1, Reading
 from api.lines import LINE, Target, spellings
 from api.marks import Marks
-from api.plain import Plain
+from api.plain import PLAIN, Plain
 from api.problems import internal, of_error, unknown_key
 from api.reader import Reader
 from api.responses import L1_HIT, L2_HIT, Raw, facts_of
 from neverstale import telemetry
-from neverstale.entries import body_of, etag_text, is_absence, version_text
+from neverstale.entries import facts_of_hit
 from neverstale.errors import NeverstaleError
 from neverstale.keys import canonical
 
@@ -34,7 +34,7 @@ COUNT_SECONDS: Final = 0.2
 class Request(ABC):
     """A plain get that L1 could not answer. It is the reader's `Get`, and the future of its own `Ask`."""
 
-    __slots__ = ("_hot", "_segment", "_target", "entry_key", "line", "plain", "settled")
+    __slots__ = ("_hot", "_segment", "entry_key", "line", "plain", "settled", "target")
 
     def __init__(
         self, hot: "Hot", target: Target, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
@@ -43,8 +43,8 @@ class Request(ABC):
         self.line = line
         self.plain = plain
         self.settled = False
+        self.target = target
         self._hot = hot
-        self._target = target
         self._segment = segment
 
     @abstractmethod
@@ -62,15 +62,17 @@ class Request(ABC):
     # --- for the reader
 
     def hit(self, entry: bytes, evidence: Evidence, reading: Reading | None) -> None:
+        hot, plain = self._hot, self.plain
         self.settled = True
-        tail = self._hot.tail(self._target, entry)
+        tail = hot.tail(self.target, entry)
         if reading is not None:
-            self._hot.keep(reading, self, tail)
-        self.send(*self._hot.choose(self.plain, tail), self._hot.moment_of(evidence))
+            hot.keep(reading, self, tail)
+        status, tail = (200, tail) if plain is PLAIN and tail[0] == DOCUMENT else hot.choose(plain, tail)
+        self.send(status, tail, hot.moment_of(evidence))
 
     def ask(self) -> Ask:
-        key = self._target.key(self._segment)
-        return Ask(self._target.resource, key, canonical(key), self.entry_key, self)
+        key = self.target.key(self._segment)
+        return Ask(self.target.resource, key, canonical(key), self.entry_key, self)
 
     # --- for the ask
 
@@ -79,13 +81,13 @@ class Request(ABC):
 
     def set_result(self, answer: Answer) -> None:
         self.settled = True
-        self.send_raw(self._hot.response(self._target, self.plain, answer))
+        self.send_raw(self._hot.response(self.target, self.plain, answer))
 
     def set_exception(self, error: BaseException) -> None:
         self.settled = True
         problem = of_error(error) if isinstance(error, NeverstaleError) else internal()
         if problem.status >= 500 and problem.status != 503:
-            log.error("read_failed", resource=self._target.resource.name, exc_info=error)
+            log.error("read_failed", resource=self.target.resource.name, exc_info=error)
         response = problem.response()
         self.send_raw(Raw(response.status_code, response.raw_headers, bytes(response.body)))
 
@@ -93,14 +95,6 @@ class Request(ABC):
         self.settled = True
         self.abandon()
         return True
-
-    @property
-    def canonical(self) -> str:
-        return self._target.canonical(self.entry_key)
-
-    @property
-    def resource(self) -> str:
-        return self._target.resource.name
 
 
 class Hot:
@@ -120,7 +114,7 @@ class Hot:
         self._reader = reader
         self._compressed = compressed
         self._marks = marks
-        self._targets = targets
+        self.targets = targets
         self._absences = {name: unknown_key(name.decode()).body for name in targets}
         self._evidence = Evidence(0, 0)
         self._moment = self.moment
@@ -130,7 +124,7 @@ class Hot:
         match = LINE.fullmatch(line)
         if match is None:
             return None
-        target = self._targets.get(match[2])
+        target = self.targets.get(match[2])
         if target is None:
             return None
         entry_key = target.entry_key(match[3])
@@ -138,7 +132,7 @@ class Hot:
 
     def start(self, request: Request) -> None:
         """Have it answered with the others of this turn of the event loop."""
-        self._reader.start(request.resource, request)
+        self._reader.start(request.target.resource.name, request)
 
     def choose(self, plain: Plain, tail: bytes) -> tuple[int, bytes]:
         """Status and tail for this caller: all of it, compressed, or that the caller has it."""
@@ -152,13 +146,15 @@ class Hot:
         return 200, tail if packed is None else heads.packed_tail(etag, version, packed)
 
     def tail(self, target: Target, entry: bytes) -> bytes:
-        if is_absence(entry):
-            return heads.absence_tail(version_text(entry), self._absences[target.name])
-        return heads.document_tail(etag_text(entry), version_text(entry), body_of(entry))
+        etag, version, body = facts_of_hit(entry)
+        if body is None:
+            return heads.absence_tail(version, self._absences[target.name])
+        return heads.document_tail(etag, version, body)
 
     def keep(self, reading: Reading, request: Request, tail: bytes) -> None:
+        target = request.target
         line = request.line if request.line[0] == b"G"[0] else b"GET" + request.line[4:]
-        if line in spellings(request.resource, request.canonical):
+        if line in spellings(target.resource.name, target.canonical(request.entry_key)):
             self.l1.keep(reading, request.entry_key, line, tail)
 
     def moment_of(self, evidence: Evidence) -> Moment:

@@ -31,6 +31,7 @@ class Target:
     """One resource, as request lines name it."""
 
     resource: Resource
+    name: bytes
     entry_prefix: bytes
 
     def entry_key(self, segment: bytes) -> bytes | None:
@@ -42,10 +43,6 @@ class Target:
         except Problem:
             return None
 
-    @property
-    def name(self) -> bytes:
-        return self.resource.name.encode()
-
     def canonical(self, entry_key: bytes) -> str:
         return entry_key[len(self.entry_prefix) :].decode()
 
@@ -55,7 +52,10 @@ class Target:
 
 def targets(catalog: Catalog, names: Names) -> dict[bytes, Target]:
     """Resource, as a line names it -> its target."""
-    return {name.encode(): Target(resource, names.entry_prefix(name)) for name, resource in catalog.resources.items()}
+    return {
+        name.encode(): Target(resource, name.encode(), names.entry_prefix(name))
+        for name, resource in catalog.resources.items()
+    }
 
 
 def spellings(resource: str, canonical_key: str) -> Iterable[bytes]:

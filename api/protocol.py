@@ -34,6 +34,8 @@ from api.responses import Raw
 BLOCKS: Final = 1024
 BLOCK_BYTES: Final = 2048
 """Of header lines that are remembered, at most this many of this size."""
+GET: Final = b"G"[0]
+"""How the line of a `GET` begins; the other is `HEAD`."""
 
 
 class _Nothing:
@@ -60,28 +62,34 @@ class Cycle(Request):
         self.response_complete = False
 
     def send(self, status: int, tail: bytes, moment: Moment) -> None:
-        self._write(beginning(status, moment) + (heads.without_body(tail) if self.bodiless else tail))
+        now = monotonic()
+        if now >= moment.until:
+            moment.renew(now)
+        start = moment.found if status == 200 else moment.absent if status == 404 else moment.unchanged
+        self._write(start + (tail if self.line[0] == GET else heads.without_body(tail)), now)
 
     def send_raw(self, response: Raw) -> None:
-        self._write(as_text(response, self._hot.server.text(), close=False, bodiless=self.bodiless))
+        bodiless = self.line[0] != GET
+        self._write(as_text(response, self._hot.server.text(), close=False, bodiless=bodiless), monotonic())
 
     def abandon(self) -> None:
         self.response_complete = True
         self._protocol.transport.close()
 
-    @property
-    def bodiless(self) -> bool:
-        return self.line[0] == b"H"[0]
-
-    def _write(self, text: bytes) -> None:
+    def _write(self, text: bytes, now: float) -> None:
         self.response_complete = True
-        transport = self._protocol.transport
+        protocol = self._protocol
+        transport = protocol.transport
         if self.disconnected or transport.is_closing():
+            return
+        if self.keep_alive and not protocol.pipeline and not protocol.flow.read_paused:
+            transport.write(text)
+            protocol.answered(now)
             return
         transport.write(text if self.keep_alive else closing(text))
         if not self.keep_alive:
             transport.close()
-        self._protocol.on_response_complete()
+        protocol.on_response_complete()
 
 
 class _Answered(Cycle):
@@ -204,47 +212,46 @@ class HotProtocol(HttpToolsProtocol):
                 text = beginning(status, moment) + tail
             self.transport.write(text)
             hot.hits[line.split(b"/", 3)[2]] += 1
-            self.server_state.total_requests += 1
-            self._stay(now)
+            self.answered(now)
             return True
         found = hot.find(line)
         if found is None:
             return False
-        return self._answer_head(hot, line, plain) or self._start(hot, Cycle(self, hot, *found, line, plain))
+        if line[0] != GET and self._answer_head(hot, line, plain):
+            return True
+        target, segment, key = found
+        cycle = Cycle(self, hot, target, segment, key, line, plain)
+        self.cycle = cast("RequestResponseCycle", cycle)
+        hot.start(cycle)
+        return True
 
     def _answer_head(self, hot: Hot, line: bytes, plain: Plain) -> bool:
-        if line[0] != b"H"[0]:
-            return False
         tail = hot.l1.answers.get(b"GET" + line[4:])
         if tail is None:
             return False
         status, tail = hot.choose(plain, tail)
         self.transport.write(beginning(status, hot.moment) + heads.without_body(tail))
         hot.hits[line.split(b"/", 3)[2]] += 1
-        self.server_state.total_requests += 1
-        self._stay(monotonic())
-        return True
-
-    def _start(self, hot: Hot, cycle: Cycle) -> bool:
-        self.cycle = cast("RequestResponseCycle", cycle)
-        hot.start(cycle)
+        self.answered(monotonic())
         return True
 
     def on_response_complete(self) -> None:
         if self.pipeline or self.flow.read_paused or self.transport.is_closing():
             super().on_response_complete()
         else:
-            self.server_state.total_requests += 1
-            self._stay(monotonic())
+            self.answered(monotonic())
+
+    def answered(self, now: float) -> None:
+        """What is left to do when no other answer waits for this one. `now`: monotonic seconds."""
+        self.server_state.total_requests += 1
+        self._active = now
+        if self.timeout_keep_alive_task is None:
+            self._set_timer(self.timeout_keep_alive)
 
     # --- keep-alive: one timer that looks when the last answer was, not one timer for each
 
-    def _stay(self, now: float) -> None:
-        self._active = now
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+    def _set_timer(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def timeout_keep_alive_handler(self) -> None:
         self.timeout_keep_alive_task = None
@@ -252,7 +259,7 @@ class HotProtocol(HttpToolsProtocol):
             return  # the answer that is under way sets a timer
         left = self._active + self.timeout_keep_alive - monotonic()
         if left > 0:
-            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+            self._set_timer(left)
         else:
             super().timeout_keep_alive_handler()
 

@@ -32,8 +32,9 @@ from neverstale.keys import KeyValue, canonical, digest
 from neverstale.settings import Api
 from neverstale.versions import Version, to_hex
 
-BATCHES_UNDER_WAY = 8
-"""Of one resource. Further gets wait for the next batch: a slow Redis gets larger batches, not more of them."""
+BATCHES_UNDER_WAY: Final = 2
+"""Of one resource. Further gets wait for the next batch: a batch costs as much as fifty of its gets, so many small
+ones would be slower than few large ones, and a slow Redis gets larger batches, not more of them."""
 NO_EVIDENCE: Final = Evidence(0, 0)
 
 
