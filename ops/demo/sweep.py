@@ -20,7 +20,7 @@ from ops.stack.process import at_once
 
 CONNECTIONS: Final = 8
 POLL_SECONDS: Final = 0.02
-CONVERGE_SECONDS: Final = 60.0
+CONVERGE_SECONDS: Final = 120.0
 PATIENCE_SECONDS: Final = 30.0
 """How long one key is asked for again while the service cannot answer."""
 
