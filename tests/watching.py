@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import AsyncMongoClient
 
 from neverstale.clients import mongo_client
@@ -19,7 +21,8 @@ from streams.translate import Watched
 from streams.watcher import Watcher
 from tests.waiting import eventually
 
-PARTITIONS: Final = 3
+PARTITIONS: Final = 4
+"""As many as the embedded broker gives every topic."""
 DEADLINE_SECONDS: Final = 30.0
 COLLECTION: Final = "flights"
 
@@ -130,6 +133,17 @@ class Published:
 
     def of_partition(self, partition: int) -> list[Event]:
         return [record.event for record in self.records if record.partition == partition]
+
+
+async def real_broker(place: Place) -> AIOKafkaAdminClient:
+    """A started administrator's client; skips the test on the embedded broker, which can neither change nor
+    delete topics and forgets them when it stops."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=place.kafka_servers)
+    await admin.start()
+    if str((await admin.describe_cluster())["cluster_id"]).startswith("mockCluster"):
+        await admin.close()
+        pytest.skip("the embedded broker cannot do this")
+    return admin
 
 
 @dataclass

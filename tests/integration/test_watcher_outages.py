@@ -24,6 +24,7 @@ from tests.watching import (
     Place,
     Published,
     Running,
+    real_broker,
     stored,
     until_stored,
     watching,
@@ -113,16 +114,6 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
     broker.kill()
 
 
-def halt(broker: Broker) -> None:
-    for member in broker.members:
-        member.signal(Signals.SIGSTOP)
-
-
-def go_on(broker: Broker) -> None:
-    for member in broker.members:
-        member.signal(Signals.SIGCONT)
-
-
 async def lost_when_the_broker_halts(
     place: Place, client: Client, broker: Broker, settings: Settings
 ) -> set[Version]:
@@ -130,11 +121,11 @@ async def lost_when_the_broker_halts(
     async with Published.reading(place) as published:
         async with watching(place, COLLECTION, settings=settings) as running:
             await until_stored(client, place, await write(client, place, "before"))
-            halt(broker)
+            broker.signal(Signals.SIGSTOP)
             written = {await write(client, place, f"key{number}") for number in range(200)}
             await until_silent_broker_is_reported(running)
             await running.killed()
-        go_on(broker)
+        broker.signal(Signals.SIGCONT)
         async with watching(place, COLLECTION, settings=settings):
             last = await write(client, place, "after")
             await published.until(lambda: last in published.versions)
@@ -176,14 +167,14 @@ async def test_a_halted_broker_freezes_the_position_and_stops_the_reading(
     settings = place.settings(batch_size=10, max_in_flight_batches=2)
     async with Published.reading(place) as published, watching(place, COLLECTION, settings=settings) as running:
         await until_stored(client, place, await write(client, place, "before"))
-        halt(own_broker)
+        own_broker.signal(Signals.SIGSTOP)
         first = await write(client, place, "first")
         written = {first} | {await write(client, place, f"key{number}") for number in range(200)}
         await until_silent_broker_is_reported(running)
         found = await stored(client, place)
         assert found is not None
         assert from_timestamp(found["version"]) <= first
-        go_on(own_broker)
+        own_broker.signal(Signals.SIGCONT)
         await published.until(lambda: written <= published.versions)
 
         async def ready() -> bool:
@@ -202,3 +193,30 @@ async def test_a_stop_ends_in_time_although_the_broker_is_gone(
         own_broker.kill()
         await write(client, place, "after")
         await asyncio.wait_for(running.stopped(), place.settings().service.drain_seconds)
+
+
+async def test_a_broker_that_comes_back_is_given_everything(place: Place, client: Client, own_broker: Broker) -> None:
+    place = Place(place.mongo_uri, own_broker.bootstrap_servers, place.database, place.topic)
+    await (await real_broker(place)).close()
+    async with watching(place, COLLECTION) as running:
+        await until_stored(client, place, await write(client, place, "before"))
+        own_broker.kill()
+        written = {await write(client, place, f"key{number}") for number in range(200)}
+        await until_silent_broker_is_reported(running)
+        await own_broker.restart()
+        async with Published.reading(place) as published:
+            await published.until(lambda: written <= published.versions, 60)
+
+
+async def test_a_deleted_topic_is_created_again_and_voids_what_was_told(place: Place, client: Client) -> None:
+    admin = await real_broker(place)
+    async with watching(place, COLLECTION) as running:
+        await until_stored(client, place, await write(client, place, "before"))
+        await admin.delete_topics([place.topic])
+        await admin.close()
+        version = await write(client, place, "after")
+        await until_silent_broker_is_reported(running)
+        async with Published.reading(place) as published:
+            await published.until(lambda: version in published.versions, 60)
+            assert {floor.reason for floor in published.floors} == {"the topic was created anew"}
+            assert len(published.floors) == PARTITIONS

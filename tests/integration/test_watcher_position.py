@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import NewPartitions
 from pymongo import AsyncMongoClient
 
 from neverstale import __version__
@@ -19,6 +19,7 @@ from tests.watching import (
     Client,
     Place,
     Published,
+    real_broker,
     stored,
     until_stored,
     watching,
@@ -165,10 +166,9 @@ async def test_an_error_that_passes_costs_nothing_but_time(
 
 
 async def test_a_topic_with_more_partitions_voids_what_consumers_have(place: Place, client: Client) -> None:
+    admin = await real_broker(place)
     async with Published.reading(place) as published, watching(place, COLLECTION) as running:
         await until_stored(client, place, await write(client, place, "a"))
-        admin = AIOKafkaAdminClient(bootstrap_servers=place.kafka_servers)
-        await admin.start()
         await admin.create_partitions({place.topic: NewPartitions(total_count=2 * PARTITIONS)})
         await admin.close()
         await published.until(lambda: any(mark.partitions == 2 * PARTITIONS for mark in published.marks))
