@@ -24,6 +24,8 @@ from neverstale.versions import Version, from_timestamp, to_timestamp
 
 INVALID_OPTIONS: Final = 72
 """What the server answers when `afterClusterTime` lies in its future."""
+SNAPSHOT_UNAVAILABLE: Final = 246
+"""The collection was created or indexed just now, later than the state that the server would read."""
 TRY_AGAIN: Final = frozenset((239, 246, 11600, 11602, 189, 91, 10107, 13435, 13436, 133))
 """SnapshotTooOld, SnapshotUnavailable, interrupted by a shutdown or an election, not primary, no suitable member."""
 
@@ -121,6 +123,8 @@ class Loader:
                     raise VersionInFuture("the version lies in the future of this cluster") from None
                 if last or error.code not in TRY_AGAIN:
                     raise self._outage(error) from error
+                if error.code == SNAPSHOT_UNAVAILABLE:
+                    command = _as_of_refusal(command, error)
             except ConnectionFailure as error:
                 if last or error.timeout:
                     raise self._outage(error) from error
@@ -132,3 +136,12 @@ class Loader:
         telemetry.OUTAGES.labels("mongodb").inc()
         code = getattr(error, "code", None)
         return Outage("mongodb", f"{type(error).__name__}{f' {code}' if code else ''}")
+
+
+def _as_of_refusal(command: dict[str, Any], error: OperationFailure) -> dict[str, Any]:
+    """The command for a state not older than the refusal. Merely asked again, the server might refuse again."""
+    concern = command["readConcern"]
+    reached = (error.details or {}).get("operationTime")
+    if reached is None or "atClusterTime" in concern:
+        return command
+    return command | {"readConcern": concern | {"afterClusterTime": reached}}

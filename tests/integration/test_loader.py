@@ -164,6 +164,16 @@ async def test_a_collection_that_does_not_exist_is_empty_at_the_version_asked_fo
     assert snapshot.version >= present
 
 
+async def test_a_collection_that_was_created_just_now_is_read(client: Client, database: str, loader: Loader) -> None:
+    """The newest majority snapshot may be older than the collection; the server refuses to read that."""
+    for number in range(30):
+        resource = Resource(name="new", collection=f"new{number}", key_type="int")
+        creation = asyncio.create_task(client[database][f"new{number}"].insert_one({"_id": 1}))
+        while not creation.done():
+            await loader.load(resource, [1], 0)
+        assert "i:1" in (await loader.load(resource, [1], 0)).bodies
+
+
 async def test_now_is_at_or_after_every_acknowledged_write(client: Client, database: str, loader: Loader) -> None:
     for number in range(20):
         version = await put(client, database, number)
