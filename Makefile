@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3 python3.13 python3
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WANTED := pyproject.toml constraints.txt
 
-.PHONY: demo test lint bench docs constraints clean
+.PHONY: demo test lint bench faults docs constraints clean
 
 demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
 	$(BIN)/neverstale demo
@@ -24,6 +24,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## Speed and memory, as ratios within one run.
 	$(BIN)/python -m benchmarks
+
+faults: $(VENV)/.dev  ## Every fault experiment in full and its negative control; SEED=1 ROUNDS=1.
+	$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --json faults.json
 
 docs: $(VENV)/.dev  ## Write the tables of the docs that are generated.
 	$(BIN)/python -m ops.docs

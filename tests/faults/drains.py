@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from ops.oracle import Tally
 from ops.stack.role import RunningRole
 from tests.faults.experiment import Experiment, Outcome, Turn
 from tests.faults.pipeline import metrics
@@ -37,9 +38,8 @@ async def restart_all(turn: Turn) -> Outcome:
             await load.recovered(outcome, began)
             await load.check(outcome)
         answered = sum(load.statuses.values())
-        bad = load.broken + sum(count for status, count in load.statuses.items() if status >= 500)
-        tally = outcome.tally(BROKEN)
-        tally.wrong, tally.checked = bad, answered + load.broken
+        bad = len(load.broken) + sum(count for status, count in load.statuses.items() if status >= 500)
+        outcome.add(BROKEN, Tally(bad, answered + len(load.broken), load.broken))
     return outcome
 
 

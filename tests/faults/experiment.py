@@ -15,6 +15,8 @@ from tests.faults.bench import Bench
 
 STALE: Final = "stale after convergence"
 BOUND: Final = "broke their bound"
+LATE: Final = "not converged"
+"""All that was written should have been applied, and was not."""
 FOREIGN: Final = "foreign"
 UNWRITTEN: Final = "never written"
 BROKE: Final = "broke off"

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from math import nan
 from typing import Any, Final
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, UpdateOne
 from pymongo.errors import PyMongoError
 
 from neverstale.versions import from_timestamp
 from ops.demo.client import Answer, Connection
 from ops.oracle import ABSENT, NOBODY, Read, Tally, Writes, judge
-from tests.faults.experiment import FOREIGN, STALE, Outcome
+from tests.faults.experiment import FOREIGN, LATE, STALE, Outcome
 from tests.faults.pipeline import RESOURCE, Pipeline
 
 CONVERGE_SECONDS: Final = 30.0
@@ -57,8 +57,8 @@ class Load:
     writes: Writes = field(default_factory=Writes)
     reads: list[Read] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
-    broken: int = 0
-    """Requests that were sent and got no whole answer."""
+    broken: list[str] = field(default_factory=list)
+    """Requests that were sent and got no whole answer, and after how long."""
     latencies: list[float] = field(default_factory=list)
     unknown: set[int] = field(default_factory=set)
     """Keys whose last write has an unknown outcome."""
@@ -117,6 +117,15 @@ class Load:
         except PyMongoError:
             self.unknown.add(key)
 
+    async def change_together(self, keys: Sequence[int]) -> None:
+        """One bulk write; the changes arrive together, too."""
+        begun = [(key, self.writes.begin(key, time.monotonic())) for key in keys]
+        changes = [UpdateOne({"_id": key}, {"$set": {"rev": revision}}, upsert=True) for key, revision in begun]
+        async with self.client.start_session() as session:
+            await self.collection.bulk_write(changes, ordered=False, session=session)
+            for key, revision in begun:
+                self.acknowledge(key, revision, session)
+
     def acknowledge(self, key: int, revision: int, session: Any) -> None:
         """The write that this session did last is acknowledged."""
         self.writes.acknowledge(key, revision, time.monotonic(), _version(session))
@@ -143,8 +152,8 @@ class Load:
         start = time.monotonic()
         try:
             answer = await connection.get(f"/v1/{RESOURCE}/{key}", ANSWER_SECONDS)
-        except OSError:
-            self.broken += 1
+        except OSError as error:
+            self.broken.append(f"after {1000 * (time.monotonic() - start):.1f} ms, {error!r}")
             return
         end = time.monotonic()
         self.latencies.append(end - start)
@@ -166,7 +175,7 @@ class Load:
         """
         await self.pause()
         converged = await self.pipeline.passed(self.writes.last_version, self.shape.converge_seconds)
-        outcome.count("not converged", converged is None)
+        outcome.tally(LATE).note(converged is None, f"not within {self.shape.converge_seconds:g} s")
         final: list[Read] = []
         missing = await self._final(range(self.shape.keys), final)
         verdict = judge(self.writes, final)
@@ -185,7 +194,7 @@ class Load:
         outcome.take(judge(self.writes, self.reads))
         outcome.count("writes", self.writes.acknowledged_count)
         outcome.count("5xx", sum(count for status, count in self.statuses.items() if status >= 500))
-        outcome.count("broken requests", self.broken)
+        outcome.count("broken requests", len(self.broken))
 
     async def _final(self, keys: Iterable[int], into: list[Read]) -> int:
         """Ask for every key, again and again if need be; answers how many got no answer."""

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from ops.stack.ports import LOOPBACK, free_port
 from ops.stack.process import Launch, RunningProcess
-from ops.stack.redis import RedisServer, find_redis_server
+from ops.stack.redis import find_redis_server
 from tests.faults.bench import Bench
 from tests.faults.experiment import STALE, Experiment, Outcome, Turn
 from tests.faults.proxy import Proxy
@@ -31,13 +31,13 @@ async def promote(turn: Turn) -> Outcome:
     """A replica has not heard of the last invalidations when it is promoted. Clients find it at the same address."""
     outcome, bench = Outcome(), turn.bench
     primary = await bench.new_redis()
-    async with Proxy(primary.port) as front, scene(turn, outcome, redis_url=front.redis_url) as stage:
+    async with Proxy(primary.ports[0]) as front, scene(turn, outcome, redis_url=front.redis_url) as stage:
         for _ in range(turn.rounds):
-            async with Proxy(primary.port) as link:
+            async with Proxy(primary.ports[0]) as link:
                 replica = await bench.new_redis(replica_of=link.port)
                 await stage.load.check(outcome)
                 await stage.load.pause()
-                await _in_step(replica)
+                await _in_step(primary, replica)
                 link.hold()
                 for key in stage.load.random.sample(range(stage.load.shape.keys), CHANGES):
                     await stage.load.change(key)
@@ -54,17 +54,24 @@ async def promote(turn: Turn) -> Outcome:
     return outcome
 
 
-async def _in_step(replica: RedisServer) -> None:
-    async with Redis.from_url(replica.url) as client:
+async def _in_step(primary: RunningProcess, replica: RunningProcess) -> None:
+    """All that the primary has taken so far, the replica has taken too."""
+    async with _client(primary) as ahead, _client(replica) as behind:
+        taken = (await ahead.info("replication"))["master_repl_offset"]
 
         async def linked() -> bool:
-            return bool((await client.info("replication"))["master_link_status"] == "up")
+            told = await behind.info("replication")
+            return bool(told["master_link_status"] == "up" and told["slave_repl_offset"] >= taken)
 
-        await eventually(linked, "the replica follows")
+        await eventually(linked, "the replica follows", 30)
+
+
+def _client(server: RunningProcess) -> Redis:
+    return Redis(host=LOOPBACK, port=server.ports[0])
 
 
 async def _ask(server: RunningProcess, *words: str) -> object:
-    async with Redis(host=LOOPBACK, port=server.ports[0]) as client:
+    async with _client(server) as client:
         answer: object = await client.execute_command(*words)  # type: ignore[no-untyped-call]
         return answer
 
@@ -108,7 +115,7 @@ async def _slow_down(proxy: Proxy) -> None:
 
 async def _load(redis: RunningProcess, stage: Scene) -> None:
     """Killed, and started again from a file; while it loads, it answers LOADING."""
-    async with Redis(host=LOOPBACK, port=redis.ports[0]) as client:
+    async with _client(redis) as client:
         for start in range(0, LOADING_KEYS, 1000):
             await client.mset({f"{stage.pipe.name}-ballast:{number}": "x" for number in range(start, start + 1000)})
         await client.save()

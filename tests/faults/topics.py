@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from tests.faults.experiment import STALE, Experiment, Outcome, Turn
+from tests.faults.experiment import LATE, STALE, Experiment, Outcome, Turn
 from tests.faults.pipeline import metrics
 from tests.faults.scene import Scene, scene
 
@@ -107,7 +107,7 @@ EXPERIMENTS = (
         fault="truncated, null, unknown and future records in place of changes",
         holds="what they may concern is invalidated and the partition moves on",
         run=poison,
-        controls={"raise in the handler": STALE},
+        controls={"raise in the handler": LATE},
         short=1,
         long=20,
     ),
