@@ -94,17 +94,6 @@ def is_touched(raw: bytes) -> bool:
     return raw[1:2] == b"1"
 
 
-def is_absence(raw: bytes) -> bool:
-    return raw[:1] == b"N"
-
-
-def version_text(raw: bytes) -> bytes:
-    return raw[3:19]
-
-
-def etag_text(raw: bytes) -> bytes:
-    return raw[80:96]
-
-
-def body_of(raw: bytes) -> bytes:
-    return raw[HEADER_BYTES:]
+def facts_of_hit(raw: bytes) -> tuple[bytes, bytes, bytes | None]:
+    """ETag, version (both 16 hex digits) and body (`None`: an absence) of a current entry."""
+    return raw[80:96], raw[3:19], raw[HEADER_BYTES:] if raw[:1] == b"D" else None

@@ -39,6 +39,7 @@ CAPTURE_LAG = _histogram("capture_lag_seconds", "Wall time of a batch's newest c
 CHECKPOINTS = _counter("checkpoints", "Positions stored.")
 STREAM_OPENED = _counter("stream_opened", "Change streams opened, by how.", "how")
 POSITION_LOST = _counter("position_lost", "Positions that could not be resumed; floors were published.")
+WATCHER_TERM = _gauge("watcher_term", "Term of the last lease that this watcher held.")
 WATCHER_RECOVERIES = _counter("watcher_recoveries", "Times the watcher closed all and began anew.", "server")
 
 # consumers

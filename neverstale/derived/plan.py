@@ -213,17 +213,19 @@ class Plan:
         differences += [(one.sizes, BEYOND, one.beyond) for one in self._ranks if one.beyond]
         sets = [(key, one.sizes, name) for one in self._ranks for key, name in one.sets.items()]
         scores = [score for one in self._ranks for score in one.scores]
-        hashes = dict.fromkeys(bucket for bucket, _, _, _ in self._documents)
-        hashes |= dict.fromkeys(key for key, _, _ in differences)
-        hashes |= dict.fromkeys(sizes for _, sizes, _ in sets)
-        hashes |= dict.fromkeys(key for key, _ in self.tags)
-        keys = [self._register, self._names.partitions, *hashes, *(key for key, _, _ in sets)]
+        unproven = dict.fromkeys(bucket for bucket, _, held, _ in self._documents if not held)
+        unproven |= dict.fromkeys(key for key, _, _ in differences)
+        unproven |= dict.fromkeys(sizes for _, sizes, _ in sets)
+        unproven |= dict.fromkeys(key for key, _ in self.tags)
+        # A bucket that holds the contribution that is expected is there.
+        proven = dict.fromkeys(bucket for bucket, _, held, _ in self._documents if held and bucket not in unproven)
+        keys = [self._register, self._names.partitions, *unproven, *proven, *(key for key, _, _ in sets)]
         place = {key: i for i, key in enumerate(keys, 1)}
         arguments: list[Any] = [
             epoch,
             partition,
             to_hex(self._read_at),
-            len(hashes) + 2,
+            2 + len(unproven),
             len(self._documents),
             len(differences),
             len(sets),

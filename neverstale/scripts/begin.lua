@@ -3,10 +3,9 @@
 -- ARGV: partition, version, then two for each document: place of its bucket in KEYS, its key.
 -- Answers {"begun", the register, one contribution or "" for each document}, or
 --   {"lost", place in KEYS}: a hash is missing, the generation is void
-for place = 1, #KEYS do
-  if redis.call('HEXISTS', KEYS[place], '.g') == 0 then
-    return {'lost', place}
-  end
+local PRESENT = '.g'
+if redis.call('HEXISTS', KEYS[1], PRESENT) == 0 then
+  return {'lost', 1}
 end
 local begun = redis.call('HGET', KEYS[1], ARGV[1])
 if not begun or begun < ARGV[2] then
@@ -15,6 +14,11 @@ if not begun or begun < ARGV[2] then
 end
 local answer = {'begun', begun}
 for i = 3, #ARGV, 2 do
-  answer[#answer + 1] = redis.call('HGET', KEYS[tonumber(ARGV[i])], ARGV[i + 1]) or ''
+  local place = tonumber(ARGV[i])
+  local held = redis.call('HGET', KEYS[place], ARGV[i + 1])
+  if not held and redis.call('HEXISTS', KEYS[place], PRESENT) == 0 then
+    return {'lost', place}
+  end
+  answer[#answer + 1] = held or ''
 end
 return answer

@@ -1,7 +1,8 @@
 -- contribute: replace documents' contributions and apply the differences to everything derived; all or nothing.
 -- Runs even when Redis is out of memory (the loader adds `allow-oom` where the server knows it).
 -- KEYS: generations, the generation's partitions, further hashes, sorted sets.
--- ARGV: epoch, partition, version read at, how many KEYS are no sorted sets, then five counts, then
+-- ARGV: epoch, partition, version read at, up to which of KEYS nothing else proves that they are there, then five
+-- counts, then
 --   documents, 4 each: bucket's place in KEYS, key, contribution that was found or "", the new one or ""
 --   differences, 3 each: hash's place, field, whole number to add
 --   sets, 3 each: sorted set's place, place of the hash of sizes, group
@@ -12,7 +13,6 @@
 --   {"changed"} another consumer replaced a contribution | {"behind", version} read again, at that version or later
 local PRESENT = '.g'
 local version = ARGV[3]
-local hashes = tonumber(ARGV[4])
 local documents = 10
 local differences = documents + 4 * tonumber(ARGV[5])
 local sets = differences + 3 * tonumber(ARGV[6])
@@ -27,7 +27,7 @@ end
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then
   return {'epoch'}
 end
-for place = 2, hashes do
+for place = 2, tonumber(ARGV[4]) do
   if redis.call('HEXISTS', KEYS[place], PRESENT) == 0 then
     return {'lost', place}
   end
