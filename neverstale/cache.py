@@ -324,8 +324,8 @@ def _outage(error: Exception) -> Outage:
         return Outage("redis", "OOM")
     if isinstance(error, ResponseError) and (within := _WITHIN_SCRIPT.search(str(error))):
         return Outage("redis", within[1])
-    if isinstance(error, ResponseError) and str(error)[:1].isupper():
-        # An error reply starts with its code: MISCONF, BUSY, NOREPLICAS, ... (known ones have types of their own)
+    if type(error) is ResponseError and str(error)[:1].isupper():
+        # An error reply starts with its code: MISCONF, BUSY, NOREPLICAS, ... (known ones are types of their own)
         return Outage("redis", str(error).split(" ", 1)[0])
     return Outage("redis", type(error).__name__)
 

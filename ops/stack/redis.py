@@ -83,7 +83,7 @@ def _arguments(options: RedisOptions, port: int, folder: Path) -> list[str]:
     if options.max_memory is not None:
         arguments += ["--maxmemory", options.max_memory, "--maxmemory-policy", options.max_memory_policy]
     if options.replica_of is not None:
-        arguments += ["--replicaof", f"{LOOPBACK} {options.replica_of}"]
+        arguments += ["--replicaof", LOOPBACK, str(options.replica_of)]
     return arguments
 
 
