@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from consumers.apply import pauses
 from consumers.batch import Batch, Folding
 from consumers.member import LAST_COMMIT_SECONDS, Apply, Member, membership
+from consumers.progress import Stuck
 from consumers.seldom import Seldom
 from consumers.tasks import cancelled
 from neverstale import cancellation, telemetry
@@ -24,6 +25,8 @@ log = telemetry.logger(__name__)
 
 ASK_SECONDS: Final = 1.0
 """Kafka is asked whether it is there when nothing was heard of it for so long."""
+LOOK_SECONDS: Final = 2.0
+"""And so often whatever is heard: one partition of several may be silent alone."""
 
 CLIENT_FAILURES: Final = (KafkaError, TimeoutError, OSError, RuntimeError)
 """What a broker's death looks like. `RuntimeError` is uvloop's word for writing to a connection that was just
@@ -99,17 +102,21 @@ class Consumer:
             cancellation.heed()
 
     async def _watch(self, member: Member) -> None:
-        """Say whether Kafka is there. A watch over progress (a lag, and a position that does not move) belongs here
-        too: raising `KafkaError` has the client built anew."""
+        """Say whether Kafka is there. `Stuck` if it is and does not deliver: then the client is built anew."""
+        asked_at = time.monotonic()
         while True:
             cancellation.heed()
-            silent = time.monotonic() - member.heard_at
-            if silent < ASK_SECONDS:
+            now = time.monotonic()
+            if now - member.heard_at < ASK_SECONDS:
                 self._life.health.ok("kafka")
-                await asyncio.sleep(ASK_SECONDS - silent)
-                continue
+                if now - asked_at < LOOK_SECONDS:
+                    await asyncio.sleep(ASK_SECONDS / 2)
+                    continue
+            asked_at = now
             try:
                 await member.ask()
+            except Stuck:
+                raise
             except CLIENT_FAILURES as error:
                 self._away(error)
                 await asyncio.sleep(ASK_SECONDS)

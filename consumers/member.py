@@ -18,6 +18,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 from consumers.assignor import PatientAssignor
 from consumers.batch import Batch, Folding
 from consumers.offsets import Offsets
+from consumers.progress import Progress
 from consumers.tasks import unless
 from neverstale import telemetry
 from neverstale.clients import kafka_options
@@ -60,6 +61,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._max_records = max_records
         self._folding = folding
         self._offsets = Offsets(topic)
+        self._progress = Progress()
         self._assignment = 0
         self._applying = asyncio.Lock()
         self.heard_at = time.monotonic()
@@ -67,6 +69,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def fetch(self) -> Fetched | None:
         """The next batch; `None` if there is none for a while. `KafkaError`: this client is of no use any more."""
+        self._progress.fetching()
         try:
             records = await self._kafka.getmany(timeout_ms=POLL_MS, max_records=self._max_records)
         except NoOffsetForPartitionError as error:
@@ -77,6 +80,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             raise
         except Exception as error:
             raise KafkaError(f"the client failed: {error!r}") from error
+        self._progress.fetched()
         if not records:
             return None
         self.heard_at = time.monotonic()
@@ -95,13 +99,21 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._offsets.commit(self._kafka, seconds)
 
     async def ask(self) -> None:
-        """See whether Kafka answers. Raises `KafkaError` or `TimeoutError` if not."""
-        async with asyncio.timeout(REQUEST_SECONDS):
-            if assigned := self._kafka.assignment():
-                await self._kafka.end_offsets(assigned)
-            else:
-                await self._kafka.topics()
+        """See whether Kafka answers, `KafkaError` or `TimeoutError` if not; and whether it is still delivered
+        what is there, `Stuck` if not."""
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                if assigned := self._kafka.assignment():
+                    ends = await self._kafka.end_offsets(assigned)
+                    positions = {partition: await self._kafka.position(partition) for partition in assigned}
+                else:
+                    ends = positions = {}
+                    await self._kafka.topics()
+        except BaseException:
+            self._progress.forget()
+            raise
         self.heard_at = time.monotonic()
+        self._progress.look(positions, ends)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """aiokafka calls this before it joins the group anew, and waits for it."""
@@ -114,6 +126,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             await self.commit(LAST_COMMIT_SECONDS)
         self._assignment += 1
         self._offsets.forget()
+        self._progress.forget()
         if held:
             self._applying.release()
 

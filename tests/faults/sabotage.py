@@ -338,6 +338,11 @@ def _first_client_silent() -> Patches:
     yield replaced("aiokafka:AIOKafkaConsumer.getmany", silent)
 
 
+@rule("no progress watchdog")
+def _no_watchdog() -> Patches:
+    yield replaced("consumers.progress:Progress.look", lambda *_: None)
+
+
 @rule("another Redis counts as the same")
 def _same_redis() -> Patches:
     from consumers.registers import Registers

@@ -54,6 +54,7 @@ async def _wake_one(stage: Scene, proxy: Proxy, eye: Redis, keys: Sequence[int],
     async def is_read() -> bool:
         return proxy.down.waiting_bytes - before > REPLY_BYTES * KEYS
 
+    refreshed = await _refreshed(zombie)
     await load.change_together(keys)
     # The zombie has marked them stale, has their leases, and has read them: that it does not know yet.
     await eventually(is_read, "the documents are read for a refresh", 30)
@@ -67,7 +68,11 @@ async def _wake_one(stage: Scene, proxy: Proxy, eye: Redis, keys: Sequence[int],
     held = await _held(eye, stage.pipe.name, keys)
     proxy.heal()
     zombie.signal(SIGCONT)
-    await eventually(lambda: _has_offered(zombie), "the zombie has offered its fills", 30)
+
+    async def has_offered() -> bool:
+        return await _refreshed(zombie) >= refreshed + KEYS
+
+    await eventually(has_offered, "the zombie has offered its fills", 30)
     for key, was, now in zip(keys, held, await _held(eye, stage.pipe.name, keys), strict=True):
         # A fill that was refused reads again, and may then renew what is there.
         older = now[1] < was[1] or now[2] != was[2]
@@ -76,14 +81,12 @@ async def _wake_one(stage: Scene, proxy: Proxy, eye: Redis, keys: Sequence[int],
     await successor.stop(STOP_SECONDS)
 
 
-async def _has_offered(zombie: RunningRole) -> bool:
-    """All of the last refreshes have come to an end, one way or the other."""
+async def _refreshed(consumer: RunningRole) -> float:
+    """How many refreshes have come to an end, one way or the other."""
     try:
-        counted = await metrics(zombie)
+        return (await metrics(consumer)).get("neverstale_refreshes_total", 0)
     except OSError:
-        return False
-    results = ("filled", "missing", "token", "version")
-    return sum(counted.get(f'neverstale_refreshes_total{{result="{result}"}}', 0) for result in results) >= KEYS
+        return 0
 
 
 async def _held(eye: Redis, name: str, keys: Sequence[int]) -> list[tuple[bytes, bytes, Any]]:
