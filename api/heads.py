@@ -20,6 +20,7 @@ So a hit is one concatenation. `Cache-Status` is RFC 9211; `ETag`, `Vary` and `A
 import math
 from collections.abc import Sequence
 from http import HTTPStatus
+from time import monotonic
 from typing import Final, Protocol
 
 from uvicorn.server import ServerState
@@ -156,7 +157,15 @@ class Moment:
         self.absent = _STATUS[404] + shared + absent
         self.until = now + VALID_SECONDS
 
+    def beginning(self, status: int, now: float) -> bytes:
+        """`now`: monotonic seconds."""
+        if now >= self.until:
+            self.renew(now)
+        return self.found if status == 200 else self.absent if status == 404 else self.unchanged
+
     def headers(self, status: int, tail: bytes) -> RawHeaders:
         """The same without status line and the server's own, for ASGI."""
+        if (now := monotonic()) >= self.until:
+            self.renew(now)
         place = {200: 0, 304: 1, 404: 2}[status]
         return pairs(self.moving + self._fixed[place] + without_body(tail))

@@ -63,9 +63,7 @@ class Cycle(Request):
 
     def send(self, status: int, tail: bytes, moment: Moment) -> None:
         now = monotonic()
-        if now >= moment.until:
-            moment.renew(now)
-        start = moment.found if status == 200 else moment.absent if status == 404 else moment.unchanged
+        start = moment.beginning(status, now)
         self._write(start + (tail if self.line[0] == GET else heads.without_body(tail)), now)
 
     def send_raw(self, response: Raw) -> None:
@@ -117,7 +115,7 @@ class HotProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         hot: Hot | None = app_state.get(HOT)
-        if hot is not None and not (self.access_log or self.limit_concurrency is not None or self.root_path):
+        if hot is not None and not (config.access_log or self.limit_concurrency is not None or self.root_path):
             hot.server.serve(server_state)
             self._hot: Hot | None = hot
         else:
@@ -209,7 +207,7 @@ class HotProtocol(HttpToolsProtocol):
                 text = (moment.found if tail[0] == DOCUMENT else moment.absent) + tail
             else:
                 status, tail = hot.choose(plain, tail)
-                text = beginning(status, moment) + tail
+                text = moment.beginning(status, now) + tail
             self.transport.write(text)
             hot.hits[line.split(b"/", 3)[2]] += 1
             self.answered(now)
@@ -230,9 +228,10 @@ class HotProtocol(HttpToolsProtocol):
         if tail is None:
             return False
         status, tail = hot.choose(plain, tail)
-        self.transport.write(beginning(status, hot.moment) + heads.without_body(tail))
+        now = monotonic()
+        self.transport.write(hot.moment.beginning(status, now) + heads.without_body(tail))
         hot.hits[line.split(b"/", 3)[2]] += 1
-        self.answered(monotonic())
+        self.answered(now)
         return True
 
     def on_response_complete(self) -> None:
@@ -262,10 +261,3 @@ class HotProtocol(HttpToolsProtocol):
             self._set_timer(left)
         else:
             super().timeout_keep_alive_handler()
-
-
-def beginning(status: int, moment: Moment) -> bytes:
-    now = monotonic()
-    if now >= moment.until:
-        moment.renew(now)
-    return moment.found if status == 200 else moment.absent if status == 404 else moment.unchanged

@@ -127,7 +127,7 @@ PEERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     seconds: int = 3
     rounds: int = 3
@@ -335,9 +335,8 @@ def show(figures: Sequence[Figures]) -> str:
         ratio = f"{median(figure.ratios):.2f}" if figure.ratios else ""
         cpu = median(load.cpu_us for load in figure.loads)
         errors = sum(load.errors for load in figure.loads)
-        lines.append(
-            f"{figure.row.name:<36}{rate:>10,.0f}{ratio:>8}{p50:>9.2f}{p99:>9.2f}{cpu:>9.1f}{base_cpu / cpu:>8.2f}{errors:>8}"
-        )
+        speed = f"{rate:>10,.0f}{ratio:>8}{p50:>9.2f}{p99:>9.2f}"
+        lines.append(f"{figure.row.name:<36}{speed}{cpu:>9.1f}{base_cpu / cpu:>8.2f}{errors:>8}")
     return "\n".join(lines)
 
 
