@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
@@ -65,7 +66,7 @@ async def _discard(producer: AIOKafkaProducer) -> None:
     if not stopping.done():
         # Whoever waits for these batches has given up already. Without them, `stop` waits only for requests
         # that are under way, and those end with their connections. All in 0.14: names with an underscore.
-        producer._message_accumulator.fail_all(KafkaError("the producer was given up"))
+        _fail_batches(producer)
         if sender := producer._sender.sender_task:
             sender.remove_done_callback(producer._sender._fail_all)
             sender.cancel()
@@ -74,6 +75,14 @@ async def _discard(producer: AIOKafkaProducer) -> None:
         stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
     await _cut(producer)
+
+
+def _fail_batches(producer: AIOKafkaProducer) -> None:
+    accumulator = producer._message_accumulator
+    batches = [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]
+    accumulator.fail_all(KafkaError("the producer was given up"))
+    for batch in batches:
+        batch.future.exception()  # nobody else will look at it, which asyncio would complain about
 
 
 async def _cut(producer: AIOKafkaProducer) -> None:

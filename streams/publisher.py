@@ -20,6 +20,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from neverstale import cancellation
 from neverstale.errors import Outage, Stop
 from neverstale.settings import Kafka
 from streams.producer import started_producer
@@ -152,6 +153,7 @@ class Publisher:
             parcel = lane.under_way = lane.full.popleft()
             lane.under_way_since = monotonic()
             await self._send(parcel, lane.partition)
+            cancellation.heed()
             lane.under_way = None
             for receipt in parcel.receipts:
                 receipt.arrived()
