@@ -228,7 +228,7 @@ async def watch(task: Task) -> Reading:
 async def _begin_at(database: Database, settings: Settings, token: Token) -> None:
     """Let a watcher begin behind `token`, and with a topic that exists."""
     topic = await ensure_topic(settings.kafka)
-    checkpoint = Checkpoint(database, settings.watcher.group)
+    checkpoint = Checkpoint(database, settings.watcher.group, term=0)
     checkpoint.reached(Position(token, topic.partitions))
     await checkpoint.save()
 

@@ -20,13 +20,11 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from neverstale import cancellation, telemetry
-from neverstale.errors import NeverstaleError, Outage, Stop
+from neverstale.errors import NeverstaleError, Outage
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.cursor import Database
+from streams.lease import LeaseLost
 from streams.pipeline import CONTROL, Token
-
-FIRST_TERM: Final = 1
-"""The term of a watcher that is alone."""
 
 SECONDS: Final = 10.0
 """Deadline of one read or write of the checkpoint."""
@@ -46,7 +44,7 @@ class Position:
 class Checkpoint:
     """The stored position of a watcher group, and the one that is to be stored next."""
 
-    def __init__(self, database: Database, group: str, term: int = FIRST_TERM) -> None:
+    def __init__(self, database: Database, group: str, term: int) -> None:
         self._collection: AsyncCollection[dict[str, Any]] = database.get_collection(
             CONTROL,
             read_preference=ReadPreference.PRIMARY,
@@ -55,6 +53,8 @@ class Checkpoint:
         )
         self._id = f"checkpoint:{group}"
         self.term = term
+        self.found_term = 0
+        """Of the position that `load` found."""
         self.stored: Position | None = None
         """The last that was stored by us."""
         self._reached: Position | None = None
@@ -68,6 +68,7 @@ class Checkpoint:
                 found = await self._collection.find_one({"_id": self._id})
         except PyMongoError as error:
             raise _outage(error, "reading") from error
+        self.found_term = int((found or {}).get("term", 0))
         match found:
             case {"token": {"_data": str()} as token, "partitions": int(partitions)}:
                 return Position(token, partitions)
@@ -112,7 +113,7 @@ class Checkpoint:
                 await self._collection.update_one(mine, change, upsert=True)
         except DuplicateKeyError:
             # Not ours to overwrite, so the upsert tried to insert beside it.
-            raise Stop(f"a watcher with a later term than {self.term} has taken over") from None
+            raise LeaseLost(f"a watcher with a later term than {self.term} has taken over") from None
         except PyMongoError as error:
             raise _outage(error, "storing") from error
 

@@ -26,6 +26,7 @@ from streams.cursor import After, At, Cursor, Database, present_time
 from streams.failures import Phase, as_ours
 from streams.guard import Guard
 from streams.heartbeat import Heart
+from streams.lease import POLL_SECONDS, Lease
 from streams.marks import Marks
 from streams.pipeline import pipeline
 from streams.publisher import Publisher
@@ -76,12 +77,17 @@ class Watcher:
     watched: Watched
     database: Database
     health: Health
+    lease: Lease = field(init=False)
     _pause_seconds: float = field(default=LEAST_PAUSE_SECONDS, init=False)
     _patience_seconds: float = field(default=FIRST_PATIENCE_SECONDS, init=False)
     """How long a `getMore` may be overdue. It doubles without progress: the server may be searching the oplog."""
     _lost: str | None = field(default=None, init=False)
     """Why the stored position cannot be used."""
     _losses: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        watcher = self.settings.watcher
+        self.lease = Lease(self.database, watcher.group, watcher.lease_ms)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set. `Stop` if only a human can help."""
@@ -92,9 +98,9 @@ class Watcher:
                 await self._watch(stop)
             except Exception as error:
                 self._judge(ours(error))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._pause_seconds)
+                await _until(stop, self._pause_seconds)
                 self._pause_seconds = min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
+        await self.lease.release()
 
     def _judge(self, error: NeverstaleError) -> None:
         """Go on, or raise."""
@@ -120,10 +126,14 @@ class Watcher:
         settings = self.settings
         topic = await ensure_topic(settings.kafka)
         self._look_at(topic)
-        checkpoint = Checkpoint(self.database, settings.watcher.group)
+        await self._stand_by(stop)
+        if stop.is_set():
+            return
+        checkpoint = Checkpoint(self.database, settings.watcher.group, self.lease.term)
         async with AsyncExitStack() as stack:
             publisher = await stack.enter_async_context(Publisher.open(settings.kafka, topic.partitions))
             start = plan(await checkpoint.load(), topic, self._lost)
+            checkpoint.term = await self.lease.outrank(checkpoint.found_term)
             cursor, floors = await self._open(stack, start)
             stack.callback(self._note_progress, checkpoint, of_resume_token(cursor.token["_data"]))
             marks = Marks(topic.partitions, checkpoint.term, settings.watcher.mark_interval_ms / 1000)
@@ -139,6 +149,18 @@ class Watcher:
             )
             reader.put_floors(floors)
             await self._read(reader, checkpoint, stop)
+
+    async def _stand_by(self, stop: asyncio.Event) -> None:
+        """Wait for the lease, or for `stop`. A standby that could take over at any time is ready."""
+        self.health.ok("kafka")
+        standing_by = False
+        while not stop.is_set() and not await self.lease.acquire():
+            self.health.ok("mongodb")
+            if not standing_by:
+                log.info("standing_by", reason="another watcher of the group holds the lease")
+                standing_by = True
+            await _until(stop, POLL_SECONDS)
+        self.health.ok("mongodb")
 
     async def _open(self, stack: AsyncExitStack, start: Start) -> tuple[Cursor, list[Floor]]:
         """The stream, and the floors to publish before anything that it delivers."""
@@ -189,6 +211,7 @@ class Watcher:
                 group.create_task(reader.heart.run(), name="heart"),
                 group.create_task(checkpoint.run(interval_seconds), name="checkpoint"),
                 group.create_task(guard.run(), name="guard"),
+                group.create_task(self.lease.keep(), name="lease"),
             ]
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             reading.cancel()
@@ -222,6 +245,11 @@ class Watcher:
         elif self.health.parts.get("topic") != topic.complaint:
             self.health.wrong("topic", topic.complaint)
             log.warning("topic_differs", reason=topic.complaint)
+
+
+async def _until(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def ours(error: BaseException) -> NeverstaleError:

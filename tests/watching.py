@@ -47,7 +47,7 @@ class Place:
                 partitions=PARTITIONS,
                 request_timeout_ms=3000,
             ),
-            watcher=WatcherSettings(**{"checkpoint_interval_ms": 20, "heartbeat_ms": 200, **watcher}),
+            watcher=WatcherSettings(**{"checkpoint_interval_ms": 20, "heartbeat_ms": 200, "lease_ms": 1000, **watcher}),
         )
 
 

@@ -178,18 +178,15 @@ async def test_a_topic_with_more_partitions_voids_what_consumers_have(place: Pla
         assert running.health.parts["topic"] is not None
 
 
-async def test_a_watcher_with_a_later_term_is_not_overwritten(place: Place, client: Client) -> None:
+async def test_a_watcher_whose_lease_was_deleted_outranks_the_stored_term(place: Place, client: Client) -> None:
     control = client[place.database]["neverstale.control"]
     async with watching(place, COLLECTION) as running:
         await until_stored(client, place, await write(client, place, "a"))
-        taken = await control.find_one_and_update(
-            {"_id": "checkpoint:default"}, {"$set": {"term": 2, "token": {"_data": "theirs"}}}
-        )
-        assert taken is not None
-        await write(client, place, "a")
-        with pytest.raises(Stop, match="taken over"):
-            await asyncio.wait_for(running.task, 30)
-        running.stop.set()
+        await running.stopped()
+    await control.update_one({"_id": "checkpoint:default"}, {"$set": {"term": 7}})
+    await control.delete_one({"_id": "lease:default"})
+    async with watching(place, COLLECTION):
+        await until_stored(client, place, await write(client, place, "a"))
     found = await stored(client, place)
     assert found is not None
-    assert found["token"] == {"_data": "theirs"}
+    assert found["term"] == 8

@@ -1,0 +1,132 @@
+"""Who watches: several watchers of one group may run, one of them holds the lease and works.
+
+One document per watcher group, in a collection of ours beside the watched ones:
+
+    {_id: "lease:<group>", holder, term, until}
+
+All times are the server's (`$$NOW`), so no watcher's clock matters. Every new holding has a higher term, even by the
+same watcher: stored positions are fenced by it and marks carry it. A holder that was paused past its lease publishes
+changes a second time, which changes nothing; its positions are refused and its marks are of an older term.
+"""
+
+import asyncio
+import secrets
+import socket
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn
+
+import pymongo
+from pymongo import ReturnDocument
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from neverstale import cancellation, telemetry
+from neverstale.errors import NeverstaleError, Outage, Retry
+from streams.cursor import Database
+from streams.pipeline import CONTROL
+
+log = telemetry.logger(__name__)
+
+SECONDS: Final = 5.0
+"""Deadline of one write of the lease."""
+RENEWALS: Final = 4
+"""A lease is renewed so many times in its life."""
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+POLL_SECONDS: Final = 0.25
+"""Between two attempts of a standby: how late it notices that the lease was given back."""
+
+
+class LeaseLost(Retry):
+    """Another watcher has taken over: stand by."""
+
+
+class Lease:
+    """The lease of a watcher group, as one watcher sees it."""
+
+    def __init__(self, database: Database, group: str, lease_ms: int) -> None:
+        self._collection: AsyncCollection[dict[str, Any]] = database.get_collection(
+            CONTROL, write_concern=WriteConcern("majority")
+        )
+        self._id = f"lease:{group}"
+        self._lease_ms = lease_ms
+        self._holder = f"{socket.gethostname()}-{secrets.token_hex(8)}"
+        self.term = 0
+        """Of our holding; 0 before the first."""
+
+    async def acquire(self) -> bool:
+        """Take the lease if nobody holds it; True when it is ours now. A holding of ours that still lasts goes on."""
+        if self.term and await self._renewed():
+            return True
+        free = {"$lte": [{"$ifNull": ["$until", EPOCH]}, "$$NOW"]}
+        take: dict[str, Any] = {
+            "holder": {"$cond": [free, {"$literal": self._holder}, "$holder"]},
+            "term": {"$cond": [free, {"$add": [{"$ifNull": ["$term", 0]}, 1]}, "$term"]},
+            "until": {"$cond": [free, self._until(), "$until"]},
+        }
+        try:
+            with pymongo.timeout(SECONDS):
+                held = await self._collection.find_one_and_update(
+                    {"_id": self._id}, [{"$set": take}], upsert=True, return_document=ReturnDocument.AFTER
+                )
+        except DuplicateKeyError:
+            return False  # Another watcher made the document at the same moment.
+        except PyMongoError as error:
+            raise _outage(error, "taking") from error
+        if held is None or held["holder"] != self._holder:
+            return False
+        self.term = held["term"]
+        telemetry.WATCHER_TERM.set(self.term)
+        log.info("lease_taken", reason="nobody held it", term=self.term)
+        return True
+
+    async def outrank(self, term: int) -> int:
+        """Our term, raised above `term` if that is higher: the lease may have been deleted, the positions not."""
+        if term > self.term:
+            mine = {"_id": self._id, "holder": self._holder, "term": self.term}
+            try:
+                with pymongo.timeout(SECONDS):
+                    raised = await self._collection.update_one(mine, {"$set": {"term": term + 1}})
+            except PyMongoError as error:
+                raise _outage(error, "raising") from error
+            if not raised.matched_count:
+                raise LeaseLost("another watcher took the lease")
+            self.term = term + 1
+            telemetry.WATCHER_TERM.set(self.term)
+        return self.term
+
+    async def keep(self) -> NoReturn:
+        """Renew until cancelled. `LeaseLost`: another watcher has it; `Outage`: it could not be renewed in time."""
+        while True:
+            await asyncio.sleep(self._lease_ms / 1000 / RENEWALS)
+            if not await self._renewed():
+                raise LeaseLost(f"the lease of term {self.term} has run out and another watcher took it")
+            cancellation.heed()
+
+    async def release(self) -> None:
+        """Let a standby take over at once. Best effort: the lease runs out by itself."""
+        if not self.term:
+            return
+        mine = {"_id": self._id, "holder": self._holder, "term": self.term}
+        self.term = 0
+        try:
+            with pymongo.timeout(SECONDS):
+                await self._collection.update_one(mine, [{"$set": {"until": "$$NOW"}}])
+        except PyMongoError as error:
+            log.warning("lease_not_given_back", reason=type(error).__name__)
+
+    async def _renewed(self) -> bool:
+        mine = {"_id": self._id, "holder": self._holder, "term": self.term}
+        try:
+            with pymongo.timeout(min(SECONDS, self._lease_ms / 1000)):
+                result = await self._collection.update_one(mine, [{"$set": {"until": self._until()}}])
+        except PyMongoError as error:
+            raise _outage(error, "renewing") from error
+        return result.matched_count == 1
+
+    def _until(self) -> dict[str, Any]:
+        return {"$add": ["$$NOW", self._lease_ms]}
+
+
+def _outage(error: PyMongoError, doing: str) -> NeverstaleError:
+    return Outage("mongodb", f"{type(error).__name__} while {doing} the lease: {error}")
