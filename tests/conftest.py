@@ -7,12 +7,19 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 from pymongo import MongoClient
 from redis import Redis
 
 from ops.stack.errors import StackError
 from tests.stack import LocalServers, Servers, choose_servers
+
+# How fast an example runs says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 SERVERS = pytest.StashKey[Servers]()
 
