@@ -105,7 +105,7 @@ async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: Rea
     background.start(hot.count(), "count")
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     if api.l1_bytes:
-        channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000)
+        channel = app.state.channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000)
         background.start(channel.listen(), "channel")
     try:
         yield hot
