@@ -13,12 +13,21 @@ It is checked as a whole: `Catalog.load` names every problem with its file, its 
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from neverstale.derived.declarations import (
+    CounterDeclaration,
+    Declarations,
+    ListDeclaration,
+    RankingDeclaration,
+    SumDeclaration,
+    check_name,
+)
 from neverstale.errors import Misconfigured
 from neverstale.keys import KeyType
 from neverstale.problems import Location, read_toml, sentence, together, wrong
@@ -50,7 +59,7 @@ _NO_CHANGE_STREAMS = frozenset(("admin", "config", "local"))
 
 # What a resource may also hold one day. A later version accepts these by giving `Resource` a field of the
 # same name and dropping the name here; until then a declaration that would do nothing is refused.
-_LATER = frozenset(("lists", "counters", "rankings", "expires_field", "warm"))
+_LATER = frozenset(("expires_field", "warm"))
 
 Ttl = Annotated[int, Field(ge=1, le=_MAX_TTL_SECONDS)]
 
@@ -74,6 +83,25 @@ class Resource(BaseModel):
     """Life of a cached absence."""
     on_change: OnChange = "auto"
     """What consumers do with a cached document that changed; `auto` refreshes what was read since its last fill."""
+    lists: dict[str, ListDeclaration] = Field(default_factory=dict)
+    """Pages of documents, at `/v1/{name}/-/lists/{list}`."""
+    counters: dict[str, CounterDeclaration] = Field(default_factory=dict)
+    """Counts and sums, at `/v1/{name}/-/counters/{counter}`."""
+    rankings: dict[str, RankingDeclaration] = Field(default_factory=dict)
+    """The documents with the highest scores, at `/v1/{name}/-/rankings/{ranking}`."""
+
+    @cached_property
+    def derived(self) -> Declarations:
+        """Lists, counters and rankings together; false if there are none."""
+        shown = tuple(self.fields) if self.fields is not None else None
+        return Declarations(shown=shown, lists=self.lists, counters=self.counters, rankings=self.rankings)
+
+    @field_validator("lists", "counters", "rankings")
+    @classmethod
+    def _names_fit_into_urls(cls, declarations: dict[str, Any]) -> dict[str, Any]:
+        for name in declarations:
+            check_name(name)
+        return declarations
 
     @model_validator(mode="before")
     @classmethod
@@ -188,19 +216,37 @@ def _problem(path: Path, error: ErrorDetails) -> Misconfigured:
     location = error["loc"]
     where = f"{path}: {_dotted(location)}"
     if error["type"] == "extra_forbidden" and len(location) == 3 and location[-1] in _LATER:
-        return Misconfigured(where, "comes with a later version; this one serves documents only", "remove it")
+        return Misconfigured(where, "comes with a later version", "remove it")
     problem, remedy = sentence(error, _known)
     if error["type"] == "missing":
         remedy = f"add it, e.g. {_EXAMPLES[str(location[-1])]}"
     return Misconfigured(where, problem, remedy)
 
 
-_EXAMPLES = {"database": 'database = "shop"', "resources": "[resources.flights]", "key_type": 'key_type = "string"'}
+_EXAMPLES = {
+    "database": 'database = "shop"',
+    "resources": "[resources.flights]",
+    "key_type": 'key_type = "string"',
+    "score": 'score = "dep_delay"',
+    "field": 'field = "dep_delay"',
+}
+
+
+_DECLARATIONS: dict[str, type[BaseModel]] = {
+    "lists": ListDeclaration,
+    "counters": CounterDeclaration,
+    "rankings": RankingDeclaration,
+}
 
 
 def _known(location: Location) -> list[str]:
-    if len(location) == 1:
-        return list(Catalog.model_fields)
+    match location:
+        case [_]:
+            return list(Catalog.model_fields)
+        case ["resources", _, "counters", _, "sums", _, _]:
+            return list(SumDeclaration.model_fields)
+        case ["resources", _, str() as kind, _, _] if kind in _DECLARATIONS:
+            return list(_DECLARATIONS[kind].model_fields)
     return [name for name in Resource.model_fields if name != "name"]
 
 

@@ -8,11 +8,13 @@ record has a format number and a kind; a consumer that does not know either inva
 | `change` | a document changed at a version                                    | namespace + canonical |
 | `mark`   | everything up to a version has been published before me            | none                  |
 | `floor`  | every entry of a collection older than a version is stale          | none                  |
+| `touch`  | a walk passed a document                                           | namespace + canonical |
+| `rebuilt` | a walk has passed all documents; its touches are before me        | none                  |
 
-`mark` and `floor` are written to every partition.
+`mark`, `floor` and `rebuilt` are written to every partition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -41,6 +43,8 @@ class Change:
     """Wall time of the change, milliseconds since 1970, by the primary's clock."""
     fields: Sequence[str] | None
     """Paths that the change touched; `None` means all (insert, replace, delete)."""
+    named: Mapping[str, str] | None = None
+    """New facts (`neverstale.derived.groups.fact`) of paths that make groups of lists, as far as they are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,28 @@ class Floor:
     reason: str
 
 
-Event: TypeAlias = Change | Mark | Floor
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """A walk passed a document: whoever keeps something of it looks at it again."""
+
+    database: str
+    collection: str
+    key: str
+    version: Version
+    """At which, or later, the walk saw the document. Not of a change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The touches of a walk for a generation of derived data are all before this record, in this partition."""
+
+    resource: str
+    generation: str
+    partitions: int
+    """How many partitions get this record."""
+
+
+Event: TypeAlias = Change | Mark | Floor | Touch | Rebuilt
 
 
 def record_key(database: str, collection: str, canonical_key: str) -> bytes:
@@ -92,6 +117,7 @@ def encode(event: Event) -> bytes:
                     "wall": event.wall_ms,
                     "fields": event.fields,
                 }
+                | ({"groups": dict(event.named)} if event.named else {})
             )
         case Mark():
             return orjson.dumps(
@@ -115,6 +141,27 @@ def encode(event: Event) -> bytes:
                     "reason": event.reason,
                 }
             )
+        case Touch():
+            return orjson.dumps(
+                {
+                    "f": FORMAT,
+                    "kind": "touch",
+                    "db": event.database,
+                    "coll": event.collection,
+                    "key": event.key,
+                    "ver": to_hex(event.version),
+                }
+            )
+        case Rebuilt():
+            return orjson.dumps(
+                {
+                    "f": FORMAT,
+                    "kind": "rebuilt",
+                    "resource": event.resource,
+                    "generation": event.generation,
+                    "partitions": event.partitions,
+                }
+            )
 
 
 def decode(value: bytes | None) -> Event:
@@ -130,6 +177,10 @@ def decode(value: bytes | None) -> Event:
             return Mark(from_hex(fields["ver"]), int(fields["wall"]), int(fields["partitions"]), int(fields["term"]))
         if kind == "floor":
             return Floor(_text(fields["db"]), _text(fields["coll"]), from_hex(fields["ver"]), _text(fields["reason"]))
+        if kind == "touch":
+            return Touch(_text(fields["db"]), _text(fields["coll"]), _text(fields["key"]), from_hex(fields["ver"]))
+        if kind == "rebuilt":
+            return Rebuilt(_text(fields["resource"]), _text(fields["generation"]), int(fields["partitions"]))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise DeadLetter(f"malformed record: {type(error).__name__}: {error}") from None
     raise DeadLetter(f"unknown kind {kind!r}")
@@ -142,6 +193,9 @@ def _change(fields: dict[str, Any]) -> Change:
     touched = fields["fields"]
     if touched is not None and not (isinstance(touched, list) and all(isinstance(path, str) for path in touched)):
         raise TypeError("fields is a list of paths, or null")
+    named = fields.get("groups")
+    if named is not None and not (isinstance(named, dict) and all(isinstance(fact, str) for fact in named.values())):
+        raise TypeError("groups is facts by path")
     return Change(
         operation,
         _text(fields["db"]),
@@ -150,6 +204,7 @@ def _change(fields: dict[str, Any]) -> Change:
         from_hex(fields["ver"]),
         int(fields["wall"]),
         touched,
+        named,
     )
 
 

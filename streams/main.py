@@ -25,7 +25,7 @@ def run(settings: Settings, catalog: Catalog) -> int:
 async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     """Watch until `life.stop`."""
     tune_garbage_collection()
-    watched = Watched(catalog.database, catalog.collections)
+    watched = Watched.of(catalog)
     async with AsyncExitStack() as stack:
         mongo = await stack.enter_async_context(mongo_client(settings.mongodb))
         # The watcher itself needs no Redis; its card is for `neverstale status`.

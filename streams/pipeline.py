@@ -1,12 +1,15 @@
 """What the server does for us: which events of the database it sends, and how little of each.
 
-The projection leaves no document body and no field value in an event, so an update of 10 MB to 10 MB is a
-small event (a change event above 16 MB ends the stream for good, see "Change Streams with Large Documents"
-in MongoDB's manual). It is flat, because a flat event is decoded three times faster than a nested one.
+The projection leaves no document body in an event, and no field value but of fields that make groups of lists, so an
+update of 10 MB to 10 MB is a small event (a change event above 16 MB ends the stream for good, see "Change Streams
+with Large Documents" in MongoDB's manual). It is flat, because a flat event is decoded three times faster than a
+nested one.
 """
 
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, TypedDict
+
+from neverstale.derived.groups import MAX_TEXTS
 
 HEARTBEATS: Final = "neverstale.heartbeat"
 """Our own writes; in the stream, never published."""
@@ -37,7 +40,13 @@ class Raw(TypedDict):
 
 _UPDATED = {"$map": {"input": {"$objectToArray": "$updateDescription.updatedFields"}, "in": "$$this.k"}}
 _REMOVED = "$updateDescription.removedFields"
-_TRUNCATED = {"$ifNull": ["$updateDescription.truncatedArrays.field", []]}
+# A part of an array was cut off: by the trailing 0, one of its places changed, and not the whole.
+_TRUNCATED = {
+    "$map": {
+        "input": {"$ifNull": ["$updateDescription.truncatedArrays.field", []]},
+        "in": {"$concat": ["$$this", ".0"]},
+    }
+}
 
 # Change events carry `wallTime` from MongoDB 6.0; before, only a heartbeat's own time tells the primary's clock.
 _HEARTBEAT_AT = {"$cond": [{"$eq": ["$ns.coll", HEARTBEATS]}, "$updateDescription.updatedFields.at", None]}
@@ -53,8 +62,32 @@ _PROJECTION: Final[dict[str, Any]] = {
 }
 
 
-def pipeline(collections: Sequence[str]) -> list[dict[str, Any]]:
-    """The stages after `$changeStream`: events of `collections`, of our heartbeats, and of the database."""
+LONGEST_VALUE: Final = 16 * 1024
+"""Bytes of a value that is sent. A longer one names no group: it is replaced by an array that is too long to."""
+_TOO_LONG: Final = {"$range": [0, MAX_TEXTS + 1]}
+
+
+def value_field(place: int) -> str:
+    """The field of an event that holds the new value of the path at this place."""
+    return f"v{place}"
+
+
+def _value(path: str) -> dict[str, Any]:
+    """The new value of a path, if the event has it; null and nothing are one group."""
+    updated = "$updateDescription.updatedFields"
+    found = [f"{updated}.{path}", f"$fullDocument.{path}"]
+    if "." in path:
+        # Set by itself it is one field, whose name has dots in it.
+        found.insert(0, {"$getField": {"field": {"$literal": path}, "input": updated}})  # type: ignore[arg-type]
+    short = {"$lte": [{"$bsonSize": {"v": "$$v"}}, LONGEST_VALUE]}
+    return {"$let": {"vars": {"v": {"$ifNull": found}}, "in": {"$cond": [short, "$$v", _TOO_LONG]}}}
+
+
+def pipeline(collections: Sequence[str], paths: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The stages after `$changeStream`: events of `collections`, of our heartbeats, and of the database.
+
+    `paths` make groups of lists; their new values are all that is taken of a document.
+    """
     return [
         {
             "$match": {
@@ -65,5 +98,5 @@ def pipeline(collections: Sequence[str]) -> list[dict[str, Any]]:
                 ]
             }
         },
-        {"$project": _PROJECTION},
+        {"$project": _PROJECTION | {value_field(place): _value(path) for place, path in enumerate(paths)}},
     ]

@@ -33,6 +33,9 @@ class Recorder:
     def __init__(self, watched: Watched, partitions: int) -> None:
         self._database = watched.database
         self._partitions = partitions
+        self._watched = watched
+        self._naming = {name: _interesting(by) for name, by in watched.grouping.items()}
+        """Collection -> updated fields that may name a group."""
         self._sections = {collection: _section(watched.database, collection) for collection in watched.collections}
         self._remembered = 0
 
@@ -59,6 +62,8 @@ class Recorder:
             partition, record, spelled = place
             wall = event["wall"]
             fields = dumps(event["fields"])
+            naming = self._naming.get(event["coll"]) if self._naming else None
+            groups = self._groups(event) if naming and not naming.isdisjoint(event["fields"] or _ALL) else b""
             put(
                 partition,
                 record,
@@ -72,11 +77,16 @@ class Recorder:
                         b"%d" % (wall_ms_of(event) if wall is None else wall),
                         b',"fields":',
                         fields if len(fields) <= LONGEST_FIELDS else b"null",
+                        groups,
                         b"}",
                     )
                 ),
             )
         return stop
+
+    def _groups(self, event: Raw) -> bytes:
+        named = self._watched.named(event)
+        return b',"groups":' + orjson.dumps(named) if named else b""
 
     def _place(self, collection: str, text: str) -> _Place:
         record = record_key(self._database, collection, text)
@@ -101,6 +111,16 @@ _Section = tuple[dict[str, bytes], dict[str, _Place]]
 
 _NOT_WATCHED: Final[_Section] = ({}, {})
 _MARK: Final = "\0"
+
+
+_ALL: Final = ("",)
+"""Of an insert or a replacement, in which every path changes."""
+
+
+def _interesting(paths: Sequence[str]) -> frozenset[str]:
+    """Fields that name one of the paths when they are set: it, and what it lies in."""
+    parts = [path.split(".") for path in paths]
+    return frozenset(_ALL) | {".".join(names[:length]) for names in parts for length in range(1, len(names) + 1)}
 
 
 def _section(database: str, collection: str) -> _Section:

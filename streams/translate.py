@@ -12,16 +12,19 @@
 An event of the heartbeat collection becomes nothing, whatever its operation.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final, cast
+from typing import Any, Final, Self, cast
 
 import orjson
 
+from neverstale.catalog import Catalog
+from neverstale.derived.naming import named
 from neverstale.events import Change, Floor, Operation
 from neverstale.keys import canonical
 from neverstale.versions import Version, of_resume_token
-from streams.pipeline import HEARTBEATS, Raw
+from streams.pipeline import HEARTBEATS, Raw, value_field
 
 
 class Meaning(Enum):
@@ -75,6 +78,37 @@ class Watched:
 
     database: str
     collections: tuple[str, ...]
+    grouping: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Collection -> paths that make groups of lists; their new values are named in changes."""
+    _places: dict[str, list[tuple[str, str]]] = field(init=False, default_factory=dict)
+    """Collection -> each of its paths with the field of an event that holds its new value."""
+
+    def __post_init__(self) -> None:
+        fields = {path: value_field(place) for place, path in enumerate(self.paths)}
+        self._places.update({name: [(path, fields[path]) for path in by] for name, by in self.grouping.items()})
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> Self:
+        """What a catalog asks to watch."""
+        paths = {
+            name: tuple(dict.fromkeys(path for one in catalog.of_collection(name) for path in one.derived.list_paths))
+            for name in catalog.collections
+        }
+        return cls(catalog.database, catalog.collections, {name: by for name, by in paths.items() if by})
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths whose values are asked for, in the order of their places (`pipeline.value_field`)."""
+        return tuple(dict.fromkeys(path for by in self.grouping.values() for path in by))
+
+    def named(self, event: Raw) -> dict[str, str]:
+        """What the event of a change tells of the collection's groups."""
+        places = self._places.get(event["coll"])
+        if not places or event["op"] == "delete":
+            return {}
+        values: Any = event
+        by = {path: values.get(name) for path, name in places}
+        return named(tuple(by), event["fields"], by)
 
     def change(self, event: Raw) -> Change:
         """The change of an insert, update, replace or delete event."""
@@ -86,6 +120,7 @@ class Watched:
             version=version_of(event),
             wall_ms=wall_ms_of(event),
             fields=_fields(event["fields"]),
+            named=self.named(event) or None,
         )
 
     def floors(self, event: Raw) -> list[Floor]:

@@ -175,7 +175,7 @@ class Watcher:
         return await self._cursor(stack, At(now)), await self._opened("now", start, now)
 
     async def _cursor(self, stack: AsyncExitStack, where: After | At) -> Cursor:
-        stages = pipeline(self.watched.collections)
+        stages = pipeline(self.watched.collections, self.watched.paths)
         return await stack.enter_async_context(Cursor.open(self.database, stages, where, self.settings.watcher))
 
     async def _opened(self, how: str, start: Start, version: Version) -> list[Floor]:

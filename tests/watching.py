@@ -1,7 +1,7 @@
 """A watcher in this process, and a reader of everything that it publishes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -47,7 +47,9 @@ class Place:
                 partitions=PARTITIONS,
                 request_timeout_ms=3000,
             ),
-            watcher=WatcherSettings(**{"checkpoint_interval_ms": 20, "heartbeat_ms": 200, "lease_ms": 1000, **watcher}),
+            watcher=WatcherSettings(
+                **{"checkpoint_interval_ms": 20, "heartbeat_ms": 200, "lease_ms": 1000, **watcher}
+            ),
         )
 
 
@@ -166,12 +168,17 @@ class Running:
 
 
 @asynccontextmanager
-async def watching(place: Place, *collections: str, settings: Settings | None = None) -> AsyncIterator[Running]:
-    """A watcher of these collections, killed at the end if it still runs."""
+async def watching(
+    place: Place,
+    *collections: str,
+    settings: Settings | None = None,
+    grouping: Mapping[str, tuple[str, ...]] | None = None,
+) -> AsyncIterator[Running]:
+    """A watcher of these collections, killed at the end if it still runs. `grouping`: see `Watched`."""
     settings = settings or place.settings()
     async with mongo_client(settings.mongodb) as client:
         stop, health = asyncio.Event(), Health()
-        watched = Watched(place.database, collections)
+        watched = Watched(place.database, collections, grouping or {})
         watcher = Watcher(settings, watched, client.get_database(place.database), health)
         running = Running(asyncio.create_task(watcher.run(stop)), stop, health)
         try:

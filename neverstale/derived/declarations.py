@@ -22,17 +22,13 @@ size = 100
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import orjson
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
     field_validator,
     model_validator,
 )
@@ -44,7 +40,7 @@ FORMAT: Final = 1
 MAX_BY: Final = 4
 MAX_SORT: Final = 8
 
-Constant = StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictStr
+Constant = bool | int | float | str
 
 
 def _is_path(path: str) -> bool:
@@ -93,7 +89,7 @@ class _Declaration(BaseModel):
 class ListDeclaration(_Declaration):
     """Pages of documents, filtered by equality, in one order."""
 
-    where: dict[str, Constant] = Field(default_factory=dict)
+    where: dict[str, Any] = Field(default_factory=dict)
     """Constants that every document of the list holds."""
     sort: Annotated[tuple[str, ...], Field(max_length=MAX_SORT)] = ("_id",)
     """`-field` descends. `_id` is added at the end if it is not named: no two documents share a place."""
@@ -103,9 +99,11 @@ class ListDeclaration(_Declaration):
 
     @field_validator("where")
     @classmethod
-    def _where_names_fields(cls, where: dict[str, Constant]) -> dict[str, Constant]:
-        for path in where:
+    def _where_names_fields(cls, where: dict[str, Any]) -> dict[str, Any]:
+        for path, constant in where.items():
             _check_path(path)
+            if not isinstance(constant, Constant) or constant != constant:
+                raise wrong(f"{path} is compared with {constant!r}", "use a text, a number, true or false")
         return where
 
     @field_validator("sort")
@@ -207,6 +205,11 @@ class Declarations(BaseModel):
 
     def __bool__(self) -> bool:
         return bool(self.lists or self.counters or self.rankings)
+
+    @property
+    def list_paths(self) -> tuple[str, ...]:
+        """Fields that make groups of lists: events should name their new values."""
+        return tuple(dict.fromkeys(path for one in self.lists.values() for path in one.by))
 
     @property
     def text(self) -> str:

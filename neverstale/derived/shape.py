@@ -111,8 +111,6 @@ class Shape:
         grouping = [*listed, *declared.counters.values(), *declared.rankings.values()]
         self.group_paths: tuple[str, ...] = tuple(dict.fromkeys(path for one in grouping for path in one.by))
         """Paths whose facts make groups, in the order of the facts."""
-        self.list_paths: tuple[str, ...] = tuple(dict.fromkeys(path for one in listed for path in one.by))
-        """Paths whose new values events should name."""
         self._constants = [{path: text_of(value) for path, value in one.where.items()} for one in listed if one.where]
         summed = dict.fromkeys(
             (one.field, one.scale) for counter in declared.counters.values() for one in counter.sums.values()

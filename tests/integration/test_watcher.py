@@ -122,7 +122,7 @@ async def test_removed_renamed_and_truncated_paths_are_named(
         set(),
         {"new", "old"},
         {"gone.in"},
-        {"list", "n"},
+        {"list.0", "n"},
     ]
 
 

@@ -195,8 +195,8 @@ def test_fields_are_top_level_names_with_known_types(problems: Problems, fields:
     assert problem.startswith(f"resources.flights.{place}: ")
 
 
-@pytest.mark.parametrize("later", ["lists", "counters", "rankings", "expires_field", "warm"])
+@pytest.mark.parametrize("later", ["expires_field", "warm"])
 def test_what_comes_later_is_refused_and_not_ignored(problems: Problems, later: str) -> None:
     assert problems(resource(f"{later} = {{}}")) == [
-        f"resources.flights.{later}: comes with a later version; this one serves documents only; remove it"
+        f"resources.flights.{later}: comes with a later version; remove it"
     ]
