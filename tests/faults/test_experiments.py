@@ -25,6 +25,7 @@ def bench() -> Iterator[Bench]:
     bench.close()
 
 
+@pytest.mark.timeout(300)  # seconds on a free machine; a busy one must not turn a slow run into a wrong one
 @pytest.mark.parametrize(("experiment", "rule"), RUNS)
 async def test_it_holds_and_its_control_fails(experiment: Experiment, rule: str | None, bench: Bench) -> None:
     row = await conduct(experiment, bench, experiment.short, SEED, rule)
