@@ -95,7 +95,7 @@ def test_declarations_in_the_docs_are_valid(document: Path, tmp_path: Path) -> N
 @every_document
 def test_variables_in_the_docs_exist(document: Path) -> None:
     known = {variable(name) for name in fields()} | NOT_SETTINGS
-    named = set(re.findall(r"NEVERSTALE_[A-Z_]*[A-Z](?![A-Z_…*])", document.read_text(encoding="utf-8")))
+    named = set(re.findall(r"NEVERSTALE_[A-Z0-9_]*[A-Z](?![A-Z_…*])", document.read_text(encoding="utf-8")))
     assert {name for name in named if not name.startswith("NEVERSTALE_TEST_")} <= known
 
 
