@@ -45,7 +45,7 @@ local requests, n = {}, 0
 init = function()
   local headers = HEADERS
   for i = 0, KEYS - 1 do
-    requests[i] = wrk.format("GET", "/v1/items/" .. string.format("item-%04d", i), headers)
+    requests[i] = wrk.format("GET", "/v1/items/" .. string.format("PATTERN", i), headers)
   end
 end
 request = function()
@@ -61,6 +61,19 @@ class Row:
     name: str
     server: str
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Which documents are asked for, one after the other."""
+
+    name: str = "item"
+    count: int = DOCUMENTS
+    connections: int = CONNECTIONS
+
+    @property
+    def pattern(self) -> str:
+        return f"{self.name}-%0{4 if self.name == 'item' else 6}d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,7 @@ class Figures:
     """To the raw ASGI app of the same round."""
 
 
+EVEN: Final = Spread()
 BASELINE: Final = "raw ASGI constant"
 ROWS: Final = (
     Row(BASELINE, "raw"),
@@ -117,6 +131,7 @@ class Peer:
 
 PEERS: Final = {
     "raw": Peer("raw_asgi"),
+    "one-find": Peer("one_find"),
     "naive": Peer("naive"),
     "response_model": Peer("response_model"),
     **{
@@ -138,7 +153,7 @@ class Bench:
     """The servers that can be asked, by name."""
 
     def __init__(self, stack: LocalStack, exits: AsyncExitStack, body: str) -> None:
-        self._stack = stack
+        self.stack = stack
         self._exits = exits
         self._body = body
         self._ports: dict[str, int] = {}
@@ -162,7 +177,7 @@ class Bench:
     async def _start(self, server: str) -> int | None:
         if server in ("L1", "L2"):
             variables = {"NEVERSTALE_API__L1_BYTES": "0"} if server == "L2" else {}
-            role = await self._stack.start_role("api", **variables)
+            role = await self.stack.start_role("api", **variables)
             self._pids[server] = role.pid
             pin(role.pid, 0)
             return role.ports[0]
@@ -190,7 +205,12 @@ class Bench:
             "--log-level",
             "warning",
         )
-        variables = {"PEER_REDIS": self._stack.redis_url, "PEER_BODY": self._body, **peer.variables}
+        variables = {
+            "PEER_REDIS": self.stack.redis_url,
+            "PEER_MONGODB": self.stack.mongo_uri,
+            "PEER_BODY": self._body,
+            **peer.variables,
+        }
         await self._run(name, argv, port, variables)
         return port
 
@@ -198,7 +218,7 @@ class Bench:
         nginx = shutil.which("nginx")
         if nginx is None:
             return None
-        port, folder = free_port(), self._stack.data / "nginx"
+        port, folder = free_port(), self.stack.data / "nginx"
         folder.mkdir()
         (folder / "nginx.conf").write_text(
             f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
@@ -213,7 +233,7 @@ class Bench:
         launch = Launch(
             name=name,
             argv=list(argv),
-            log=self._stack.data / "logs" / f"{name}.log",
+            log=self.stack.data / "logs" / f"{name}.log",
             ready=partial(answers_http, port, "/v1/items/item-0000"),
             ports=(port,),
             env=variables,
@@ -252,21 +272,25 @@ async def bench() -> AsyncIterator[Bench]:
             yield Bench(stack, exits, json.dumps(document("item-0000"), separators=(",", ":")))
 
 
-def document(key: str) -> dict[str, Any]:
+def document(key: str, size: int | None = None) -> dict[str, Any]:
+    """One whose JSON has `size` bytes."""
     fields = {f"field_{number:02}": "twenty-eight bytes of value " for number in range(12)}
-    room = BODY_BYTES - len(json.dumps({"_id": key, "fields": {**fields, "last": ""}}, separators=(",", ":")))
+    room = (size or BODY_BYTES) - len(
+        json.dumps({"_id": key, "fields": {**fields, "last": ""}}, separators=(",", ":"))
+    )
     return {"_id": key, "fields": {**fields, "last": "x" * room}}
 
 
-async def wrk(port: int, seconds: int, headers: Mapping[str, str]) -> Load:
+async def wrk(port: int, seconds: int, headers: Mapping[str, str], spread: Spread = EVEN) -> Load:
     lua = ", ".join(f'["{name}"] = "{value}"' for name, value in headers.items())
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(WRK.replace("HEADERS", "{" + lua + "}").replace("KEYS", str(DOCUMENTS)))
+        code = WRK.replace("HEADERS", "{" + lua + "}").replace("KEYS", str(spread.count))
+        script.write(code.replace("PATTERN", spread.pattern))
         script.flush()
         process = await asyncio.create_subprocess_exec(
             "wrk",
             "-t1",
-            f"-c{CONNECTIONS}",
+            f"-c{spread.connections}",
             f"-d{seconds}s",
             "--latency",
             "-s",
