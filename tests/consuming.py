@@ -29,6 +29,8 @@ from streams.topic import ensure_topic
 from tests.waiting import eventually
 
 PARTITIONS: Final = 4
+PATIENCE_MS: Final = 20_000
+"""Of clients that are not what is tested; a busy machine may take its time."""
 MARK_SECONDS: Final = 0.3
 DRAIN_SECONDS: Final = 15.0
 
@@ -45,7 +47,7 @@ def settings_of(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, 
     """Quick to notice and to commit; each test has a topic, a group and a prefix of its own."""
     return Settings.model_validate(
         {
-            "mongodb": {"uri": mongo_uri},
+            "mongodb": {"uri": mongo_uri, "read_timeout_ms": PATIENCE_MS, "server_selection_timeout_ms": PATIENCE_MS},
             "kafka": {
                 "bootstrap_servers": kafka_servers,
                 "topic": topic,
@@ -87,7 +89,7 @@ class Consuming:
         """Clients, and the topic with its partitions."""
         servers = settings.kafka.bootstrap_servers
         await ensure_topic(settings.kafka)
-        redis = redis_client(settings.redis, timeout_ms=2000)
+        redis = redis_client(settings.redis, timeout_ms=PATIENCE_MS)
         producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", enable_idempotence=True, linger_ms=0)
         await producer.start()
         try:
@@ -103,7 +105,7 @@ class Consuming:
     @asynccontextmanager
     async def seeing(cls, other: Self, settings: Settings) -> AsyncIterator[Self]:
         """The same with another Redis."""
-        redis = redis_client(settings.redis, timeout_ms=2000)
+        redis = redis_client(settings.redis, timeout_ms=PATIENCE_MS)
         try:
             cache = Cache(redis, Names(settings.redis.prefix))
             yield replace(other, settings=settings, redis=redis, cache=cache)
