@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3 python3.13 python3
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WANTED := pyproject.toml constraints.txt
 
-.PHONY: demo test lint bench faults docs constraints clean
+.PHONY: demo test lint search bench bench-read faults docs constraints clean
 
 demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
 	$(BIN)/neverstale demo
@@ -22,8 +22,14 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+search: $(VENV)/.dev  ## Every reachable state of the protocol within the large bounds; many minutes, 1 GB.
+	NEVERSTALE_TEST_SEARCH=full $(BIN)/python -m pytest -s tests/properties/test_protocol_search.py tests/properties/test_cache_machine.py
+
 bench: $(VENV)/.dev  ## Speed and memory, as ratios within one run.
 	$(BIN)/python -m benchmarks
+
+bench-read: $(VENV)/.bench  ## Reads a second beside other ways to write them; wants wrk, and nginx for its row.
+	$(BIN)/python -m benchmarks.read
 
 faults: $(VENV)/.dev  ## Every fault experiment in full and its negative control; SEED=1 ROUNDS=1.
 	$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --json faults.json
@@ -34,7 +40,7 @@ docs: $(VENV)/.dev  ## Write the tables of the docs that are generated.
 constraints:  ## Renew constraints.txt with the newest versions that pyproject.toml allows.
 	rm -rf $(VENV)
 	$(MAKE) $(BIN)/python
-	$(PIP) install --quiet --editable '.[dev]'
+	$(PIP) install --quiet --editable '.[dev,bench]'
 	{ echo '# The versions that the tests ran with. Renew: make constraints'; \
 		$(PIP) freeze --exclude-editable; } > constraints.txt
 
@@ -48,6 +54,10 @@ $(BIN)/python:
 
 $(VENV)/.local: $(WANTED) | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[local]'
+	touch $@
+
+$(VENV)/.bench: $(WANTED) | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
 $(VENV)/.dev: $(WANTED) | $(BIN)/python
