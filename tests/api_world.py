@@ -68,12 +68,13 @@ class World:
     @asynccontextmanager
     async def of(cls, settings: Settings, catalog: Catalog, *, established: bool = True) -> AsyncIterator[Self]:
         app = create_app(settings, catalog)
-        redis = redis_client(settings.redis, timeout_ms=PATIENT_MS)
+        patient = _patient(settings)
+        redis = redis_client(patient.redis, timeout_ms=PATIENT_MS)
         cache = Cache(redis, Names(settings.redis.prefix))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         try:
             async with (
-                mongo_client(settings.mongodb) as mongo,
+                mongo_client(patient.mongodb) as mongo,
                 app.router.lifespan_context(app),
                 httpx.AsyncClient(transport=transport, base_url="http://api") as http,
             ):
@@ -170,6 +171,13 @@ class World:
 
         await eventually(filled, f"{key!r} is filled")
         return held[0]
+
+
+def _patient(settings: Settings) -> Settings:
+    """The same servers for the test itself, which is in no hurry."""
+    redis = settings.redis.model_copy(update={"connect_timeout_ms": PATIENT_MS})
+    mongodb = settings.mongodb.model_copy(update={"server_selection_timeout_ms": PATIENT_MS})
+    return settings.model_copy(update={"redis": redis, "mongodb": mongodb})
 
 
 def loads(resource: str) -> float:
