@@ -9,8 +9,9 @@ interleaving of the actors' steps can reach, within `Bounds`, and stops at the f
 * a writer commits change t (t = 2, 3, ...; version 1 is the state before). Every t may be a change of the
   document, an event that raises the floor, or both.
 * consumers, any number of them: raise `applied` to t; invalidate the entry as of t; raise the floor to t; or, where
-  Redis refuses scripts for lack of memory, delete in one command what they would write. Every delivery may be lost,
-  repeated, late and out of order, also by a consumer that was paused after its raise.
+  Redis refuses scripts for lack of memory, delete in one command what they would write; or, where records were lost,
+  forget the floor. Every delivery may be lost, repeated, late and out of order, also by a consumer that was paused
+  after its raise.
 * refreshers: an invalidation may hand its consumer a lease; it then reads a snapshot at some s >= t and fills.
 * readers: read the floor (unknown: answer from MongoDB, cache nothing); lease; fetch `applied` (unknown: give up);
   read a snapshot at some s, `applied` <= s <= present, as a lagging member may answer; fill.
@@ -19,7 +20,8 @@ interleaving of the actors' steps can reach, within `Bounds`, and stops at the f
   out. With `failovers`, a replica that holds any earlier state takes over; its new identity makes a consumer ask for
   the present time and raise `applied` and the floor to it.
 
-**The claim.** A change is *applied* when its steps have run: raise and invalidate, or the floor's raise, or the DEL.
+**The claim.** A change is *applied* when its steps have run: raise and invalidate, or the floor's raise, or the DEL;
+and every change up to the present is when the floor is forgotten.
 In no reachable state does the cache serve a value read before an applied change, and no reader that began after a
 change was applied is answered such a value from the cache, whatever floor it read before. "Serve" is what
 `lease.lua` itself answers for the present floor; while the floor is unknown nothing is served. After a failover the
@@ -95,6 +97,7 @@ class Rules:
     applied_is_raised_before_invalidating: bool = True
     time_is_asked_after_the_claim: bool = True
     floor_rises_on_a_new_identity: bool = True
+    time_is_asked_after_a_new_identity_is_seen: bool = True
 
 
 Label: TypeAlias = tuple[Any, ...]
@@ -127,6 +130,7 @@ class Protocol:
         yield from self._readers(state)
         yield from self._evictions(state)
         if self.bounds.claimants:
+            yield from self._lost_records(state)
             yield from self._lost_registers(state)
             yield from self._claimants(state)
         if self.bounds.failovers:
@@ -181,6 +185,12 @@ class Protocol:
         if self.bounds.floors:
             floor = ("no memory: the consumer of {} deletes `applied` and the floor", t)
             yield floor, _done(with_nonces(state._replace(applied=None, floor=None)), t)
+
+    def _lost_records(self, state: State) -> Iterator[Step]:
+        """A consumer does not know what it missed. It forgets the floor, which voids all that was read before now."""
+        if state.now > START:
+            forgotten = _done(with_nonces(state._replace(floor=None)), state.now)
+            yield ("records up to {} were lost: a consumer forgets the floor", state.now), forgotten
 
     def _refreshers(self, state: State) -> Iterator[Step]:
         for i, refresher in distinct(state.refreshers):
@@ -276,7 +286,8 @@ class Protocol:
         yield ("the replica catches up",), caught_up(state)
         yield ("the replica takes over",), failed_over(state)
         if state.adopting:
-            for present in range(state.adopting, state.now + 1):
+            seen = state.adopting if self._rules.time_is_asked_after_a_new_identity_is_seen else START
+            for present in range(seen, state.now + 1):
                 adopted = state._replace(adopting=0, done=max(state.done, present))
                 if self._rules.floor_rises_on_a_new_identity:
                     applied = self._scripts.lift(state.applied, present)
