@@ -82,12 +82,12 @@ class Registers:
         await self._cache.establish(self._collections, self._now)
 
     async def _adopt(self) -> None:
-        moves = self._moves
+        moves, met = self._moves, self._met
         present = await self._now()
-        adopted = await self._cache.adopt(self._collections, present)
+        adopted = await self._cache.adopt(self._collections, present, met)
         # If a batch went to another Redis meanwhile, that batch may be later than `present`, and this Redis lacks
         # it: then the next batch that comes here asks for this again.
-        if moves == self._moves and adopted == self._met:
+        if moves == self._moves and adopted == met:
             self.verified = adopted
             telemetry.REDIS_CHANGED.inc()
             log.info("redis_adopted", reason="another Redis than before", identity=adopted, voided=to_hex(present))

@@ -227,17 +227,20 @@ class Cache:
         server, replication, held = await self.send(*_WHICH_REDIS, ("GET", self.names.identity))
         return identity_of(server, replication), held.decode() if held else None
 
-    async def adopt(self, collections: Sequence[str], present: Version) -> str:
+    async def adopt(self, collections: Sequence[str], present: Version, seen: str | None) -> str:
         """Another Redis may have lost invalidations: void everything in it that is older than `present`.
 
-        Answers which Redis that was, by its own word on the same connection just before.
+        `seen`: the Redis that was met before `present` was asked for. Only that one is noted as good: one that took
+        over since may lack a change that is later than `present`. Answers which Redis was voided, by its own word on
+        the same connection just before.
         """
         registers = [self.names.applied, *map(self.names.floor, collections)]
         raising = await self.call("raise", registers, [to_hex(present)] * len(registers))
         server, replication, *_ = await self.send(*_WHICH_REDIS, raising, *self._announce_changes((), collections))
         identity = identity_of(server, replication)
-        # Should this go to yet another Redis, that one merely holds a name that is not its own.
-        await self.send(("SET", self.names.identity, identity))
+        if identity == seen:
+            # Should this go to yet another Redis, that one merely holds a name that is not its own.
+            await self.send(("SET", self.names.identity, identity))
         return identity
 
     async def set_watermarks(

@@ -24,7 +24,7 @@ class MovingCache:
     async def identity(self) -> tuple[str, str | None]:
         return self.here, self.held
 
-    async def adopt(self, collections: Sequence[str], present: int) -> str:
+    async def adopt(self, collections: Sequence[str], present: int, seen: str | None) -> str:
         self.adopted.append((self.here, present))
         self.held = self.here
         return self.here
