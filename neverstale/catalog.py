@@ -26,7 +26,6 @@ from neverstale.derived.declarations import (
     ListDeclaration,
     RankingDeclaration,
     SumDeclaration,
-    check_name,
 )
 from neverstale.errors import Misconfigured
 from neverstale.keys import KeyType
@@ -98,9 +97,10 @@ class Resource(BaseModel):
 
     @field_validator("lists", "counters", "rankings")
     @classmethod
-    def _names_fit_into_urls(cls, declarations: dict[str, Any]) -> dict[str, Any]:
-        for name in declarations:
-            check_name(name)
+    def _nothing_is_derived_yet(cls, declarations: dict[str, Any]) -> dict[str, Any]:
+        if declarations:
+            # Nobody would keep or serve it: refused rather than ignored.
+            raise wrong("comes with a later version", "remove it")
         return declarations
 
     @model_validator(mode="before")
