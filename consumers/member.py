@@ -18,7 +18,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 from consumers.assignor import PatientAssignor
 from consumers.batch import Batch, Folding
 from consumers.offsets import Offsets
-from consumers.progress import Progress
+from consumers.progress import Progress, Stuck
 from consumers.tasks import unless
 from neverstale import telemetry
 from neverstale.clients import kafka_options
@@ -28,6 +28,8 @@ log = telemetry.logger(__name__)
 
 START_SECONDS: Final = 30.0
 """A start waits for the other members of the group to join anew."""
+JOIN_SECONDS: Final = 60.0
+"""Joining anew waits for members that died, until their sessions have run out; longer than this is no waiting."""
 CLOSE_SECONDS: Final = 2.0
 REQUEST_SECONDS: Final = 5.0
 LAST_COMMIT_SECONDS: Final = 2.0
@@ -64,6 +66,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._progress = Progress()
         self._assignment = 0
         self._applying = asyncio.Lock()
+        self._joining_since: float | None = time.monotonic()
+        """`None`: partitions are assigned and stay so. While the group is joined anew nothing is delivered."""
         self.heard_at = time.monotonic()
         """When Kafka was last seen to answer."""
 
@@ -113,10 +117,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             self._progress.forget()
             raise
         self.heard_at = time.monotonic()
-        self._progress.look(positions, ends)
+        if self._joining_since is None:
+            self._progress.look(positions, ends)
+        elif self.heard_at - self._joining_since > JOIN_SECONDS:
+            raise Stuck(f"the group has not been joined for {self.heard_at - self._joining_since:.0f} s")
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """aiokafka calls this before it joins the group anew, and waits for it."""
+        self._joining_since = time.monotonic()
         held = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REVOKE_SECONDS):
@@ -132,6 +140,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self.heard_at = time.monotonic()
+        self._joining_since = None
+        self._progress.forget()
         log.info("assigned", partitions=sorted(partition.partition for partition in assigned))
 
     def _holds(self, fetched: Fetched) -> bool:

@@ -5,8 +5,10 @@ One document per watcher group, in a collection of ours beside the watched ones:
     {_id: "lease:<group>", holder, term, until}
 
 All times are the server's (`$$NOW`), so no watcher's clock matters. Every new holding has a higher term, even by the
-same watcher: stored positions are fenced by it and marks carry it. A holder that was paused past its lease publishes
-changes a second time, which changes nothing; its positions are refused and its marks are of an older term.
+same watcher: stored positions are fenced by it and marks carry it. A term is at least the time at which it began, in
+milliseconds: should the document vanish (`dropDatabase` takes it along), the next term is higher all the same.
+A holder that was paused past its lease publishes changes a second time, which changes nothing; its positions are
+refused and its marks are of an older term.
 """
 
 import asyncio
@@ -61,7 +63,7 @@ class Lease:
         free = {"$lte": [{"$ifNull": ["$until", EPOCH]}, "$$NOW"]}
         take: dict[str, Any] = {
             "holder": {"$cond": [free, {"$literal": self._holder}, "$holder"]},
-            "term": {"$cond": [free, {"$add": [{"$ifNull": ["$term", 0]}, 1]}, "$term"]},
+            "term": {"$cond": [free, self._next_term(), "$term"]},
             "until": {"$cond": [free, self._until(), "$until"]},
         }
         try:
@@ -116,13 +118,26 @@ class Lease:
             log.warning("lease_not_given_back", reason=type(error).__name__)
 
     async def _renewed(self) -> bool:
-        mine = {"_id": self._id, "holder": self._holder, "term": self.term}
+        """Whether the lease is ours still. A document that has vanished went with its database: put it back."""
+        holder = {"$ifNull": ["$holder", {"$literal": self._holder}]}
+        renew: dict[str, Any] = {
+            "holder": holder,
+            "term": {"$ifNull": ["$term", self.term]},
+            "until": {"$cond": [{"$eq": [holder, {"$literal": self._holder}]}, self._until(), "$until"]},
+        }
         try:
             with pymongo.timeout(min(SECONDS, self._lease_ms / 1000)):
-                result = await self._collection.update_one(mine, [{"$set": {"until": self._until()}}])
+                held = await self._collection.find_one_and_update(
+                    {"_id": self._id}, [{"$set": renew}], upsert=True, return_document=ReturnDocument.AFTER
+                )
+        except DuplicateKeyError:
+            return False  # Another watcher put it back at the same moment.
         except PyMongoError as error:
             raise _outage(error, "renewing") from error
-        return result.matched_count == 1
+        return held is not None and held["holder"] == self._holder and held["term"] == self.term
+
+    def _next_term(self) -> dict[str, Any]:
+        return {"$max": [{"$add": [{"$ifNull": ["$term", 0]}, 1]}, {"$toLong": "$$NOW"}]}
 
     def _until(self) -> dict[str, Any]:
         return {"$add": ["$$NOW", self._lease_ms]}

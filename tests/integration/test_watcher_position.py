@@ -183,10 +183,10 @@ async def test_a_watcher_whose_lease_was_deleted_outranks_the_stored_term(place:
     async with watching(place, COLLECTION) as running:
         await until_stored(client, place, await write(client, place, "a"))
         await running.stopped()
-    await control.update_one({"_id": "checkpoint:default"}, {"$set": {"term": 7}})
+    await control.update_one({"_id": "checkpoint:default"}, {"$set": {"term": 2**60}})
     await control.delete_one({"_id": "lease:default"})
     async with watching(place, COLLECTION):
         await until_stored(client, place, await write(client, place, "a"))
     found = await stored(client, place)
     assert found is not None
-    assert found["term"] == 8
+    assert found["term"] == 2**60 + 1
