@@ -39,7 +39,7 @@ from ops.stack.stack import LocalStack, StackOptions
 from streams.checkpoint import Checkpoint, Position
 from streams.cursor import At, Cursor, Database, present_time
 from streams.main import tune_garbage_collection
-from streams.pipeline import Token, pipeline
+from streams.pipeline import CONTROL, Token, pipeline
 from streams.topic import ensure_topic
 from streams.translate import Watched
 from streams.watcher import Watcher
@@ -228,6 +228,8 @@ async def watch(task: Task) -> Reading:
 async def _begin_at(database: Database, settings: Settings, token: Token) -> None:
     """Let a watcher begin behind `token`, and with a topic that exists."""
     topic = await ensure_topic(settings.kafka)
+    # The run before has left its lease and its position.
+    await database.drop_collection(CONTROL)
     checkpoint = Checkpoint(database, settings.watcher.group, term=0)
     checkpoint.reached(Position(token, topic.partitions))
     await checkpoint.save()
