@@ -78,7 +78,9 @@ async def test_a_stop_stores_the_position_behind_what_was_published(place: Place
         found = await stored(client, place)
         assert found is not None
         assert from_timestamp(found["version"]) >= version
-        assert found["term"] == 1
+        lease = await client[place.database]["neverstale.control"].find_one({"_id": "lease:default"})
+        assert lease is not None
+        assert found["term"] == lease["term"]
         assert found["partitions"] == PARTITIONS
         assert found["saved_at"] is not None
 
