@@ -66,15 +66,7 @@ class Lease:
             "term": {"$cond": [free, self._next_term(), "$term"]},
             "until": {"$cond": [free, self._until(), "$until"]},
         }
-        try:
-            with pymongo.timeout(SECONDS):
-                held = await self._collection.find_one_and_update(
-                    {"_id": self._id}, [{"$set": take}], upsert=True, return_document=ReturnDocument.AFTER
-                )
-        except DuplicateKeyError:
-            return False  # Another watcher made the document at the same moment.
-        except PyMongoError as error:
-            raise _outage(error, "taking") from error
+        held = await self._set(take, SECONDS, "taking")
         if held is None or held["holder"] != self._holder:
             return False
         self.term = held["term"]
@@ -125,16 +117,20 @@ class Lease:
             "term": {"$ifNull": ["$term", self.term]},
             "until": {"$cond": [{"$eq": [holder, {"$literal": self._holder}]}, self._until(), "$until"]},
         }
+        held = await self._set(renew, min(SECONDS, self._lease_ms / 1000), "renewing")
+        return held is not None and held["holder"] == self._holder and held["term"] == self.term
+
+    async def _set(self, fields: dict[str, Any], seconds: float, doing: str) -> dict[str, Any] | None:
+        """The document after these expressions were set; `None`: another watcher made it at the same moment."""
         try:
-            with pymongo.timeout(min(SECONDS, self._lease_ms / 1000)):
-                held = await self._collection.find_one_and_update(
-                    {"_id": self._id}, [{"$set": renew}], upsert=True, return_document=ReturnDocument.AFTER
+            with pymongo.timeout(seconds):
+                return await self._collection.find_one_and_update(
+                    {"_id": self._id}, [{"$set": fields}], upsert=True, return_document=ReturnDocument.AFTER
                 )
         except DuplicateKeyError:
-            return False  # Another watcher put it back at the same moment.
+            return None
         except PyMongoError as error:
-            raise _outage(error, "renewing") from error
-        return held is not None and held["holder"] == self._holder and held["term"] == self.term
+            raise _outage(error, doing) from error
 
     def _next_term(self) -> dict[str, Any]:
         return {"$max": [{"$add": [{"$ifNull": ["$term", 0]}, 1]}, {"$toLong": "$$NOW"}]}
