@@ -48,6 +48,7 @@ class Consumer:
         self._life.health.wrong("kafka", "not joined yet")
         attempts = pauses()
         while not self._life.stop.is_set():
+            cancellation.heed()
             failure: BaseException | None = None
             try:
                 async with membership(self._settings, self._folding, self._life.stop) as member:
@@ -79,6 +80,7 @@ class Consumer:
         fetch = asyncio.create_task(member.fetch(), name="fetch")
         try:
             while True:
+                cancellation.heed()
                 await asyncio.wait((fetch, stop), return_when=asyncio.FIRST_COMPLETED)
                 if self._life.stop.is_set():
                     return

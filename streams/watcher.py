@@ -14,7 +14,7 @@ from typing import Final
 from aiokafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
-from neverstale import telemetry
+from neverstale import cancellation, telemetry
 from neverstale.errors import NeverstaleError, Outage, PositionLost, Retry, Stop
 from neverstale.events import Floor
 from neverstale.service import Health
@@ -94,6 +94,7 @@ class Watcher:
         self.health.wrong("mongodb", "connecting")
         self.health.wrong("kafka", "connecting")
         while not stop.is_set():
+            cancellation.heed()
             try:
                 await self._watch(stop)
             except Exception as error:
@@ -201,6 +202,7 @@ class Watcher:
             self.settings.kafka.request_timeout_ms / 1000,
         )
         interval_seconds = self.settings.watcher.checkpoint_interval_ms / 1000
+        cancellation.heed()  # opening everything took many steps of clients
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(reader.run(), name="read")
             stopping = group.create_task(stop.wait(), name="await-stop")
