@@ -1,19 +1,20 @@
 """Applying: one batch to Redis, in the order that the protocol asks for.
 
 1. `applied` rises, floors rise, entries become stale: one pipeline, which also says which Redis took it.
-2. Only then the watermarks of the partitions whose marks were in the batch.
-3. Leases of what should be fresh again go to the refresher.
+2. Lists, counters and rankings follow (`consumers.derive`).
+3. Only then the watermarks of the partitions whose marks were in the batch.
+4. Leases of what should be fresh again go to the refresher.
 
-Whatever fails in 1 is tried again, the whole batch, for as long as it takes: every step may run twice. Meanwhile
-nothing is committed and nothing more is fetched. What fails in 2 waits for the next mark.
+Whatever fails in 1 or 2 is tried again, the whole batch, for as long as it takes: every step may run twice. Meanwhile
+nothing is committed and nothing more is fetched. What fails in 3 waits for the next mark.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from random import random
-from typing import Final
+from typing import Final, TypeAlias
 
 from consumers.batch import Batch
 from consumers.refresh import Held, Refresher
@@ -40,6 +41,14 @@ FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 0.5
 
 
+Derive: TypeAlias = Callable[[Batch, str, Callable[[], bool]], Awaitable[bool]]
+"""Bring what is derived from documents up to a batch; see `consumers.derive.Deriver.apply`."""
+
+
+async def _nothing_to_derive(batch: Batch, identity: str, wanted: Callable[[], bool]) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """What an applier has to know about its surroundings."""
@@ -60,6 +69,7 @@ class Applier:
         section: Section,
         health: Health,
         clock: Callable[[], float] = time.time,
+        derive: Derive | None = None,
     ) -> None:
         self._cache = cache
         self._registers = registers
@@ -67,6 +77,7 @@ class Applier:
         self._section = section
         self._health = health
         self._clock = clock
+        self._derive = derive or _nothing_to_derive
         self._outage = Seldom()
         self._poison = Seldom()
 
@@ -79,6 +90,8 @@ class Applier:
             if done is None:
                 return False
             self._registers.note(done)
+            if not await self._derive(batch, done.identity, wanted):
+                return False
             if batch.marks:
                 await self._set_watermarks(batch, done)
             self._hand_over(batch, done)
@@ -153,11 +166,20 @@ class Applier:
 
     def _count(self, batch: Batch) -> None:
         telemetry.BATCH_APPLIED.observe(batch.records)
-        for kind, count in (("change", batch.changes), ("floor", batch.floor_records), ("mark", batch.mark_records)):
+        for kind, count in self._kinds(batch):
             if count:
                 telemetry.RECORDS_APPLIED.labels(kind).inc(count)
         for reason, count in batch.skipped.items():
             telemetry.RECORDS_SKIPPED.labels(reason).inc(count)
+
+    def _kinds(self, batch: Batch) -> tuple[tuple[str, int], ...]:
+        return (
+            ("change", batch.changes),
+            ("floor", batch.floor_records),
+            ("mark", batch.mark_records),
+            ("touch", batch.touches),
+            ("rebuilt", len(batch.rebuilt)),
+        )
 
     def _measure_answer(self, batch: Batch, done: Invalidated, seconds: float) -> None:
         telemetry.APPLY_SECONDS.observe(seconds)

@@ -6,14 +6,14 @@ changes of one document only the newest counts, so a batch names every entry at 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
 from neverstale import events
 from neverstale.catalog import Catalog, OnChange, Resource
 from neverstale.errors import DeadLetter
-from neverstale.events import FORMAT, OPERATIONS, Change, Floor, Mark
+from neverstale.events import FORMAT, OPERATIONS, Change, Floor, Mark, Rebuilt, Touch
 from neverstale.keys import Names, type_prefix
 from neverstale.versions import Version, to_hex
 
@@ -23,6 +23,19 @@ HEX_DIGITS: Final = "0123456789abcdef"
 
 Newest: TypeAlias = dict[str, dict[str, str]]
 """Collection -> canonical key -> version as text, whose order is that of time."""
+
+
+class Seen(NamedTuple):
+    """What a record says about a document that lists, counters or rankings are derived from."""
+
+    operation: str
+    version: Version
+    fields: Sequence[str] | None
+    named: Mapping[str, str] | None
+
+
+Told: TypeAlias = dict[tuple[str, int], dict[str, list[Seen]]]
+"""Collection and partition -> canonical key -> what was said, in order. Of collections with derived data only."""
 
 
 class Record(Protocol):
@@ -72,12 +85,16 @@ class Batch:
     """Collections of which something unreadable or lost may have spoken: void until the present is known."""
     marks: dict[int, Mark] = field(default_factory=dict)
     """Partition -> its last mark."""
+    told: Told = field(default_factory=dict)
+    rebuilt: list[tuple[int, Rebuilt]] = field(default_factory=list)
+    """Partitions that a walk has passed to its end."""
     offsets: dict[int, int] = field(default_factory=dict)
     """Partition -> the offset to go on at when all this is applied."""
     poison: list[Poison] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     """Reason -> records that need nothing."""
     changes: int = 0
+    touches: int = 0
     floor_records: int = 0
     mark_records: int = 0
     oldest_wall_ms: int | None = None
@@ -85,12 +102,14 @@ class Batch:
 
     @property
     def records(self) -> int:
-        return self.changes + self.floor_records + self.mark_records + len(self.poison) + sum(self.skipped.values())
+        walked = self.touches + len(self.rebuilt)
+        told = self.changes + self.floor_records + self.mark_records + walked
+        return told + len(self.poison) + sum(self.skipped.values())
 
     @property
     def asks_nothing(self) -> bool:
         """Redis need not be told of it."""
-        return not (self.keys or self.floors or self.forget or self.marks)
+        return not (self.keys or self.floors or self.forget or self.marks or self.told or self.rebuilt)
 
     def skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
@@ -105,6 +124,8 @@ class _Watched:
     """How canonical keys begin that some resource can have."""
     served: frozenset[str] | None
     """Fields that some resource serves; `None`: all."""
+    derived: bool
+    """Whether anything is derived from its documents."""
 
 
 class Folding:
@@ -159,6 +180,8 @@ class Folding:
                     "".join(touched)  # refuses what is no text
                     served = watched.served
                     plain = type(touched) is list and (served is None or not served.isdisjoint(touched))
+                if (named := fields.get("groups")) is not None:
+                    "".join(named.values())  # refuses what is no facts by path
             except (ValueError, TypeError, KeyError, AttributeError):
                 plain = False
             if not plain:
@@ -170,6 +193,9 @@ class Folding:
             versions = newest[collection]
             if versions.get(key, "") < version:
                 versions[key] = version
+            if watched is not None and watched.derived:
+                seen = Seen(fields["op"], int(version, 16), touched, named)
+                _tell(batch.told, collection, partition, key, seen)
         batch.changes += changes
         # What the other way has met may be older still.
         batch.oldest_wall_ms = _older(oldest, batch.oldest_wall_ms)
@@ -183,17 +209,35 @@ class Folding:
             return
         match event:
             case Change():
-                self._fold_change(event, newest, batch)
+                self._fold_change(partition, event, newest, batch)
+            case Touch():
+                self._fold_touch(partition, event, batch)
+            case Rebuilt():
+                batch.rebuilt.append((partition, event))
             case Floor():
                 self._fold_floor(event, batch)
             case Mark():
                 self._fold_mark(partition, event, batch)
 
-    def _fold_change(self, change: Change, newest: Newest, batch: Batch) -> None:
+    def _fold_touch(self, partition: int, touch: Touch, batch: Batch) -> None:
+        watched = self._watched.get(touch.collection)
+        if watched is None or touch.database != self._database or not watched.derived:
+            batch.skip("collection")
+            return
+        batch.touches += 1
+        seen = Seen("touch", touch.version, (), None)
+        _tell(batch.told, touch.collection, partition, touch.key, seen)
+
+    def _fold_change(self, partition: int, change: Change, newest: Newest, batch: Batch) -> None:
         watched = self._watched.get(change.collection)
         if watched is None or change.database != self._database:
             batch.skip("collection")
-        elif not change.key.startswith(watched.types):
+            return
+        if watched.derived:
+            seen = Seen(change.operation, change.version, change.fields, change.named)
+            _tell(batch.told, change.collection, partition, change.key, seen)
+            batch.highest = max(batch.highest, change.version)
+        if not change.key.startswith(watched.types):
             batch.skip("key_type")
         elif not _touches(change.fields, watched.served):
             batch.skip("fields")
@@ -248,7 +292,20 @@ def _watched(resources: tuple[Resource, ...]) -> _Watched:
     for resource in resources:
         served = None if served is None or resource.fields is None else served | set(resource.fields)
     types = dict.fromkeys(type_prefix(resource.key_type) for resource in resources)
-    return _Watched(resources, tuple(types), None if served is None else frozenset(served))
+    derived = any(resource.derived for resource in resources)
+    return _Watched(resources, tuple(types), None if served is None else frozenset(served), derived)
+
+
+def _tell(told: Told, collection: str, partition: int, key: str, seen: Seen) -> None:
+    at = collection, partition
+    documents = told.get(at)
+    if documents is None:
+        documents = told[at] = {}
+    known = documents.get(key)
+    if known is None:
+        documents[key] = [seen]
+    else:
+        known.append(seen)
 
 
 def _touches(paths: Sequence[str] | None, served: frozenset[str] | None) -> bool:

@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 from consumers.apply import Applier, Section, pauses
 from consumers.batch import Folding
 from consumers.consumer import Consumer
+from consumers.derive import Deriver, ResourceDeriver
+from consumers.rebuild import Rebuilder
 from consumers.refresh import Refresher
 from consumers.registers import Registers
 from consumers.tasks import cancelled
@@ -17,11 +19,13 @@ from neverstale.announcements import Announcer
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog
 from neverstale.clients import mongo_client, redis_client
+from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.loader import Loader
 from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
+from neverstale.walks import Walks
 
 COLLECT_AFTER: Final = 50_000
 """Objects. A batch of records makes thousands, none of them in cycles: looking through them often finds nothing."""
@@ -40,27 +44,38 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     mongo = mongo_client(settings.mongodb)
     try:
-        await _live(settings, catalog, life, redis, Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms))
+        loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
+        await _live(settings, catalog, life, redis, loader, Walks(mongo, catalog.database))
     finally:
         await mongo.close()
         await redis.aclose()
 
 
-async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, loader: Loader) -> None:
+async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, loader: Loader, walks: Walks) -> None:
     names = Names(settings.redis.prefix)
     cache = Cache(redis, names, Announcer())
     registers = Registers(cache, catalog.collections, loader.now, life.health)
     refresher = Refresher(cache, loader, settings.consumer)
     section = Section(settings.kafka.group, catalog.collections, settings.consumer.lease_ms)
-    applier = Applier(cache, registers, refresher, section, life.health)
+    derived = [resource for resource in catalog.resources.values() if resource.derived]
+    stores = {resource.name: DerivedStore(cache, resource.name) for resource in catalog.resources.values()}
+    deriver = Deriver([ResourceDeriver(one, stores[one.name], loader) for one in derived], life.health)
+    rebuilders = [Rebuilder(one, stores[one.name], loader, walks, partial(_identity, cache)) for one in derived]
+    applier = Applier(cache, registers, refresher, section, life.health, derive=deriver.apply)
     consumer = Consumer(settings, Folding(catalog, names), applier.apply, life)
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(show_card(life, redis, names), name="card")]
         if await _begin(registers, life):
             beside.append(group.create_task(registers.keep_good(), name="registers"))
             beside.append(group.create_task(refresher.work(), name="refresh"))
+            beside += [group.create_task(one.keep(), name=f"rebuild-{one.resource.name}") for one in rebuilders]
             await consumer.run()
         await cancelled(*beside)
+
+
+async def _identity(cache: Cache) -> str:
+    identity, _ = await cache.identity()
+    return identity
 
 
 async def _begin(registers: Registers, life: Life) -> bool:

@@ -26,6 +26,7 @@ from neverstale.derived.declarations import (
     ListDeclaration,
     RankingDeclaration,
     SumDeclaration,
+    check_name,
 )
 from neverstale.errors import Misconfigured
 from neverstale.keys import KeyType
@@ -97,10 +98,9 @@ class Resource(BaseModel):
 
     @field_validator("lists", "counters", "rankings")
     @classmethod
-    def _nothing_is_derived_yet(cls, declarations: dict[str, Any]) -> dict[str, Any]:
-        if declarations:
-            # Nobody would keep or serve it: refused rather than ignored.
-            raise wrong("comes with a later version", "remove it")
+    def _names_fit_into_urls(cls, declarations: dict[str, Any]) -> dict[str, Any]:
+        for name in declarations:
+            check_name(name)
         return declarations
 
     @model_validator(mode="before")

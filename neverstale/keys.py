@@ -136,6 +136,19 @@ def value_of(canonical_key: str) -> KeyValue:
     raise ValueError("not the canonical key of a string, whole number, ObjectId or UUID")
 
 
+def any_value_of(canonical_key: str) -> Any:
+    """The `_id` that a canonical key of any type spells."""
+    if canonical_key.startswith("x:"):
+        options: bson.CodecOptions[Any] = bson.CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
+        return bson.decode(bytes.fromhex(canonical_key[2:]), options)[""]
+    if canonical_key.startswith("n:"):
+        # A double and a decimal that are exactly equal are one `_id`, so either finds the other.
+        nearest = float(canonical_key[2:])
+        exact = nearest != nearest or Decimal(nearest) == Decimal(canonical_key[2:])
+        return nearest if exact else Decimal128(canonical_key[2:])
+    return value_of(canonical_key)
+
+
 def digest(redis_key: bytes) -> bytes:
     """16 hex digits that an entry carries of its own key, so that no reply is taken for another's."""
     return blake2b(redis_key, digest_size=8).hexdigest().encode("ascii")

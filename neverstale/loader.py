@@ -7,7 +7,7 @@ Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,30 +61,44 @@ class Loader:
         Raises `Outage` when MongoDB does not answer in time, `VersionInFuture` when `at_least` lies ahead of it.
         """
         started = time.perf_counter()
-        bodies: dict[str, bytes] = {}
+        projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
+        version, found = await self.read(resource.collection, keys, projection, at_least)
+        bodies = {canonical(document["_id"]): documents.encode(document) for document in found}
+        telemetry.LOADS.labels(resource.name).inc()
+        telemetry.LOAD_KEYS.observe(len(keys))
+        telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
+        return Snapshot(version, bodies)
+
+    async def read(
+        self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
+    ) -> tuple[Version, list[dict[str, Any]]]:
+        """Documents by `_id`, as decoded BSON, at one version >= `at_least`; raises like `load`."""
+        found: list[dict[str, Any]] = []
         wanted = list(keys)
         concern: dict[str, Any] = {"level": "snapshot"}
         if at_least:
             concern["afterClusterTime"] = to_timestamp(at_least)
         while True:
-            cursor = await self._find(resource, wanted, concern)
+            cursor = await self._find(collection, wanted, projection, concern)
             # A collection that does not exist is read without a time of its own; what was asked for is reached, and
             # claiming an earlier version than was read is always safe. (The reply's `operationTime` may be later.)
             version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else at_least
-            for document in cursor["firstBatch"]:
-                bodies[canonical(document["_id"])] = documents.encode(document)
+            found += cursor["firstBatch"]
             if not cursor["id"]:
                 break
             # More than one reply can hold (16 MB): the rest is read from the same state.
-            await self._close(resource, cursor["id"])
-            wanted = [key for key in wanted if canonical(key) not in bodies]
+            await self._command({"killCursors": collection, "cursors": [cursor["id"]]})
+            have = {canonical(document["_id"]) for document in found}
+            wanted = [key for key in wanted if canonical(key) not in have]
             concern = {"level": "snapshot", "atClusterTime": cursor["atClusterTime"]}
         if version < at_least:
             raise Outage("mongodb", "a member answered with an older state than was asked for")
-        telemetry.LOADS.labels(resource.name).inc()
-        telemetry.LOAD_KEYS.observe(len(keys))
-        telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
-        return Snapshot(version, bodies)
+        return version, found
+
+    async def count(self, collection: str) -> int:
+        """About how many documents a collection has."""
+        reply = await self._command({"count": collection})
+        return int(reply["n"])
 
     async def now(self) -> Version:
         """A version >= every change that was majority-acknowledged before this call.
@@ -96,21 +110,20 @@ class Loader:
         )
         return from_timestamp(reply["operationTime"])
 
-    async def _find(self, resource: Resource, keys: list[KeyValue], concern: dict[str, Any]) -> dict[str, Any]:
+    async def _find(
+        self, collection: str, keys: list[Any], projection: Mapping[str, Any] | None, concern: dict[str, Any]
+    ) -> dict[str, Any]:
         command: dict[str, Any] = {
-            "find": resource.collection,
+            "find": collection,
             "filter": {"_id": keys[0]} if len(keys) == 1 else {"_id": {"$in": keys}},
             "batchSize": len(keys) + 1,  # one more than can come, so that the server closes the cursor by itself
             "readConcern": concern,
         }
-        if resource.fields is not None:
-            command["projection"] = dict.fromkeys(resource.fields, 1)
+        if projection is not None:
+            command["projection"] = projection
         reply = await self._command(command)
         cursor: dict[str, Any] = reply["cursor"]
         return cursor
-
-    async def _close(self, resource: Resource, cursor_id: int) -> None:
-        await self._command({"killCursors": resource.collection, "cursors": [cursor_id]})
 
     async def _command(self, command: dict[str, Any]) -> dict[str, Any]:
         """Run a read command; try once more where another member or moment may do. Errors by code, as types."""

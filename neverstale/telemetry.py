@@ -41,6 +41,7 @@ STREAM_OPENED = _counter("stream_opened", "Change streams opened, by how.", "how
 POSITION_LOST = _counter("position_lost", "Positions that could not be resumed; floors were published.")
 WATCHER_TERM = _gauge("watcher_term", "Term of the last lease that this watcher held.")
 WATCHER_RECOVERIES = _counter("watcher_recoveries", "Times the watcher closed all and began anew.", "server")
+TOUCHES = _counter("touches", "Documents that walks have passed.", "resource")
 
 # consumers
 RECORDS_APPLIED = _counter("records_applied", "Records applied, by kind.", "kind")
@@ -55,6 +56,9 @@ COMMITS = _counter("commits", "Commits of offsets, by result; a failed one is ma
 REBALANCES = _counter("rebalances", "Times the partitions of a consumer were taken away.")
 OFFSETS_LOST = _counter("offsets_lost", "Partitions that had no offset to go on at; everything cached was voided.")
 CONSUMER_RECOVERIES = _counter("consumer_recoveries", "Times a consumer closed its client of Kafka and began anew.")
+DERIVED = _counter("derived", "Documents met by what is derived from them, by outcome.", "outcome")
+DERIVED_AGAIN = _counter("derived_again", "Batches of derived data that were begun again, by reason.", "reason")
+GENERATIONS_BEGUN = _counter("generations_begun", "Generations of derived data that were begun.", "resource")
 REGISTERS_ESTABLISHED = _counter("registers_established", "Registers that were unknown and were given a time.")
 REDIS_CHANGED = _counter("redis_changed", "Times Redis turned out to be another one; all floors were raised.")
 

@@ -9,9 +9,11 @@ from typing import Final
 from neverstale.catalog import Catalog
 from neverstale.clients import mongo_client, redis_client
 from neverstale.keys import Names
+from neverstale.loader import Loader
 from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
 from streams.translate import Watched
+from streams.walk import Walker
 from streams.watcher import Watcher
 
 GARBAGE_THRESHOLD: Final = 50_000
@@ -33,7 +35,13 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
         await stack.enter_async_context(aclosing(redis))
         card = asyncio.create_task(show_card(life, redis, Names(settings.redis.prefix)), name="card")
         stack.callback(card.cancel)
-        await Watcher(settings, watched, mongo.get_database(catalog.database), life.health).run(life.stop)
+        watcher = Watcher(settings, watched, mongo.get_database(catalog.database), life.health)
+        loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
+        walker = Walker(mongo, catalog.database, loader, settings.kafka, lambda: watcher.lease.term > 0)
+        async with asyncio.TaskGroup() as group:
+            walking = group.create_task(walker.run(), name="walk")
+            await watcher.run(life.stop)
+            walking.cancel()
 
 
 def tune_garbage_collection() -> None:

@@ -111,9 +111,17 @@ class DerivedStore:
         await self.change(lambda known: known.claim(new))
         return replace(new, phase="claimed", birth=None)
 
+    async def forget(self) -> None:
+        """Drop the register, whatever it says, and free all that it may have named."""
+        await self._cache.send(("DEL", self.names.generations))
+        await self._unlink_all(self.names.base)
+
     async def unlink(self, generation: str) -> int:
         """Free everything of a generation that is in no register any more; answers how many keys."""
-        pattern, cursor, count = f"{_escaped(self.names.of(generation).base)}:*", b"0", 0
+        return await self._unlink_all(self.names.of(generation).base)
+
+    async def _unlink_all(self, base: str) -> int:
+        pattern, cursor, count = f"{_escaped(base)}:*", b"0", 0
         while True:
             ((cursor, keys),) = await self._cache.send(("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000))
             if keys:

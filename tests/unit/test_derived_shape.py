@@ -150,7 +150,7 @@ def test_members_sort_as_mongodb_sorts_keys(values: list[Any]) -> None:
 
 
 def test_a_member_is_its_key_for_any_type() -> None:
-    for text in ("o:0123456789abcdef01234567", "u:" + "0" * 32, "x:00ff", "i:" + "9" * 30):
+    for text in ("o:0123456789abcdef01234567", "u:" + "0" * 32, "x:00ff", "n:2.5"):
         assert key_of(member_of(text)) == text
 
 

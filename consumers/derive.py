@@ -1,0 +1,195 @@
+"""Deriving: what a batch changes in lists, counters and rankings.
+
+For each resource and partition: raise the partition's register and fetch the contributions; read the documents in one
+snapshot; plan, and apply the plan in one call (`neverstale.derived`). Whoever is refused begins again. It comes after
+the entries of the batch were invalidated, and before its watermarks are written and its offsets committed.
+
+While MongoDB is away the batch waits: what it would read is not there, and no further changes are either.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from consumers.apply import pauses
+from consumers.batch import Batch, Seen
+from consumers.seldom import Seldom
+from neverstale import telemetry
+from neverstale.catalog import Resource
+from neverstale.derived.generations import Generation, Generations
+from neverstale.derived.plan import Plan
+from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherGenerations
+from neverstale.errors import Outage
+from neverstale.keys import any_value_of, canonical
+from neverstale.loader import Loader
+from neverstale.service import Health
+from neverstale.versions import Version
+
+log = telemetry.logger(__name__)
+
+DOCUMENTS_A_CALL: Final = 500
+"""A call on more would hold up everybody else on this Redis."""
+
+Documents = Mapping[str, Sequence[Seen]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some documents of one partition."""
+
+    partition: int
+    documents: Documents
+
+    @property
+    def newest(self) -> Version:
+        return max(seen.version for records in self.documents.values() for seen in records)
+
+
+class ResourceDeriver:
+    """Of one resource. Knows the generations as it last saw them; being wrong about them only costs a round."""
+
+    def __init__(self, resource: Resource, store: DerivedStore, loader: Loader) -> None:
+        self.resource = resource
+        self.store = store
+        self._loader = loader
+        self._known = Generations()
+
+    async def apply(self, batch: Batch, identity: str) -> None:
+        """Everything of the batch that concerns this resource; may be called again with the same after any error."""
+        await self._void(batch, identity)
+        for (collection, partition), documents in batch.told.items():
+            if collection == self.resource.collection:
+                for part in _parts(partition, documents):
+                    await self._apply_part(part)
+        for partition, rebuilt in batch.rebuilt:
+            if rebuilt.resource == self.resource.name:
+                await self._rebuilt(partition, rebuilt.generation, rebuilt.partitions)
+
+    async def _void(self, batch: Batch, identity: str) -> None:
+        """Give up what may lack changes."""
+        collection = self.resource.collection
+        if collection in batch.forget:
+            await self.store.change(lambda known: Generations())
+        elif (floor := batch.floors.get(collection)) is not None:
+            await self.store.change(lambda known: known.floor(floor))
+        # Who skips changes because no generation that he knows derives from them must know of all that there are.
+        self._known = await self.store.generations()
+        if self._known.on(identity) != self._known:
+            self._known = await self.store.change(lambda known: known.on(identity))
+
+    async def _apply_part(self, part: Part) -> None:
+        at_least = 0
+        while self._known.all:
+            concerned = self._concerned(part)
+            if not concerned.documents:
+                telemetry.DERIVED.labels("no_concern").inc(len(part.documents))
+                return
+            try:
+                await self._contribute(concerned, at_least)
+            except OtherGenerations:
+                self._known = await self.store.generations()
+            except Changed:
+                telemetry.DERIVED_AGAIN.labels("changed").inc()
+            except Behind as behind:
+                at_least = behind.version
+                telemetry.DERIVED_AGAIN.labels("behind").inc()
+            except Lost as lost:
+                await self._lost(lost)
+            else:
+                telemetry.DERIVED.labels("applied").inc(len(concerned.documents))
+                return
+
+    async def _contribute(self, part: Part, at_least: Version) -> None:
+        keys = list(part.documents)
+        begun = await self.store.begin(self._known, part.partition, part.newest, keys)
+        at_least = max(at_least, part.newest, *(one.at_least for one in begun))
+        projection = _projection(self._known.all)
+        values = [any_value_of(key) for key in keys]
+        read_at, found = await self._loader.read(self.resource.collection, values, projection, at_least)
+        documents = {canonical(document["_id"]): document for document in found}
+        plans = []
+        for one in begun:
+            plan, facts_of = Plan(self.store.names, one.generation, read_at), one.generation.shape.facts
+            for key, held in zip(keys, one.contributions, strict=True):
+                document = documents.get(key)
+                plan.add(key, _in_order(part.documents[key]), held, None if document is None else facts_of(document))
+            plans.append(plan)
+        await self.store.contribute(self._known, part.partition, plans)
+
+    def _concerned(self, part: Part) -> Part:
+        """Documents of which something changed that some generation derives from."""
+        shapes = [one.shape for one in self._known.all]
+        documents = {
+            key: records
+            for key, records in part.documents.items()
+            if any(seen.operation == "touch" or shape.concerns(seen.fields) for seen in records for shape in shapes)
+        }
+        return Part(part.partition, documents)
+
+    async def _lost(self, lost: Lost) -> None:
+        log.warning("generation_void", resource=self.resource.name, generation=lost.generation.id, reason=str(lost))
+        self._known = await self.store.change(lambda known: known.void(lost.generation.id))
+
+    async def _rebuilt(self, partition: int, generation: str, partitions: int) -> None:
+        before = self._known
+        self._known = await self.store.change(lambda known: known.rebuilt(generation, partition, partitions))
+        if self._known.complete is not None and before.complete != self._known.complete:
+            log.info("generation_complete", resource=self.resource.name, generation=generation)
+
+
+class Deriver:
+    """Of all resources of a catalog that declare something derived."""
+
+    def __init__(self, resources: Sequence[ResourceDeriver], health: Health) -> None:
+        self._resources = resources
+        self._health = health
+        self._complaint = Seldom()
+
+    async def apply(self, batch: Batch, identity: str, wanted: Callable[[], bool]) -> bool:
+        """Apply it, however often that must be tried. False: no longer `wanted` before it was done."""
+        if not (self._resources and (batch.told or batch.rebuilt or batch.floors or batch.forget)):
+            return True
+        for pause in pauses():
+            try:
+                for one in self._resources:
+                    await one.apply(batch, identity)
+                return True
+            except Outage as outage:
+                self._health.wrong(outage.server, outage.reason)
+                if times := self._complaint.due():
+                    log.warning("derive_waits", reason=str(outage), times=times)
+            except Exception as error:
+                # Whatever this is, it must not keep entries from being corrected: nothing derived is true without it.
+                await self._give_up(error)
+            if not wanted():
+                break
+            await asyncio.sleep(pause)
+        return False
+
+    async def _give_up(self, error: Exception) -> None:
+        """What we cannot keep up to date (another release's register, a version that MongoDB has not reached, bytes
+        that cannot be decoded) nobody may rely on from now on."""
+        log.error("generations_void", reason=repr(error), exc_info=error)
+        with contextlib.suppress(Outage):
+            for one in self._resources:
+                await one.store.forget()
+
+
+def _parts(partition: int, documents: Documents) -> list[Part]:
+    keys = list(documents)
+    return [
+        Part(partition, {key: documents[key] for key in keys[start : start + DOCUMENTS_A_CALL]})
+        for start in range(0, len(keys), DOCUMENTS_A_CALL)
+    ]
+
+
+def _in_order(records: Sequence[Seen]) -> Sequence[Seen]:
+    return records if len(records) == 1 else sorted(records, key=lambda seen: seen.version)
+
+
+def _projection(generations: Sequence[Generation]) -> dict[str, int]:
+    """What the facts of all generations need; MongoDB refuses a path inside another."""
+    paths = {path for one in generations for path in one.shape.projection}
+    return {path: 1 for path in sorted(paths) if not any(path.startswith(other + ".") for other in paths)}

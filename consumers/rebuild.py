@@ -1,0 +1,110 @@
+"""Rebuilding: see to it that every resource with something derived has a generation, and that it gets its walk.
+
+A consumer begins a generation when there is none, or none that is declared as its catalog says (once in its life:
+during a deployment, consumers of two catalogs must not take turns). Whoever finds one claimed gives it its birth, and
+whoever finds one building asks for its walk; so it does not matter who dies in between.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+from neverstale import cancellation, telemetry
+from neverstale.catalog import Resource
+from neverstale.derived.contributions import buckets_for
+from neverstale.derived.generations import Generation, Generations
+from neverstale.derived.store import DerivedStore
+from neverstale.errors import Outage
+from neverstale.loader import Loader
+from neverstale.walks import Walks
+
+log = telemetry.logger(__name__)
+
+LOOK_SECONDS: Final = 0.5
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 300.0
+"""Between two generations that this consumer begins: one that is void at once would be void again."""
+
+Identity = Callable[[], Awaitable[str]]
+
+
+class Rebuilder:
+    """Of one resource. `identity` answers which Redis this is."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        store: DerivedStore,
+        loader: Loader,
+        walks: Walks,
+        identity: Identity,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.resource = resource
+        self._declared = resource.derived.text
+        self._store = store
+        self._loader = loader
+        self._walks = walks
+        self._identity = identity
+        self._clock = clock
+        self._insisted = False
+        self._not_before = float("-inf")
+        self._pause = FIRST_PAUSE_SECONDS
+
+    async def keep(self) -> NoReturn:
+        """Look after the resource until cancelled. While a server is away nothing is lost by waiting."""
+        while True:
+            cancellation.heed()
+            try:
+                await self.look()
+            except Outage as outage:
+                log.debug("rebuild_waits", resource=self.resource.name, reason=str(outage))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Do what is to be done next."""
+        known = await self._store.generations()
+        identity = await self._identity()
+        if self._is_wanted(known.on(identity)) and self._clock() >= self._not_before:
+            known = await self._begin(identity)
+        if known.next is not None and known.next.birth is None:
+            # Asked only now that the claim is there to be read.
+            birth, name = await self._loader.now(), known.next.id
+            known = await self._store.change(lambda read: read.establish(name, birth))
+        if known.next is not None and known.next.birth is not None:
+            await self._walks.ask(self.resource.name, self.resource.collection, known.next.id)
+
+    def _is_wanted(self, known: Generations) -> bool:
+        if not known.all:
+            return True
+        if any(one.declared == self._declared for one in known.all) or self._insisted:
+            return False
+        self._insisted = True
+        return True
+
+    async def _begin(self, identity: str) -> Generations:
+        self._not_before = self._clock() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        return await begin(self.resource, self._store, self._loader, identity)
+
+
+async def begin(resource: Resource, store: DerivedStore, loader: Loader, identity: str) -> Generations:
+    """Claim a generation as the resource declares it, unless somebody else just did."""
+    declared = resource.derived.text
+    buckets = buckets_for(await loader.count(resource.collection))
+    new = Generation(secrets.token_hex(4), "claimed", identity, buckets, declared)
+    await store.lay(new)
+
+    def claim(known: Generations) -> Generations:
+        here = known.on(identity)
+        return here if here.next is not None and here.next.declared == declared else here.claim(new)
+
+    known = await store.change(claim)
+    if known.of(new.id) is None:
+        await store.unlink(new.id)
+    else:
+        telemetry.GENERATIONS_BEGUN.labels(resource.name).inc()
+        log.info("generation_begun", resource=resource.name, generation=new.id, buckets=buckets)
+    return known
