@@ -32,9 +32,9 @@ from neverstale.cache import Cache, Fill
 from neverstale.keys import Names
 from neverstale.settings import Kafka
 from neverstale.settings import Redis as RedisSettings
+from neverstale.topic import ensure_topic
 from ops.stack.process import RunningProcess
 from ops.stack.stack import LocalStack, StackOptions
-from streams.topic import ensure_topic
 
 PARTITIONS: Final = 4
 TOPIC: Final = Kafka().topic

@@ -35,12 +35,12 @@ from neverstale import telemetry
 from neverstale.clients import mongo_client
 from neverstale.service import Health
 from neverstale.settings import Kafka, MongoDB, Service, Settings
+from neverstale.topic import ensure_topic
 from ops.stack.stack import LocalStack, StackOptions
 from streams.checkpoint import Checkpoint, Position
 from streams.cursor import At, Cursor, Database, present_time
 from streams.main import tune_garbage_collection
 from streams.pipeline import CONTROL, Token, pipeline
-from streams.topic import ensure_topic
 from streams.translate import Watched
 from streams.watcher import Watcher
 

@@ -22,8 +22,8 @@ from aiokafka.errors import (
 
 from neverstale import cancellation
 from neverstale.errors import Outage, Stop
+from neverstale.producer import started_producer
 from neverstale.settings import Kafka
-from streams.producer import started_producer
 
 _HUMAN: Final = (TopicAuthorizationFailedError, SaslAuthenticationFailed)
 

@@ -21,11 +21,11 @@ from neverstale.events import Rebuilt, Touch, encode, record_key
 from neverstale.keys import canonical
 from neverstale.loader import Loader
 from neverstale.settings import Kafka
+from neverstale.topic import ensure_topic
 from neverstale.versions import Version, to_timestamp
 from neverstale.walks import Walk, Walks
 from streams.partition import partition_of
 from streams.publisher import Publisher
-from streams.topic import ensure_topic
 
 log = telemetry.logger(__name__)
 

@@ -19,6 +19,7 @@ from neverstale.errors import NeverstaleError, Outage, PositionLost, Retry, Stop
 from neverstale.events import Floor
 from neverstale.service import Health
 from neverstale.settings import Settings
+from neverstale.topic import Topic, ensure_topic
 from neverstale.versions import Version, of_resume_token, to_hex
 from streams.acks import Acks
 from streams.checkpoint import Checkpoint, Position
@@ -32,7 +33,6 @@ from streams.pipeline import pipeline
 from streams.publisher import Publisher
 from streams.reader import Reader
 from streams.records import Recorder
-from streams.topic import Topic, ensure_topic
 from streams.translate import Watched
 
 log = telemetry.logger(__name__)

@@ -24,8 +24,8 @@ from neverstale.keys import Names, canonical, value_of
 from neverstale.loader import Loader
 from neverstale.service import Health, Life
 from neverstale.settings import Settings
+from neverstale.topic import ensure_topic
 from neverstale.versions import Version
-from streams.topic import ensure_topic
 from tests.waiting import eventually
 
 PARTITIONS: Final = 4

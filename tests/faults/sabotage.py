@@ -246,13 +246,13 @@ def _bare_producer() -> Patches:
     async def stop(producer: AIOKafkaProducer) -> None:
         await producer.stop()
 
-    yield replaced("streams.producer:_start", start)
-    yield replaced("streams.producer:_discard", stop)
+    yield replaced("neverstale.producer:_start", start)
+    yield replaced("neverstale.producer:_discard", stop)
 
 
 @rule("keep the producer")
 def _keep_producer() -> Patches:
-    from streams import producer
+    from neverstale import producer
 
     started = producer.started_producer
     kept: list[Any] = []

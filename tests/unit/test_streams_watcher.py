@@ -5,8 +5,8 @@ from aiokafka.errors import KafkaConnectionError
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from neverstale.errors import Outage, PositionLost, Stop
+from neverstale.topic import Topic
 from streams.checkpoint import Position
-from streams.topic import Topic
 from streams.watcher import Start, ours, plan
 
 POSITION = Position({"_data": "826B03E42000000005"}, 4)
