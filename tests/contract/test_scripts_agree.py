@@ -76,7 +76,8 @@ def scripts_on_registers(draw: st.DrawFn) -> Script:
     name = draw(st.sampled_from(on_registers))
     if name == "watermark":
         identity, partition = draw(st.sampled_from(("here", "there"))), draw(st.integers(0, 1))
-        return Script(name, (MARKS,), (identity, 2, partition, draw(VERSIONS), draw(st.integers(0, 10**13 - 1))))
+        count = draw(st.integers(1, 3))
+        return Script(name, (MARKS,), (identity, count, partition, draw(VERSIONS), draw(st.integers(0, 10**13 - 1))))
     keys = draw(SOME_REGISTERS)
     if name == "raise":
         return Script(name, keys, tuple(draw(VERSIONS) for _ in keys))

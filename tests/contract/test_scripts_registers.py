@@ -158,7 +158,30 @@ def test_partitions_have_watermarks_of_their_own(subject: Subject, prefix: bytes
     assert held[b"1"].startswith(v(6))
 
 
-def test_the_number_of_partitions_is_the_last_one_told(subject: Subject, prefix: bytes) -> None:
-    subject.run("watermark", [prefix + b"w"], HERE, 2)
-    subject.run("watermark", [prefix + b"w"], HERE, 3)
-    assert subject.hash(prefix + b"w") == {b"partitions": b"3"}
+def test_the_number_of_partitions_rises_with_any_mark(subject: Subject, prefix: bytes) -> None:
+    key = prefix + b"w"
+    subject.run("watermark", [key], HERE, 2, 0, v(5), 50)
+    subject.run("watermark", [key], HERE, 3, 1, v(4), 40)
+    assert subject.hash(key)[b"partitions"] == b"3"
+
+
+def test_a_mark_from_before_partitions_were_added_does_not_take_them_away(subject: Subject, prefix: bytes) -> None:
+    key = prefix + b"w"
+    subject.run("watermark", [key], HERE, 12, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, 0, v(8), 80, 1, v(9), 90)
+    held = subject.hash(key)
+    assert (held[b"partitions"], held[b"0"][:16]) == (b"12", v(8))
+
+
+def test_a_topic_made_again_with_fewer_partitions_counts_them_anew(subject: Subject, prefix: bytes) -> None:
+    key = prefix + b"w"
+    subject.run("watermark", [key], HERE, 12, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, 0, v(10), 95)
+    assert subject.hash(key)[b"partitions"] == b"6"
+
+
+def test_what_another_redis_held_does_not_keep_the_number_of_partitions_up(subject: Subject, prefix: bytes) -> None:
+    key = prefix + b"w"
+    subject.run("watermark", [key], ELSEWHERE, 12, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, 0, v(8), 80)
+    assert subject.hash(key)[b"partitions"] == b"6"
