@@ -8,6 +8,9 @@ observer subscribes to the invalidation messages of `CLIENT TRACKING` (broadcast
 sends at the end of the very turn that modified the key. So nothing polls, and no entry is read meanwhile.
 The writer, the observer and a plain `watch()` are processes of their own; all note `time.monotonic()`, one clock.
 What they take of the machine counts, too, and is shown.
+
+Before that, other documents are written at full speed for a while: a Kafka broker that has just started compiles
+itself while it serves, at half a core and with pauses of ten milliseconds, and nobody's broker has just started.
 """
 
 import argparse
@@ -47,6 +50,8 @@ on_change = "invalidate"
 """
 TARGETS_MS: Final = {200: (1.8, 5.0), 1000: (2.5, 10.0)}
 """Writes a second -> p50 and p99 from acknowledged to corrected."""
+EXERCISE_SECONDS: Final = 25.0
+EXERCISE_WRITERS: Final = 8
 WARM_UP_SECONDS: Final = 3.0
 KEYS_A_REQUEST: Final = 200
 SETTLE_SECONDS: Final = 60.0
@@ -57,6 +62,7 @@ SETTLE_POLL_SECONDS: Final = 0.05
 class LatencyOptions:
     rates: Sequence[int] = (200, 1000)
     seconds: float = 15
+    exercise_seconds: float = EXERCISE_SECONDS
     broker: BrokerChoice = "auto"
 
 
@@ -106,6 +112,7 @@ async def measure(options: LatencyOptions) -> Measured:
             counts = [int(rate * (WARM_UP_SECONDS + options.seconds)) for rate in options.rates]
             await _load(stack.mongo_uri, sum(counts))
             await stack.start_roles()
+            await _exercise(stack.mongo_uri, options.exercise_seconds)
             await _fill(stack, sum(counts))
             found = []
             for place, rate in enumerate(options.rates):
@@ -169,6 +176,18 @@ async def _load(uri: str, count: int) -> None:
         for first in range(0, count, 1000):
             numbers = range(first, min(first + 1000, count))
             await items.insert_many([{"_id": number, "rev": 0, "text": "x" * 300} for number in numbers])
+
+
+async def _exercise(uri: str, seconds: float) -> None:
+    """Write documents that nobody measures, as fast as that goes."""
+    async with AsyncMongoClient[dict[str, Any]](uri, w="majority") as client:
+        items, until = client[DATABASE][COLLECTION], time.monotonic() + seconds
+
+        async def write(number: int) -> None:
+            while time.monotonic() < until:
+                await items.update_one({"_id": number}, {"$inc": {"rev": 1}}, upsert=True)
+
+        await asyncio.gather(*(write(-number) for number in range(1, EXERCISE_WRITERS + 1)))
 
 
 async def _fill(stack: LocalStack, count: int) -> None:
@@ -261,12 +280,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.split("\n")[0])
     parser.add_argument("--rates", default=",".join(map(str, defaults.rates)), help="writes a second, one run each")
     parser.add_argument("--seconds", type=float, default=defaults.seconds)
+    parser.add_argument(
+        "--exercise-seconds", type=float, default=defaults.exercise_seconds, help="before the clock runs"
+    )
     parser.add_argument("--broker", choices=("auto", "kafka", "embedded"), default=defaults.broker)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
     rates = [int(rate) for rate in given.rates.split(",")]
     try:
-        measured = asyncio.run(measure(LatencyOptions(rates=rates, seconds=given.seconds, broker=given.broker)))
+        options = LatencyOptions(
+            rates=rates, seconds=given.seconds, exercise_seconds=given.exercise_seconds, broker=given.broker
+        )
+        measured = asyncio.run(measure(options))
     except StackError as error:
         raise SystemExit(str(error)) from None
     print(show(measured))
