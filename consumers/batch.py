@@ -81,6 +81,8 @@ class Batch:
     highest: Version = 0
     """Of all changes and floors."""
     floors: dict[str, Version] = field(default_factory=dict)
+    lost: dict[str, Version] = field(default_factory=dict)
+    """Of the floors, those that say that changes may never be told."""
     forget: set[str] = field(default_factory=set)
     """Collections of which something unreadable or lost may have spoken: void until the present is known."""
     marks: dict[int, Mark] = field(default_factory=dict)
@@ -211,7 +213,7 @@ class Folding:
             case Change():
                 self._fold_change(partition, event, newest, batch)
             case Touch():
-                self._fold_touch(partition, event, batch)
+                self._fold_touch(partition, event, newest, batch)
             case Rebuilt():
                 batch.rebuilt.append((partition, event))
             case Floor():
@@ -219,14 +221,19 @@ class Folding:
             case Mark():
                 self._fold_mark(partition, event, batch)
 
-    def _fold_touch(self, partition: int, touch: Touch, batch: Batch) -> None:
+    def _fold_touch(self, partition: int, touch: Touch, newest: Newest, batch: Batch) -> None:
         watched = self._watched.get(touch.collection)
-        if watched is None or touch.database != self._database or not watched.derived:
+        if watched is None or touch.database != self._database or not (watched.derived or touch.entries):
             batch.skip("collection")
             return
         batch.touches += 1
-        seen = Seen("touch", touch.version, (), None)
-        _tell(batch.told, touch.collection, partition, touch.key, seen)
+        if watched.derived:
+            seen = Seen("touch", touch.version, (), None)
+            _tell(batch.told, touch.collection, partition, touch.key, seen)
+        if touch.entries and touch.key.startswith(watched.types):
+            versions, version = newest[touch.collection], to_hex(touch.version)
+            if versions.get(touch.key, "") < version:
+                versions[touch.key] = version
 
     def _fold_change(self, partition: int, change: Change, newest: Newest, batch: Batch) -> None:
         watched = self._watched.get(change.collection)
@@ -254,6 +261,8 @@ class Folding:
             return
         batch.floor_records += 1
         batch.floors[floor.collection] = max(floor.version, batch.floors.get(floor.collection, 0))
+        if floor.lost:
+            batch.lost[floor.collection] = max(floor.version, batch.lost.get(floor.collection, 0))
 
     def _fold_mark(self, partition: int, mark: Mark, batch: Batch) -> None:
         if mark.term < self._terms.get(partition, mark.term):

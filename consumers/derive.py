@@ -72,7 +72,7 @@ class ResourceDeriver:
         collection = self.resource.collection
         if collection in batch.forget:
             await self.store.change(lambda known: Generations())
-        elif (floor := batch.floors.get(collection)) is not None:
+        elif (floor := batch.lost.get(collection)) is not None:
             await self.store.change(lambda known: known.floor(floor))
         # Who skips changes because no generation that he knows derives from them must know of all that there are.
         self._known = await self.store.generations()
@@ -149,7 +149,7 @@ class Deriver:
 
     async def apply(self, batch: Batch, identity: str, wanted: Callable[[], bool]) -> bool:
         """Apply it, however often that must be tried. False: no longer `wanted` before it was done."""
-        if not (self._resources and (batch.told or batch.rebuilt or batch.floors or batch.forget)):
+        if not (self._resources and (batch.told or batch.rebuilt or batch.lost or batch.forget)):
             return True
         for pause in pauses():
             try:

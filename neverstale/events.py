@@ -70,6 +70,8 @@ class Floor:
     collection: str
     version: Version
     reason: str
+    lost: bool = True
+    """Whether changes up to `version` may never be told: then what is derived from documents is void, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Touch:
     key: str
     version: Version
     """At which, or later, the walk saw the document. Not of a change."""
+    entries: bool = False
+    """Whether entries of the document that are older than `version` are stale, too (a resync)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,8 @@ def encode(event: Event) -> bytes:
                     "ver": to_hex(event.version),
                     "reason": event.reason,
                 }
+                # Readers that do not know this field void more than they need to.
+                | ({} if event.lost else {"lost": False})
             )
         case Touch():
             return orjson.dumps(
@@ -151,6 +157,7 @@ def encode(event: Event) -> bytes:
                     "key": event.key,
                     "ver": to_hex(event.version),
                 }
+                | ({"entries": True} if event.entries else {})
             )
         case Rebuilt():
             return orjson.dumps(
@@ -176,9 +183,11 @@ def decode(value: bytes | None) -> Event:
         if kind == "mark":
             return Mark(from_hex(fields["ver"]), int(fields["wall"]), int(fields["partitions"]), int(fields["term"]))
         if kind == "floor":
-            return Floor(_text(fields["db"]), _text(fields["coll"]), from_hex(fields["ver"]), _text(fields["reason"]))
+            version, lost = from_hex(fields["ver"]), fields.get("lost") is not False
+            return Floor(_text(fields["db"]), _text(fields["coll"]), version, _text(fields["reason"]), lost)
         if kind == "touch":
-            return Touch(_text(fields["db"]), _text(fields["coll"]), _text(fields["key"]), from_hex(fields["ver"]))
+            version, entries = from_hex(fields["ver"]), fields.get("entries") is True
+            return Touch(_text(fields["db"]), _text(fields["coll"]), _text(fields["key"]), version, entries)
         if kind == "rebuilt":
             return Rebuilt(_text(fields["resource"]), _text(fields["generation"]), int(fields["partitions"]))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:

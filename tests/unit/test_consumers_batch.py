@@ -12,7 +12,7 @@ from consumers.batch import Batch, Folding
 from neverstale import events
 from neverstale.catalog import Catalog
 from neverstale.errors import DeadLetter
-from neverstale.events import Change, Event, Floor, Mark, record_key
+from neverstale.events import Change, Event, Floor, Mark, Touch, record_key
 from neverstale.keys import Names, type_matches
 from neverstale.versions import to_hex
 
@@ -114,6 +114,22 @@ def test_what_no_entry_depends_on_is_skipped_and_raises_nothing(event: Event, re
 @pytest.mark.parametrize("fields", [None, ["price"], ["size.height"], ["weight", "size.0"]])
 def test_a_change_of_a_served_field_or_of_unknown_ones_counts(fields: Any) -> None:
     assert fold(change("s:a", 1, fields=fields)).keys == [b"ns:items:d:s:a"]
+
+
+def test_a_touch_of_a_resync_makes_older_entries_stale() -> None:
+    batch = fold(change("s:a", 3), Touch("shop", "items", "s:a", 5, entries=True))
+    assert asked(batch) == {b"ns:items:d:s:a": (to_hex(5), "n")}
+    assert (batch.highest, batch.touches) == (5, 1)
+
+
+def test_other_touches_leave_entries_alone() -> None:
+    batch = fold(Touch("shop", "items", "s:a", 5))
+    assert (batch.keys, batch.highest, batch.skipped) == ([], 0, {"collection": 1})
+
+
+def test_a_floor_says_whether_changes_were_lost() -> None:
+    batch = fold(Floor("shop", "items", 4, "drop"), Floor("shop", "items", 9, "invalidate", lost=False))
+    assert (batch.floors, batch.lost) == ({"items": 9}, {"items": 4})
 
 
 def test_floors_of_a_collection_rise_to_the_highest() -> None:

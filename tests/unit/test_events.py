@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from neverstale import events
 from neverstale.errors import DeadLetter
-from neverstale.events import Change, Floor, Mark
+from neverstale.events import Change, Floor, Mark, Touch
 from neverstale.versions import to_hex
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -28,8 +28,9 @@ CHANGES = st.builds(
 MARKS = st.builds(
     Mark, version=VERSIONS, wall_ms=WALLS, partitions=st.integers(1, 10_000), term=st.integers(0, 2**53)
 )
-FLOORS = st.builds(Floor, database=TEXT, collection=TEXT, version=VERSIONS, reason=TEXT)
-EVENTS = st.one_of(CHANGES, MARKS, FLOORS)
+FLOORS = st.builds(Floor, database=TEXT, collection=TEXT, version=VERSIONS, reason=TEXT, lost=st.booleans())
+TOUCHES = st.builds(Touch, database=TEXT, collection=TEXT, key=TEXT, version=VERSIONS, entries=st.booleans())
+EVENTS = st.one_of(CHANGES, MARKS, FLOORS, TOUCHES)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | TEXT,
     lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
