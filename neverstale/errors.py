@@ -8,6 +8,10 @@ from typing import Literal
 
 Server = Literal["mongodb", "kafka", "redis"]
 
+Unreadable = Literal["undecodable", "malformed", "format", "kind", "operation", "namespace", "version"]
+"""Why a record can never be applied: no JSON (truncated, foreign) · a field is missing or of a wrong type · a format,
+a kind or an operation of another release · of another database · its version lies in MongoDB's future."""
+
 
 class NeverstaleError(Exception):
     """The root of every error that is ours."""
@@ -40,11 +44,12 @@ class PositionLost(Retry):
 
 
 class DeadLetter(NeverstaleError):
-    """This record can never be applied."""
+    """This record can never be applied: `reason` for programs, `detail` for people."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: Unreadable, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason: Unreadable = reason
+        self.detail = detail
 
 
 class Stop(NeverstaleError):

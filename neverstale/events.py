@@ -12,6 +12,9 @@ record has a format number and a kind; a consumer that does not know either inva
 | `rebuilt` | a walk has passed all documents; its touches are before me        | none                  |
 
 `mark`, `floor` and `rebuilt` are written to every partition.
+
+What every later format keeps: a record whose key is a namespace and a canonical key speaks of that document alone, so
+that who cannot read the value still knows what it may concern.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +27,7 @@ from neverstale.errors import DeadLetter
 from neverstale.versions import Version, from_hex, to_hex
 
 FORMAT = 1
+LONGEST_SHOWN = 80
 
 Operation = Literal["insert", "update", "replace", "delete"]
 OPERATIONS: frozenset[str] = frozenset(("insert", "update", "replace", "delete"))
@@ -105,6 +109,17 @@ def record_key(database: str, collection: str, canonical_key: str) -> bytes:
     return f"{database}.{collection}|{canonical_key}".encode()
 
 
+def document_of(key: bytes | None) -> tuple[str, str] | None:
+    """The namespace and the canonical key that a record key names; `None`: it names no document."""
+    if key is None:
+        return None
+    try:
+        namespace, bar, document = key.decode().partition("|")
+    except UnicodeDecodeError:
+        return None
+    return (namespace, document) if bar and "." in namespace and document else None
+
+
 def encode(event: Event) -> bytes:
     """The record's value."""
     match event:
@@ -177,7 +192,7 @@ def decode(value: bytes | None) -> Event:
         fields: dict[str, Any] = orjson.loads(value or b"")
         form, kind = fields["f"], fields["kind"]
         if form != FORMAT:
-            raise DeadLetter(f"record format {form!r} is not {FORMAT}")
+            raise DeadLetter("format", f"record format {_shown(form)} is not {FORMAT}")
         if kind == "change":
             return _change(fields)
         if kind == "mark":
@@ -190,15 +205,17 @@ def decode(value: bytes | None) -> Event:
             return Touch(_text(fields["db"]), _text(fields["coll"]), _text(fields["key"]), version, entries)
         if kind == "rebuilt":
             return Rebuilt(_text(fields["resource"]), _text(fields["generation"]), int(fields["partitions"]))
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise DeadLetter(f"malformed record: {type(error).__name__}: {error}") from None
-    raise DeadLetter(f"unknown kind {kind!r}")
+    except orjson.JSONDecodeError as error:
+        raise DeadLetter("undecodable", f"no JSON: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DeadLetter("malformed", f"{type(error).__name__}: {_shown(error)}") from None
+    raise DeadLetter("kind", f"unknown kind {_shown(kind)}")
 
 
 def _change(fields: dict[str, Any]) -> Change:
     operation = fields["op"]
     if operation not in OPERATIONS:
-        raise DeadLetter(f"unknown operation {operation!r}")
+        raise DeadLetter("operation", f"unknown operation {_shown(operation)}")
     touched = fields["fields"]
     if touched is not None and not (isinstance(touched, list) and all(isinstance(path, str) for path in touched)):
         raise TypeError("fields is a list of paths, or null")
@@ -221,3 +238,9 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, not {type(value).__name__}")
     return value
+
+
+def _shown(value: object) -> str:
+    """What somebody else wrote, short enough to be logged."""
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
