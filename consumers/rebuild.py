@@ -6,15 +6,14 @@ whoever finds one building asks for its walk; so it does not matter who dies in 
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 from neverstale import cancellation, telemetry
 from neverstale.catalog import Resource
-from neverstale.derived.contributions import buckets_for
-from neverstale.derived.generations import Generation, Generations
+from neverstale.derived.beginning import begin, further
+from neverstale.derived.generations import Generations
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.loader import Loader
@@ -69,12 +68,7 @@ class Rebuilder:
         identity = await self._identity()
         if self._is_wanted(known.on(identity)) and self._clock() >= self._not_before:
             known = await self._begin(identity)
-        if known.next is not None and known.next.birth is None:
-            # Asked only now that the claim is there to be read.
-            birth, name = await self._loader.now(), known.next.id
-            known = await self._store.change(lambda read: read.establish(name, birth))
-        if known.next is not None and known.next.birth is not None:
-            await self._walks.ask(self.resource.name, self.resource.collection, known.next.id)
+        await further(self.resource, self._store, self._loader, self._walks, known)
 
     def _is_wanted(self, known: Generations) -> bool:
         if not known.all:
@@ -88,23 +82,3 @@ class Rebuilder:
         self._not_before = self._clock() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return await begin(self.resource, self._store, self._loader, identity)
-
-
-async def begin(resource: Resource, store: DerivedStore, loader: Loader, identity: str) -> Generations:
-    """Claim a generation as the resource declares it, unless somebody else just did."""
-    declared = resource.derived.text
-    buckets = buckets_for(await loader.count(resource.collection))
-    new = Generation(secrets.token_hex(4), "claimed", identity, buckets, declared)
-    await store.lay(new)
-
-    def claim(known: Generations) -> Generations:
-        here = known.on(identity)
-        return here if here.next is not None and here.next.declared == declared else here.claim(new)
-
-    known = await store.change(claim)
-    if known.of(new.id) is None:
-        await store.unlink(new.id)
-    else:
-        telemetry.GENERATIONS_BEGUN.labels(resource.name).inc()
-        log.info("generation_begun", resource=resource.name, generation=new.id, buckets=buckets)
-    return known

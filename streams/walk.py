@@ -1,29 +1,33 @@
 """Walking: a `touch` for every document of a collection, through the same topic as the changes.
 
 Whoever holds the watcher's lease walks, with a producer of its own. A walk reads at or after a time that it asks for
-when it begins, which is after the generation's birth was written; so whatever the generation was not told of as an
-event is in what its consumers read for the touch. A walk goes on where it was when its watcher was stopped or killed;
-touches that are published twice change nothing.
+when it first begins, which is after it was asked for. So whatever a generation of derived data was not told of as an
+event is in what its consumers read for the touch; and what a resync touches is at least as new as its beginning. The
+entries that it cannot touch, because their documents are gone, are voided by a floor at its end.
+
+A walk goes on where it was when its watcher was stopped or killed; touches that are published twice change nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeAlias
 
+import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from neverstale import cancellation, telemetry
 from neverstale.errors import Outage, Retry
-from neverstale.events import Rebuilt, Touch, encode, record_key
+from neverstale.events import Event, Floor, Rebuilt, Touch, encode, record_key
 from neverstale.keys import canonical
 from neverstale.loader import Loader
 from neverstale.settings import Kafka
 from neverstale.topic import ensure_topic
 from neverstale.versions import Version, to_timestamp
-from neverstale.walks import Walk, Walks
+from neverstale.walks import PURPOSES, Purpose, Walk, Walks
 from streams.partition import partition_of
 from streams.publisher import Publisher
 
@@ -31,14 +35,17 @@ log = telemetry.logger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks for requests."""
-DOCUMENTS_A_BATCH: Final = 2_000
+DOCUMENTS_A_STEP: Final = 2_000
+STEP_SECONDS: Final = 0.25
+"""What a step takes at most if a rate is wanted: then its touches come evenly, and a stop is heeded soon."""
 BATCH_SECONDS: Final = 30.0
 
 Client: TypeAlias = AsyncMongoClient[dict[str, Any]]
 
 
 class Walker:
-    """Answers requests for walks, one after the other, while `holds` says that the watcher's lease is ours."""
+    """Answers requests for walks while `holds` says that the watcher's lease is ours: one rebuild and one resync at a
+    time, for a resync may be slow on purpose."""
 
     def __init__(
         self, client: Client, database: str, loader: Loader, kafka: Kafka, holds: Callable[[], bool]
@@ -50,73 +57,113 @@ class Walker:
         self._kafka = kafka
         self._holds = holds
 
-    async def run(self) -> NoReturn:
+    async def run(self) -> None:
         """Walk when asked, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for purpose in PURPOSES:
+                group.create_task(self._serve(purpose), name=f"walk-{purpose}")
+
+    async def _serve(self, purpose: Purpose) -> NoReturn:
         while True:
             cancellation.heed()
             try:
-                for walk in await self._walks.unfinished() if self._holds() else ():
+                for walk in await self._walks.unfinished(purpose) if self._holds() else ():
                     await self._walk(walk)
             except (Retry, TimeoutError) as error:
                 log.warning("walk_interrupted", reason=str(error) or type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _walk(self, walk: Walk) -> None:
-        begun = await self._loader.now()
+        begun = walk.begun or await self._loader.now()
         about = await self._loader.count(walk.collection)
-        walk = replace(walk, state="walking", about=about)
         topic = await ensure_topic(self._kafka)
-        log.info("walk_begins", resource=walk.resource, generation=walk.generation, about=about, passed=walk.passed)
+        noted = await self._walks.note(replace(walk, state="walking", begun=begun, about=about))
+        if noted is None:
+            return
+        facts = {"purpose": walk.purpose, "resource": walk.resource, "walk": walk.id}
+        log.info("walk_begins", **facts, about=about, passed=walk.passed, rate=walk.rate)
         async with Publisher.open(self._kafka, topic.partitions) as publisher:
             publishing = asyncio.create_task(publisher.run(), name="publish-touches")
             try:
-                if await self._touch_all(walk, begun, publisher):
-                    log.info("walk_ends", resource=walk.resource, generation=walk.generation)
+                done = await self._touch_all(noted, begun, publisher)
+                log.info("walk_ends" if done else "walk_left", **facts)
             finally:
                 publishing.cancel()
                 await asyncio.gather(publishing, return_exceptions=True)
 
     async def _touch_all(self, walk: Walk, begun: Version, publisher: Publisher) -> bool:
-        """False: the walk is not wanted any more."""
-        async for keys in self._keys(walk.collection, walk.last, begun):
+        """False: the walk is not wanted any more, or not from us."""
+        pace = Pace(time.monotonic)
+        while self._holds():
+            keys = await self._keys(walk, begun, step_of(walk.rate))
+            if not keys:
+                publisher.put_everywhere(encode(self._end(walk, begun, publisher.partitions)))
+                await _landed(publisher)
+                return await self._walks.note(replace(walk, state="walked")) is not None
             for key in keys:
-                self._touch(walk.collection, canonical(key), begun, publisher)
+                self._touch(walk, canonical(key), begun, publisher)
             await _landed(publisher)
             telemetry.TOUCHES.labels(walk.resource).inc(len(keys))
-            walk = replace(walk, last=keys[-1], passed=walk.passed + len(keys))
-            if not self._holds() or not await self._walks.note(walk):
+            noted = await self._walks.note(replace(walk, last=keys[-1], passed=walk.passed + len(keys)))
+            if noted is None:
                 return False
-        publisher.put_everywhere(encode(Rebuilt(walk.resource, walk.generation, publisher.partitions)))
-        await _landed(publisher)
-        return await self._walks.note(replace(walk, state="walked"))
+            walk = noted
+            await asyncio.sleep(pace.pause(len(keys), walk.rate))
+            cancellation.heed()
+        return False
 
-    def _touch(self, collection: str, key: str, version: Version, publisher: Publisher) -> None:
-        record = record_key(self._database, collection, key)
-        value = encode(Touch(self._database, collection, key, version))
+    def _touch(self, walk: Walk, key: str, begun: Version, publisher: Publisher) -> None:
+        record = record_key(self._database, walk.collection, key)
+        value = encode(Touch(self._database, walk.collection, key, begun, entries=walk.purpose == "resync"))
         publisher.put(partition_of(record, publisher.partitions), record, value)
 
-    async def _keys(self, collection: str, after: Any, begun: Version) -> AsyncIterator[Sequence[Any]]:
-        """All `_id`s from `after` on, some at a time, as of `begun` or later."""
-        reading = self._client[self._database].get_collection(collection, read_concern=ReadConcern("majority"))
+    def _end(self, walk: Walk, begun: Version, partitions: int) -> Event:
+        if walk.purpose == "rebuild":
+            return Rebuilt(walk.resource, walk.id, partitions)
+        return Floor(self._database, walk.collection, begun, "resync", lost=False)
+
+    async def _keys(self, walk: Walk, begun: Version, count: int) -> Sequence[Any]:
+        """The next `_id`s, as of `begun` or later.
+
+        A query for each step: a cursor would run out while a slow walk waits, and could not be resumed.
+        """
+        reading = self._client[self._database].get_collection(walk.collection, read_concern=ReadConcern("majority"))
         try:
-            async with self._client.start_session(causal_consistency=True) as session:
-                session.advance_operation_time(to_timestamp(begun))
-                cursor = reading.find({}, {"_id": 1}, session=session, batch_size=DOCUMENTS_A_BATCH)
-                # Bounds of the index, for a comparison would only find values of the same type.
-                cursor = cursor.hint([("_id", 1)])
-                if after is not None:
-                    cursor = cursor.min([("_id", after)])
-                keys: list[Any] = []
-                async with cursor:
-                    async for document in cursor:
-                        keys.append(document["_id"])
-                        if len(keys) >= DOCUMENTS_A_BATCH:
-                            yield keys
-                            keys = []
-                if keys:
-                    yield keys
+            with pymongo.timeout(BATCH_SECONDS):
+                async with self._client.start_session(causal_consistency=True) as session:
+                    session.advance_operation_time(to_timestamp(begun))
+                    # Bounds of the index, for a comparison would only find values of the same type.
+                    found = reading.find({}, {"_id": 1}, session=session).hint([("_id", 1)])
+                    if not walk.passed:
+                        return [one["_id"] for one in await found.limit(count).to_list()]
+                    # The lower bound is inclusive; what it names may be gone by now.
+                    keys = [one["_id"] for one in await found.min([("_id", walk.last)]).limit(count + 1).to_list()]
+                    return keys[1:] if keys and canonical(keys[0]) == canonical(walk.last) else keys
         except PyMongoError as error:
             raise Outage("mongodb", f"{type(error).__name__} during a walk") from error
+
+
+def step_of(rate: float | None) -> int:
+    """How many documents to touch before the next look at the request."""
+    return DOCUMENTS_A_STEP if rate is None else max(1, min(DOCUMENTS_A_STEP, int(rate * STEP_SECONDS)))
+
+
+class Pace:
+    """Spreads documents over time. What a step took itself is taken off its pause; time lost is not made up for, or
+    a walk would run after an outage as if there were no limit."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._due = clock()
+
+    def pause(self, documents: int, rate: float | None) -> float:
+        """Seconds to wait after so many documents."""
+        now = self._clock()
+        if rate is None:
+            self._due = now
+            return 0.0
+        self._due = max(self._due + documents / rate, now)
+        return self._due - now
 
 
 async def _landed(publisher: Publisher) -> None:
