@@ -45,9 +45,9 @@ def key_of(segment: str, resource: Resource, parameter: str = "key") -> KeyValue
 def keys_of(query: bytes, resource: Resource) -> list[KeyValue]:
     """The keys in an undecoded query string: `keys=a,b`, `keys=a&keys=b`, or both."""
     items: list[bytes] = []
-    for name, value in _parameters(query):
+    for name, value in parameters_of(query):
         if name != b"keys":
-            raise bad_parameter(_shown(name), "there is no such parameter; use keys")
+            raise bad_parameter(shown(name), "there is no such parameter; use keys")
         items += value.replace(b"+", b"%20").split(b",")
         if len(items) > MAX_KEYS:
             raise bad_parameter("keys", f"more than {MAX_KEYS} keys")
@@ -58,11 +58,12 @@ def keys_of(query: bytes, resource: Resource) -> list[KeyValue]:
 
 def no_parameters(query: bytes) -> None:
     """A `Problem` if there is any query parameter: a misspelt demand must not be ignored."""
-    for name, _ in _parameters(query):
-        raise bad_parameter(_shown(name), "there is no such parameter")
+    for name, _ in parameters_of(query):
+        raise bad_parameter(shown(name), "there is no such parameter")
 
 
-def _parameters(query: bytes) -> Iterator[tuple[bytes, bytes]]:
+def parameters_of(query: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Decoded names and undecoded values."""
     for pair in query.split(b"&"):
         if pair:
             name, _, value = pair.partition(b"=")
@@ -80,6 +81,7 @@ def _key(encoded: bytes, resource: Resource, parameter: str) -> KeyValue:
         raise bad_parameter(parameter, str(error)) from None
 
 
-def _shown(name: bytes) -> str:
+def shown(name: bytes) -> str:
+    """A parameter's name, as a problem may repeat it."""
     text = name.decode("utf-8", "replace")
     return text if len(text) <= 40 else text[:40] + "…"

@@ -7,7 +7,7 @@ Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from neverstale import documents, telemetry
 from neverstale.catalog import Resource
 from neverstale.clients import CODEC
-from neverstale.errors import NeverstaleError, Outage
+from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.keys import KeyValue, canonical
 from neverstale.versions import Version, from_timestamp, to_timestamp
 
@@ -28,6 +28,12 @@ SNAPSHOT_UNAVAILABLE: Final = 246
 """The collection was created or indexed just now, later than the state that the server would read."""
 TRY_AGAIN: Final = frozenset((239, 246, 11600, 11602, 189, 91, 10107, 13435, 13436, 133))
 """SnapshotTooOld, SnapshotUnavailable, interrupted by a shutdown or an election, not primary, no suitable member."""
+TOO_MUCH: Final = frozenset((50, 146, 292))
+"""MaxTimeMSExpired, ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed."""
+
+
+class TooSlow(Overloaded):
+    """MongoDB would need longer, or more memory, for a query than it is given."""
 
 
 class VersionInFuture(NeverstaleError):
@@ -41,6 +47,16 @@ class Snapshot:
     version: Version
     bodies: dict[str, bytes]
     """Canonical key -> JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a query found, as decoded BSON."""
+
+    version: Version
+    rows: list[dict[str, Any]]
+    cut: bool
+    """There is more than one reply holds."""
 
 
 class Loader:
@@ -95,6 +111,25 @@ class Loader:
             raise Outage("mongodb", "a member answered with an older state than was asked for")
         return version, found
 
+    async def query(self, command: Mapping[str, Any], at_least: Version, at: Version = 0) -> Found:
+        """Answer a `find` or `aggregate` at one version >= `at_least`, or exactly `at`, with one reply.
+
+        Raises like `load`, and `TooSlow`.
+        """
+        concern: dict[str, Any] = {"level": "snapshot"}
+        if at:
+            concern["atClusterTime"] = to_timestamp(at)
+        elif at_least:
+            concern["afterClusterTime"] = to_timestamp(at_least)
+        collection = next(iter(command.values()))
+        cursor = (await self._command({**command, "readConcern": concern}, TOO_MUCH))["cursor"]
+        version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else max(at, at_least)
+        if cursor["id"]:
+            await self._command({"killCursors": collection, "cursors": [cursor["id"]]})
+        if version < at_least:
+            raise Outage("mongodb", "a member answered with an older state than was asked for")
+        return Found(version, cursor["firstBatch"], cut=bool(cursor["id"]))
+
     async def count(self, collection: str) -> int:
         """About how many documents a collection has."""
         reply = await self._command({"count": collection})
@@ -125,7 +160,7 @@ class Loader:
         cursor: dict[str, Any] = reply["cursor"]
         return cursor
 
-    async def _command(self, command: dict[str, Any]) -> dict[str, Any]:
+    async def _command(self, command: dict[str, Any], too_much: Container[int] = ()) -> dict[str, Any]:
         """Run a read command; try once more where another member or moment may do. Errors by code, as types."""
         for last in (False, True):
             try:
@@ -134,6 +169,8 @@ class Loader:
             except OperationFailure as error:
                 if error.code == INVALID_OPTIONS and "afterClusterTime" in command.get("readConcern", ()):
                     raise VersionInFuture("the version lies in the future of this cluster") from None
+                if error.code in too_much:
+                    raise TooSlow("mongodb") from error
                 if last or error.code not in TRY_AGAIN:
                     raise self._outage(error) from error
                 if error.code == SNAPSHOT_UNAVAILABLE:

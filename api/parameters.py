@@ -1,0 +1,174 @@
+"""Query parameters of lists, counters and rankings: the values that name a group.
+
+    origin=JFK            of the type that the catalog's `fields` declare, else a string
+    day:int=3             of a type that is named, as the catalog spells it
+    origin:null           the group of those where it is missing or null
+
+A field that is called like a parameter of ours (`limit`, ...) must be written with its type. Everything else that a
+query says is refused: a misspelt filter must not answer with more than was asked for.
+"""
+
+import base64
+import binascii
+import datetime
+import decimal
+import math
+import re
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from bson.decimal128 import Decimal128
+from bson.errors import InvalidId
+from bson.objectid import ObjectId
+
+from api.problems import bad_parameter
+from api.targets import parameters_of, shown
+from neverstale.catalog import Resource
+from neverstale.derived.groups import MAX_TEXT_BYTES, group, text_of
+
+NULL: Final = "null"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a query string says."""
+
+    values: Mapping[str, Any]
+    """Field -> value, as BSON types."""
+    others: Mapping[str, str]
+    """Parameters of ours."""
+
+    def group(self, by: Sequence[str]) -> str:
+        """The name of the group; all fields must be there."""
+        return group([text_of(self.values[path]) for path in by])
+
+
+def asked(query: bytes, resource: Resource, by: Sequence[str], others: Collection[str], *, whole: bool) -> Asked:
+    """Read a query string; a `Problem` names the first parameter that is wrong. `whole`: no field may be missing."""
+    values: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    for raw_name, raw_value in parameters_of(query):
+        name, text = shown(raw_name), _text(raw_name, raw_value)
+        if name in others:
+            if name in said:
+                raise bad_parameter(name, "is there twice")
+            said[name] = text
+            continue
+        path, kind = _field(name, by, resource)
+        if path in values:
+            raise bad_parameter(path, "is there twice")
+        values[path] = _value(path, kind, text)
+    missing = [path for path in by if path not in values]
+    if whole and missing:
+        raise bad_parameter(missing[0], f"is missing, e.g. {missing[0]}=…, or {missing[0]}:null")
+    return Asked({path: values[path] for path in by if path in values}, said)
+
+
+def whole_number(asked: Asked, name: str, default: int, lowest: int, highest: int) -> int:
+    """One of our own parameters, a count."""
+    text = asked.others.get(name)
+    if text is None:
+        return default
+    if not text.isdigit() or not text.isascii() or len(text) > 9 or not lowest <= int(text) <= highest:
+        raise bad_parameter(name, f"expected a whole number from {lowest} to {highest}")
+    return int(text)
+
+
+def kind_of(path: str, resource: Resource) -> str:
+    """The declared type of a field, or `string`."""
+    if path == "_id":
+        return resource.key_type
+    declared = (resource.fields or {}).get(path, "string")
+    return declared if declared in _READ else "string"
+
+
+def _field(name: str, by: Sequence[str], resource: Resource) -> tuple[str, str]:
+    if name in by:
+        return name, kind_of(name, resource)
+    path, colon, kind = name.rpartition(":")
+    if not colon or path not in by:
+        known = ", ".join(by) if by else "none"
+        raise bad_parameter(name, f"there is no such parameter; fields: {known}")
+    if kind != NULL and kind not in _READ:
+        raise bad_parameter(name, f"{kind} is not a type; use {', '.join(_READ)} or {NULL}")
+    return path, kind
+
+
+def _value(path: str, kind: str, text: str) -> Any:
+    if kind == NULL:
+        if text:
+            raise bad_parameter(path, f"{NULL} takes no value")
+        return None
+    if len(text.encode()) > MAX_TEXT_BYTES - 2:
+        raise bad_parameter(path, f"longer than {MAX_TEXT_BYTES - 2} bytes")
+    read, expected = _READ[kind]
+    try:
+        return read(text)
+    except (ValueError, InvalidId, ArithmeticError, binascii.Error):
+        raise bad_parameter(path, f"expected {expected}") from None
+
+
+def _text(name: bytes, value: bytes) -> str:
+    try:
+        return unquote_to_bytes(value.replace(b"+", b"%20")).decode("utf-8")
+    except UnicodeDecodeError:
+        raise bad_parameter(shown(name), "is not valid UTF-8") from None
+
+
+def _int(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
+        raise ValueError
+    return int(text)
+
+
+def _double(text: str) -> float:
+    if not re.fullmatch(r"[-+0-9.eE]{1,40}", text) or not math.isfinite(float(text)):
+        raise ValueError
+    return float(text)
+
+
+def _decimal(text: str) -> Decimal128:
+    if not decimal.Decimal(text).is_finite():
+        raise ValueError
+    return Decimal128(text)
+
+
+def _bool(text: str) -> bool:
+    return {"true": True, "false": False}[text] if text in ("true", "false") else _refuse()
+
+
+def _refuse() -> bool:
+    raise ValueError
+
+
+def _date(text: str) -> datetime.datetime:
+    date = datetime.datetime.fromisoformat(text)
+    if date.microsecond % 1000:
+        raise ValueError
+    return date.astimezone(datetime.UTC) if date.tzinfo is not None else date.replace(tzinfo=datetime.UTC)
+
+
+def _object_id(text: str) -> ObjectId:
+    return ObjectId(text)
+
+
+def _binary(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+_READ: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
+    "string": (str, "a text"),
+    "int": (_int, "a whole number of 64 bits"),
+    "long": (_int, "a whole number of 64 bits"),
+    "double": (_double, "a number"),
+    "decimal": (_decimal, "a number"),
+    "bool": (_bool, "true or false"),
+    "date": (_date, "a date, e.g. 2013-02-08T14:05:00.000Z"),
+    "objectid": (_object_id, "an ObjectId: 24 hex digits"),
+    "uuid": (uuid.UUID, "a UUID"),
+    "binary": (_binary, "base64"),
+}
+TYPES: Final = tuple(_READ)

@@ -1,0 +1,49 @@
+"""Sources: what can be read. A resource is one of documents; lists, counters and rankings are others.
+
+A source has keys, and a version at which the answers to some of them were read: `Snapshot` maps the canonical texts
+of keys to bodies.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+from neverstale.catalog import OnChange, Resource
+from neverstale.loader import Loader, Snapshot
+from neverstale.versions import Version
+
+
+class Source(Protocol):
+    """What the reader has to know of it."""
+
+    @property
+    def name(self) -> str:
+        """In metrics and logs."""
+
+    @property
+    def collection(self) -> str: ...
+
+    @property
+    def ttl_seconds(self) -> int: ...
+
+    @property
+    def absent_ttl_seconds(self) -> int: ...
+
+    @property
+    def on_change(self) -> OnChange: ...
+
+
+class Queried(Source, Protocol):
+    """A source whose answers are found by queries of its own."""
+
+    async def load(self, loader: Loader, keys: Sequence[Any], at_least: Version) -> Snapshot:
+        """Like `Loader.load`; may raise `TooSlow`, too."""
+
+
+AnySource: TypeAlias = Resource | Queried
+
+
+async def load(loader: Loader, source: AnySource, keys: Sequence[Any], at_least: Version) -> Snapshot:
+    """Read MongoDB."""
+    if isinstance(source, Resource):
+        return await loader.load(source, keys, at_least)
+    return await source.load(loader, keys, at_least)
