@@ -48,6 +48,14 @@ async def wake_zombies(turn: Turn) -> Outcome:
 
 async def _wake_one(stage: Scene, proxy: Proxy, eye: Redis, keys: Sequence[int], outcome: Outcome) -> None:
     load, zombie = stage.load, stage.consumer
+
+    async def is_cached() -> bool:
+        if all(state in b"DN" for state, _, _ in await _held(eye, stage.pipe.name, keys)):
+            return True
+        await load.warm()
+        return False
+
+    await eventually(is_cached, "the documents are cached", 30)  # only those are refreshed when they change
     proxy.down.hold()
     before = proxy.down.waiting_bytes
 
@@ -74,8 +82,8 @@ async def _wake_one(stage: Scene, proxy: Proxy, eye: Redis, keys: Sequence[int],
 
     await eventually(has_offered, "the zombie has offered its fills", 30)
     for key, was, now in zip(keys, held, await _held(eye, stage.pipe.name, keys), strict=True):
-        # A fill that was refused reads again, and may then renew what is there.
-        older = now[1] < was[1] or now[2] != was[2]
+        # One that is stale still has a fill to come, whoever makes it; and a fill that was refused reads again.
+        older = now[1] < was[1] or (now[0] == b"D" and was[0] == b"D" and now[2]["rev"] < was[2]["rev"])
         outcome.tally(SET_BACK).note(older, "key", key, was, "->", now)
     await load.check(outcome)
     await successor.stop(STOP_SECONDS)
