@@ -10,8 +10,8 @@ with httpx.Client(base_url="http://127.0.0.1:8000", event_hooks=reads.hooks()) a
 ```
 
 A session is a version: no answer to it misses a change up to that. Give it to every reader who must not see less,
-also to another service: `Session(version)`, and `session.version` travels as 16 hex digits. Without hooks, send `headers`
-and hand every answer's headers to `saw`.
+also to another service: `Session(version)`, and `session.version` travels as 16 hex digits. Without hooks, send
+`headers` and hand every answer's headers to `saw`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
