@@ -79,11 +79,9 @@ class Applier:
         self._clock = clock
         self._derive = derive or _nothing_to_derive
         self._outage = Seldom()
-        self._poison = Seldom()
 
     async def apply(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
         """Apply it, however often that must be tried. False: no longer `wanted` before it was done."""
-        self._report_poison(batch)
         if not batch.asks_nothing:
             started = time.perf_counter()
             done = await self._invalidate_until_done(batch, wanted)
@@ -147,22 +145,6 @@ class Applier:
             ]
             if leases:
                 self._refresher.offer(span.resource, leases)
-
-    def _report_poison(self, batch: Batch) -> None:
-        # Here is where such records leave for a topic of their own, before anything of the batch is committed.
-        if not batch.poison:
-            return
-        telemetry.RECORDS_POISON.inc(len(batch.poison))
-        if times := self._poison.due(len(batch.poison)):
-            first = batch.poison[0]
-            log.error(
-                "records_unreadable",
-                times=times,
-                reason=first.reason,
-                partition=first.partition,
-                offset=first.record.offset,
-                voided=sorted(batch.forget),
-            )
 
     def _count(self, batch: Batch) -> None:
         telemetry.BATCH_APPLIED.observe(batch.records)

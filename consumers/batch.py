@@ -4,15 +4,14 @@ Folding is pure, and the hot loop of a consumer: one pass over the records, no o
 changes of one document only the newest counts, so a batch names every entry at most once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from neverstale import events
+from consumers.poison import Poison, Record, read
 from neverstale.catalog import Catalog, OnChange, Resource
-from neverstale.errors import DeadLetter
 from neverstale.events import FORMAT, OPERATIONS, Change, Floor, Mark, Rebuilt, Touch
 from neverstale.keys import Names, type_prefix
 from neverstale.versions import Version, to_hex
@@ -20,6 +19,7 @@ from neverstale.versions import Version, to_hex
 REFRESH: Final[dict[OnChange, str]] = {"invalidate": "n", "refresh": "r", "auto": "t"}
 """What `invalidate.lua` is told about handing out leases."""
 HEX_DIGITS: Final = "0123456789abcdef"
+LATEST: Final = 2**64 - 1
 
 Newest: TypeAlias = dict[str, dict[str, str]]
 """Collection -> canonical key -> version as text, whose order is that of time."""
@@ -36,28 +36,6 @@ class Seen(NamedTuple):
 
 Told: TypeAlias = dict[tuple[str, int], dict[str, list[Seen]]]
 """Collection and partition -> canonical key -> what was said, in order. Of collections with derived data only."""
-
-
-class Record(Protocol):
-    """What is used of aiokafka's `ConsumerRecord`."""
-
-    @property
-    def offset(self) -> int: ...
-
-    @property
-    def key(self) -> bytes | None: ...
-
-    @property
-    def value(self) -> bytes | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Poison:
-    """A record that cannot be read, and why."""
-
-    partition: int
-    record: Record
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +62,7 @@ class Batch:
     lost: dict[str, Version] = field(default_factory=dict)
     """Of the floors, those that say that changes may never be told."""
     forget: set[str] = field(default_factory=set)
-    """Collections of which something unreadable or lost may have spoken: void until the present is known."""
+    """Collections of which something may have been said that was lost: void until the present is known."""
     marks: dict[int, Mark] = field(default_factory=dict)
     """Partition -> its last mark."""
     told: Told = field(default_factory=dict)
@@ -93,6 +71,7 @@ class Batch:
     offsets: dict[int, int] = field(default_factory=dict)
     """Partition -> the offset to go on at when all this is applied."""
     poison: list[Poison] = field(default_factory=list)
+    """Before it is applied, such a batch is to be settled (`Folding.settle`)."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Reason -> records that need nothing."""
     changes: int = 0
@@ -101,6 +80,8 @@ class Batch:
     mark_records: int = 0
     oldest_wall_ms: int | None = None
     """Of the changes, by the primary's clock."""
+    newest: Newest = field(default_factory=dict)
+    """What `keys` were spelled from."""
 
     @property
     def records(self) -> int:
@@ -131,9 +112,13 @@ class _Watched:
 
 
 class Folding:
-    """Folds records into batches. Remembers nothing between them but the newest term of each partition's marks."""
+    """Folds records into batches. Remembers nothing between them but the newest term of each partition's marks.
 
-    def __init__(self, catalog: Catalog, names: Names) -> None:
+    `latest` answers the latest version that can be real (`consumers.horizon`).
+    """
+
+    def __init__(self, catalog: Catalog, names: Names, latest: Callable[[], Version] = lambda: LATEST) -> None:
+        self._latest = latest
         self._database = catalog.database
         self._watched = {name: _watched(catalog.of_collection(name)) for name in catalog.collections}
         self._names = names
@@ -141,27 +126,57 @@ class Folding:
 
     def fold(self, fetched: Mapping[Any, Sequence[Record]]) -> Batch:
         """`fetched`: topic partition -> records in order, all of one topic, as `getmany` answers."""
-        batch = Batch()
-        newest: Newest = {collection: {} for collection in self._watched}
+        batch = Batch(newest={collection: {} for collection in self._watched})
+        latest = self._latest()
         for topic_partition, records in fetched.items():
             if records:
                 partition: int = topic_partition.partition
-                self._fold_partition(partition, records, newest, batch)
+                self._fold_partition(partition, records, latest, batch)
                 batch.offsets[partition] = records[-1].offset + 1
-        for collection, versions in newest.items():
-            if versions:
-                self._spell_out(self._watched[collection], versions, batch)
-        batch.highest = max(batch.highest, *batch.floors.values(), 0)
+        self._spell_out(batch)
         return batch
+
+    def settle(self, batch: Batch, present: Version | None) -> None:
+        """Have all invalidated of which its poison may speak: as of the present, which is later than any change that
+        was published. `None`: not known; what it may concern becomes void until it is.
+
+        What only seemed to lie in the future is poison no more.
+        """
+        poison, batch.poison = batch.poison, []
+        for each in poison:
+            if present is None:
+                batch.forget |= each.concern.collections
+            else:
+                self._distrust(each, present, batch)
+            if present is not None and each.version is not None and each.version <= present:
+                batch.skip("ahead")
+            else:
+                batch.poison.append(each)
+        self._spell_out(batch)
+
+    def _distrust(self, poison: Poison, present: Version, batch: Batch) -> None:
+        if poison.concern.collections:
+            batch.highest = max(batch.highest, present)
+        if poison.concern.key is None:
+            rise = dict.fromkeys(poison.concern.collections, present)
+            batch.floors |= rise
+            batch.lost |= rise
+            return
+        for collection in poison.concern.collections:
+            watched, key = self._watched[collection], poison.concern.key
+            if watched.derived:
+                _tell(batch.told, collection, poison.partition, key, Seen("update", present, None, None))
+            if key.startswith(watched.types):
+                _note(batch.newest[collection], key, present)
 
     def lost(self, offsets: Mapping[int, int]) -> Batch:
         """Records are gone that nobody read: all that is cached is void, and reading goes on at `offsets`."""
         return Batch(forget=set(self._watched), offsets=dict(offsets))
 
-    def _fold_partition(self, partition: int, records: Sequence[Record], newest: Newest, batch: Batch) -> None:
+    def _fold_partition(self, partition: int, records: Sequence[Record], latest: Version, batch: Batch) -> None:
         """Plain changes are told here by the checks that `events.decode` makes; whatever fails one goes there."""
         loads, database, watched_of = orjson.loads, self._database, self._watched.get
-        oldest, changes = batch.oldest_wall_ms, 0
+        oldest, changes, newest, latest_text = batch.oldest_wall_ms, 0, batch.newest, to_hex(latest)
         for record in records:
             try:
                 fields = loads(record.value)  # type: ignore[arg-type]
@@ -176,6 +191,7 @@ class Folding:
                     and type(wall_ms) is int
                     and len(version) == 16
                     and not version.strip(HEX_DIGITS)
+                    and version <= latest_text
                     and key.startswith(watched.types)
                 )
                 if plain and touched is not None and watched is not None:
@@ -187,7 +203,7 @@ class Folding:
             except (ValueError, TypeError, KeyError, AttributeError):
                 plain = False
             if not plain:
-                self._fold_unusual(partition, record, newest, batch)
+                self._fold_unusual(partition, record, latest, batch)
                 continue
             changes += 1
             if oldest is None or wall_ms < oldest:
@@ -202,18 +218,15 @@ class Folding:
         # What the other way has met may be older still.
         batch.oldest_wall_ms = _older(oldest, batch.oldest_wall_ms)
 
-    def _fold_unusual(self, partition: int, record: Record, newest: Newest, batch: Batch) -> None:
-        try:
-            event = events.decode(record.value)
-        except DeadLetter as error:
-            batch.poison.append(Poison(partition, record, error.reason))
-            batch.forget |= self._concerned(record.key)
-            return
+    def _fold_unusual(self, partition: int, record: Record, latest: Version, batch: Batch) -> None:
+        event = read(partition, record, self._database, self._watched, latest)
         match event:
+            case Poison():
+                batch.poison.append(event)
             case Change():
-                self._fold_change(partition, event, newest, batch)
+                self._fold_change(partition, event, batch)
             case Touch():
-                self._fold_touch(partition, event, newest, batch)
+                self._fold_touch(partition, event, batch)
             case Rebuilt():
                 batch.rebuilt.append((partition, event))
             case Floor():
@@ -221,9 +234,9 @@ class Folding:
             case Mark():
                 self._fold_mark(partition, event, batch)
 
-    def _fold_touch(self, partition: int, touch: Touch, newest: Newest, batch: Batch) -> None:
+    def _fold_touch(self, partition: int, touch: Touch, batch: Batch) -> None:
         watched = self._watched.get(touch.collection)
-        if watched is None or touch.database != self._database or not (watched.derived or touch.entries):
+        if watched is None or not (watched.derived or touch.entries):
             batch.skip("collection")
             return
         batch.touches += 1
@@ -231,13 +244,11 @@ class Folding:
             seen = Seen("touch", touch.version, (), None)
             _tell(batch.told, touch.collection, partition, touch.key, seen)
         if touch.entries and touch.key.startswith(watched.types):
-            versions, version = newest[touch.collection], to_hex(touch.version)
-            if versions.get(touch.key, "") < version:
-                versions[touch.key] = version
+            _note(batch.newest[touch.collection], touch.key, touch.version)
 
-    def _fold_change(self, partition: int, change: Change, newest: Newest, batch: Batch) -> None:
+    def _fold_change(self, partition: int, change: Change, batch: Batch) -> None:
         watched = self._watched.get(change.collection)
-        if watched is None or change.database != self._database:
+        if watched is None:
             batch.skip("collection")
             return
         if watched.derived:
@@ -251,12 +262,10 @@ class Folding:
         else:
             batch.changes += 1
             batch.oldest_wall_ms = _older(batch.oldest_wall_ms, change.wall_ms)
-            versions, version = newest[change.collection], to_hex(change.version)
-            if versions.get(change.key, "") < version:
-                versions[change.key] = version
+            _note(batch.newest[change.collection], change.key, change.version)
 
     def _fold_floor(self, floor: Floor, batch: Batch) -> None:
-        if floor.collection not in self._watched or floor.database != self._database:
+        if floor.collection not in self._watched:
             batch.skip("collection")
             return
         batch.floor_records += 1
@@ -272,16 +281,16 @@ class Folding:
         self._terms[partition] = mark.term
         batch.marks[partition] = mark
 
-    def _concerned(self, record_key: bytes | None) -> set[str]:
-        """The collections of which an unreadable record may speak; only its key can tell."""
-        namespace = f"{self._database}.".encode()
-        if record_key is None or not record_key.startswith(namespace) or b"|" not in record_key:
-            return set(self._watched)
-        return {name for name in self._watched if record_key.startswith(namespace + name.encode() + b"|")}
+    def _spell_out(self, batch: Batch) -> None:
+        """Name the entries of every resource, each once."""
+        batch.keys, batch.versions_and_refresh, batch.spans = [], [], []
+        for collection, versions in batch.newest.items():
+            if versions:
+                batch.highest = max(batch.highest, int(max(versions.values()), 16))
+                self._spell_out_collection(self._watched[collection], versions, batch)
+        batch.highest = max(batch.highest, *batch.floors.values(), 0)
 
-    def _spell_out(self, watched: _Watched, versions: Mapping[str, str], batch: Batch) -> None:
-        """Name the entries of every resource that is served from the collection."""
-        batch.highest = max(batch.highest, int(max(versions.values()), 16))
+    def _spell_out_collection(self, watched: _Watched, versions: Mapping[str, str], batch: Batch) -> None:
         for resource in watched.resources:
             if len(watched.types) > 1:
                 prefix = type_prefix(resource.key_type)
@@ -315,6 +324,12 @@ def _tell(told: Told, collection: str, partition: int, key: str, seen: Seen) -> 
         documents[key] = [seen]
     else:
         known.append(seen)
+
+
+def _note(versions: dict[str, str], key: str, version: Version) -> None:
+    text = to_hex(version)
+    if versions.get(key, "") < text:
+        versions[key] = text
 
 
 def _touches(paths: Sequence[str] | None, served: frozenset[str] | None) -> bool:

@@ -10,7 +10,10 @@ from redis.asyncio import Redis
 from consumers.apply import Applier, Section, pauses
 from consumers.batch import Folding
 from consumers.consumer import Consumer
+from consumers.deadletters import DeadLetters
 from consumers.derive import Deriver, ResourceDeriver
+from consumers.horizon import Horizon
+from consumers.quarantine import Quarantine
 from consumers.rebuild import Rebuilder
 from consumers.refresh import Refresher
 from consumers.registers import Registers
@@ -62,11 +65,15 @@ async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, 
     deriver = Deriver([ResourceDeriver(one, stores[one.name], loader) for one in derived], life.health)
     rebuilders = [Rebuilder(one, stores[one.name], loader, walks, partial(_identity, cache)) for one in derived]
     applier = Applier(cache, registers, refresher, section, life.health, derive=deriver.apply)
-    consumer = Consumer(settings, Folding(catalog, names), applier.apply, life)
-    async with asyncio.TaskGroup() as group:
+    horizon = Horizon(loader.now, settings.consumer.version_tolerance_seconds)
+    folding, letters = Folding(catalog, names, horizon.latest), DeadLetters(settings, life.health)
+    quarantine = Quarantine(folding, horizon, applier.apply, letters)
+    consumer = Consumer(settings, folding, quarantine.apply, life)
+    async with letters, asyncio.TaskGroup() as group:
         beside = [group.create_task(show_card(life, redis, names), name="card")]
         if await _begin(registers, life):
             beside.append(group.create_task(registers.keep_good(), name="registers"))
+            beside.append(group.create_task(horizon.keep(), name="horizon"))
             beside.append(group.create_task(refresher.work(), name="refresh"))
             beside += [group.create_task(one.keep(), name=f"rebuild-{one.resource.name}") for one in rebuilders]
             await consumer.run()

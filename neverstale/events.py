@@ -109,17 +109,6 @@ def record_key(database: str, collection: str, canonical_key: str) -> bytes:
     return f"{database}.{collection}|{canonical_key}".encode()
 
 
-def document_of(key: bytes | None) -> tuple[str, str] | None:
-    """The namespace and the canonical key that a record key names; `None`: it names no document."""
-    if key is None:
-        return None
-    try:
-        namespace, bar, document = key.decode().partition("|")
-    except UnicodeDecodeError:
-        return None
-    return (namespace, document) if bar and "." in namespace and document else None
-
-
 def encode(event: Event) -> bytes:
     """The record's value."""
     match event:

@@ -97,6 +97,9 @@ class MongoDB(Section):
     max_pool_size: PositiveInt = Field(32, description="Connections per process.")
 
 
+LONGEST_TOPIC = 249
+
+
 class Kafka(Section):
     bootstrap_servers: Annotated[str, AfterValidator(_bootstrap)] = Field(
         "127.0.0.1:9092", description="Comma-separated host:port."
@@ -106,6 +109,14 @@ class Kafka(Section):
     partitions: PositiveInt = Field(4, description="Partitions of the topic, when we create it.")
     replication_factor: PositiveInt = Field(1, description="Replicas of the topic, when we create it.")
     retention_ms: PositiveInt = Field(86_400_000, description="Retention of the topic, when we create it.")
+    dead_topic: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z0-9._-]{1,249}$",
+        description="Topic of dead letters; default: the topic's name + .dead.",
+    )
+    dead_retention_ms: PositiveInt = Field(
+        604_800_000, description="Retention of the topic of dead letters, when we create it."
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How brokers are spoken to."
     )
@@ -134,6 +145,18 @@ class Kafka(Section):
             )
         if self.ssl_cafile and not self.ssl_cafile.is_file():
             raise wrong(f"there is no file {self.ssl_cafile}", "name a readable PEM file", "ssl_cafile")
+        return self
+
+    @property
+    def dead_topic_name(self) -> str:
+        return self.dead_topic or f"{self.topic}.dead"
+
+    @model_validator(mode="after")
+    def _dead_letters_have_their_own_topic(self) -> Self:
+        if self.dead_topic == self.topic:
+            raise wrong("is kafka.topic, whose readers would read them again", "name another", "dead_topic")
+        if len(self.dead_topic_name) > LONGEST_TOPIC:
+            raise wrong("is too long to have .dead appended", "set kafka.dead_topic, or shorten it", "topic")
         return self
 
     @model_validator(mode="after")
@@ -185,6 +208,13 @@ class Watcher(Section):
 class Consumer(Section):
     max_batch: PositiveInt = Field(2000, description="Records applied together.")
     commit_interval_ms: PositiveInt = Field(500, description="Offsets of applied records are committed this often.")
+    dead_letters_per_second: PositiveFloat = Field(
+        10, description="Unreadable records that are kept as dead letters, in the mean; all invalidate."
+    )
+    dead_letters_burst: PositiveInt = Field(1000, description="So many at once may exceed that.")
+    version_tolerance_seconds: PositiveFloat = Field(
+        5, description="A version further ahead of MongoDB's clock is believed only if MongoDB says so when asked."
+    )
     lease_ms: PositiveInt = Field(3000, description="Life of a lease that a refresh holds.")
     refresh_concurrency: PositiveInt = Field(4, description="Refresh reads of MongoDB under way at once.")
     refresh_queue: PositiveInt = Field(10_000, description="Refreshes waiting; more are dropped (a miss, no harm).")

@@ -46,7 +46,9 @@ TOUCHES = _counter("touches", "Documents that walks have passed.", "resource")
 # consumers
 RECORDS_APPLIED = _counter("records_applied", "Records applied, by kind.", "kind")
 RECORDS_SKIPPED = _counter("records_skipped", "Records that needed nothing, by reason.", "reason")
-RECORDS_POISON = _counter("records_poison", "Records that could not be read; what they may concern was invalidated.")
+RECORDS_POISON = _counter(
+    "records_poison", "Unreadable records, by reason; kept as dead letters, or over the limit.", "reason", "outcome"
+)
 BATCH_APPLIED = _histogram("batch_applied_size", "Records applied together.", _SIZE)
 APPLY_SECONDS = _histogram("apply_seconds", "Applying one batch to Redis.", _LAG)
 APPLIED_LAG = _histogram("applied_lag_seconds", "Wall time of a change to its being applied.", _LAG)

@@ -135,17 +135,16 @@ async def test_an_unreadable_record_voids_everything_and_the_rest_is_applied(rig
         assert await rig.states("quiet", [text(2)]) == ["STALE"]
 
 
-async def test_an_unreadable_record_voids_only_the_collection_that_its_key_names(rig: Consuming) -> None:
+async def test_of_an_unreadable_record_only_the_document_that_its_key_names_is_stale(rig: Consuming) -> None:
     async with rig.consumer():
         await rig.until_applied()
-        read = await rig.fill("quiet", text(1))
-        await rig.until_known("eager")
-        elsewhere = await rig.floor("eager")
+        await rig.fill("quiet", text(1), text(2))
+        floors = await rig.floor("quiet"), await rig.floor("eager")
         key = f"{rig.catalog.database}.quiet|{text(1)}".encode()
         await rig.producer.send_and_wait(rig.settings.kafka.topic, b'{"f":2,"kind":"change"}', key=key)
         await rig.until_applied()
-        await rig.until_known("quiet", above=read)
-        assert await rig.floor("eager") == elsewhere
+        assert await rig.states("quiet", [text(1), text(2)]) == ["STALE", "ABSENT"]
+        assert (await rig.floor("quiet"), await rig.floor("eager")) == floors
 
 
 async def test_watermarks_say_what_the_last_marks_said(rig: Consuming) -> None:

@@ -148,10 +148,10 @@ async def test_leases_go_to_the_refresher_with_the_version_of_the_batch() -> Non
     ]
 
 
-async def test_what_an_unreadable_record_may_concern_is_forgotten() -> None:
+async def test_what_lost_records_may_concern_is_forgotten() -> None:
     bench = Bench(NotingCache())
-    await bench.apply(fold(b"\x00"))
-    assert bench.cache.told == [("invalidate", 0, [], {}, ["items", "orders", "stock"])]
+    await bench.apply(Folding(CATALOG, NAMES).lost({2: 40}))
+    assert bench.cache.told[0][:5] == ("invalidate", 0, [], {}, ["items", "orders", "stock"])
 
 
 async def test_a_batch_that_needs_nothing_of_redis_does_not_ask_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.batch import Batch, Folding
+from consumers.batch import LATEST, Batch, Folding
 from neverstale import events
 from neverstale.catalog import Catalog
 from neverstale.errors import DeadLetter
@@ -34,6 +34,8 @@ class Record(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Partition(NamedTuple):
@@ -97,12 +99,10 @@ def test_resources_of_one_collection_each_get_the_keys_of_their_type() -> None:
     ("event", "reason"),
     [
         (change("s:a", 1, "elsewhere"), "collection"),
-        (change("s:a", 1, database="other"), "collection"),
         (change("i:1", 1), "key_type"),
         (change("x:08", 1), "key_type"),
         (change("s:a", 1, fields=["weight"]), "fields"),
         (Floor("shop", "elsewhere", 9, "drop"), "collection"),
-        (Floor("other", "items", 9, "drop"), "collection"),
     ],
 )
 def test_what_no_entry_depends_on_is_skipped_and_raises_nothing(event: Event, reason: str) -> None:
@@ -165,23 +165,114 @@ def test_the_oldest_wall_time_of_the_changes_is_kept() -> None:
     assert batch.oldest_wall_ms == 500
 
 
-def test_an_unreadable_record_voids_the_collection_that_its_key_names() -> None:
-    bad = Record(4, record_key("shop", "stock", "i:1"), b'{"f": 99}')
-    batch = Folding(CATALOG, NAMES).fold({Partition("t", 3): [bad]})
-    assert batch.forget == {"stock"}
-    assert [(poison.partition, poison.record.offset) for poison in batch.poison] == [(3, 4)]
+PRESENT = 1 << 40
+
+
+def settled(*given: Record, present: int | None = PRESENT, latest: int = LATEST) -> Batch:
+    folding = Folding(CATALOG, NAMES, lambda: latest)
+    batch = folding.fold({Partition("t", 3): given})
+    folding.settle(batch, present)
+    return batch
+
+
+def test_an_unreadable_record_makes_the_document_that_its_key_names_stale_as_of_the_present() -> None:
+    batch = settled(Record(4, record_key("shop", "stock", "i:1"), b'{"f": 99}'))
+    assert asked(batch) == {b"ns:stock:d:i:1": (to_hex(PRESENT), "r")}
+    assert (batch.highest, batch.floors, batch.forget) == (PRESENT, {}, set())
+    assert [(poison.partition, poison.record.offset, poison.reason) for poison in batch.poison] == [
+        (3, 4, "malformed")
+    ]
     assert batch.offsets == {3: 5}
 
 
+def test_an_entry_that_a_sound_record_names_too_is_named_once() -> None:
+    sound, bad = records(change("i:1", 5, "stock"), change("i:1", 6, "stock"))
+    batch = settled(sound, bad._replace(value=b"{"))
+    assert asked(batch) == {b"ns:stock:d:i:1": (to_hex(PRESENT), "r")}
+    assert [(span.start, span.end) for span in batch.spans] == [(0, 1)]
+
+
+def test_while_the_present_is_not_known_its_collection_is_void() -> None:
+    batch = settled(Record(4, record_key("shop", "stock", "i:1"), b"{"), present=None)
+    assert (batch.keys, batch.highest, batch.forget, len(batch.poison)) == ([], 0, {"stock"}, 1)
+
+
 @pytest.mark.parametrize("key", [None, b"", b"shop", b"\xff\xfe", b"shop.items", b"other.items|s:a"])
-def test_an_unreadable_record_whose_key_tells_nothing_voids_everything(key: bytes | None) -> None:
-    batch = Folding(CATALOG, NAMES).fold({Partition("t", 0): [Record(0, key, b"{")]})
-    assert batch.forget == {"items", "stock", "orders"}
+def test_an_unreadable_record_whose_key_tells_nothing_raises_every_floor(key: bytes | None) -> None:
+    batch = settled(Record(0, key, b"{"))
+    assert batch.floors == batch.lost == dict.fromkeys(("items", "stock", "orders"), PRESENT)
+    assert settled(Record(0, key, b"{"), present=None).forget == {"items", "stock", "orders"}
+
+
+@pytest.mark.parametrize(
+    "key", [b"shop.stock|", b"shop.stock|i:007", b"shop.stock|\xff", b"shop.stock|x:zz", b"shop.stock|1"]
+)
+def test_a_key_that_spells_no_document_raises_the_floor_of_its_collection(key: bytes) -> None:
+    assert settled(Record(0, key, b"{")).floors == {"stock": PRESENT}
 
 
 def test_an_unreadable_record_of_a_collection_that_is_not_ours_voids_nothing() -> None:
-    batch = Folding(CATALOG, NAMES).fold({Partition("t", 0): [Record(0, b"shop.carts|s:a", b"{")]})
-    assert (batch.forget, len(batch.poison)) == (set(), 1)
+    batch = settled(Record(0, b"shop.carts|s:a", b"{"))
+    assert (batch.floors, batch.forget, batch.highest, len(batch.poison)) == ({}, set(), 0, 1)
+
+
+@pytest.mark.parametrize("event", [change("s:a", 1, database="other"), Floor("other", "items", 9, "drop")])
+def test_a_record_of_another_database_is_set_aside_and_voids_nothing(event: Event) -> None:
+    batch = settled(*records(event))
+    assert (batch.keys, batch.floors, batch.highest) == ([], {}, 0)
+    assert [poison.reason for poison in batch.poison] == ["namespace"]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "undecodable"),
+        (b"\x00", "undecodable"),
+        (b'{"f":1,"kind":"change","op":"upd', "undecodable"),
+        (b'{"f":2,"kind":"change"}', "format"),
+        (b'{"f":1,"kind":"riddle"}', "kind"),
+        (b'{"f":1,"kind":"change","op":"riddle"}', "operation"),
+        (b'{"f":1,"kind":"mark"}', "malformed"),
+        (b"[]", "malformed"),
+    ],
+)
+def test_what_cannot_be_read_has_a_reason(value: bytes | None, reason: str) -> None:
+    assert [poison.reason for poison in fold(value).poison] == [reason]
+
+
+BEYOND = 2 << 40
+
+
+@pytest.mark.parametrize(
+    ("event", "keys", "floors"),
+    [
+        (change("s:a", BEYOND), [b"ns:items:d:s:a"], {}),
+        (Touch("shop", "items", "s:a", BEYOND, entries=True), [b"ns:items:d:s:a"], {}),
+        (Floor("shop", "items", BEYOND, "drop"), [], {"items": PRESENT}),
+    ],
+)
+def test_a_version_that_mongodb_has_not_reached_raises_nothing_beyond_the_present(
+    event: Event, keys: list[bytes], floors: dict[str, int]
+) -> None:
+    batch = settled(*records(event), latest=BEYOND - 1)
+    assert (batch.keys, batch.floors, batch.highest) == (keys, floors, PRESENT)
+    assert [poison.reason for poison in batch.poison] == ["version"]
+
+
+def test_a_mark_that_mongodb_has_not_reached_says_nothing() -> None:
+    batch = settled(*records(Mark(BEYOND, 10, 2, 1)), latest=BEYOND - 1)
+    assert (batch.marks, batch.highest, [poison.reason for poison in batch.poison]) == ({}, 0, ["version"])
+
+
+def test_a_version_that_mongodb_has_reached_after_all_is_no_poison() -> None:
+    batch = settled(*records(change("s:a", BEYOND)), latest=BEYOND - 1, present=BEYOND)
+    assert asked(batch) == {b"ns:items:d:s:a": (to_hex(BEYOND), "n")}
+    assert (batch.poison, batch.skipped, batch.records) == ([], {"ahead": 1}, 1)
+
+
+def test_the_latest_version_that_can_be_real_is_taken_as_it_is() -> None:
+    batch = settled(*records(change("s:a", BEYOND)), latest=BEYOND)
+    assert (batch.highest, batch.poison, batch.changes) == (BEYOND, [], 1)
 
 
 def test_records_lost_unread_void_everything() -> None:
@@ -266,10 +357,10 @@ def test_a_batch_holds_what_events_decode_reads(given: list[bytes]) -> None:
 
 @given(st.lists(st.one_of(values(), st.binary(max_size=8)), max_size=6))
 def test_what_events_decode_refuses_is_poison(given: list[bytes]) -> None:
-    refused = 0
+    refused = []
     for value in given:
         try:
             events.decode(value)
-        except DeadLetter:
-            refused += 1
-    assert len(fold(*given).poison) == refused
+        except DeadLetter as error:
+            refused.append(error.reason)
+    assert [poison.reason for poison in fold(*given).poison if poison.reason != "namespace"] == refused
