@@ -211,6 +211,74 @@ def status(config: Config = None, catalog: CatalogFile = None, as_json: AsJson =
     raise typer.Exit(0 if found.ok else 1)
 
 
+ResourceName = Annotated[str, typer.Argument(metavar="RESOURCE", help="As the catalog names it.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask for it, and leave.")]
+
+
+@app.command()
+def resync(
+    resource: ResourceName,
+    rate: Annotated[float | None, typer.Option(min=1, help="Documents a second, at most.")] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the one that is under way.")] = False,
+    no_wait: NoWait = False,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove everything that is cached of a resource anew, little by little. Ctrl-C stops it."""
+    from ops.resync import Wanted, print_resync
+    from ops.resync import resync as walk
+
+    settings, _ = _settings(config, catalog)
+    wanted = Wanted(resource, rate, stop=stop, wait=not no_wait)
+    done = asyncio.run(walk(settings, _catalog(settings), wanted, quiet=as_json))
+    print_resync(done, as_json=as_json)
+    raise typer.Exit(0 if done.ok else 1)
+
+
+@app.command()
+def invalidate(
+    resource: Annotated[str | None, typer.Argument(metavar="RESOURCE", help="As the catalog names it.")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="As they stand in URLs.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every resource.")] = False,
+    deadline: Annotated[float, typer.Option(min=0, help="Seconds until it should be applied.")] = 30,
+    no_wait: NoWait = False,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make cached documents stale: some keys, a whole resource, or everything."""
+    from ops.invalidate import Wanted, print_invalidation
+    from ops.invalidate import invalidate as publish
+
+    settings, _ = _settings(config, catalog)
+    wanted = Wanted(resource, tuple(keys or ()), everything, None if no_wait else deadline)
+    done = asyncio.run(publish(settings, _catalog(settings), wanted))
+    print_invalidation(done, as_json=as_json)
+    raise typer.Exit(0 if done.ok else 1)
+
+
+@app.command()
+def rebuild(
+    resource: ResourceName,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Of a list, counter or ranking; all are rebuilt together.")
+    ] = None,
+    no_wait: NoWait = False,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the documents of a resource anew, for its lists, counters and rankings."""
+    from ops.rebuild import print_rebuild
+    from ops.rebuild import rebuild as build
+
+    settings, _ = _settings(config, catalog)
+    done = asyncio.run(build(settings, _catalog(settings), resource, name, wait=not no_wait, quiet=as_json))
+    print_rebuild(done, as_json=as_json)
+    raise typer.Exit(0 if done.ok else 1)
+
+
 def _settings(config: Path | None, catalog: Path | None) -> "tuple[Settings, Origins]":
     from neverstale.settings_sources import load
 
