@@ -138,6 +138,8 @@ async def test_an_unreadable_record_voids_everything_and_the_rest_is_applied(rig
 async def test_of_an_unreadable_record_only_the_document_that_its_key_names_is_stale(rig: Consuming) -> None:
     async with rig.consumer():
         await rig.until_applied()
+        await rig.until_known("quiet")
+        await rig.until_known("eager")
         await rig.fill("quiet", text(1), text(2))
         floors = await rig.floor("quiet"), await rig.floor("eager")
         key = f"{rig.catalog.database}.quiet|{text(1)}".encode()
