@@ -8,7 +8,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -264,12 +264,17 @@ def rebuild(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Of a list, counter or ranking; all are rebuilt together.")
     ] = None,
+    compare: Annotated[
+        bool, typer.Option("--check", help="Build nothing: compare every counter and ranking with MongoDB.")
+    ] = False,
     no_wait: NoWait = False,
     config: Config = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Count the documents of a resource anew, for its lists, counters and rankings."""
+    if compare:
+        _compare(resource, name, config, catalog, as_json=as_json)
     from ops.rebuild import print_rebuild
     from ops.rebuild import rebuild as build
 
@@ -277,6 +282,17 @@ def rebuild(
     done = asyncio.run(build(settings, _catalog(settings), resource, name, wait=not no_wait, quiet=as_json))
     print_rebuild(done, as_json=as_json)
     raise typer.Exit(0 if done.ok else 1)
+
+
+def _compare(
+    resource: str, name: str | None, config: Path | None, catalog: Path | None, *, as_json: bool
+) -> NoReturn:
+    from ops.drift import drift, print_drift
+
+    settings, _ = _settings(config, catalog)
+    found = asyncio.run(drift(settings, _catalog(settings), resource, name))
+    print_drift(found, as_json=as_json)
+    raise typer.Exit(0 if found.ok else 1)
 
 
 def _settings(config: Path | None, catalog: Path | None) -> "tuple[Settings, Origins]":
