@@ -34,5 +34,9 @@ class Answer:
     """Stale, served because MongoDB did not answer and the caller allows that."""
 
 
+class TooManyGroups(NeverstaleError):
+    """A counter has more groups than one answer may read."""
+
+
 class NotCached(NeverstaleError):
     """The caller forbade to read MongoDB, and the cache alone cannot answer."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from random import Random
 from typing import Any
 
@@ -17,7 +17,10 @@ from api.breaker import Breaker
 from api.channel import Channel
 from api.compression import Compressed
 from api.connections import reconnection, tell_identity
+from api.derived import Derived, derived_of, known_of, shelves
+from api.figures import Figures
 from api.freshness import Freshness
+from api.generations import keep_known
 from api.health import ReadHealth, health
 from api.hot import Hot
 from api.l1 import L1
@@ -45,13 +48,21 @@ Every answer says how old it can be at most (`Neverstale-Bound`) and at which ve
 version of a write of its own."""
 
 
+AGGREGATIONS = 2
+"""Aggregations of MongoDB under way at once."""
+AGGREGATION_QUEUE = 100
+AGGREGATION_MS = 2000
+AGGREGATION_KEPT_SECONDS = 1.0
+
+
 def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     """The API of a catalog. Its lifespan must run (every ASGI server does that)."""
     state = health()
+    derived = derived_of(catalog)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with serving(app, settings, catalog, state) as hot:
+        async with serving(app, settings, catalog, derived, state) as hot:
             yield {HOT: hot}
 
     app = FastAPI(
@@ -67,13 +78,15 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     app.add_middleware(UndecodedPaths)
     app.add_middleware(HotPath)
     problems.install(app)
-    add_routes(app, catalog, state)
+    add_routes(app, catalog, derived, state)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: ReadHealth) -> AsyncIterator[Hot]:
+async def serving(
+    app: FastAPI, settings: Settings, catalog: Catalog, derived: Mapping[str, Derived], state: ReadHealth
+) -> AsyncIterator[Hot]:
     """Open the clients, keep freshness current, and wait at the end for what is under way."""
     mongo = mongo_client(settings.mongodb)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
@@ -86,14 +99,22 @@ async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: Rea
     def breaker(server: Any) -> Breaker:
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
 
-    loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, breaker("mongodb"), tasks)
+    mongodb = breaker("mongodb")
+    loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, mongodb, tasks)
+    few = api.model_copy(update={"mongodb_concurrency": AGGREGATIONS, "mongodb_queue": AGGREGATION_QUEUE})
+    aggregations = Loads(Loader(mongo, catalog.database, AGGREGATION_MS), few, mongodb, tasks)
     l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
-    resources = catalog.resources.values()
-    reader = Reader(cache, loads, freshness, breaker("redis"), api, tasks, Random(), l1, resources)
+    known = known_of(derived.values(), cache, lambda: freshness.identity)
+    sources = shelves(catalog, derived.values(), known, cache)
+    redis_breaker = breaker("redis")
+    reader = Reader(cache, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
+    figures = Figures(cache, aggregations, freshness, redis_breaker, tasks, AGGREGATION_KEPT_SECONDS)
     compressed = Compressed(tasks)
     hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names))
     app.state.freshness = freshness
     app.state.reader = reader
+    app.state.figures = figures
+    app.state.known = known
     app.state.compressed = compressed
     app.state.hot = hot
     url = service_url(api.host, api.port)
@@ -101,6 +122,8 @@ async def serving(app: FastAPI, settings: Settings, catalog: Catalog, state: Rea
     background = Tasks()
     background.start(freshness.keep_clock(mongo, clock), "clock")
     background.start(freshness.keep_watermark(api.freshness_interval_ms, catalog.resources), "watermark")
+    if known:
+        background.start(keep_known(list(known.values())), "generations")
     background.start(show_card(life, redis, names), "card")
     background.start(hot.count(), "count")
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)

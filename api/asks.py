@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from api.answers import Answer, How
 from api.marks import Marks
+from api.shelves import Place
+from api.source import AnySource
 from api.wish import ANYTHING, Wish
 from neverstale import telemetry
-from neverstale.catalog import Resource
 from neverstale.entries import NO_ETAG, Entry, etag_of
 from neverstale.errors import NeverstaleError
-from neverstale.keys import KeyValue
 from neverstale.loader import Snapshot
 from neverstale.versions import Version
 
@@ -31,12 +31,13 @@ class Reply(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    resource: Resource
-    key: KeyValue
+    source: AnySource
+    key: Any
     canonical: str
     entry_key: bytes
     future: Reply
     wish: Wish = ANYTHING
+    place: Place | None = None
     how: How = "miss"
     """Why the cache did not answer, once that is known."""
     held: Answer | None = None
@@ -53,7 +54,7 @@ class Ask:
 
     def settle(self, answer: Answer) -> None:
         """Answer, unless the client has gone."""
-        telemetry.READS.labels(self.resource.name, answer.how).inc()
+        telemetry.READS.labels(self.source.name, answer.how).inc()
         if not self.future.done():
             self.future.set_result(answer)
 

@@ -26,7 +26,7 @@ async def read_directly(asks: Iterable[Ask], loads: Loads, marks: Marks) -> None
 
 async def _read(asks: Sequence[Ask], at_least: Version, loads: Loads, marks: Marks, *, alone: bool) -> None:
     try:
-        snapshot = await loads.load(asks[0].resource, [ask.key for ask in asks], at_least, alone=alone)
+        snapshot = await loads.load(asks[0].source, [ask.key for ask in asks], at_least, alone=alone)
     except Exception as error:
         fail_all(asks, error, marks)
     else:

@@ -41,7 +41,7 @@ class Documents:
         if answer.body is None:
             response = absent(facts, self._unknown_key)
         else:
-            response = _found(scope, facts, answer.etag, answer.body)
+            response = found_or_unchanged(scope, facts, answer.etag, answer.body)
         self._seconds.observe(time.perf_counter() - started)
         await response(scope, receive, send)
 
@@ -54,7 +54,7 @@ class Documents:
         answers = await reader.get_many(self._resource, keys, wish)
         body = _items(keys, answers)
         facts = facts_of_many(answers, [reader.bound(answer) for answer in answers])
-        response = _found(scope, facts, etag_of(body), body)
+        response = found_or_unchanged(scope, facts, etag_of(body), body)
         self._seconds.observe(time.perf_counter() - started)
         await response(scope, receive, send)
 
@@ -64,7 +64,8 @@ def _reader(scope: Scope) -> Reader:
     return reader
 
 
-def _found(scope: Scope, facts: Facts, etag: bytes, body: bytes) -> Raw:
+def found_or_unchanged(scope: Scope, facts: Facts, etag: bytes, body: bytes) -> Raw:
+    """The body, compressed if that is wanted, or that the caller has it."""
     compressed: Compressed = scope["app"].state.compressed
     packed = compressed.of(etag, body) if wants_gzip(scope["headers"]) else None
     wanted = etags_of(scope["headers"])

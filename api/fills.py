@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from random import Random
 
+from api.source import Source
 from neverstale.cache import Cache, Fill
-from neverstale.catalog import Resource
 from neverstale.errors import Outage
 
 BODY_BYTES = 1 << 20
@@ -21,9 +21,9 @@ class Fills:
         self._cache = cache
         self._random = random
 
-    def ttl_ms(self, resource: Resource, body: bytes | None) -> int:
-        """The resource's time to live, 10 % more or less: what was filled together does not expire together."""
-        seconds = resource.absent_ttl_seconds if body is None else resource.ttl_seconds
+    def ttl_ms(self, source: Source, body: bytes | None) -> int:
+        """The source's time to live, 10 % more or less: what was filled together does not expire together."""
+        seconds = source.absent_ttl_seconds if body is None else source.ttl_seconds
         return round(seconds * 1000 * self._random.uniform(1 - JITTER, 1 + JITTER))
 
     async def offer(self, fills: Sequence[Fill]) -> None:

@@ -34,6 +34,9 @@ COUNT_SECONDS: Final = 0.2
 class Request(ABC):
     """A plain get that L1 could not answer. It is the reader's `Get`, and the future of its own `Ask`."""
 
+    place: Final = None
+    """Documents of a collection share its floor."""
+
     __slots__ = ("_hot", "_segment", "entry_key", "line", "plain", "settled", "target")
 
     def __init__(

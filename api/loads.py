@@ -1,6 +1,6 @@
 """The bulkhead in front of MongoDB: few reads at once, a short queue, and a deadline for waiting in it.
 
-Reads that have to wait are gathered: a free place takes all waiting keys of one resource in one `$in` snapshot. So
+Reads that have to wait are gathered: a free place takes all waiting keys of one source in one `$in` snapshot. So
 the more a burst of misses exceeds what MongoDB can do, the fewer and larger its reads become.
 """
 
@@ -8,14 +8,15 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from api.breaker import Breaker
+from api.source import AnySource, load
 from api.tasks import Tasks
 from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded
-from neverstale.keys import KeyValue
-from neverstale.loader import Loader, Snapshot, VersionInFuture
+from neverstale.loader import Loader, Snapshot, TooSlow, VersionInFuture
 from neverstale.settings import Api
 from neverstale.versions import Version
 
@@ -23,12 +24,14 @@ log = telemetry.logger(__name__)
 
 KEYS_A_READ = 500
 """More keys in one `$in` would hold up the event loop while their documents are encoded."""
+QUERIES_A_READ = 16
+"""Keys that each take a query of their own."""
 
 
 @dataclass(slots=True, eq=False)
 class _Read:
-    resource: Resource
-    keys: Sequence[KeyValue]
+    source: AnySource
+    keys: Sequence[Any]
     at_least: Version
     alone: bool
     answer: asyncio.Future[Snapshot] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -36,7 +39,7 @@ class _Read:
 
 
 class Loads:
-    """Snapshot reads of all resources of one process."""
+    """Snapshot reads of all sources of one process."""
 
     def __init__(self, loader: Loader, settings: Api, breaker: Breaker, tasks: Tasks) -> None:
         self._loader = loader
@@ -54,17 +57,17 @@ class Loads:
         return self._breaker.refuses
 
     async def load(
-        self, resource: Resource, keys: Sequence[KeyValue], at_least: Version, *, alone: bool = False
+        self, source: AnySource, keys: Sequence[Any], at_least: Version, *, alone: bool = False
     ) -> Snapshot:
         """Read `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
 
         `alone`: `at_least` comes from a caller and may be nonsense, so no other read may depend on it.
-        Raises `Outage`, `Overloaded`, and, if `alone`, `VersionInFuture`.
+        Raises `Outage`, `Overloaded`, what the source raises, and, if `alone`, `VersionInFuture`.
         """
-        read = _Read(resource, keys, at_least, alone)
+        read = _Read(source, keys, at_least, alone)
         if self._places > 0:
             self._places -= 1
-            self._tasks.start(self._work(read), f"load-{resource.name}")
+            self._tasks.start(self._work(read), f"load-{source.name}")
         else:
             self._enqueue(read)
         return await read.answer
@@ -98,10 +101,11 @@ class Loads:
         if not self._queue:
             return []
         first = self._queue.popleft()
-        taken, room = [first], KEYS_A_READ - len(first.keys)
+        most = KEYS_A_READ if isinstance(first.source, Resource) else QUERIES_A_READ
+        taken, room = [first], most - len(first.keys)
         if not first.alone:
             for read in list(self._queue):
-                if read.resource is first.resource and not read.alone and len(read.keys) <= room:
+                if read.source is first.source and not read.alone and len(read.keys) <= room:
                     self._queue.remove(read)
                     taken.append(read)
                     room -= len(read.keys)
@@ -116,7 +120,7 @@ class Loads:
             snapshot = await self._ask(reads)
         except Exception as error:
             if not isinstance(error, NeverstaleError):
-                log.error("load_failed", resource=reads[0].resource.name, exc_info=error)
+                log.error("load_failed", resource=reads[0].source.name, exc_info=error)
             for read in reads:
                 _fail(read, error)
         except asyncio.CancelledError:
@@ -133,12 +137,15 @@ class Loads:
             raise Outage("mongodb", "the breaker is open")
         keys = _distinct(key for read in reads for key in read.keys)
         try:
-            snapshot = await self._loader.load(reads[0].resource, keys, max(read.at_least for read in reads))
+            snapshot = await load(self._loader, reads[0].source, keys, max(read.at_least for read in reads))
         except VersionInFuture:
             self._breaker.succeeded()
             if reads[0].alone:
                 raise
             raise Outage("mongodb", "it has not reached a version that was applied") from None
+        except TooSlow:
+            self._breaker.succeeded()
+            raise
         except BaseException:
             self._breaker.failed()
             raise
@@ -146,7 +153,7 @@ class Loads:
         return snapshot
 
 
-def _distinct(keys: Iterable[KeyValue]) -> list[KeyValue]:
+def _distinct(keys: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(keys))
 
 

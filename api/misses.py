@@ -21,9 +21,9 @@ from api.direct import read_directly
 from api.fills import Fills
 from api.loads import Loads
 from api.marks import Marks
+from api.source import AnySource
 from api.tasks import at_once
 from neverstale.cache import Cache, Fill, Granted, Leases, Wait
-from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.loader import Snapshot
 from neverstale.settings import Api
@@ -83,8 +83,8 @@ class Misses:
         self._clock = clock
         self._flights: dict[bytes, Flight] = {}
 
-    async def fetch(self, resource: Resource, asks: Sequence[Ask], floor: Version) -> None:
-        """Answer all asks of one resource; those that join a flight are answered when it lands."""
+    async def fetch(self, source: AnySource, asks: Sequence[Ask], floor: Version) -> None:
+        """Answer all asks of one source; those that join a flight are answered when it lands."""
         if self._loads.refuses:
             # Leases would only make others wait for fills that cannot come.
             fail_all(asks, Outage("mongodb", "the breaker is open"), self._marks)
@@ -104,21 +104,19 @@ class Misses:
                 ask.settle_from(flight.landed)
             else:
                 late.append(ask)
-        await at_once(
-            self._fly(resource, flights, floor) if flights else None, self._directly(late) if late else None
-        )
+        await at_once(self._fly(source, flights, floor) if flights else None, self._directly(late) if late else None)
 
-    async def _fly(self, resource: Resource, flights: Sequence[Flight], floor: Version) -> None:
+    async def _fly(self, source: AnySource, flights: Sequence[Flight], floor: Version) -> None:
         try:
-            await self._lease(resource, flights, floor, Patience(self._clock() + self._wait_seconds))
+            await self._lease(source, flights, floor, Patience(self._clock() + self._wait_seconds))
         except BaseException as error:
             fail_all(self._close(flights), error, self._marks)
             raise
 
-    async def _lease(self, resource: Resource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
+    async def _lease(self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
         keys = [flight.entry_key for flight in flights]
         try:
-            leases = await self._cache.lease(resource.collection, keys, floor, self._lease_ms)
+            leases = await self._cache.lease(source.collection, keys, floor, self._lease_ms)
         except Outage:
             # Redis gives no leases: no memory, read-only, or gone since the read. The answer needs none.
             await self._directly(self._close(flights))
@@ -132,16 +130,16 @@ class Misses:
             elif isinstance(answer, Wait):
                 waiting.append(flight)
             else:
-                current = leases.floor is not None and answer.version >= leases.floor
+                current = leases.floor is not None and answer.version >= max(floor, leases.floor)
                 asks = self._close([flight])
                 unmet += [ask for ask in asks if not current or not ask.found(answer, self._marks)]
         await at_once(
-            self._load(resource, granted, leases) if granted else None,
-            self._wait(resource, waiting, floor, patience) if waiting else None,
+            self._load(source, granted, leases, floor) if granted else None,
+            self._wait(source, waiting, floor, patience) if waiting else None,
             self._directly(unmet) if unmet else None,
         )
 
-    async def _wait(self, resource: Resource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
+    async def _wait(self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
         """Another process fills. Ask again for all, at a moment of our own, until patience ends."""
         if self._clock() >= patience.until or self._loads.refuses:
             await self._directly(self._close(flights))
@@ -149,13 +147,15 @@ class Misses:
         await asyncio.sleep(patience.pause * self._random.uniform(0.5, 1.5))
         for flight in flights:
             flight.first.collapsed = True
-        await self._lease(resource, flights, floor, patience.less())
+        await self._lease(source, flights, floor, patience.less())
 
-    async def _load(self, resource: Resource, granted: Sequence[tuple[Flight, Granted]], leases: Leases) -> None:
+    async def _load(
+        self, source: AnySource, granted: Sequence[tuple[Flight, Granted]], leases: Leases, floor: Version
+    ) -> None:
         flights = [flight for flight, _ in granted]
         try:
             snapshot = await self._loads.load(
-                resource, [flight.first.key for flight in flights], self._at_least(granted, leases)
+                source, [flight.first.key for flight in flights], self._at_least(granted, leases, floor)
             )
         except Exception as error:
             fail_all(self._close(flights), error, self._marks)
@@ -170,18 +170,19 @@ class Misses:
                     ask.settle_from(snapshot)
                 else:
                     unmet.append(ask)
-        await at_once(self._fill(resource, flights, leases, snapshot), self._directly(unmet) if unmet else None)
+        await at_once(self._fill(source, flights, leases, snapshot), self._directly(unmet) if unmet else None)
 
-    def _at_least(self, granted: Sequence[tuple[Flight, Granted]], leases: Leases) -> Version:
+    def _at_least(self, granted: Sequence[tuple[Flight, Granted]], leases: Leases, floor: Version) -> Version:
         """The least version that may be cached. Callers' own demands do not count: they may be nonsense."""
         return max(
+            floor,
             leases.applied or 0,
             leases.floor or 0,
             self._marks.newest,
             *(lease.previous.version for _, lease in granted if lease.previous is not None),
         )
 
-    async def _fill(self, resource: Resource, flights: Sequence[Flight], leases: Leases, snapshot: Snapshot) -> None:
+    async def _fill(self, source: AnySource, flights: Sequence[Flight], leases: Leases, snapshot: Snapshot) -> None:
         try:
             if leases.applied is None or leases.floor is None:
                 await self._fills.give_back([flight.entry_key for flight in flights])
@@ -189,7 +190,7 @@ class Misses:
             fills = []
             for flight in flights:
                 body = snapshot.bodies.get(flight.first.canonical)
-                ttl_ms = self._fills.ttl_ms(resource, body)
+                ttl_ms = self._fills.ttl_ms(source, body)
                 fills.append(Fill(flight.entry_key, leases.token, snapshot.version, body, ttl_ms))
             await self._fills.offer(fills)
         finally:

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import NotCached
+from api.answers import NotCached, TooManyGroups
 from neverstale.errors import NeverstaleError, Outage, Overloaded
-from neverstale.loader import VersionInFuture
+from neverstale.loader import TooSlow, VersionInFuture
 
 MEDIA_TYPE: Final = "application/problem+json"
 MIN_VERSION: Final = "Neverstale-Min-Version"
@@ -70,6 +70,16 @@ def unknown_key(resource: str) -> Problem:
     return Problem(404, "unknown-key", "Unknown key", detail, resource=resource)
 
 
+def unranked(resource: str) -> Problem:
+    detail = "There is no document with this key and a score in this group."
+    return Problem(404, "unknown-key", "Unknown key", detail, resource=resource)
+
+
+def unknown_derived() -> Problem:
+    detail = "There is no such list, counter or ranking; /openapi.json lists all."
+    return Problem(404, "unknown-path", "Unknown path", detail)
+
+
 def method_not_allowed() -> Problem:
     detail = f"Only {METHODS}: documents are written in MongoDB."
     return Problem(405, "method-not-allowed", "Method not allowed", detail, {"allow": METHODS})
@@ -83,6 +93,11 @@ def of_error(error: NeverstaleError) -> Problem:
             return Problem(504, "not-cached", "Not cached", detail)
         case VersionInFuture():
             return bad_parameter(MIN_VERSION, "this version lies in the future of the database")
+        case TooManyGroups():
+            return bad_parameter("group", "more than 10000 groups; give values of more fields, or group by fewer")
+        case TooSlow():
+            detail = "MongoDB would take too long: what Redis keeps of this is not ready, or an index is missing."
+            return Problem(503, "too-slow", "Too slow", detail, _retry_after(error.retry_after_seconds))
         case Overloaded():
             detail = f"Too many reads are waiting for {NAMES[error.server]}."
             return Problem(503, "overloaded", "Overloaded", detail, _retry_after(error.retry_after_seconds))

@@ -1,15 +1,16 @@
-"""The reader: documents by key, from the cache or from MongoDB, with what is known about their age.
+"""The reader: documents and pages by key, from the cache or from MongoDB, with what is known about their age.
 
-There is no HTTP in it. All gets of one turn of the event loop for one resource leave as one MGET of the floor and
-the entries; hits are answered at once, the rest goes on to `Misses` and `read_directly`. The work of a batch runs in
-a task of its own: a client that goes away takes only its own answer with it, never a command that is under way.
+There is no HTTP in it. All gets of one turn of the event loop for one source leave together: as one MGET of the floor
+and the entries, for pages with what else vouches for them. Hits are answered at once, the rest goes on to `Misses`
+and `read_directly`. The work of a batch runs in a task of its own: a client that goes away takes only its own answer
+with it, never a command that is under way.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from prometheus_client import Counter
 
@@ -21,6 +22,8 @@ from api.freshness import Evidence, Freshness
 from api.l1 import L1, Reading
 from api.loads import Loads
 from api.misses import Misses
+from api.shelves import Part, Place, Shelf
+from api.source import AnySource
 from api.tasks import Tasks, at_once
 from api.wish import ANYTHING, Wish
 from neverstale import telemetry
@@ -28,7 +31,7 @@ from neverstale.cache import KEYS_A_CALL, Cache
 from neverstale.catalog import Resource
 from neverstale.entries import Entry, is_current, is_touched
 from neverstale.errors import Outage
-from neverstale.keys import KeyValue, canonical, digest
+from neverstale.keys import KeyValue, digest
 from neverstale.settings import Api
 from neverstale.versions import Version, to_hex
 
@@ -37,12 +40,18 @@ BATCHES_UNDER_WAY: Final = 2
 ones would be slower than few large ones, and a slow Redis gets larger batches, not more of them."""
 NO_EVIDENCE: Final = Evidence(0, 0)
 
+_Rest: TypeAlias = tuple[Version | None, Sequence[Ask]]
+"""What the entries did not answer, and their floor (`None`: unknown, nothing may be cached)."""
+
 
 class Get(Protocol):
     """A get without wishes, which takes a hit as Redis holds it."""
 
     @property
     def entry_key(self) -> bytes: ...
+
+    @property
+    def place(self) -> Place | None: ...
 
     def done(self) -> bool: ...
 
@@ -55,12 +64,14 @@ class Get(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """The gets of one resource that will leave together."""
+    """The gets of one source that will leave together."""
 
-    resource: Resource
+    source: AnySource
     name: str
-    prefix: bytes
+    shelf: Shelf
     hits: Counter
+    l1: bool
+    """Whether L1 keeps answers of this source."""
     asks: list[Ask] = field(default_factory=list)
     gets: list[Get] = field(default_factory=list)
     scheduled: bool = False
@@ -68,7 +79,7 @@ class _Turn:
 
 
 class Reader:
-    """Reads documents of one process's catalog. Every method belongs to the event loop it was made for."""
+    """Reads the sources of one process's catalog. Every method belongs to the event loop it was made for."""
 
     def __init__(
         self,
@@ -80,7 +91,7 @@ class Reader:
         tasks: Tasks,
         random: Random,
         l1: L1,
-        resources: Iterable[Resource],
+        sources: Iterable[tuple[AnySource, Shelf]],
     ) -> None:
         self._l1 = l1
         self._call_soon = asyncio.get_running_loop().call_soon
@@ -91,23 +102,28 @@ class Reader:
         self._tasks = tasks
         self._misses = Misses(cache, loads, freshness.marks, settings, random)
         self._turns = {
-            resource.name: _Turn(
-                resource,
-                f"read-{resource.name}",
-                cache.names.entry_prefix(resource.name),
-                telemetry.READS.labels(resource.name, "hit"),
+            source.name: _Turn(
+                source,
+                f"read-{source.name}",
+                shelf,
+                telemetry.READS.labels(source.name, "hit"),
+                isinstance(source, Resource),
             )
-            for resource in resources
+            for source, shelf in sources
         }
         self._touching: set[bytes] = set()
 
-    async def get(self, resource: Resource, key: KeyValue, wish: Wish = ANYTHING) -> Answer:
-        """The document with this `_id`, or its absence.
+    async def get(self, source: AnySource, key: Any, wish: Wish = ANYTHING) -> Answer:
+        """The document with this `_id`, or its absence; or the page with this key.
 
         Raises `NotCached` (the wish forbids MongoDB), `VersionInFuture` (its `min_version` is not of this cluster),
         `Outage` and `Overloaded`.
         """
-        return await self.ask(resource, key, wish)
+        return await self.ask(source, key, wish)
+
+    async def get_around(self, source: AnySource, key: Any, wish: Wish = ANYTHING) -> Answer:
+        """The same for what is never cached; raises alike."""
+        return await self._past_cache(source, key, wish)
 
     async def get_many(self, resource: Resource, keys: Sequence[KeyValue], wish: Wish = ANYTHING) -> list[Answer]:
         """As many answers as keys, in order; raises as `get` if one of them does."""
@@ -119,18 +135,25 @@ class Reader:
         """Seconds: no change acknowledged longer ago is missing from the answer; `None`: unknown."""
         return self._freshness.bound(answer.complete)
 
-    def ask(self, resource: Resource, key: KeyValue, wish: Wish = ANYTHING) -> asyncio.Future[Answer]:
+    def ask(self, source: AnySource, key: Any, wish: Wish = ANYTHING) -> asyncio.Future[Answer]:
         """`get` without a coroutine: the future holds the answer or one of its errors. May be cancelled."""
-        turn = self._turns[resource.name]
-        text = canonical(key)
+        turn = self._turns[source.name]
+        text, entry_key, place = turn.shelf.name(key)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        turn.asks.append(Ask(resource, key, text, turn.prefix + text.encode(), future, wish))
+        turn.asks.append(Ask(source, key, text, entry_key, future, wish, place))
         self._schedule(turn)
         return future
 
-    def start(self, resource: str, get: Get) -> None:
+    def _past_cache(self, source: AnySource, key: Any, wish: Wish) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        ask = Ask(source, key, self._turns[source.name].shelf.name(key).canonical, b"", future, wish)
+        asks = _bypassing([ask])
+        self._tasks.start(self._answer_rest(source, asks, None), f"read-{source.name}")
+        return future
+
+    def start(self, source: str, get: Get) -> None:
         """Answer a get that has no wishes, with less ado."""
-        turn = self._turns[resource]
+        turn = self._turns[source]
         turn.gets.append(get)
         self._schedule(turn)
 
@@ -153,46 +176,48 @@ class Reader:
 
     async def _answer(self, turn: _Turn, gets: Sequence[Get], asks: list[Ask]) -> None:
         try:
-            floor, missing = await self._answer_hits(turn, gets, asks)
+            missing = await self._answer_hits(turn, gets, asks)
         except BaseException as error:
             fail_all([*asks, *_unanswered(gets)], error, self._freshness.marks)
             raise
         finally:
             turn.under_way -= 1
             self._leave(turn)
-        if missing:
-            await self._answer_rest(turn.resource, missing, floor)
+        await at_once(*(self._answer_rest(turn.source, rest, floor) for floor, rest in missing if rest))
 
-    async def _answer_hits(
-        self, turn: _Turn, gets: Sequence[Get], asks: list[Ask]
-    ) -> tuple[Version | None, Sequence[Ask]]:
-        """The floor (`None`: unknown, nothing may be cached), and the asks that are still to be answered.
-
-        Gets that are no plain hits are added to `asks`.
-        """
+    async def _answer_hits(self, turn: _Turn, gets: Sequence[Get], asks: list[Ask]) -> list[_Rest]:
+        """The asks that are still to be answered. Gets that are no plain hits are added to `asks`."""
         evidence = self._freshness.evidence()
         if not self._breaker.allows():
             asks += [get.ask() for get in gets]
-            return None, _bypassing(asks)
-        wanted: dict[bytes, bytes | None] = dict.fromkeys([get.entry_key for get in gets])
-        wanted.update(dict.fromkeys([ask.entry_key for ask in asks]))
-        keys = list(wanted)
-        reading = self._l1.begin(wanted) if self._l1.watermark else None
+            return [(None, _bypassing(asks))]
+        wanted = {get.entry_key: get.place for get in gets}
+        wanted.update({ask.entry_key: ask.place for ask in asks})
+        reading = self._l1.begin(wanted) if turn.l1 and self._l1.watermark else None
         try:
-            floor, found = await self._cache.read_raw(turn.resource.collection, keys)
+            parts = await turn.shelf.read(wanted)
             self._breaker.succeeded()
-            if floor is not None:
-                wanted.update(zip(keys, found, strict=True))
-                holds = self._freshness.still_holds(evidence)
-                asks += self._answer_gets(turn, gets, wanted, floor, evidence if holds else NO_EVIDENCE, reading)
-                return floor, await self._answer_asks(turn, asks, wanted, floor, evidence.watermark if holds else 0)
+            if not self._freshness.still_holds(evidence):
+                evidence = NO_EVIDENCE
+            rest: list[_Rest] = []
+            for part in parts:
+                whole = len(parts) == 1
+                mine = gets if whole else [get for get in gets if get.entry_key in part.raws]
+                some = asks if whole else [ask for ask in asks if ask.entry_key in part.raws]
+                if part.floor is None:
+                    some += _unanswered(mine)
+                    rest.append((None, _bypassing(some)))
+                    continue
+                some += self._answer_gets(turn, mine, part.raws, part.floor, evidence, reading)
+                rest.append((part.floor, await self._answer_asks(turn, some, part, evidence.watermark)))
+            return rest
         except Outage:
             self._breaker.failed()
         finally:
             if reading is not None:
                 self._l1.end(reading)
         asks += _unanswered(gets)
-        return None, _bypassing(asks)
+        return [(None, _bypassing([ask for ask in asks if not ask.future.done()]))]
 
     def _answer_gets(
         self,
@@ -219,26 +244,21 @@ class Reader:
             if not is_touched(raw):
                 untouched.append(key)
         turn.hits.inc(len(gets) - len(asks))
-        if untouched and turn.resource.on_change == "auto":
+        if untouched and turn.source.on_change == "auto":
             self._touch(list(dict.fromkeys(untouched)))
         return asks
 
-    async def _answer_asks(
-        self,
-        turn: _Turn,
-        asks: Sequence[Ask],
-        found: Mapping[bytes, bytes | None],
-        floor: Version,
-        watermark: Version,
-    ) -> Sequence[Ask]:
+    async def _answer_asks(self, turn: _Turn, asks: Sequence[Ask], part: Part, watermark: Version) -> Sequence[Ask]:
         """Those that the entries do not answer."""
+        floor, found = part.floor, part.raws
+        assert floor is not None
         keys = list(dict.fromkeys([ask.entry_key for ask in asks]))
         if not keys:
             return ()
         decoded = await self._cache.decode(keys, [found[key] for key in keys])
         entries = dict(zip(keys, decoded, strict=True))
         missing = [ask for ask in asks if not self._hit(ask, entries[ask.entry_key], floor, watermark)]
-        if turn.resource.on_change == "auto":
+        if turn.source.on_change == "auto":
             self._touch([key for key, entry in entries.items() if entry and entry.fresh and not entry.touched])
         return missing
 
@@ -269,7 +289,7 @@ class Reader:
         bound = self._freshness.bound(answer.complete)
         return bound is not None and bound <= wish.max_age_seconds
 
-    async def _answer_rest(self, resource: Resource, asks: Sequence[Ask], floor: Version | None) -> None:
+    async def _answer_rest(self, source: AnySource, asks: Sequence[Ask], floor: Version | None) -> None:
         missing: list[Ask] = []
         direct: list[Ask] = []
         for ask in asks:
@@ -280,7 +300,7 @@ class Reader:
             else:
                 missing.append(ask)
         await at_once(
-            self._misses.fetch(resource, missing, floor) if missing and floor is not None else None,
+            self._misses.fetch(source, missing, floor) if missing and floor is not None else None,
             read_directly(direct, self._loads, self._freshness.marks) if direct else None,
         )
 

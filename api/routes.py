@@ -1,5 +1,6 @@
 """All routes of the API."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -10,10 +11,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import schema
+from api import schema, shapes
+from api.derived import CounterEndpoint, Derived, ListEndpoint, RankEndpoint, RankingEndpoint
 from api.documents import Documents
 from api.freshness import Freshness
-from api.problems import bad_parameter, method_not_allowed, unknown_path, unknown_resource
+from api.problems import bad_parameter, method_not_allowed, unknown_derived, unknown_path, unknown_resource
+from api.ranks import Ranks
 from api.targets import PREFIX, no_parameters
 from neverstale.catalog import Catalog, Resource
 from neverstale.service import Health, health_routes
@@ -30,12 +33,14 @@ class AsgiRoute(APIRoute):
         self.app = endpoint
 
 
-def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
+def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], health: Health) -> None:
     """All routes; the paths below `/v1/` must come undecoded (see `api.targets.UndecodedPaths`)."""
     read: list[BaseRoute] = []
     for resource in catalog.resources.values():
         read += _one(resource)
         read += _many(resource)
+        if resource.name in derived:
+            read += _derived(derived[resource.name])
     read += _get_and_head(
         f"{PREFIX}freshness",
         _freshness_of(catalog),
@@ -80,6 +85,62 @@ def _many(resource: Resource) -> list[BaseRoute]:
     )
 
 
+def _derived(derived: Derived) -> list[BaseRoute]:
+    name = derived.resource.name
+    routes: list[BaseRoute] = []
+    for pages in derived.lists.values():
+        routes += _get_and_head(
+            f"{PREFIX}{name}/-/lists/{pages.list_name}",
+            ListEndpoint(pages),
+            shapes.page_model(pages),
+            summary=f"The list {pages.list_name} of {name}, page by page",
+            operation_id=f"get_{name}_list_{pages.list_name}",
+            tags=[name],
+            responses=schema.answers(absent=False),
+            openapi_extra={"parameters": [*shapes.list_parameters(pages), *schema.DEMANDS]},
+        )
+    for counts in derived.counters.values():
+        routes += _get_and_head(
+            f"{PREFIX}{name}/-/counters/{counts.counter}",
+            CounterEndpoint(counts),
+            shapes.counter_model(counts),
+            summary=f"How many {name}, counted as {counts.counter}",
+            operation_id=f"get_{name}_counter_{counts.counter}",
+            tags=[name],
+            responses=schema.answers(absent=False),
+            openapi_extra={"parameters": [*shapes.counter_parameters(counts), *schema.DEMANDS]},
+        )
+    for ranks in derived.rankings.values():
+        routes += _ranking(name, ranks)
+    return routes
+
+
+def _ranking(name: str, ranks: Ranks) -> list[BaseRoute]:
+    path = f"{PREFIX}{name}/-/rankings/{ranks.ranking}"
+    return [
+        *_get_and_head(
+            path,
+            RankingEndpoint(ranks),
+            shapes.ranking_model(ranks),
+            summary=f"Who leads in {ranks.ranking} of {name}",
+            operation_id=f"get_{name}_ranking_{ranks.ranking}",
+            tags=[name],
+            responses=schema.answers(absent=False),
+            openapi_extra={"parameters": [*shapes.ranking_parameters(ranks), *schema.DEMANDS]},
+        ),
+        *_get_and_head(
+            path + "/{key}",
+            RankEndpoint(ranks),
+            shapes.rank_model(ranks),
+            summary=f"The rank of one document in {ranks.ranking} of {name}",
+            operation_id=f"get_{name}_rank_{ranks.ranking}",
+            tags=[name],
+            responses=schema.answers(absent=True),
+            openapi_extra={"parameters": [*shapes.rank_parameters(ranks), *schema.DEMANDS]},
+        ),
+    ]
+
+
 def _freshness_of(catalog: Catalog) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         no_parameters(scope["query_string"])
@@ -103,11 +164,14 @@ class _Elsewhere:
 
     def __init__(self, catalog: Catalog) -> None:
         self._names = {*catalog.resources, "freshness"}
+        self._derived = {name for name, resource in catalog.resources.items() if resource.derived}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name, *rest = scope["path"].removeprefix(PREFIX).split("/")
         if name not in self._names:
             raise unknown_resource()
+        if len(rest) > 1 and rest[0] == "-" and name in self._derived:
+            raise unknown_derived()
         if len(rest) > 1:
             raise unknown_path()
         if scope["method"] not in ("GET", "HEAD"):

@@ -73,7 +73,7 @@ def document_model(resource: Resource) -> type[BaseModel]:
         python_type, example = _FIELDS[kind]
         fields[f"field_{number}"] = (python_type | None, Field(None, alias=name, examples=[example]))
     return create_model(
-        _model_name(resource),
+        model_name(resource),
         __config__=ConfigDict(extra="forbid" if resource.fields else "allow"),
         __doc__=f"A document of {resource.name}.",
         **fields,
@@ -84,11 +84,11 @@ def items_model(resource: Resource, document: type[BaseModel]) -> type[BaseModel
     """The answer to a list of keys."""
     optional: Any = document | None
     item: Any = create_model(
-        f"{_model_name(resource)}Item",
+        f"{model_name(resource)}Item",
         key=(_KEY_TYPES[resource.key_type], Field(examples=[_KEYS[resource.key_type][1]])),
         value=(optional, Field(description="null: there is no document with this key.")),
     )
-    return create_model(f"{_model_name(resource)}Items", items=(list[item], ...))
+    return create_model(f"{model_name(resource)}Items", items=(list[item], ...))
 
 
 def key_parameter(resource: Resource) -> dict[str, Any]:
@@ -184,5 +184,11 @@ def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
     return openapi
 
 
-def _model_name(resource: Resource) -> str:
+def key_type(resource: Resource) -> tuple[Any, Any]:
+    """The Python type of its keys, and an example."""
+    return _KEY_TYPES[resource.key_type], _KEYS[resource.key_type][1]
+
+
+def model_name(resource: Resource) -> str:
+    """How the names of its models begin."""
     return "".join(part.capitalize() for part in resource.name.replace("-", "_").split("_"))

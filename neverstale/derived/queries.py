@@ -33,6 +33,11 @@ SORT_KEY: Final = "__neverstale_sort_key"
 """Field that a page's documents carry besides their own: the values that they are sorted by."""
 
 
+def aggregate(collection: str, stages: Stages, rows: int) -> Command:
+    """The command that runs a pipeline and answers at most so many rows in one reply."""
+    return {"aggregate": collection, "pipeline": stages, "cursor": {"batchSize": rows + 1}, "collation": BYTES}
+
+
 # --- lists
 
 

@@ -1,0 +1,211 @@
+"""Counters: how many documents, and the sums of their fields; of one group, of several, or of all.
+
+    {"count": 12, "sums": {"delay_minutes": 340}, "averages": {"delay_minutes": 28.333333333333332}}
+    {"groups": [{"by": {"status": "departed"}, "count": 7, ...}, ...], "more": false, "total": {"count": 12, ...}}
+
+Groups are in the order of their counts, the largest first, equal ones by their values' texts. Totals add up groups;
+a document with an array counts once for each of its elements.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Context, Decimal
+from typing import Any, Final
+
+from api.answers import TooManyGroups
+from api.figures import Held
+from api.generations import Known
+from neverstale import documents
+from neverstale.cache import Cache
+from neverstale.catalog import OnChange, Resource
+from neverstale.derived import groups, queries, reading
+from neverstale.derived.counters import Group
+from neverstale.derived.declarations import CounterDeclaration
+from neverstale.loader import Loader, Snapshot
+from neverstale.versions import Version
+
+MOST_GROUPS: Final = 10_000
+"""More are not read, neither from Redis nor from MongoDB."""
+MOST_SHOWN: Final = 1_000
+_WIDE: Final = Context(prec=60)
+
+
+@dataclass(frozen=True, slots=True)
+class CountKey:
+    """What is asked of a counter."""
+
+    canonical: str
+    values: Mapping[str, Any] = field(compare=False)
+    """Only groups with these values."""
+    kept: tuple[str, ...] = field(compare=False)
+    """The fields that make the groups of the answer; the others are added up."""
+    single: bool = field(compare=False)
+    """One count is wanted, not a list of groups."""
+    limit: int = field(compare=False)
+
+
+@dataclass(slots=True)
+class Total:
+    """Of some groups."""
+
+    documents: int
+    sums: list[Decimal | None]
+    """`None`: unknown."""
+    numbers: list[int]
+
+    def add(self, other: "Total") -> None:
+        self.documents += other.documents
+        for i, (mine, theirs) in enumerate(zip(self.sums, other.sums, strict=True)):
+            self.sums[i] = None if mine is None or theirs is None else _WIDE.add(mine, theirs)
+            self.numbers[i] += other.numbers[i]
+
+
+class Counts:
+    """One counter (`api.figures.Figure`)."""
+
+    on_change: OnChange = "invalidate"
+
+    def __init__(self, resource: Resource, counter: str, declared: CounterDeclaration) -> None:
+        self.resource = resource
+        self.declared = declared
+        self.counter = counter
+        self.name = f"{resource.name}.counters.{counter}"
+        self.collection = resource.collection
+        self.ttl_seconds = resource.ttl_seconds
+        self.absent_ttl_seconds = resource.absent_ttl_seconds
+        self.digest = resource.derived.digests()[f"counters.{counter}"]
+
+    def key(self, values: Mapping[str, Any], kept: Sequence[str] | None, limit: int) -> CountKey:
+        """`kept`: the fields that make groups; default: all that have no value."""
+        shown = tuple(path for path in self.declared.by if path not in values) if kept is None else tuple(kept)
+        texts = [f"{path}={groups.text_of(value)}" for path, value in values.items()]
+        return CountKey("\n".join([*texts, "|".join(shown), str(limit)]), values, shown, not shown, limit)
+
+    # --- Redis
+
+    async def look(self, cache: Cache, known: Known, key: CountKey) -> Held | None:
+        generation = known.for_counts(f"counters.{self.counter}", self.digest)
+        if generation is None:
+            return None
+        hash_key = known.names.of(generation.id).counter(self.counter)
+        sums = len(self.declared.sums)
+        if len(key.values) == len(self.declared.by):
+            name = groups.group([groups.text_of(key.values[path]) for path in self.declared.by])
+            fields = reading.group_fields(name, sums)
+            values, epoch = await cache.send((b"HMGET", hash_key, *fields), known.epoch_command())
+            one = reading.one_group(values)
+            held = None if one is None else {name: one} if one.documents else {}
+        else:
+            (size,) = await cache.send((b"HLEN", hash_key))
+            if size > MOST_GROUPS * (1 + 4 * sums) + 2:
+                return None
+            pairs, epoch = await cache.send((b"HGETALL", hash_key), known.epoch_command())
+            held = reading.all_groups(_mapping(pairs), sums)
+        if held is None or not await known.kept(generation, epoch):
+            return None
+        # A generation numbers its sums in the order of its own text, which need not be the catalog's.
+        order = list(generation.shape.declared.counters[self.counter].sums)
+        totals = self._selected(held, key, [order.index(name) for name in self.declared.sums])
+        if any(total is None for one in totals.values() for total in one.sums):
+            return None
+        return Held(self._body(key, totals))
+
+    def _selected(self, held: Mapping[str, Group], key: CountKey, order: Sequence[int]) -> dict[str, Total]:
+        by = self.declared.by
+        wanted = [(by.index(path), groups.text_of(value)) for path, value in key.values.items()]
+        places = [by.index(path) for path in key.kept]
+        totals: dict[str, Total] = {}
+        for name, one in held.items():
+            texts = groups.members(name, len(by))
+            if all(texts[place] == text for place, text in wanted):
+                row = self._total(one, order)
+                self._add(totals, groups.group([texts[place] for place in places]), row)
+        return totals
+
+    def _total(self, one: Group, order: Sequence[int]) -> Total:
+        held = [one.sums[place] for place in order]
+        sums = [
+            None if total.scaled is None else Decimal(total.scaled).scaleb(-declared.scale, _WIDE)
+            for total, declared in zip(held, self.declared.sums.values(), strict=True)
+        ]
+        return Total(one.documents, list(sums), [total.numbers for total in held])
+
+    @staticmethod
+    def _add(totals: dict[str, Total], name: str, row: Total) -> None:
+        held = totals.get(name)
+        if held is None:
+            totals[name] = row
+        else:
+            held.add(row)
+
+    # --- MongoDB
+
+    async def load(self, loader: Loader, keys: Sequence[CountKey], at_least: Version) -> Snapshot:
+        """All at the version of the first."""
+        bodies: dict[str, bytes] = {}
+        version: Version = 0
+        for key in keys:
+            stages = queries.counter_groups(self.declared, key.values, key.kept, MOST_GROUPS + 1)
+            command = queries.aggregate(self.collection, stages, MOST_GROUPS + 1)
+            found = await loader.query(command, at_least, version)
+            version = found.version
+            if found.cut or len(found.rows) > MOST_GROUPS:
+                raise TooManyGroups
+            rows = [queries.read_counter_row(row, len(key.kept), len(self.declared.sums)) for row in found.rows]
+            totals = {row.group: Total(row.documents, list(row.sums), list(row.numbers)) for row in rows}
+            bodies[key.canonical] = self._body(key, totals)
+        return Snapshot(version, bodies)
+
+    # --- bodies
+
+    def _body(self, key: CountKey, totals: Mapping[str, Total]) -> bytes:
+        total = self._sum_of(totals.values())
+        if key.single:
+            return b"{%b}" % self._members(total)
+        ordered = sorted(totals.items(), key=lambda item: (-item[1].documents, item[0]))
+        if len(ordered) > MOST_GROUPS:
+            raise TooManyGroups
+        shown = []
+        for name, one in ordered[: key.limit]:
+            texts = groups.members(name, len(key.kept))
+            values = dict(zip(key.kept, map(groups.value_of, texts), strict=True))
+            shown.append(b'{"by":%b,%b}' % (documents.encode(values), self._members(one)))
+        more = b"true" if len(ordered) > key.limit else b"false"
+        return b'{"groups":[%b],"more":%b,"total":{%b}}' % (b",".join(shown), more, self._members(total))
+
+    def _sum_of(self, totals: Iterable[Total]) -> Total:
+        count = len(self.declared.sums)
+        whole = Total(0, [Decimal(0)] * count, [0] * count)
+        for one in totals:
+            whole.add(one)
+        return whole
+
+    def _members(self, one: Total) -> bytes:
+        sums, averages = [], []
+        for (name, declared), total, numbers in zip(self.declared.sums.items(), one.sums, one.numbers, strict=True):
+            sums.append(f'"{name}":{_number(total, declared.scale)}')
+            averages.append(f'"{name}":{_average(total, numbers)}')
+        text = f'"count":{one.documents},"sums":{{{",".join(sums)}}}'
+        if averages:
+            text += f',"averages":{{{",".join(averages)}}}'
+        return text.encode()
+
+
+def _mapping(pairs: Any) -> dict[bytes, bytes]:
+    """A hash's fields; how they come depends on the protocol's version."""
+    return pairs if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def _number(total: Decimal | None, scale: int) -> str:
+    """With the declared decimal places, or more if it has them; `null` for what JSON cannot say."""
+    if total is None or not total.is_finite():
+        return "null"
+    shown = total.quantize(Decimal(1).scaleb(-scale), context=_WIDE) if total.adjusted() < 40 else total
+    return f"{shown if shown == total else total.normalize(_WIDE):f}"
+
+
+def _average(total: Decimal | None, numbers: int) -> str:
+    """A double; `null` without numbers."""
+    if total is None or not total.is_finite() or not numbers:
+        return "null"
+    return repr(float(_WIDE.divide(total, Decimal(numbers))))

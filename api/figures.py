@@ -1,0 +1,168 @@
+"""Figures: counters and rankings, from what consumers keep in Redis, else from MongoDB.
+
+There are no entries and no leases here: Redis holds the figures themselves. They are used if their generation is
+complete, was built on the Redis that is read, and is declared as here; then nothing is missing that the watermark
+covers. Otherwise MongoDB is asked, within limits: few such reads at once, each with a deadline that the server knows,
+the same ones together, and their answers kept for a moment.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from api.answers import Answer, NotCached
+from api.asks import Ask
+from api.breaker import Breaker
+from api.freshness import Freshness
+from api.generations import Known
+from api.loads import Loads
+from api.source import Queried
+from api.tasks import Tasks
+from api.wish import Wish
+from neverstale.cache import Cache
+from neverstale.entries import NO_ETAG, etag_of
+from neverstale.errors import NeverstaleError, Outage
+from neverstale.loader import Snapshot
+
+MOST_KEPT = 1000
+"""Answers of MongoDB that are kept for a moment."""
+
+
+class Held(NamedTuple):
+    """What Redis knows."""
+
+    body: bytes | None
+    """`None`: there is nothing of this name."""
+
+
+class Figure(Queried, Protocol):
+    """One counter or ranking."""
+
+    async def look(self, cache: Cache, known: Known, key: Any) -> Held | None:
+        """What Redis holds; `None`: it does not know, ask MongoDB. Raises `Outage`."""
+
+
+class _Kept(NamedTuple):
+    snapshot: Snapshot
+    until: float
+
+
+class Figures:
+    """Of one process."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        loads: Loads,
+        freshness: Freshness,
+        breaker: Breaker,
+        tasks: Tasks,
+        keep_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cache = cache
+        self._loads = loads
+        self._freshness = freshness
+        self._breaker = breaker
+        self._tasks = tasks
+        self._keep_seconds = keep_seconds
+        self._clock = clock
+        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._reading: dict[tuple[str, str], asyncio.Task[Snapshot]] = {}
+
+    async def get(self, figure: Figure, known: Known, key: Any, wish: Wish) -> Answer:
+        """Raises like `Reader.get`, and what the figure raises."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        ask = Ask(figure, key, key.canonical, b"", future, wish)
+        # A client that goes away takes only its own answer with it.
+        self._tasks.start(self._answer(ask, figure, known), f"read-{figure.name}")
+        return await future
+
+    async def _answer(self, ask: Ask, figure: Figure, known: Known) -> None:
+        try:
+            if not await self._answer_from_redis(ask, figure, known):
+                await self._answer_from_mongodb(ask)
+        except NeverstaleError as error:
+            ask.fail(error, self._freshness.marks)
+        except BaseException as error:
+            ask.fail(error, self._freshness.marks)
+            raise
+
+    async def _answer_from_redis(self, ask: Ask, figure: Figure, known: Known) -> bool:
+        ask.how = "bypass"
+        if ask.wish.no_cache:
+            ask.how = "request"
+            return False
+        evidence = self._freshness.evidence()
+        if not evidence.watermark or not self._breaker.allows():
+            return False
+        try:
+            held = await figure.look(self._cache, known, ask.key)
+            self._breaker.succeeded()
+        except Outage:
+            self._breaker.failed()
+            return False
+        if held is None or not self._freshness.still_holds(evidence):
+            return False
+        etag = etag_of(held.body) if held.body is not None else NO_ETAG
+        answer = Answer(held.body, etag, evidence.watermark, evidence.watermark, "hit", "l2")
+        if self._will_do(answer, ask.wish):
+            ask.settle(answer)
+            return True
+        ask.how, ask.held = "request", answer
+        return False
+
+    def _will_do(self, answer: Answer, wish: Wish) -> bool:
+        if answer.complete < wish.min_version:
+            return False
+        if wish.max_age_seconds is None:
+            return True
+        bound = self._freshness.bound(answer.complete)
+        return bound is not None and bound <= wish.max_age_seconds
+
+    async def _answer_from_mongodb(self, ask: Ask) -> None:
+        marks, name = self._freshness.marks, (ask.source.name, ask.canonical)
+        if not ask.wish.no_cache:
+            kept = self._kept.get(name)
+            if kept is not None and self._clock() < kept.until and self._settle(ask, kept.snapshot):
+                return
+        if ask.wish.only_if_cached:
+            raise NotCached("the cache holds no answer that will do")
+        under_way = self._reading.get(name)
+        if under_way is not None and not ask.wish.no_cache:
+            await asyncio.wait((under_way,))
+            if under_way.exception() is not None:
+                under_way.result()
+            if self._settle(ask, under_way.result()):
+                return
+        ask.collapsed = False
+        alone = ask.wish.min_version > marks.newest
+        load = self._loads.load(ask.source, [ask.key], max(marks.newest, ask.wish.min_version), alone=alone)
+        if alone:
+            ask.settle_from(await load)
+            return
+        reading = asyncio.create_task(load)
+        self._reading[name] = reading
+        try:
+            snapshot = await reading
+        finally:
+            if self._reading.get(name) is reading:
+                del self._reading[name]
+        self._keep(name, snapshot)
+        ask.settle_from(snapshot)
+
+    def _settle(self, ask: Ask, snapshot: Snapshot) -> bool:
+        """Answer with what was read for somebody else, if it will do."""
+        ask.collapsed = True
+        if not ask.met_by(snapshot.version, self._freshness.marks):
+            return False
+        ask.settle_from(snapshot)
+        return True
+
+    def _keep(self, name: tuple[str, str], snapshot: Snapshot) -> None:
+        now = self._clock()
+        if len(self._kept) >= MOST_KEPT:
+            self._kept = {at: kept for at, kept in self._kept.items() if now < kept.until}
+        if len(self._kept) < MOST_KEPT:
+            self._kept[name] = _Kept(snapshot, now + self._keep_seconds)

@@ -1,0 +1,147 @@
+"""Pages of lists: a source whose entries are vouched for by tags (see docs/derived.md).
+
+A page is an entry like a document's. It is valid at or above the collection's floor, its list's floor and its
+group's tag, which are looked up in the same pipeline, behind the entry.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final
+
+from api import cursors
+from api.cursors import Cursor
+from api.generations import Known
+from api.shelves import Named, Part, Place, by_floor, register
+from neverstale import documents
+from neverstale.cache import Cache
+from neverstale.catalog import OnChange, Resource
+from neverstale.derived import queries, reading
+from neverstale.derived.declarations import ListDeclaration
+from neverstale.derived.names import LIST_FLOOR, PRESENT, slot_of
+from neverstale.loader import Found, Loader, Snapshot
+from neverstale.versions import Version
+
+NO_GENERATION: Final = "-"
+AT_ONCE: Final = 4
+"""Queries of one read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageKey:
+    """One page of one group."""
+
+    canonical: str
+    group: str = field(compare=False)
+    values: Sequence[Any] = field(compare=False)
+    cursor: Cursor | None = field(compare=False)
+    """`None`: the first page."""
+
+
+class Pages:
+    """One list. Its pages are read like documents (`api.source.Queried`)."""
+
+    on_change: OnChange = "invalidate"
+
+    def __init__(self, resource: Resource, list_name: str, declared: ListDeclaration) -> None:
+        self.resource = resource
+        self.declared = declared
+        self.list_name = list_name
+        self.name = f"{resource.name}.lists.{list_name}"
+        self.collection = resource.collection
+        self.ttl_seconds = resource.ttl_seconds
+        self.absent_ttl_seconds = resource.absent_ttl_seconds
+        self.digest = resource.derived.digests()[f"lists.{list_name}"]
+        fields = resource.fields
+        self._projection = dict.fromkeys(fields, 1) if fields is not None else None
+
+    def key(self, group: str, values: Sequence[Any], cursor: str | None) -> PageKey:
+        """The page of a group at a cursor; raises `WrongCursor`."""
+        if cursor is None:
+            return PageKey(f"{group}\n0", group, values, None)
+        owner = cursors.owner(self.digest, group)
+        at = cursors.decode(cursor, owner, len(self.declared.order))
+        # Spelled anew, for one cursor has several spellings.
+        digest = blake2b(cursors.encode(at, owner).encode(), digest_size=16).hexdigest()
+        return PageKey(f"{group}\n{digest}", group, values, at)
+
+    def is_cached(self, key: PageKey) -> bool:
+        """Whether the page is one of the first, which are kept in Redis."""
+        return (key.cursor.number if key.cursor is not None else 0) < self.declared.cached_pages
+
+    async def load(self, loader: Loader, keys: Sequence[PageKey], at_least: Version) -> Snapshot:
+        """All at the version of the first."""
+        first, *rest = keys
+        found = await self._find(loader, first, at_least, 0)
+        pages = [found]
+        for start in range(0, len(rest), AT_ONCE):
+            some = (self._find(loader, key, at_least, found.version) for key in rest[start : start + AT_ONCE])
+            pages += await asyncio.gather(*some)
+        bodies = {key.canonical: self._body(key, page) for key, page in zip(keys, pages, strict=True)}
+        return Snapshot(found.version, bodies)
+
+    async def _find(self, loader: Loader, key: PageKey, at_least: Version, at: Version) -> Found:
+        position = key.cursor.position if key.cursor is not None else None
+        command = queries.list_page(self.collection, self.declared, key.values, position, self._projection)
+        return await loader.query(command, at_least, at)
+
+    def _body(self, key: PageKey, found: Found) -> bytes:
+        rows = found.rows[: self.declared.page_size]
+        position = [row.pop(queries.SORT_KEY) for row in rows][-1:]
+        following = "null"
+        if position and (found.cut or len(found.rows) > len(rows)):
+            number = key.cursor.number + 1 if key.cursor is not None else 1
+            owner = cursors.owner(self.digest, key.group)
+            following = f'"{cursors.encode(Cursor(number, tuple(position[0])), owner)}"'
+        return b'{"items":[%b],"next":%b}' % (b",".join(map(documents.encode, rows)), following.encode())
+
+
+class PageShelf:
+    """Where the pages of one list lie."""
+
+    def __init__(self, cache: Cache, pages: Pages, known: Known) -> None:
+        self._cache = cache
+        self._pages = pages
+        self._known = known
+
+    def name(self, key: PageKey) -> Named:
+        pages, known = self._pages, self._known
+        generation = known.for_list(pages.list_name, pages.digest)
+        own = known.names.of(generation.id if generation is not None else NO_GENERATION)
+        entry = own.page(pages.list_name, key.group, key.canonical.rpartition("\n")[2])
+        return Named(key.canonical, entry, Place(generation, slot_of(key.group)))
+
+    async def read(self, wanted: Mapping[bytes, Place | None]) -> list[Part]:
+        parts: list[Part] = []
+        by_generation: dict[str, tuple[Place, dict[bytes, bytes]]] = {}
+        for key, place in wanted.items():
+            if place is None or place.generation is None:
+                parts.append(Part(None, {key: None}))
+            else:
+                _, slots = by_generation.setdefault(place.generation.id, (place, {}))
+                slots[key] = place.slot
+        for place, slots in by_generation.values():
+            parts += await self._of_generation(place, slots)
+        return parts
+
+    async def _of_generation(self, place: Place, slots: Mapping[bytes, bytes]) -> list[Part]:
+        generation = place.generation
+        assert generation is not None
+        keys = list(slots)
+        fields = list(dict.fromkeys(slots.values()))
+        tags_key = self._known.names.of(generation.id).tags(self._pages.list_name)
+        (floor, *raws), (present, list_floor, *tags), epoch = await self._cache.send(
+            ("MGET", self._cache.names.floor(self._pages.collection), *keys),
+            ("HMGET", tags_key, PRESENT, LIST_FLOOR, *fields),
+            self._known.epoch_command(),
+        )
+        held = dict(zip(keys, raws, strict=True))
+        if not await self._known.kept(generation, epoch):
+            return [Part(None, held)]
+        at = register(floor)
+        floors = {
+            slot: reading.page_floor(generation, at, (present, list_floor, tag))
+            for slot, tag in zip(fields, tags, strict=True)
+        }
+        return by_floor(((key, floors[slots[key]]) for key in keys), held)

@@ -1,0 +1,368 @@
+"""Lists, counters and rankings over HTTP, with the whole pipeline on real servers."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+import pytest_asyncio
+from pymongo import AsyncMongoClient
+
+from neverstale.settings import Settings
+from neverstale.versions import from_timestamp, to_hex
+from tests.api_world import PATIENT_MS, World
+from tests.consuming import settings_of
+from tests.deriving import RESOURCE, Deriving, catalog_of
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DECLARED: dict[str, Any] = {
+    "fields": {"origin": "string", "day": "int", "gate": "string", "delay": "int"},
+    "lists": {
+        "departures": {
+            "by": ["origin", "day"],
+            "where": {"cancelled": False},
+            "sort": ["gate"],
+            "page_size": 3,
+            "cached_pages": 2,
+        },
+        "everything": {"page_size": 50},
+    },
+    "counters": {
+        "by_status": {"by": ["origin", "status"]},
+        "delays": {"by": ["day"], "sums": {"delay": {"field": "delay"}, "cost": {"field": "cost", "scale": 2}}},
+        "all": {},
+    },
+    "rankings": {"late": {"by": ["day"], "score": "delay", "size": 5}, "early": {"score": "-delay"}},
+}
+
+
+@dataclass
+class Served:
+    """The pipeline runs, and an API on it."""
+
+    deriving: Deriving
+    world: World
+
+    @property
+    def documents(self) -> Any:
+        return self.deriving.documents
+
+    async def write(self, *documents: dict[str, Any]) -> str:
+        """Put documents; answers the version of the last."""
+        async with self.deriving.mongo.start_session() as session:
+            for document in documents:
+                await self.documents.replace_one({"_id": document["_id"]}, document, upsert=True, session=session)
+            assert session.operation_time is not None
+            return to_hex(from_timestamp(session.operation_time))
+
+    async def applied(self, version: str) -> None:
+        """Wait until the API knows that this was applied."""
+
+        async def known() -> bool:
+            mark = self.world.freshness.watermark
+            return mark is not None and to_hex(mark) >= version
+
+        await eventually(known, f"{version} is applied")
+
+    async def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> httpx.Response:
+        text = f"?{urlencode(query)}" if query else ""
+        return await self.world.http.get(f"/v1/{RESOURCE}/-/{path}{text}", headers=headers or {})
+
+    async def until_hit(self, path: str, **query: Any) -> httpx.Response:
+        """Ask until the cache answers."""
+        held: list[httpx.Response] = []
+
+        async def hit() -> bool:
+            response = await self.get(path, **query)
+            assert response.status_code == 200, response.text
+            held[:] = [response]
+            return "; hit" in response.headers["cache-status"]
+
+        await eventually(hit, f"{path} is answered by the cache")
+        return held[0]
+
+
+def flight(key: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "_id": key,
+        "origin": "JFK",
+        "day": 1,
+        "gate": "a",
+        "cancelled": False,
+        "status": "s",
+        "delay": 0,
+    } | fields
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(mongo_uri: str, kafka_servers: str, redis_url: str) -> AsyncIterator[Served]:
+    name = f"test{secrets.token_hex(6)}"
+    settings: Settings = settings_of(mongo_uri, kafka_servers, redis_url, name, name)
+    redis = settings.redis.model_copy(update={"read_timeout_ms": PATIENT_MS, "connect_timeout_ms": PATIENT_MS})
+    settings = settings.model_copy(update={"redis": redis})
+    catalog = catalog_of(name, **DECLARED)
+    async with AsyncExitStack() as stack:
+        deriving = await stack.enter_async_context(Deriving.on(settings, catalog))
+        await stack.enter_async_context(deriving.watcher())
+        await stack.enter_async_context(deriving.consumer())
+        await deriving.until_complete()
+        world = await stack.enter_async_context(World.of(settings, catalog, established=False))
+        served = Served(deriving, world)
+        await served.applied(await served.write(flight("first", origin="none")))
+        yield served
+    async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
+        await client.drop_database(name)
+
+
+def keys(response: httpx.Response) -> list[str]:
+    return [item["_id"] for item in response.json()["items"]]
+
+
+async def test_pages_follow_each_other_though_documents_come_and_go_between_them(served: Served) -> None:
+    await served.write(*(flight(f"p{number}", origin="PAG", gate=f"g{number}") for number in range(1, 8)))
+    await served.applied(await served.write(flight("p-elsewhere", origin="ELSE")))
+    first = await served.until_hit("lists/departures", origin="PAG", day=1)
+    assert keys(first) == ["p1", "p2", "p3"]
+
+    await served.write(flight("p0", origin="PAG", gate="g0"), flight("p3b", origin="PAG", gate="g3b"))
+    await served.documents.delete_one({"_id": "p3"})
+    await served.documents.update_one({"_id": "p4"}, {"$set": {"cancelled": True}})
+    await served.applied(await served.write(flight("p9", origin="PAG", gate="g9")))
+
+    second = await served.get("lists/departures", origin="PAG", day=1, cursor=first.json()["next"])
+    third = await served.get("lists/departures", origin="PAG", day=1, cursor=second.json()["next"])
+    assert keys(second) == ["p3b", "p5", "p6"]
+    assert keys(third) == ["p7", "p9"]
+    assert third.json()["next"] is None
+    assert third.headers["cache-status"] == "neverstale; fwd=bypass; detail=mongodb"
+
+
+async def test_a_page_shows_documents_as_their_own_route_does(served: Served) -> None:
+    await served.applied(await served.write(flight("look", origin="LOOK", extra=1, delay=2**40)))
+    page = await served.get("lists/departures", origin="LOOK", day=1)
+    one = await served.world.http.get(f"/v1/{RESOURCE}/look")
+    assert page.content == b'{"items":[%b],"next":null}' % one.content
+
+
+async def test_no_page_shows_what_was_changed_before_it_was_asked_for(served: Served) -> None:
+    for turn in range(20):
+        version = await served.write(flight("turn", origin="TURN", day=turn % 2, gate=f"g{turn}"))
+        await served.applied(version)
+        here = await served.get("lists/departures", origin="TURN", day=turn % 2)
+        gone = await served.get("lists/departures", origin="TURN", day=1 - turn % 2)
+        assert [item["gate"] for item in here.json()["items"]] == [f"g{turn}"]
+        assert gone.json()["items"] == []
+        await served.until_hit("lists/departures", origin="TURN", day=turn % 2)
+
+
+async def test_a_change_of_one_group_leaves_pages_of_others_cached(served: Served) -> None:
+    await served.applied(await served.write(flight("x", origin="X"), flight("y", origin="Y")))
+    before = await served.until_hit("lists/departures", origin="X", day=1)
+    await served.applied(await served.write(flight("y", origin="Y", gate="changed")))
+    after = await served.get("lists/departures", origin="X", day=1)
+    assert "; hit" in after.headers["cache-status"]
+    assert after.headers["neverstale-version"] == before.headers["neverstale-version"]
+    changed = await served.get("lists/departures", origin="Y", day=1)
+    assert "; hit" not in changed.headers["cache-status"]
+
+
+async def test_a_field_that_no_page_shows_leaves_pages_cached(served: Served) -> None:
+    await served.applied(await served.write(flight("quiet", origin="QUIET")))
+    await served.until_hit("lists/departures", origin="QUIET", day=1)
+    await served.documents.update_one({"_id": "quiet"}, {"$set": {"unused": 1}})
+    await served.applied(await served.write(flight("other", origin="OTHER")))
+    page = await served.get("lists/departures", origin="QUIET", day=1)
+    assert "; hit" in page.headers["cache-status"]
+
+
+async def test_null_is_a_group_of_its_own(served: Served) -> None:
+    nothing = flight("nothing", day=77)
+    del nothing["origin"]
+    await served.applied(await served.write(nothing, flight("null", origin=None, day=77), flight("n", origin="null")))
+    page = await served.world.http.get(f"/v1/{RESOURCE}/-/lists/departures?origin:null&day=77")
+    assert sorted(keys(page)) == ["nothing", "null"]
+
+
+async def test_the_type_of_a_value_can_be_said(served: Served) -> None:
+    await served.applied(await served.write(flight("typed", status=5, origin="TYPED")))
+    text = await served.get("counters/by_status", origin="TYPED", status="5")
+    number = await served.world.http.get(f"/v1/{RESOURCE}/-/counters/by_status?origin=TYPED&status:int=5")
+    assert (text.json()["count"], number.json()["count"]) == (0, 1)
+
+
+async def test_a_counter_answers_one_group_all_groups_and_totals(served: Served) -> None:
+    some = [flight(f"c{number}", origin="CNT", status="sd"[number % 2]) for number in range(5)]
+    await served.applied(await served.write(*some))
+    one = await served.until_hit("counters/by_status", origin="CNT", status="s")
+    assert one.json() == {"count": 3, "sums": {}}
+    groups = await served.get("counters/by_status", origin="CNT")
+    assert groups.json() == {
+        "groups": [{"by": {"status": "s"}, "count": 3, "sums": {}}, {"by": {"status": "d"}, "count": 2, "sums": {}}],
+        "more": False,
+        "total": {"count": 5, "sums": {}},
+    }
+    assert (await served.get("counters/by_status", origin="CNT", group="")).json() == {"count": 5, "sums": {}}
+    everything = (await served.get("counters/all")).json()["count"]
+    assert everything == await served.documents.count_documents({})
+    by_origin = (await served.get("counters/by_status", group="origin")).json()
+    assert {"by": {"origin": "CNT"}, "count": 5, "sums": {}} in by_origin["groups"]
+    assert by_origin["total"]["count"] == everything
+
+
+async def test_sums_have_their_scale_and_averages_their_numbers(served: Served) -> None:
+    await served.applied(
+        await served.write(
+            flight("s1", day=50, delay=10, cost=0.1), flight("s2", day=50, delay=5, cost=0.2), flight("s3", day=50)
+        )
+    )
+    answer = await served.until_hit("counters/delays", day=50)
+    assert answer.text == ('{"count":3,"sums":{"delay":15,"cost":0.30},"averages":{"delay":5.0,"cost":0.15}}')
+    from_mongodb = await served.get("counters/delays", {"cache-control": "no-cache"}, day=50)
+    assert from_mongodb.text == answer.text
+    assert from_mongodb.headers["cache-status"] == "neverstale; fwd=request; detail=mongodb"
+
+
+async def test_what_redis_and_mongodb_say_is_the_same(served: Served) -> None:
+    some = [
+        flight(f"e{i}", day=[60, 61][i % 2], status="sda"[i % 3], delay=[3, -1, None, 7][i % 4]) for i in range(20)
+    ]
+    await served.applied(await served.write(*some))
+    paths: list[tuple[str, dict[str, Any]]] = [
+        ("counters/by_status", {}),
+        ("counters/by_status", {"group": "status"}),
+        ("counters/delays", {"day": 60}),
+        ("counters/delays", {}),
+        ("rankings/late", {"day": 60}),
+        ("rankings/late", {"day": 61, "limit": 2}),
+        ("rankings/early", {"limit": 10}),
+        ("rankings/late/e3", {"day": 61, "around": 2}),
+        ("rankings/late/e0", {"day": 60}),
+        ("rankings/early/e0", {"around": 3}),
+    ]
+    for path, query in paths:
+        kept = await served.until_hit(path, **query)
+        asked = await served.get(path, {"cache-control": "no-cache"}, **query)
+        assert kept.text == asked.text, (path, query)
+        assert kept.headers["etag"] == asked.headers["etag"]
+
+
+async def test_a_ranking_says_who_leads_and_who_is_next_to_one(served: Served) -> None:
+    some = [flight(f"r{number}", day=70, delay=[9, 3, 9, 1, 5][number]) for number in range(5)]
+    await served.applied(await served.write(*some))
+    top = await served.until_hit("rankings/late", day=70, limit=3)
+    assert top.json() == {
+        "items": [
+            {"key": "r0", "score": 9, "rank": 1},
+            {"key": "r2", "score": 9, "rank": 2},
+            {"key": "r4", "score": 5, "rank": 3},
+        ]
+    }
+    one = await served.get("rankings/late/r4", day=70, around=1)
+    assert one.json() == {
+        "key": "r4",
+        "score": 5,
+        "rank": 3,
+        "around": [
+            {"key": "r2", "score": 9, "rank": 2},
+            {"key": "r4", "score": 5, "rank": 3},
+            {"key": "r1", "score": 3, "rank": 4},
+        ],
+    }
+    absent = await served.get("rankings/late/nobody", day=70)
+    assert absent.status_code == 404
+    assert absent.json()["type"] == "urn:neverstale:unknown-key"
+    assert "neverstale-bound" in absent.headers
+
+
+async def test_an_answer_can_be_demanded_that_holds_ones_own_write(served: Served) -> None:
+    for number in range(5):
+        version = await served.write(flight(f"own{number}", origin="OWN", day=80, delay=number))
+        demand = {"neverstale-min-version": version}
+        page = await served.get("lists/departures", demand, origin="OWN", day=80)
+        count = await served.get("counters/by_status", demand, origin="OWN", status="s")
+        top = await served.get("rankings/late", demand, day=80, limit=1)
+        assert len(keys(page)) == min(number + 1, 3)
+        assert count.json()["count"] == number + 1
+        assert top.json()["items"][0]["key"] == f"own{number}"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "parameter"),
+    [
+        ("lists/departures", "origin=JFK", "day"),
+        ("lists/departures", "origin=JFK&day=x", "day"),
+        ("lists/departures", "origin=JFK&day=1&limit=4", "limit"),
+        ("lists/departures", "origin=JFK&day=1&day=2", "day"),
+        ("lists/departures", "origin=JFK&day:colour=1", "day:colour"),
+        ("lists/departures", "origin=JFK&day=1&cursor=abc", "cursor"),
+        ("lists/departures", "origin=JFK&day=1&cursor=", "cursor"),
+        ("counters/by_status", "group=colour", "group"),
+        ("counters/by_status", "origin=JFK&group=origin", "group"),
+        ("counters/delays", "limit=0", "limit"),
+        ("rankings/late", "day=1&limit=6", "limit"),
+        ("rankings/late/k", "day=1&around=1000", "around"),
+        ("rankings/late/k", "", "day"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(served: Served, path: str, query: str, parameter: str) -> None:
+    response = await served.world.http.get(f"/v1/{RESOURCE}/-/{path}?{query}")
+    assert response.status_code == 400
+    assert response.json()["parameter"] == parameter
+
+
+async def test_a_cursor_of_another_group_is_refused(served: Served) -> None:
+    some = [flight(f"g{number}", origin="CUR", gate=f"g{number}") for number in range(4)]
+    await served.applied(await served.write(*some))
+    cursor = (await served.get("lists/departures", origin="CUR", day=1)).json()["next"]
+    response = await served.get("lists/departures", origin="CUR", day=2, cursor=cursor)
+    assert response.status_code == 400
+    assert response.json()["parameter"] == "cursor"
+
+
+@pytest.mark.parametrize("path", ["lists/nothing", "counters/nothing", "rankings/nothing/k", "nothing", "lists"])
+async def test_unknown_names_are_not_found(served: Served, path: str) -> None:
+    response = await served.get(path)
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["lists/everything", "counters/all", "rankings/early"])
+async def test_an_etag_spares_the_body_and_head_has_none(served: Served, path: str) -> None:
+    answer = await served.until_hit(path)
+    again = await served.get(path, {"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    head = await served.world.http.head(f"/v1/{RESOURCE}/-/{path}")
+    assert (head.status_code, head.headers["etag"]) == (200, answer.headers["etag"])
+    for name in ("neverstale-bound", "neverstale-version", "age"):
+        assert name in head.headers
+
+
+async def test_without_a_generation_mongodb_answers(served: Served) -> None:
+    await served.applied(await served.write(flight("lost", origin="LOST", day=90, delay=4)))
+    await served.deriving.store.forget()
+    page = await served.get("lists/departures", origin="LOST", day=90)
+    count = await served.get("counters/by_status", origin="LOST", status="s")
+    top = await served.get("rankings/late", day=90)
+    assert keys(page) == ["lost"]
+    assert count.json()["count"] == 1
+    assert top.json() == {"items": [{"key": "lost", "score": 4, "rank": 1}]}
+    for answer in (page, count, top):
+        assert answer.headers["cache-status"].startswith("neverstale; fwd=")
+        assert answer.headers["cache-status"].endswith("detail=mongodb")
+    await served.deriving.until_complete()
+    await served.until_hit("counters/by_status", origin="LOST", status="s")
+
+
+async def test_openapi_has_typed_routes(served: Served) -> None:
+    described = (await served.world.http.get("/openapi.json")).json()
+    path = described["paths"][f"/v1/{RESOURCE}/-/lists/departures"]["get"]
+    by_name = {parameter["name"]: parameter for parameter in path["parameters"]}
+    assert by_name["day"]["schema"]["type"] == "integer"
+    assert by_name["origin"]["required"]
+    assert f"/v1/{RESOURCE}/-/counters/by_status" in described["paths"]
+    assert f"/v1/{RESOURCE}/-/rankings/late/{{key}}" in described["paths"]
