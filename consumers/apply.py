@@ -2,16 +2,17 @@
 
 1. `applied` rises, floors rise, entries become stale: one pipeline, which also says which Redis took it.
 2. Lists, counters and rankings follow (`consumers.derive`).
-3. Only then the watermarks of the partitions whose marks were in the batch.
+3. Only then Redis notes how far the partitions are applied there, and says what it lacks (`consumers.replay`);
+   and those that lack nothing get the watermarks of their marks.
 4. Leases of what should be fresh again go to the refresher.
 
 Whatever fails in 1 or 2 is tried again, the whole batch, for as long as it takes: every step may run twice. Meanwhile
-nothing is committed and nothing more is fetched. What fails in 3 waits for the next mark.
+nothing is committed and nothing more is fetched. What fails in 3 waits for the next batch.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from random import random
 from typing import Final, TypeAlias
@@ -19,6 +20,7 @@ from typing import Final, TypeAlias
 from consumers.batch import Batch
 from consumers.refresh import Held, Refresher
 from consumers.registers import Registers
+from consumers.replay import Replay
 from consumers.seldom import Seldom
 from neverstale import telemetry
 from neverstale.cache import Cache, Invalidated
@@ -65,6 +67,7 @@ class Applier:
         self,
         cache: Cache,
         registers: Registers,
+        replay: Replay,
         refresher: Refresher,
         section: Section,
         health: Health,
@@ -73,6 +76,7 @@ class Applier:
     ) -> None:
         self._cache = cache
         self._registers = registers
+        self._replay = replay
         self._refresher = refresher
         self._section = section
         self._health = health
@@ -90,8 +94,7 @@ class Applier:
             self._registers.note(done)
             if not await self._derive(batch, done.identity, wanted):
                 return False
-            if batch.marks:
-                await self._set_watermarks(batch, done)
+            await self._set_watermarks(batch, done, await self._replay.reach(batch, done))
             self._hand_over(batch, done)
             self._measure_answer(batch, done, time.perf_counter() - started)
         self._count(batch)
@@ -118,19 +121,26 @@ class Applier:
             # Raising a register to nothing raises nothing, but tells whether it is known.
             floors = dict.fromkeys(self._section.collections, 0) | floors
         return await self._cache.invalidate(
-            batch.highest, batch.keys, batch.versions_and_refresh, floors, self._section.lease_ms, batch.forget
+            batch.highest,
+            batch.keys,
+            batch.versions_and_refresh,
+            floors,
+            self._section.lease_ms,
+            batch.forget,
+            self._replay.stamp(batch),
         )
 
-    async def _set_watermarks(self, batch: Batch, done: Invalidated) -> None:
+    async def _set_watermarks(self, batch: Batch, done: Invalidated, reached: Collection[int]) -> None:
         """Claim what the marks say, for the Redis that took this batch and lacks nothing from before it.
 
         That Redis named itself before it took the batch. Should another one have taken over since, the claim is
         written there under the old name, and readers see that it is not about the Redis they read.
         """
-        if self._registers.verified != done.identity:
+        told = {partition: mark for partition, mark in batch.marks.items() if partition in reached}
+        if not told:
             return
-        partitions = max(mark.partitions for mark in batch.marks.values())
-        marks = {partition: (mark.version, mark.wall_ms) for partition, mark in batch.marks.items()}
+        partitions = max(mark.partitions for mark in told.values())
+        marks = {partition: (mark.version, mark.wall_ms) for partition, mark in told.items()}
         try:
             await self._cache.set_watermarks(self._section.group, done.identity, partitions, marks)
         except Outage as outage:

@@ -13,8 +13,9 @@ from aiokafka.errors import KafkaError
 
 from consumers.apply import pauses
 from consumers.batch import Batch, Folding
-from consumers.member import LAST_COMMIT_SECONDS, Apply, Member, membership
+from consumers.member import LAST_COMMIT_SECONDS, Apply, Fetched, Member, membership
 from consumers.progress import Stuck
+from consumers.replay import Replay
 from consumers.seldom import Seldom
 from consumers.tasks import cancelled
 from neverstale import cancellation, telemetry
@@ -36,9 +37,10 @@ closed, and aiokafka lets it through."""
 class Consumer:
     """One consumer of the topic of changes."""
 
-    def __init__(self, settings: Settings, folding: Folding, apply: Apply, life: Life) -> None:
+    def __init__(self, settings: Settings, folding: Folding, replay: Replay, apply: Apply, life: Life) -> None:
         self._settings = settings
         self._folding = folding
+        self._replay = replay
         self._apply = apply
         self._life = life
         self._rebuilt = Seldom()
@@ -51,7 +53,7 @@ class Consumer:
             cancellation.heed()
             failure: BaseException | None = None
             try:
-                async with membership(self._settings, self._folding, self._life.stop) as member:
+                async with membership(self._settings, self._folding, self._replay, self._life.stop) as member:
                     attempts = pauses()
                     await self._consume(member)
             except* CLIENT_FAILURES as failures:
@@ -88,9 +90,23 @@ class Consumer:
                 fetch = asyncio.create_task(member.fetch(), name="fetch")
                 if fetched is not None:
                     await member.apply(fetched, self._apply_unless_stopping)
+                if member.lags:
+                    await asyncio.wait((fetch,))
+                    await self._go_back(member, fetch.result())
+                    fetch = asyncio.create_task(member.fetch(), name="fetch")
         finally:
             # A batch that is dropped here was not committed.
             await cancelled(fetch, stop)
+
+    async def _go_back(self, member: Member, fetched: Fetched | None) -> None:
+        """Redis lacks records that come before what was fetched meanwhile."""
+        if fetched is not None and not fetched.begins:
+            # Not to be dropped: Kafka will not say again that something was lost.
+            await member.apply(fetched, self._apply_unless_stopping)
+            fetched = None
+        first = await member.go_back(fetched)
+        if first is not None:
+            await member.apply(first, self._apply_unless_stopping)
 
     async def _apply_unless_stopping(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
         return await self._apply(batch, lambda: wanted() and not self._life.stop.is_set())

@@ -17,6 +17,7 @@ from consumers.quarantine import Quarantine
 from consumers.rebuild import Rebuilder
 from consumers.refresh import Refresher
 from consumers.registers import Registers
+from consumers.replay import Replay
 from consumers.tasks import cancelled
 from neverstale.announcements import Announcer
 from neverstale.cache import Cache
@@ -58,21 +59,22 @@ async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, 
     names = Names(settings.redis.prefix)
     cache = Cache(redis, names, Announcer())
     registers = Registers(cache, catalog.collections, loader.now, life.health)
+    replay = Replay(cache, settings.kafka.group, life.health)
     refresher = Refresher(cache, loader, settings.consumer)
     section = Section(settings.kafka.group, catalog.collections, settings.consumer.lease_ms)
     derived = [resource for resource in catalog.resources.values() if resource.derived]
     stores = {resource.name: DerivedStore(cache, resource.name) for resource in catalog.resources.values()}
     deriver = Deriver([ResourceDeriver(one, stores[one.name], loader) for one in derived], life.health)
-    rebuilders = [Rebuilder(one, stores[one.name], loader, walks, partial(_identity, cache)) for one in derived]
-    applier = Applier(cache, registers, refresher, section, life.health, derive=deriver.apply)
+    rebuilders = [Rebuilder(one, stores[one.name], loader, walks, cache.identity) for one in derived]
+    applier = Applier(cache, registers, replay, refresher, section, life.health, derive=deriver.apply)
     horizon = Horizon(loader.now, settings.consumer.version_tolerance_seconds)
     folding, letters = Folding(catalog, names, horizon.latest), DeadLetters(settings, life.health)
     quarantine = Quarantine(folding, horizon, applier.apply, letters)
-    consumer = Consumer(settings, folding, quarantine.apply, life)
+    consumer = Consumer(settings, folding, replay, quarantine.apply, life)
     async with letters, asyncio.TaskGroup() as group:
         beside = [group.create_task(show_card(life, redis, names), name="card")]
-        if await _begin(registers, life):
-            beside.append(group.create_task(registers.keep_good(), name="registers"))
+        if await _begin(cache, life):
+            beside.append(group.create_task(registers.keep_known(), name="registers"))
             beside.append(group.create_task(horizon.keep(), name="horizon"))
             beside.append(group.create_task(refresher.work(), name="refresh"))
             beside += [group.create_task(one.keep(), name=f"rebuild-{one.resource.name}") for one in rebuilders]
@@ -80,16 +82,11 @@ async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, 
         await cancelled(*beside)
 
 
-async def _identity(cache: Cache) -> str:
-    identity, _ = await cache.identity()
-    return identity
-
-
-async def _begin(registers: Registers, life: Life) -> bool:
+async def _begin(cache: Cache, life: Life) -> bool:
     """Wait for Redis, however long it takes. False: the role should stop before that."""
     for pause in pauses():
         try:
-            await registers.begin()
+            await cache.ping()
             life.health.ok("redis")
             return True
         except Outage as outage:

@@ -8,7 +8,7 @@ comes again from the committed offsets.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from consumers.assignor import PatientAssignor
 from consumers.batch import Batch, Folding
 from consumers.offsets import Offsets
 from consumers.progress import Progress, Stuck
+from consumers.replay import Gap, Replay
 from consumers.tasks import unless
 from neverstale import telemetry
 from neverstale.clients import kafka_options
@@ -52,19 +53,36 @@ class Fetched:
 
     assignment: int
     batch: Batch
+    begins: Mapping[int, int]
+    """Partition -> the offset of the batch's first record there; none where reading begins anew: what was before is
+    void."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """What a member consumes, and how."""
+
+    topic: str
+    max_records: int
+    replay_seconds: float
+    folding: Folding
+    replay: Replay
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     """Fetches, applies and commits under the assignment of the moment."""
 
-    def __init__(self, kafka: AIOKafkaConsumer, topic: str, max_records: int, folding: Folding) -> None:
+    def __init__(self, kafka: AIOKafkaConsumer, consumed: Consumed) -> None:
         self._kafka = kafka
-        self._topic = topic
-        self._max_records = max_records
-        self._folding = folding
-        self._offsets = Offsets(topic)
+        self._consumed = consumed
+        self._folding = consumed.folding
+        self._replay = consumed.replay
+        self._replay.forget()  # what the client before this one has met, this one will meet again
+        self._offsets = Offsets(consumed.topic)
         self._progress = Progress()
         self._assignment = 0
+        self._untold: dict[int, tuple[int, int]] = {}
+        """Partition -> a run of records that Redis need not be told of: it follows on what it was told before."""
         self._applying = asyncio.Lock()
         self._joining_since: float | None = time.monotonic()
         """`None`: partitions are assigned and stay so. While the group is joined anew nothing is delivered."""
@@ -75,7 +93,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         """The next batch; `None` if there is none for a while. `KafkaError`: this client is of no use any more."""
         self._progress.fetching()
         try:
-            records = await self._kafka.getmany(timeout_ms=POLL_MS, max_records=self._max_records)
+            records = await self._kafka.getmany(timeout_ms=POLL_MS, max_records=self._consumed.max_records)
         except NoOffsetForPartitionError as error:
             return await self._begin_anew(error.args, "nothing was committed")
         except OffsetOutOfRangeError as error:
@@ -88,15 +106,67 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         if not records:
             return None
         self.heard_at = time.monotonic()
-        return Fetched(self._assignment, self._folding.fold(records))
+        begins = {partition.partition: some[0].offset for partition, some in records.items() if some}
+        return Fetched(self._assignment, self._folding.fold(records), begins)
 
     async def apply(self, fetched: Fetched, apply: Apply) -> None:
         """Apply a batch unless its partitions were taken away, and note that its offsets may be committed."""
         async with self._applying:
+            begins = {partition: self._since(partition, first) for partition, first in fetched.begins.items()}
+            self._replay.expect(begins)
             done = self._holds(fetched) and await apply(fetched.batch, lambda: self._holds(fetched))
             # Asked again: a rebalance that would not wait any longer may have come in between.
             if done and self._holds(fetched):
                 self._offsets.applied(fetched.batch.offsets)
+                self._note_told(fetched.batch, begins)
+
+    def _since(self, partition: int, first: int) -> int:
+        """From where on a batch that begins at `first` tells all that there is to tell."""
+        begin, end = self._untold.get(partition, (first, first))
+        return begin if end == first else first
+
+    def _note_told(self, batch: Batch, begins: Mapping[int, int]) -> None:
+        for partition, end in batch.offsets.items():
+            if batch.asks_nothing:
+                self._untold[partition] = begins[partition], end
+            else:
+                self._untold.pop(partition, None)
+
+    @property
+    def lags(self) -> bool:
+        """Whether Redis lacks records that come before those that were fetched."""
+        return bool(self._replay.gaps)
+
+    async def go_back(self, dropped: Fetched | None) -> Fetched | None:
+        """Fetch again what Redis lacks. No fetch may be under way; `dropped` was fetched and will not be applied.
+
+        Answers a batch to be applied first, if something has to be void.
+        """
+        assignment, gaps = self._assignment, self._replay.take()
+        again = dict(dropped.begins) if dropped is not None and self._holds(dropped) else {}
+        void: dict[int, int] = {}
+        for partition, gap in gaps.items():
+            if gap.since is None or await self._is_too_old(partition, gap.since):
+                void[partition] = again[partition] = gap.until
+            else:
+                again[partition] = gap.since
+                self._untold.pop(partition, None)
+        if assignment != self._assignment:
+            return None  # taken away meanwhile; whoever has them now will find the same
+        for partition, offset in again.items():
+            with contextlib.suppress(IllegalStateError):
+                self._kafka.seek(TopicPartition(self._consumed.topic, partition), offset)
+        _report(gaps, void)
+        return Fetched(assignment, self._folding.lost(void), {}) if void else None
+
+    async def _is_too_old(self, partition: int, offset: int) -> bool:
+        """Whether a record was written before the time that we are willing to go back."""
+        at = TopicPartition(self._consumed.topic, partition)
+        since_ms = int((time.time() - self._consumed.replay_seconds) * 1000)
+        async with asyncio.timeout(REQUEST_SECONDS):
+            found = (await self._kafka.offsets_for_times({at: since_ms}))[at]
+        # None: no record is that young. Then at least the last one before is older.
+        return found is None or offset < found.offset
 
     async def commit(self, seconds: float) -> None:
         """Commit what is applied, and give up after so many seconds."""
@@ -135,6 +205,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assignment += 1
         self._offsets.forget()
         self._progress.forget()
+        self._replay.forget()
+        self._untold.clear()
         if held:
             self._applying.release()
 
@@ -162,18 +234,27 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         telemetry.OFFSETS_LOST.inc(len(first))
         offsets = {partition.partition: offset for partition, offset in first.items()}
         log.warning("began_anew", reason=reason, offsets=offsets)
-        return Fetched(assignment, self._folding.lost(offsets))
+        return Fetched(assignment, self._folding.lost(offsets), {})
+
+
+def _report(gaps: Mapping[int, Gap], void: Mapping[int, int]) -> None:
+    for partition, gap in gaps.items():
+        action = "voided" if partition in void else "replayed"
+        telemetry.REDIS_LACKED.labels(action).inc()
+        log.warning("redis_lacks", partition=partition, since=gap.since, until=gap.until, action=action)
 
 
 @contextlib.asynccontextmanager
-async def membership(settings: Settings, folding: Folding, stop: asyncio.Event) -> AsyncIterator[Member]:
+async def membership(
+    settings: Settings, folding: Folding, replay: Replay, stop: asyncio.Event
+) -> AsyncIterator[Member]:
     """Join the group, unless `stop` is set meanwhile; leave it at the end.
 
     Raises `KafkaError` or `TimeoutError` if the group cannot be joined.
     """
-    topic = settings.kafka.topic
+    topic, ours = settings.kafka.topic, settings.consumer
     kafka = AIOKafkaConsumer(**_options(settings))
-    member = Member(kafka, topic, settings.consumer.max_batch, folding)
+    member = Member(kafka, Consumed(topic, ours.max_batch, ours.replay_seconds, folding, replay))
     kafka.subscribe([topic], listener=member)
     try:
         async with asyncio.timeout(START_SECONDS):

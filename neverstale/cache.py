@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
@@ -79,6 +79,19 @@ class Invalidated:
     """A register that was named is unknown: establish it."""
     identity: str
     """The Redis that took the batch, as it named itself on the same connection just before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lacks:
+    """This Redis was not told of a partition's records from some offset on."""
+
+    since: int | None
+    """`None`: it does not say from where on."""
+
+
+Reached: TypeAlias = Literal["reached", "elsewhere"] | Lacks
+"""Whether all records of a partition up to the end of a batch were applied to the Redis that was asked. `elsewhere`:
+it is not the one that took the batch, or somebody else's batch came since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +182,13 @@ class Cache:
         floors: Mapping[str, Version],
         lease_ms: int,
         forget: Iterable[str] = (),
+        stamp: tuple[str, Iterable[int]] | None = None,
     ) -> Invalidated:
         """Apply a batch of changes: raise `applied`, then the floors, then mark the entries stale.
 
         `versions_and_refresh` holds two items for each key: the version, and `n`, `r` or `t` (see `invalidate.lua`).
         The floors of the collections in `forget` become unknown first, which voids all their entries until they are
-        established at the present time.
+        established at the present time. `stamp`: the group and the partitions for which `reach` is to find the batch.
         """
         token = _nonce()
         registers = [self.names.applied, *map(self.names.floor, floors)]
@@ -191,6 +205,10 @@ class Cache:
         applied_at = len(commands)
         announcement = self._announce_changes(keys, [*forget, *(name for name in floors if floors[name])])
         commands += announcement
+        if stamp is not None:
+            group, partitions = stamp
+            # Last, on the same connection: where this is found, all the rest is.
+            commands.append(await self.call("stamp", [self.names.reached(group)], (token, *partitions)))
         try:
             replies = await self.send(*commands)
         except Outage as outage:
@@ -222,26 +240,25 @@ class Cache:
         telemetry.REGISTERS_ESTABLISHED.inc(count)
         return count
 
-    async def identity(self) -> tuple[str, str | None]:
-        """Which Redis this is, and which one the floors were last made good for."""
-        server, replication, held = await self.send(*_WHICH_REDIS, ("GET", self.names.identity))
-        return identity_of(server, replication), held.decode() if held else None
+    async def identity(self) -> str:
+        """Which Redis this is."""
+        server, replication = await self.send(*_WHICH_REDIS)
+        return identity_of(server, replication)
 
-    async def adopt(self, collections: Sequence[str], present: Version, seen: str | None) -> str:
-        """Another Redis may have lost invalidations: void everything in it that is older than `present`.
+    async def reach(
+        self, group: str, token: bytes, begins: Mapping[int, int], ends: Mapping[int, int]
+    ) -> dict[int, Reached]:
+        """Note how far partitions are applied, and learn what this Redis lacks.
 
-        `seen`: the Redis that was met before `present` was asked for. Only that one is noted as good: one that took
-        over since may lack a change that is later than `present`. Answers which Redis was voided, by its own word on
-        the same connection just before.
+        `token`: of the batch, which `invalidate` was told of `group`. `begins`: partition -> the offset of the
+        batch's first record there; none for a partition whose earlier records are not applied but void. `ends`:
+        partition -> the offset after its last record.
         """
-        registers = [self.names.applied, *map(self.names.floor, collections)]
-        raising = await self.call("raise", registers, [to_hex(present)] * len(registers))
-        server, replication, *_ = await self.send(*_WHICH_REDIS, raising, *self._announce_changes((), collections))
-        identity = identity_of(server, replication)
-        if identity == seen:
-            # Should this go to yet another Redis, that one merely holds a name that is not its own.
-            await self.send(("SET", self.names.identity, identity))
-        return identity
+        arguments: list[Any] = [token]
+        for partition, end in ends.items():
+            arguments += (partition, begins.get(partition, ""), end)
+        (answers,) = await self.send(await self.call("reach", [self.names.reached(group)], arguments))
+        return {partition: _reached(answer) for partition, answer in zip(ends, answers, strict=True)}
 
     async def set_watermarks(
         self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]]
@@ -340,6 +357,17 @@ def _nonce() -> bytes:
 def _register(raw: bytes | None) -> Version | None:
     """A register's version; missing or still being established means unknown."""
     return None if raw is None or raw[:1] == b"?" else from_hex(raw)
+
+
+def _reached(answer: bytes) -> Reached:
+    match answer:
+        case b"k":
+            return "reached"
+        case b"?":
+            return "elsewhere"
+        case b"-":
+            return Lacks(None)
+    return Lacks(int(answer))
 
 
 def _decode(raw: bytes | None, key: bytes) -> Entry | CorruptEntry | None:

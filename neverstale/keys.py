@@ -180,10 +180,9 @@ class Names:
         """Hash: partition -> watermark of a consumer group."""
         return f"{self.prefix}:watermarks:{group}".encode()
 
-    @property
-    def identity(self) -> bytes:
-        """The Redis that the floors were last made good for."""
-        return f"{self.prefix}:identity".encode()
+    def reached(self, group: str) -> bytes:
+        """Hash: partition -> the offset up to which a consumer group has applied it to this very Redis."""
+        return f"{self.prefix}:reached:{group}".encode()
 
     @property
     def announcements(self) -> bytes:

@@ -208,6 +208,9 @@ class Watcher(Section):
 class Consumer(Section):
     max_batch: PositiveInt = Field(2000, description="Records applied together.")
     commit_interval_ms: PositiveInt = Field(500, description="Offsets of applied records are committed this often.")
+    replay_seconds: PositiveInt = Field(
+        900, description="What a Redis lacks is applied to it again; if that is older, all it holds is void instead."
+    )
     dead_letters_per_second: PositiveFloat = Field(
         10, description="Unreadable records that are kept as dead letters, in the mean; all invalidate."
     )

@@ -62,7 +62,9 @@ DERIVED = _counter("derived", "Documents met by what is derived from them, by ou
 DERIVED_AGAIN = _counter("derived_again", "Batches of derived data that were begun again, by reason.", "reason")
 GENERATIONS_BEGUN = _counter("generations_begun", "Generations of derived data that were begun.", "resource")
 REGISTERS_ESTABLISHED = _counter("registers_established", "Registers that were unknown and were given a time.")
-REDIS_CHANGED = _counter("redis_changed", "Times Redis turned out to be another one; all floors were raised.")
+REDIS_LACKED = _counter(
+    "redis_lacked", "Partitions of which Redis lacked records: replayed, or everything voided.", "action"
+)
 
 # the cache, in any role
 FILLS = _counter("fills", "Fills offered, by result.", "result")

@@ -136,7 +136,7 @@ class World:
     async def mark(self, version: Version | None = None, wall_ms: int | None = None) -> Version:
         """All partitions have applied everything up to `version` (default: now); waits until the API knows."""
         version = await self.loader.now() if version is None else version
-        identity, _ = await self.cache.identity()
+        identity = await self.cache.identity()
         wall = await self.primary_ms() if wall_ms is None else wall_ms
         marks = dict.fromkeys(range(PARTITIONS), (version, wall))
         await self.cache.set_watermarks(self.settings.kafka.group, identity, PARTITIONS, marks)

@@ -5,9 +5,9 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final, Literal, get_args
 
-Name = Literal[
-    "lease", "fill", "invalidate", "touch", "raise", "claim", "establish", "watermark", "begin", "contribute", "agree"
-]
+Entries = Literal["lease", "fill", "invalidate", "touch", "raise", "claim", "establish"]
+Consumed = Literal["stamp", "reach", "watermark", "begin", "contribute", "agree"]
+Name = Literal[Entries, Consumed]
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
 
 _EVEN_WHEN_FULL: Final = frozenset(NAMES) - {"lease", "fill"}

@@ -1,4 +1,4 @@
-"""The scripts that work on registers (`applied`, floors) and on the watermarks' hash."""
+"""The scripts that work on registers (`applied`, floors), on what is reached and on the watermarks' hash."""
 
 from tests.contract.subjects import Subject
 
@@ -185,3 +185,67 @@ def test_what_another_redis_held_does_not_keep_the_number_of_partitions_up(subje
     subject.run("watermark", [key], ELSEWHERE, 12, 7, v(9), 90)
     subject.run("watermark", [key], HERE, 6, 0, v(8), 80)
     assert subject.hash(key)[b"partitions"] == b"6"
+
+
+TOKEN, OTHER_TOKEN = b"1" * 16, b"2" * 16
+
+
+def reach(subject: Subject, key: bytes, *partitions: bytes | int, token: bytes = TOKEN) -> list[bytes]:
+    """A batch of `token` is taken; partitions come in threes: number, first offset, offset after the last."""
+    subject.run("stamp", [key], token, *partitions[::3])
+    answers: list[bytes] = subject.run("reach", [key], token, *partitions)
+    return answers
+
+
+def offset(subject: Subject, key: bytes, partition: bytes = b"0") -> bytes | None:
+    return subject.hash(key).get(partition)
+
+
+def test_nobody_knows_what_a_redis_lacks_that_holds_no_offset(subject: Subject, prefix: bytes) -> None:
+    assert reach(subject, prefix + b"p", 0, 5, 7) == [b"-"]
+    assert offset(subject, prefix + b"p") is None
+
+
+def test_where_all_before_is_void_an_offset_is_noted_whatever_was_held(subject: Subject, prefix: bytes) -> None:
+    assert reach(subject, prefix + b"p", 0, "", 5) == [b"k"]
+    assert offset(subject, prefix + b"p") == b"5"
+    assert reach(subject, prefix + b"p", 0, "", 3) == [b"k"]
+    assert offset(subject, prefix + b"p") == b"3"
+
+
+def test_a_batch_that_follows_is_reached(subject: Subject, prefix: bytes) -> None:
+    reach(subject, prefix + b"p", 0, "", 5)
+    assert reach(subject, prefix + b"p", 0, 5, 12) == [b"k"]
+    assert offset(subject, prefix + b"p") == b"12"
+
+
+def test_a_batch_that_came_before_changes_nothing(subject: Subject, prefix: bytes) -> None:
+    reach(subject, prefix + b"p", 0, "", 12)
+    assert reach(subject, prefix + b"p", 0, 5, 9) == [b"k"]
+    assert offset(subject, prefix + b"p") == b"12"
+
+
+def test_a_batch_that_does_not_follow_is_told_what_is_lacking(subject: Subject, prefix: bytes) -> None:
+    reach(subject, prefix + b"p", 0, "", 5)
+    assert reach(subject, prefix + b"p", 0, 6, 9) == [b"5"]
+    assert offset(subject, prefix + b"p") == b"5"
+
+
+def test_offsets_are_compared_as_numbers(subject: Subject, prefix: bytes) -> None:
+    reach(subject, prefix + b"p", 0, "", 9)
+    assert reach(subject, prefix + b"p", 0, 9, 10) == [b"k"]
+    assert reach(subject, prefix + b"p", 0, 10, 9_007_199_254_740_991) == [b"k"]
+    assert offset(subject, prefix + b"p") == b"9007199254740991"
+
+
+def test_a_batch_that_another_redis_took_notes_nothing(subject: Subject, prefix: bytes) -> None:
+    reach(subject, prefix + b"p", 0, "", 5)
+    assert subject.run("reach", [prefix + b"p"], OTHER_TOKEN, 0, 5, 7) == [b"?"]
+    assert subject.run("reach", [prefix + b"p"], OTHER_TOKEN, 0, "", 7) == [b"?"]
+    assert offset(subject, prefix + b"p") == b"5"
+
+
+def test_partitions_are_answered_in_order_each_by_its_own_state(subject: Subject, prefix: bytes) -> None:
+    reach(subject, prefix + b"p", 0, "", 5, 1, "", 5)
+    assert reach(subject, prefix + b"p", 0, 5, 6, 1, 8, 9, 2, 1, 2, 3, "", 4) == [b"k", b"5", b"-", b"k"]
+    assert [offset(subject, prefix + b"p", number) for number in (b"0", b"1", b"2", b"3")] == [b"6", b"5", None, b"4"]

@@ -32,7 +32,7 @@ async def explained(world: World, why: str) -> None:
 
 
 async def mark_some(world: World, partitions: int, identity: str | None = None) -> None:
-    identity = identity or (await world.cache.identity())[0]
+    identity = identity or await world.cache.identity()
     present = (await world.loader.now(), await world.primary_ms())
     marks = dict.fromkeys(range(partitions), present)
     await world.cache.set_watermarks(world.settings.kafka.group, identity, PARTITIONS, marks)
@@ -54,7 +54,7 @@ async def test_a_watermark_of_another_redis_is_void(world: World) -> None:
 
 async def test_it_is_the_least_of_all_partitions(world: World) -> None:
     low = await world.mark()
-    identity, _ = await world.cache.identity()
+    identity = await world.cache.identity()
     high = (await world.write("things", {"_id": "a"}), await world.primary_ms())
     await world.cache.set_watermarks(world.settings.kafka.group, identity, PARTITIONS, {0: high, 1: high})
 
@@ -129,7 +129,7 @@ async def test_no_answer_is_older_than_its_bound_while_a_consumer_lags(world: Wo
 
 
 async def mark_at(world: World, version: int, wall_ms: int) -> None:
-    identity, _ = await world.cache.identity()
+    identity = await world.cache.identity()
     marks = dict.fromkeys(range(PARTITIONS), (version, wall_ms))
     await world.cache.set_watermarks(world.settings.kafka.group, identity, PARTITIONS, marks)
 

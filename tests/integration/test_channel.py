@@ -308,7 +308,7 @@ async def mark_now(world: World, consumers: Sequence[Cache]) -> None:
     """As `World.mark`, without waiting until anybody knows. The wall time is taken before the version."""
     wall_ms = await world.primary_ms()
     version = await world.loader.now()
-    identity, _ = await world.cache.identity()
+    identity = await world.cache.identity()
     for number, consumer in enumerate(consumers):
         marks = dict.fromkeys(range(number, PARTITIONS, len(consumers)), (version, wall_ms))
         await consumer.set_watermarks(world.settings.kafka.group, identity, PARTITIONS, marks)

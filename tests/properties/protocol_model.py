@@ -17,15 +17,15 @@ interleaving of the actors' steps can reach, within `Bounds`, and stops at the f
   read a snapshot at some s, `applied` <= s <= present, as a lagging member may answer; fill.
 * claimants: claim the unknown registers; ask for the present time; try to establish both.
 * Redis: the entry or any register is evicted or expires at any moment, or all at once (flush, restart); a lease runs
-  out. With `failovers`, a replica that holds any earlier state takes over; its new identity makes a consumer ask for
-  the present time and raise `applied` and the floor to it.
+  out. With `failovers`, a replica that holds any earlier state takes over, at any time and again and again. What it
+  holds is what was applied to it, no more; what was applied since to the one before it comes again.
 
 **The claim.** A change is *applied* when its steps have run: raise and invalidate, or the floor's raise, or the DEL;
 and every change up to the present is when the floor is forgotten.
 In no reachable state does the cache serve a value read before an applied change, and no reader that began after a
 change was applied is answered such a value from the cache, whatever floor it read before. "Serve" is what
-`lease.lua` itself answers for the present floor; while the floor is unknown nothing is served. After a failover the
-claim is suspended until the new identity is adopted.
+`lease.lua` itself answers for the present floor; while the floor is unknown nothing is served. After a failover
+*applied* is what was applied to the Redis that took over, as it says itself (`reach.lua`).
 
 **Made small, without losing a behaviour:**
 
@@ -96,8 +96,7 @@ class Rules:
     unknown_floor_is_not_zero: bool = True
     applied_is_raised_before_invalidating: bool = True
     time_is_asked_after_the_claim: bool = True
-    floor_rises_on_a_new_identity: bool = True
-    time_is_asked_after_a_new_identity_is_seen: bool = True
+    redis_says_what_was_applied_to_it: bool = True
 
 
 Label: TypeAlias = tuple[Any, ...]
@@ -119,7 +118,7 @@ class Protocol:
 
     def start(self) -> State:
         register = text_of(START)
-        replica = Replica(None, register, register) if self.bounds.failovers else None
+        replica = Replica(None, register, register, START, START) if self.bounds.failovers else None
         return State(None, register, register, START, START, START, replica=replica)
 
     def steps(self, state: State) -> Iterator[Step]:
@@ -139,7 +138,7 @@ class Protocol:
     def broken(self, state: State) -> bool:
         """Whether a reader that begins now would be served a value older than an applied change."""
         floor = self._floor_of_a_reader(state)
-        if state.adopting or state.entry is None or floor is None:
+        if state.entry is None or floor is None:
             return False
         served, _ = self._scripts.lease(state.entry, floor)
         return isinstance(served, int) and served < state.done
@@ -215,7 +214,7 @@ class Protocol:
                 yield from self._reader_fills(rest, reader)
 
     def _reader_begins(self, state: State, floor: int) -> Iterator[Step]:
-        reader = Reader("began", floor, 0 if state.adopting else state.done)
+        reader = Reader("began", floor, state.done)
         if not self._rules.applied_is_fetched_after_the_lease:
             if known(state.applied):
                 early = reader._replace(applied=version_of(state.applied))
@@ -230,7 +229,7 @@ class Protocol:
     def _reader_leases(self, rest: State, reader: Reader) -> Iterator[Step]:
         answer, entry = self._scripts.lease(rest.entry, reader.version)
         if isinstance(answer, int):
-            if answer < reader.other and not rest.adopting:
+            if answer < reader.other:
                 raise Violation(f"a read that began after change {reader.other} was applied gets version {answer}")
         elif answer == "granted":
             then = with_new_lease(rest, entry)
@@ -284,15 +283,10 @@ class Protocol:
 
     def _failover(self, state: State) -> Iterator[Step]:
         yield ("the replica catches up",), caught_up(state)
-        yield ("the replica takes over",), failed_over(state)
-        if state.adopting:
-            seen = state.adopting if self._rules.time_is_asked_after_a_new_identity_is_seen else START
-            for present in range(seen, state.now + 1):
-                adopted = state._replace(adopting=0, done=max(state.done, present))
-                if self._rules.floor_rises_on_a_new_identity:
-                    applied = self._scripts.lift(state.applied, present)
-                    adopted = adopted._replace(applied=applied, floor=self._scripts.lift(state.floor, present))
-                yield ("a consumer, told that it is {}, adopts the new identity", present), adopted
+        after = failed_over(state)
+        if not self._rules.redis_says_what_was_applied_to_it:
+            after = after._replace(begun=state.begun, done=state.done)
+        yield ("the replica takes over",), after
 
 
 def _half(state: State, t: int, *, first: bool) -> State:

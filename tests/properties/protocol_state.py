@@ -50,6 +50,8 @@ class Replica(NamedTuple):
     entry: Bytes
     applied: Bytes
     floor: Bytes
+    begun: int
+    done: int
 
 
 class State(NamedTuple):
@@ -61,13 +63,11 @@ class State(NamedTuple):
     begun: int
     """The last change for which the first of the two steps that apply it has run."""
     done: int
-    """The last applied change."""
+    """The last applied change: that this Redis was told of, by its own account."""
     readers: tuple[Reader, ...] = ()
     refreshers: tuple[Refresher, ...] = ()
     claimants: tuple[Claimant, ...] = ()
     replica: Replica | None = None
-    adopting: int = 0
-    """After a failover, until the new identity is adopted: the last change that was committed then. Else 0."""
 
 
 def text_of(version: int) -> bytes:
@@ -117,11 +117,13 @@ def emptied(state: State) -> State:
 def caught_up(state: State) -> State:
     """The replica holds what the present Redis holds."""
     state = with_holders(state, lambda holders: HERE | THERE if holders & HERE else 0)
-    return with_nonces(state._replace(replica=Replica(state.entry, state.applied, state.floor)))
+    replica = Replica(state.entry, state.applied, state.floor, state.begun, state.done)
+    return with_nonces(state._replace(replica=replica))
 
 
 def failed_over(state: State) -> State:
-    """The replica took over. Reads that began before are no longer told how fresh they are."""
+    """The replica took over, and says itself what was applied to it. Reads that began before are no longer told how
+    fresh they are."""
     replica = state.replica
     assert replica is not None
     state = with_holders(state, lambda holders: HERE | THERE if holders & THERE else 0)
@@ -131,7 +133,8 @@ def failed_over(state: State) -> State:
             entry=replica.entry,
             applied=replica.applied,
             floor=replica.floor,
-            adopting=state.now,
+            begun=replica.begun,
+            done=replica.done,
             readers=tuple(sorted(readers)),
         )
     )

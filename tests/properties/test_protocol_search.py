@@ -34,6 +34,7 @@ LARGE = {
     "lost registers, three changes": Bounds(changes=3, readers=2, claimants=1),
     "lost registers, two claimants, two changes": Bounds(changes=2, readers=2, claimants=2),
     "failover, two readers": Bounds(changes=2, readers=2, failovers=True),
+    "failover, three changes": Bounds(changes=3, readers=2, failovers=True),
 }
 ALL = SEARCHES | LARGE
 FULL = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
@@ -116,11 +117,8 @@ DROPPED = {
         LOSSES, patch=("establish", "raised > ARGV[2] and raised or ARGV[2]", "ARGV[2]")
     ),
     "claim: the time was asked before": Dropped(LOSSES, Rules(time_is_asked_after_the_claim=False)),
-    "failover: the floor stays": Dropped(
-        Bounds(changes=1, readers=1, failovers=True), Rules(floor_rises_on_a_new_identity=False)
-    ),
-    "failover: the time was asked before": Dropped(
-        Bounds(changes=1, readers=1, failovers=True), Rules(time_is_asked_after_a_new_identity_is_seen=False)
+    "failover: what was applied to another Redis counts": Dropped(
+        Bounds(changes=1, readers=1, failovers=True), Rules(redis_says_what_was_applied_to_it=False)
     ),
 }
 

@@ -10,7 +10,8 @@ from consumers.apply import LONGEST_PAUSE_SECONDS, Applier, Section, pauses
 from consumers.batch import Batch, Folding
 from consumers.refresh import Held, Refresher
 from consumers.registers import Registers
-from neverstale.cache import Cache, Invalidated
+from consumers.replay import Gap, Replay
+from neverstale.cache import Cache, Invalidated, Lacks, Reached
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.events import Change, Event, Floor, Mark
@@ -29,6 +30,8 @@ class NotingCache:
         self.identity = identity
         self.outages = outages
         self.no_watermarks = False
+        self.no_reach = False
+        self.lacks: dict[int, Reached] = {}
 
     async def invalidate(
         self,
@@ -38,12 +41,20 @@ class NotingCache:
         floors: Mapping[str, int],
         lease_ms: int,
         forget: Iterable[str],
+        stamp: tuple[str, Iterable[int]],
     ) -> Invalidated:
         self.told.append(("invalidate", applied, list(keys), dict(floors), sorted(forget)))
         if self.outages:
             self.outages -= 1
             raise Outage("redis", "TimeoutError")
         return Invalidated(self.letter * len(keys), b"token", False, self.identity)
+
+    async def reach(
+        self, group: str, token: bytes, begins: Mapping[int, int], ends: Mapping[int, int]
+    ) -> dict[int, Reached]:
+        if self.no_reach:
+            raise Outage("redis", "OOM")
+        return {partition: self.lacks.get(partition, "reached") for partition in ends}
 
     async def set_watermarks(
         self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[int, int]]
@@ -62,16 +73,16 @@ class NotingRefresher:
 
 
 class Bench:
-    def __init__(self, cache: NotingCache, verified: str | None = "A") -> None:
+    def __init__(self, cache: NotingCache) -> None:
         self.cache = cache
         self.refresher = NotingRefresher()
         self.health = Health()
         self.registers = Registers(cast("Cache", cache), CATALOG.collections, self._never, self.health)
-        self.registers.note(Invalidated("", b"", False, cache.identity))
-        self.registers.verified = verified
+        self.replay = Replay(cast("Cache", cache), "group", self.health)
+        self.replay.expect({2: 0})
         section = Section("group", CATALOG.collections, 3000)
         self.applier = Applier(
-            cast("Cache", cache), self.registers, cast("Refresher", self.refresher), section, self.health
+            cast("Cache", cache), self.registers, self.replay, cast("Refresher", self.refresher), section, self.health
         )
 
     async def _never(self) -> int:
@@ -104,18 +115,29 @@ async def test_with_a_mark_every_register_is_looked_at_and_none_is_raised_for_it
     assert bench.cache.told[2] == ("invalidate", 5, [b"ns:stock:d:i:1"], {}, [])
 
 
-async def test_no_watermark_is_written_before_the_redis_is_verified() -> None:
-    bench = Bench(NotingCache(), verified=None)
+async def test_no_watermark_is_written_where_redis_lacks_records() -> None:
+    bench = Bench(NotingCache())
+    bench.cache.lacks[2] = Lacks(17)
+    bench.replay.expect({2: 20})
     assert await bench.apply(fold(CHANGE, Mark(7, 700, 4, 1)))
     assert [step[0] for step in bench.cache.told] == ["invalidate"]
+    assert bench.replay.take() == {2: Gap(17, 20)}
 
 
-async def test_no_watermark_is_written_for_a_batch_that_another_redis_took() -> None:
-    bench = Bench(NotingCache(identity="A"))
-    bench.cache.identity = "B"
+async def test_no_watermark_is_written_where_another_redis_took_the_batch() -> None:
+    bench = Bench(NotingCache())
+    bench.cache.lacks[2] = "elsewhere"
     assert await bench.apply(fold(CHANGE, Mark(7, 700, 4, 1)))
     assert [step[0] for step in bench.cache.told] == ["invalidate"]
-    assert bench.registers.verified is None
+    assert bench.replay.take() == {}
+
+
+async def test_no_watermark_is_written_when_redis_does_not_say_what_it_lacks() -> None:
+    bench = Bench(NotingCache())
+    bench.cache.no_reach = True
+    assert await bench.apply(fold(CHANGE, Mark(7, 700, 4, 1)))
+    assert [step[0] for step in bench.cache.told] == ["invalidate"]
+    assert bench.health.parts["redis"] == "OOM"
 
 
 async def test_a_watermark_that_cannot_be_written_waits_for_the_next_mark() -> None:

@@ -201,7 +201,7 @@ def test_all_names_in_redis_stand_under_the_prefix_and_differ() -> None:
         names.applied,
         names.floor("flights"),
         names.watermarks("g"),
-        names.identity,
+        names.reached("g"),
         names.role("api", "1"),
     ]
     assert all(name.startswith(b"p:") for name in spelled)

@@ -1,0 +1,77 @@
+"""Replay: what the Redis that we write to lacks, and applying it again.
+
+A Redis that took over, or came back from a file, may lack invalidations that its predecessor acknowledged; so may
+ours, if a partition was applied to another one (a split brain) before it came to us. No Redis is trusted in this:
+each holds, beside the entries, the offset up to which every partition is applied *there* (`reach.lua`). What it holds
+is always some state that one Redis went through, so that offset is true wherever it is found. A batch that does not
+follow on it shows that records are missing, and which. They are fetched and applied once more, which changes nothing
+where they had been applied. Until then the partition gets no watermark.
+
+Where it is not known what is missing (an empty Redis), or it is more than `consumer.replay_seconds` old, everything
+is void instead, as for records that were lost in Kafka.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consumers.batch import Batch
+from neverstale import telemetry
+from neverstale.cache import Cache, Invalidated, Lacks
+from neverstale.errors import Outage
+from neverstale.service import Health
+
+log = telemetry.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records of a partition that the Redis was not told of."""
+
+    since: int | None
+    """The offset of the first; `None`: not known, it may be any."""
+    until: int
+    """The offset of the first that it was told of again."""
+
+
+class Replay:
+    """Of one consumer and the Redis that it writes to; about one batch at a time."""
+
+    def __init__(self, cache: Cache, group: str, health: Health) -> None:
+        self._cache = cache
+        self._group = group
+        self._health = health
+        self._begins: Mapping[int, int] = {}
+        self.gaps: dict[int, Gap] = {}
+        """Partition -> what has to be applied again, before what comes next."""
+
+    def expect(self, begins: Mapping[int, int]) -> None:
+        """A batch is going to be applied. Partition -> the offset of its first record there; none for a partition
+        whose earlier records are void."""
+        self._begins = begins
+
+    def stamp(self, batch: Batch) -> tuple[str, list[int]]:
+        """What `Cache.invalidate` is to leave in Redis, so that `reach` finds that the batch was taken."""
+        return self._group, list(batch.offsets)
+
+    async def reach(self, batch: Batch, done: Invalidated) -> set[int]:
+        """The batch is applied. Answers the partitions of which this Redis has all up to the end of the batch; what
+        others lack is in `gaps`."""
+        try:
+            found = await self._cache.reach(self._group, done.token, self._begins, batch.offsets)
+        except Outage as outage:
+            # Whether it was noted will be seen by the next batch.
+            self._health.wrong("redis", outage.reason)
+            return set()
+        for partition, answer in found.items():
+            if isinstance(answer, Lacks):
+                self.gaps[partition] = Gap(answer.since, self._begins[partition])
+        return {partition for partition, answer in found.items() if answer == "reached"}
+
+    def take(self) -> dict[int, Gap]:
+        """The gaps, which are the caller's from now on."""
+        gaps, self.gaps = self.gaps, {}
+        return gaps
+
+    def forget(self) -> None:
+        """The partitions are not ours any more."""
+        self.gaps = {}
