@@ -4,22 +4,25 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
+from random import Random
 
 from rich.console import Console
 
 from neverstale.catalog import Catalog
 from ops import output
-from ops.demo.board import week
+from ops.demo import boards
+from ops.demo.board import Document, week
 from ops.demo.chaos import Recovery, Saboteur, kill_each
 from ops.demo.crowd import Crowd, entry_keys, gather
 from ops.demo.live import Live, Moment
 from ops.demo.places import places
 from ops.demo.player import Player
 from ops.demo.report import Counts, Heard, Run, figures, show
-from ops.demo.sweep import NotConverged, Sweep, converge, sweep
+from ops.demo.sweep import NotConverged, Sweep, converge, fields_of, sweep
 from ops.demo.writers import Writers
 from ops.oracle import Writes, judge
 from ops.stack.board import Board
@@ -126,7 +129,8 @@ class Play:
         died = self._died()
         converged = await converge(self._stack.api_url, self._writes.last_version)
         await self._crowd.stop()
-        swept = await self._sweep(catalog)
+        stored = await self._writers.stored()
+        swept = await self._sweep(catalog, stored)
         heard = Heard()
         return Run(
             stack=self._servers(),
@@ -139,13 +143,13 @@ class Play:
             verdict=judge(self._writes, heard.each(self._crowd.reads())),
             heard=heard,
             sweep=swept,
+            boards=await boards.check(self._stack.api_url, stored["flights"], fields_of(catalog, "flights")),
             corrections=self._crowd.corrections(week(), self._writes),
             died=died,
             recoveries=self._recoveries if self._options.chaos else None,
         )
 
-    async def _sweep(self, catalog: Path) -> Sweep:
-        stored = await self._writers.stored()
+    async def _sweep(self, catalog: Path, stored: Mapping[str, Mapping[str, Document]]) -> Sweep:
         if self._saboteur is not None:
             await self._saboteur.spoil_finally(stored["flights"])
         return await sweep(self._stack.api_url, places(week()), stored, catalog)
@@ -171,7 +175,9 @@ class Play:
     async def _replay(self) -> None:
         stop = asyncio.Event()
         async with at_once() as group:
-            others = [group.create_task(self._live.show())]
+            wanted = boards.paths(flight.document for flight in week().flights)
+            looking = boards.look(self._stack.api_url, wanted, Random(self._options.seed))
+            others = [group.create_task(self._live.show()), group.create_task(looking)]
             if self._saboteur is not None:
                 others.append(group.create_task(self._saboteur.spoil(lambda: self._crowd.gauges["now"])))
             playing = group.create_task(self._player.play(stop))

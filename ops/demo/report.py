@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from math import ceil, isnan
 from typing import Any
 
+from rich.columns import Columns
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from ops.corrections import Corrections
+from ops.demo.boards import Boards
 from ops.demo.chaos import Recovery
 from ops.demo.sweep import Sweep
 from ops.oracle import Read, Tally, Verdict
@@ -74,6 +76,7 @@ class Run:
     verdict: Verdict
     heard: Heard
     sweep: Sweep
+    boards: Boards
     corrections: Corrections
     died: list[str]
     """What ended without being asked to."""
@@ -84,7 +87,7 @@ class Run:
     def clean(self) -> bool:
         """Nothing stale, no word broken, nothing foreign; and something was read at all."""
         errors = self.counts.server_errors if self.recoveries is None else 0
-        wrong = self.sweep.stale.wrong or errors or self.died
+        wrong = self.sweep.stale.wrong or self.boards.wrong.wrong or errors or self.died
         return self.verdict.clean and not wrong and self.counts.documents > 0
 
     @property
@@ -114,6 +117,7 @@ def figures(run: Run) -> dict[str, Any]:
         "staleness_seconds": _quantiles(list(verdict.staleness.values())),
         "converged_seconds": round(run.converged_seconds, 3),
         "stale_after_convergence": _tally(run.sweep.stale) | {"hits": run.sweep.hits},
+        "wrong_boards": _tally(run.boards.wrong) | {"answers": run.boards.answers, "hits": run.boards.hits},
         "violated_bounds": _tally(verdict.violated_bounds),
         "foreign_answers": _tally(verdict.foreign),
         "unwritten_answers": _tally(verdict.unwritten),
@@ -133,6 +137,7 @@ def figures(run: Run) -> dict[str, Any]:
 def show(run: Run, console: Console) -> None:
     """Print the table, and what went wrong in sentences."""
     verdict, counts = run.verdict, run.counts
+    console.print(_board(run.boards), "")
     speed = _table("What it did")
     speed.add_row("changes written", f"{run.changes:,}", f"{run.changes / run.seconds:,.0f} a second")
     speed.add_row("documents read", f"{counts.documents:,}", f"{counts.documents / run.seconds:,.0f} a second")
@@ -147,6 +152,8 @@ def show(run: Run, console: Console) -> None:
     speed.add_row("answers behind", f"{verdict.behind.wrong:,}", _behind(verdict))
     truth = _table("What the oracle found")
     truth.add_row("stale after convergence", *_count(run.sweep.stale), f"{run.sweep.hits:,} of them from the cache")
+    from_cache = f"pages, counts and rankings; {run.boards.hits:,} of {run.boards.answers:,} answers from the cache"
+    truth.add_row("wrong boards", *_count(run.boards.wrong), from_cache)
     truth.add_row("violated bounds", *_count(verdict.violated_bounds), f"{verdict.unknown_bounds:,} stated none")
     truth.add_row("foreign answers", *_count(verdict.foreign), "")
     truth.add_row("never written", *_count(verdict.unwritten), "")
@@ -157,6 +164,38 @@ def show(run: Run, console: Console) -> None:
     for sentence in _complaints(run):
         console.print(Text(sentence, style="red"))
     console.print(_conclusion(run))
+
+
+SHOWN = 8
+"""Rows of each part of the board."""
+
+
+def _board(boards: Boards) -> Columns:
+    """The board as the API tells it."""
+    departures = _part("Departures", "time (UTC)", "flight", "to", "gate", "status")
+    for flight in boards.departures[:SHOWN]:
+        flown = f"{flight['carrier']}{flight['flight']}"
+        time, gate = flight["sched_dep"][5:16].replace("T", " "), flight.get("gate", "")
+        departures.add_row(time, flown, flight["dest"], gate, flight["status"])
+    statuses = _part("Flights by status", "status", "flights")
+    for status, count in boards.statuses.most_common(SHOWN):
+        statuses.add_row(status, f"{count:,}")
+    carriers = _part("Delays by carrier", "carrier", "flights", "minutes")
+    for carrier, (count, minutes) in sorted(boards.carriers.items(), key=lambda one: -one[1][1])[:SHOWN]:
+        carriers.add_row(carrier, f"{count:,}", f"{minutes:,}")
+    delayed = _part("Most delayed", "flight", "minutes")
+    for key, minutes in boards.delayed[:SHOWN]:
+        delayed.add_row(key, f"{minutes:,}")
+    return Columns([departures, statuses, carriers, delayed], padding=(0, 3))
+
+
+def _part(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1, 0, 0)
+    )
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("flights", "minutes") else "left")
+    return table
 
 
 def _conclusion(run: Run) -> Text:
@@ -173,6 +212,7 @@ def _conclusion(run: Run) -> Text:
 def _complaints(run: Run) -> list[str]:
     kinds = (
         ("stale after convergence", run.sweep.stale),
+        ("wrong board", run.boards.wrong),
         ("violated bound", run.verdict.violated_bounds),
         ("foreign answer", run.verdict.foreign),
         ("never written", run.verdict.unwritten),

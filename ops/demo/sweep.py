@@ -98,7 +98,7 @@ async def sweep(url: str, known: Places, stored: Mapping[str, Mapping[str, Docum
     async def ask() -> None:
         connection: Connection | None = None
         for path in left:
-            connection, answer = await _answer(url, path, connection)
+            connection, answer = await answer_of(url, path, connection)
             found.hits += answer.headers.get("cache-status", "").startswith("neverstale; hit")
             if answer.status == 200:
                 answered[path] = orjson.loads(answer.body)
@@ -112,7 +112,8 @@ async def sweep(url: str, known: Places, stored: Mapping[str, Mapping[str, Docum
     return found
 
 
-async def _answer(url: str, path: str, connection: Connection | None) -> tuple[Connection, Answer]:
+async def answer_of(url: str, path: str, connection: Connection | None) -> tuple[Connection, Answer]:
+    """Ask, again and again if need be; raises `NotConverged` in the end. Answers with 200 or 404 are answers."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         problem = ""
@@ -132,17 +133,23 @@ async def _answer(url: str, path: str, connection: Connection | None) -> tuple[C
 
 def _expected(known: Places, stored: Mapping[str, Mapping[str, Document]], catalog: Path) -> dict[str, Document]:
     """Path -> JSON as it has to be: the catalog's fields of the stored document. Made without neverstale's code."""
-    resources = tomllib.loads(catalog.read_text())["resources"]
+    fields = {resource: fields_of(catalog, resource) for resource in stored}
     expected: dict[str, Document] = {}
     for path, resource, key in zip(known.paths, known.resources, known.keys, strict=True):
         document = stored[resource].get(key)
         if document is not None:
-            fields = {"_id", *resources[resource]["fields"]}
-            expected[path] = {name: _json(value) for name, value in document.items() if name in fields}
+            shown = fields[resource]
+            expected[path] = {name: json_of(value) for name, value in document.items() if name in shown}
     return expected
 
 
-def _json(value: Any) -> Any:
+def fields_of(catalog: Path, resource: str) -> set[str]:
+    """What is shown of a resource's documents."""
+    return {"_id", *tomllib.loads(catalog.read_text())["resources"][resource]["fields"]}
+
+
+def json_of(value: Any) -> Any:
+    """A stored value as JSON has to show it."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03}Z"
     return value

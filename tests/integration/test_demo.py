@@ -36,6 +36,7 @@ def test_every_answer_keeps_its_word_and_nothing_is_stale_after_convergence(tmp_
     assert figures["stale_after_convergence"]["k"] == 0
     assert figures["stale_after_convergence"]["n"] == FLIGHTS_AND_ALL
     assert figures["stale_after_convergence"]["hits"] > 0
+    assert figures["wrong_boards"]["k"] == 0 and figures["wrong_boards"]["n"] > 200
     assert figures["violated_bounds"]["n"] > 100 and figures["changes"] > 100
     assert figures["write_to_corrected_seconds"]["n"] > 0
     assert figures["server_errors"] == 0 and figures["failed_writes"] == 0
@@ -54,7 +55,8 @@ def test_killing_every_role_and_server_under_load_leaves_nothing_stale(tmp_path:
     code, figures, printed = play(tmp_path, seconds=5, chaos=True)
     assert code == 0, printed
     assert set(figures["recovery_seconds"]) >= {"watcher-1", "consumer-1", "consumer-2", "api-1", "Redis", "MongoDB"}
-    for count in ("stale_after_convergence", "violated_bounds", "foreign_answers", "unwritten_answers"):
+    truths = ("stale_after_convergence", "wrong_boards", "violated_bounds", "foreign_answers", "unwritten_answers")
+    for count in truths:
         assert figures[count]["k"] == 0 and figures[count]["n"] > 0
 
 

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from ops.corrections import Corrections
+from ops.demo.boards import Boards
 from ops.demo.chaos import Recovery
 from ops.demo.report import Counts, Heard, Run, figures, quantile, show
 from ops.demo.sweep import Sweep
@@ -31,6 +32,7 @@ def run(judged: Verdict | None = None, stale: int = 0, **others: object) -> Run:
         verdict=judged or verdict(),
         heard=Heard(),
         sweep=Sweep(Tally(stale, 7778, ["flight X"] if stale else []), 7000),
+        boards=Boards(Tally(0, 311)),
         corrections=Corrections([0.003, 0.001, 0.002]),
         died=[],
         recoveries=None,
@@ -52,6 +54,7 @@ def test_a_run_without_fault_is_clean() -> None:
     "made",
     [
         run(stale=1),
+        run(boards=Boards(Tally(1, 311, ["count of X"]))),
         run(verdict(violated_bounds=Tally(1, 1000))),
         run(verdict(foreign=Tally(1, 1000))),
         run(verdict(unwritten=Tally(1, 1000))),
@@ -71,12 +74,14 @@ def test_errors_are_excused_only_when_servers_are_killed_on_purpose() -> None:
 
 def test_the_table_shows_k_of_n() -> None:
     text = shown(run())
-    assert "0 of 7,778" in text and "0 of 1,000" in text and "95.0%" in text and "500 a second" in text
+    assert "0 of 7,778" in text and "0 of 311" in text and "0 of 1,000" in text
+    assert "95.0%" in text and "500 a second" in text
     assert "2.0 / 3.0 ms" in text
 
 
 def test_what_is_wrong_is_told_by_example() -> None:
     assert "stale after convergence: flight X" in shown(run(stale=1))
+    assert "wrong board: count of X" in shown(run(boards=Boards(Tally(1, 311, ["count of X"]))))
 
 
 def test_the_figures_hold_every_count_for_programs() -> None:
