@@ -9,6 +9,7 @@ from rich.markup import escape
 from neverstale.catalog import Catalog
 from neverstale.settings import Settings
 from neverstale.settings_sources import variable
+from ops.check_indexes import check_indexes
 from ops.check_kafka import check_kafka
 from ops.check_mongodb import check_mongodb
 from ops.check_redis import check_redis
@@ -18,15 +19,24 @@ from ops.output import console, print_json, table
 _STYLE = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
-async def check(settings: Settings, catalog: Catalog, *, offline: bool = False) -> list[Finding]:
+async def check(
+    settings: Settings, catalog: Catalog, *, offline: bool = False, create_indexes: bool = False
+) -> list[Finding]:
     """All findings. The files were read and validated before, or there would be no settings and no catalog."""
     findings = [_declared(settings, catalog), *_leases(settings)]
     if offline:
         return findings
     servers = await asyncio.gather(
-        check_mongodb(settings.mongodb, catalog), check_kafka(settings.kafka), check_redis(settings.redis)
+        _check_mongodb(settings, catalog, create_indexes), check_kafka(settings.kafka), check_redis(settings.redis)
     )
     return findings + [finding for server in servers for finding in server]
+
+
+async def _check_mongodb(settings: Settings, catalog: Catalog, create_indexes: bool) -> list[Finding]:
+    findings = await check_mongodb(settings.mongodb, catalog)
+    if any(finding.level == "problem" for finding in findings):
+        return findings
+    return findings + await check_indexes(settings.mongodb, catalog, create=create_indexes)
 
 
 def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:

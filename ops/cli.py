@@ -180,6 +180,9 @@ def check(
     config: Config = None,
     catalog: CatalogFile = None,
     offline: Annotated[bool, typer.Option("--offline", help="Check the files only, ask no server.")] = False,
+    create_indexes: Annotated[
+        bool, typer.Option("--create-indexes", help="Create what lists, counters and rankings lack.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the catalog, the settings and the three servers."""
@@ -187,7 +190,10 @@ def check(
     from ops.check import print_findings
 
     settings, _ = _settings(config, catalog)
-    findings = asyncio.run(find(settings, _catalog(settings), offline=offline))
+    if offline and create_indexes:
+        raise Misconfigured("--create-indexes", "no server is asked with --offline", "leave one of them out")
+    found = find(settings, _catalog(settings), offline=offline, create_indexes=create_indexes)
+    findings = asyncio.run(found)
     print_findings(findings, as_json=as_json)
     raise typer.Exit(any(finding.level == "problem" for finding in findings))
 
