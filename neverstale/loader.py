@@ -6,6 +6,7 @@ reads are majority-committed, so what is rolled back later is never seen.
 Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5.0 or later).
 """
 
+import asyncio
 import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ TRY_AGAIN: Final = frozenset((239, 246, 11600, 11602, 189, 91, 10107, 13435, 134
 """SnapshotTooOld, SnapshotUnavailable, interrupted by a shutdown or an election, not primary, no suitable member."""
 TOO_MUCH: Final = frozenset((50, 146, 292))
 """MaxTimeMSExpired, ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed."""
+LATER: Final = 1.25
+LATER_SECONDS: Final = 0.25
+"""How much longer than the server we wait for a query that it should end by itself."""
 
 
 class TooSlow(Overloaded):
@@ -164,6 +168,8 @@ class Loader:
         """Run a read command; try once more where another member or moment may do. Errors by code, as types."""
         for last in (False, True):
             try:
+                if too_much:
+                    return await self._limited(command)
                 with pymongo.timeout(self._timeout):
                     return await self._database.command(command, codec_options=CODEC)
             except OperationFailure as error:
@@ -178,11 +184,18 @@ class Loader:
             except ConnectionFailure as error:
                 if last or error.timeout:
                     raise self._outage(error) from error
-            except PyMongoError as error:
+            except (PyMongoError, TimeoutError) as error:
                 raise self._outage(error) from error
         raise AssertionError("unreachable")
 
-    def _outage(self, error: PyMongoError) -> Outage:
+    async def _limited(self, command: dict[str, Any]) -> dict[str, Any]:
+        """The server ends it in time and says so. The client's own time-out ends at the same moment, and could not tell
+        a server that is busy with this query from one that is away; so ours ends later."""
+        limited = {**command, "maxTimeMS": round(self._timeout * 1000)}
+        async with asyncio.timeout(self._timeout * LATER + LATER_SECONDS):
+            return await self._database.command(limited, codec_options=CODEC)
+
+    def _outage(self, error: PyMongoError | TimeoutError) -> Outage:
         telemetry.OUTAGES.labels("mongodb").inc()
         code = getattr(error, "code", None)
         return Outage("mongodb", f"{type(error).__name__}{f' {code}' if code else ''}")

@@ -1,6 +1,8 @@
 """Lists, counters and rankings over HTTP, with the whole pipeline on real servers."""
 
+import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,6 +14,11 @@ import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
 
+from api.counts import Counts
+from api.pages import PageShelf
+from api.ranks import Ranks
+from neverstale.errors import Outage, Server
+from neverstale.loader import Loader, TooSlow
 from neverstale.settings import Settings
 from neverstale.versions import from_timestamp, to_hex
 from tests.api_world import PATIENT_MS, World
@@ -340,6 +347,101 @@ async def test_an_etag_spares_the_body_and_head_has_none(served: Served, path: s
     assert (head.status_code, head.headers["etag"]) == (200, answer.headers["etag"])
     for name in ("neverstale-bound", "neverstale-version", "age"):
         assert name in head.headers
+
+
+def away(server: Server) -> Any:
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise Outage(server, "the test says so")
+
+    return fail
+
+
+async def test_while_mongodb_is_away_what_is_known_is_served(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    await served.applied(await served.write(flight("away", origin="AWAY"), flight("stale", origin="STALE")))
+    await served.until_hit("lists/departures", origin="AWAY", day=1)
+    await served.until_hit("lists/departures", origin="STALE", day=1)
+    await served.applied(await served.write(flight("stale", origin="STALE", gate="changed")))
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "query", away("mongodb"))
+        known = await served.get("lists/departures", origin="AWAY", day=1)
+        count = await served.get("counters/by_status", origin="AWAY", status="s")
+        stale = await served.get("lists/departures", origin="STALE", day=1)
+        allowed = await served.get("lists/departures", {"cache-control": "stale-if-error=600"}, origin="STALE", day=1)
+    assert [known.headers["cache-status"], count.headers["cache-status"]] == ["neverstale; hit; detail=l2"] * 2
+    assert stale.status_code == 503
+    assert stale.headers["retry-after"]
+    assert allowed.status_code == 200
+    assert allowed.headers["cache-status"] == "neverstale; fwd=stale; fwd-status=503; detail=l2"
+    assert allowed.json()["items"][0]["gate"] == "a"
+    await served.until_hit("lists/departures", origin="STALE", day=1)
+
+
+async def test_while_redis_is_away_mongodb_answers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    await served.applied(await served.write(flight("gone", origin="GONE", day=91)))
+    with monkeypatch.context() as patch:
+        for owner, name in ((PageShelf, "read"), (Counts, "look"), (Ranks, "look")):
+            patch.setattr(owner, name, away("redis"))
+        page = await served.get("lists/departures", origin="GONE", day=91)
+        count = await served.get("counters/by_status", origin="GONE", status="s")
+        top = await served.get("rankings/late", day=91)
+    assert keys(page) == ["gone"]
+    assert count.json()["count"] == 1
+    assert top.json()["items"] == [{"key": "gone", "score": 0, "rank": 1}]
+    assert {answer.headers["cache-status"] for answer in (page, count, top)} == {
+        "neverstale; fwd=bypass; detail=mongodb"
+    }
+
+
+async def test_mongodb_can_be_forbidden_and_demanded(served: Served) -> None:
+    some = [flight(f"only{number}", origin="ONLY", gate=f"g{number}") for number in range(9)]
+    await served.applied(await served.write(*some))
+    only = {"cache-control": "only-if-cached"}
+    assert (await served.get("lists/departures", only, origin="ONLY", day=1)).status_code == 504
+    first = await served.until_hit("lists/departures", origin="ONLY", day=1)
+    assert (await served.get("lists/departures", only, origin="ONLY", day=1)).status_code == 200
+    second = await served.until_hit("lists/departures", origin="ONLY", day=1, cursor=first.json()["next"])
+    deep = await served.get("lists/departures", only, origin="ONLY", day=1, cursor=second.json()["next"])
+    assert deep.status_code == 504
+    assert (await served.get("counters/all", only)).status_code == 200
+    for path, query in (("lists/departures", {"origin": "ONLY", "day": 1}), ("counters/all", {})):
+        answer = await served.get(path, {"cache-control": "max-age=0"}, **query)
+        assert answer.headers["cache-status"] == "neverstale; fwd=request; detail=mongodb"
+
+
+async def test_readers_of_one_page_share_one_read(served: Served) -> None:
+    await served.applied(await served.write(flight("crowd", origin="CROWD")))
+    answers = await asyncio.gather(*(served.get("lists/departures", origin="CROWD", day=1) for _ in range(20)))
+    ways = Counter(answer.headers["cache-status"] for answer in answers)
+    assert ways["neverstale; fwd=miss; detail=mongodb"] == 1
+    assert {tuple(keys(answer)) for answer in answers} == {("crowd",)}
+
+
+async def test_what_mongodb_counted_serves_others_for_a_moment(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.write(flight("brief", origin="BRIEF"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Counts, "look", away("redis"))
+        first = await served.get("counters/by_status", origin="BRIEF", status="s")
+        second = await served.get("counters/by_status", origin="BRIEF", status="s")
+    assert first.headers["cache-status"] == "neverstale; fwd=bypass; detail=mongodb"
+    assert second.headers["cache-status"] == "neverstale; fwd=bypass; collapsed; detail=mongodb"
+    assert second.headers["neverstale-version"] == first.headers["neverstale-version"]
+
+
+async def test_a_query_that_takes_too_long_is_refused_and_no_outage(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(*_: Any, **__: Any) -> Any:
+        raise TooSlow("mongodb")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "query", slow)
+        for _ in range(5):
+            answer = await served.get("counters/by_status", {"cache-control": "no-cache"}, origin="JFK")
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:neverstale:too-slow")
+    answer = await served.get("counters/by_status", {"cache-control": "no-cache"}, origin="JFK")
+    assert answer.status_code == 200
 
 
 async def test_without_a_generation_mongodb_answers(served: Served) -> None:

@@ -22,6 +22,7 @@ from neverstale.derived.differences import Differences
 from neverstale.derived.groups import fact_at, text_of, texts_of
 from neverstale.derived.plan import facts
 from neverstale.derived.shape import Shape
+from neverstale.loader import Loader, TooSlow
 
 DAY = datetime.datetime(2013, 2, 8, tzinfo=datetime.UTC)
 VALUES: list[Any] = [
@@ -185,3 +186,14 @@ async def test_a_ranking_asked_of_mongodb_is_that_of_its_contributions(collectio
             order = [(sign * (queries.score_of(declared, one) or 0), one["_id"]) for one in near]
             assert order == sorted(order, reverse=True)
         assert (before, behind) == (rank, len(ranked) - 1 - rank)
+
+
+async def test_a_query_that_needs_longer_than_it_is_given_is_too_slow(
+    mongo_uri: str, database: str, collection: Any
+) -> None:
+    await collection.insert_many([{"_id": number} for number in range(20)])
+    async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
+        loader = Loader(client, database, 300)
+        command = {"find": "things", "filter": {"$where": "sleep(100) || true"}, "batchSize": 100}
+        with pytest.raises(TooSlow):
+            await loader.query(command, 0)
