@@ -189,8 +189,8 @@ class Loader:
         raise AssertionError("unreachable")
 
     async def _limited(self, command: dict[str, Any]) -> dict[str, Any]:
-        """The server ends it in time and says so. The client's own time-out ends at the same moment, and could not tell
-        a server that is busy with this query from one that is away; so ours ends later."""
+        """The server ends it in time and says so. The client's own time-out ends at the same moment, and could not
+        tell a server that is busy with this query from one that is away; so ours ends later."""
         limited = {**command, "maxTimeMS": round(self._timeout * 1000)}
         async with asyncio.timeout(self._timeout * LATER + LATER_SECONDS):
             return await self._database.command(limited, codec_options=CODEC)
