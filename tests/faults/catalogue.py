@@ -8,6 +8,7 @@ from tests.faults import (
     elections,
     full_memory,
     killed_roles,
+    leaks,
     members,
     namespaces,
     oplogs,
@@ -21,7 +22,7 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics),
-    *(redises, full_memory, drains),
+    *(redises, full_memory, drains, leaks),
 )
 
 ALL: Final[tuple[Experiment, ...]] = tuple(

@@ -95,7 +95,13 @@ class Proxy:
         """How many there have been."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._joined: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def open(self) -> int:
+        """Connections to the server."""
+        return len(self._joined)
 
     @property
     def redis_url(self) -> str:
@@ -156,6 +162,7 @@ class Proxy:
         except OSError:
             return
         self._writers.add(server_writer)
+        self._joined.add(server_writer)
         try:
             with contextlib.suppress(ExceptionGroup):  # one end broke; the other is broken with it
                 async with asyncio.TaskGroup() as group:
@@ -164,3 +171,4 @@ class Proxy:
         finally:
             server_writer.transport.abort()
             self._writers.discard(server_writer)
+            self._joined.discard(server_writer)

@@ -250,6 +250,14 @@ def _bare_producer() -> Patches:
     yield replaced("neverstale.producer:_discard", stop)
 
 
+@rule("a producer that was given up is not closed")
+def _left_producer() -> Patches:
+    async def leave(_: Any) -> None:
+        pass
+
+    yield replaced("neverstale.producer:_discard", leave)
+
+
 @rule("keep the producer")
 def _keep_producer() -> Patches:
     from neverstale import producer
