@@ -13,6 +13,7 @@ from tests.faults import (
     namespaces,
     oplogs,
     paused_fills,
+    poisoned,
     redises,
     shapes,
     topics,
@@ -21,7 +22,7 @@ from tests.faults import (
 from tests.faults.experiment import Experiment
 
 MODULES: Final = (
-    *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics),
+    *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
     *(redises, full_memory, drains, leaks),
 )
 

@@ -1,4 +1,4 @@
-"""16 and 17: the topic changes under our feet; records cannot be read."""
+"""16: the topic changes under our feet."""
 
 import time
 from collections.abc import AsyncIterator
@@ -8,11 +8,10 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from tests.faults.experiment import LATE, STALE, Experiment, Outcome, Turn
+from tests.faults.experiment import STALE, Experiment, Outcome, Turn
 from tests.faults.pipeline import metrics
 from tests.faults.scene import Scene, scene
 
-UNREAD = "poison that nobody noticed"
 FIRST, STEP = 6, 6
 CHANGES = 60
 
@@ -67,21 +66,6 @@ async def _published(stage: Scene) -> None:
             return
 
 
-async def poison(turn: Turn) -> Outcome:
-    """The watcher's own records are spoilt before they are sent, so that what they said is known to nobody else."""
-    outcome = Outcome()
-    async with scene(turn, outcome, inject=["records are spoilt"]) as stage:
-        for _ in range(turn.rounds):
-            await _change_some(stage)
-            await stage.load.check(outcome)
-        seen = (
-            (await metrics(stage.consumer)).get("neverstale_records_poison_total", 0) if stage.consumer.alive else 0
-        )
-        outcome.tally(UNREAD).note(seen == 0, "records_poison", seen)
-        outcome.figures["spoilt records"] = seen
-    return outcome
-
-
 @asynccontextmanager
 async def _admin(stage: Scene) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.pipe.broker.servers)
@@ -101,14 +85,5 @@ EXPERIMENTS = (
         controls={"offsets are reset to the latest": STALE},
         short=3,
         long=9,
-    ),
-    Experiment(
-        number="17",
-        fault="truncated, null, unknown and future records in place of changes",
-        holds="what they may concern is invalidated and the partition moves on",
-        run=poison,
-        controls={"raise in the handler": LATE},
-        short=1,
-        long=20,
     ),
 )
