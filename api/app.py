@@ -29,6 +29,7 @@ from api.loads import Loads
 from api.marks import Marks
 from api.reader import Reader
 from api.routes import add_routes
+from api.tally import Tally
 from api.targets import UndecodedPaths
 from api.tasks import Tasks
 from neverstale import __version__
@@ -38,6 +39,7 @@ from neverstale.clients import mongo_client, redis_client
 from neverstale.clock import PrimaryClock
 from neverstale.keys import Names
 from neverstale.loader import Loader
+from neverstale.popularity import Popularity
 from neverstale.service import Life, service_url, show_card
 from neverstale.settings import Settings
 
@@ -110,13 +112,17 @@ async def serving(
     reader = Reader(cache, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
     figures = Figures(cache, aggregations, freshness, redis_breaker, tasks, AGGREGATION_KEPT_SECONDS)
     compressed = Compressed(tasks)
-    hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names))
+    popularity = Popularity(cache, api.reads_half_life_seconds)
+    tally = Tally(names, popularity)
+    hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names), tally)
     app.state.freshness = freshness
     app.state.reader = reader
     app.state.figures = figures
     app.state.known = known
     app.state.compressed = compressed
     app.state.hot = hot
+    app.state.popularity = popularity
+    app.state.tally = tally
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), state, url)
     background = Tasks()
@@ -126,6 +132,7 @@ async def serving(
         background.start(keep_known(list(known.values())), "generations")
     background.start(show_card(life, redis, names), "card")
     background.start(hot.count(), "count")
+    background.start(tally.keep_telling(api.reads_flush_ms / 1000), "tally")
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     if api.l1_bytes:
         channel = app.state.channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000)
@@ -135,7 +142,8 @@ async def serving(
     finally:
         await tasks.finish(settings.service.drain_seconds / 4)
         await background.finish(0)
-        hot.tell_metrics()
+        hot.tell_hits()
+        await tally.tell()
         await channel_redis.aclose()
         await redis.aclose()
         await mongo.close()

@@ -62,7 +62,7 @@ class HotPath:
         target, segment, entry_key = found
         tail = hot.l1.answers.get(b"GET %b HTTP/1.1" % path)
         if tail is not None:
-            hot.hits[target.name] += 1
+            hot.hits[line] = hot.hits.get(line, 0) + 1
             return _raw(*hot.choose(plain, tail), hot.moment)
         request = _AsgiRequest(hot, target, segment, entry_key, line, plain)
         hot.start(request)

@@ -13,6 +13,7 @@ from api.plain import wants_gzip
 from api.problems import unknown_key
 from api.reader import Reader
 from api.responses import Facts, Raw, absent, facts_of, facts_of_many, found, not_modified
+from api.tally import Tally
 from api.targets import key_of, keys_of, no_parameters
 from api.wishes import etags_of, wish_of
 from neverstale import telemetry
@@ -41,6 +42,7 @@ class Documents:
         if answer.body is None:
             response = absent(facts, self._unknown_key)
         else:
+            _tally(scope).saw_document(self._resource, key)
             response = found_or_unchanged(scope, facts, answer.etag, answer.body)
         self._seconds.observe(time.perf_counter() - started)
         await response(scope, receive, send)
@@ -52,6 +54,9 @@ class Documents:
         wish = wish_of(scope["headers"])
         reader = _reader(scope)
         answers = await reader.get_many(self._resource, keys, wish)
+        for key, answer in zip(keys, answers, strict=True):
+            if answer.body is not None:
+                _tally(scope).saw_document(self._resource, key)
         body = _items(keys, answers)
         facts = facts_of_many(answers, [reader.bound(answer) for answer in answers])
         response = found_or_unchanged(scope, facts, etag_of(body), body)
@@ -62,6 +67,11 @@ class Documents:
 def _reader(scope: Scope) -> Reader:
     reader: Reader = scope["app"].state.reader
     return reader
+
+
+def _tally(scope: Scope) -> Tally:
+    tally: Tally = scope["app"].state.tally
+    return tally
 
 
 def found_or_unchanged(scope: Scope, facts: Facts, etag: bytes, body: bytes) -> Raw:

@@ -21,6 +21,7 @@ from api.plain import PLAIN, Plain
 from api.problems import internal, of_error, unknown_key
 from api.reader import Reader
 from api.responses import L1_HIT, L2_HIT, Raw, facts_of
+from api.tally import Tally
 from neverstale import telemetry
 from neverstale.entries import facts_of_hit
 from neverstale.errors import NeverstaleError
@@ -68,6 +69,8 @@ class Request(ABC):
         hot, plain = self._hot, self.plain
         self.settled = True
         tail = hot.tail(self.target, entry)
+        if tail[0] == DOCUMENT:
+            hot.tally.saw(self.entry_key)
         if reading is not None:
             hot.keep(reading, self, tail)
         status, tail = (200, tail) if plain is PLAIN and tail[0] == DOCUMENT else hot.choose(plain, tail)
@@ -84,6 +87,8 @@ class Request(ABC):
 
     def set_result(self, answer: Answer) -> None:
         self.settled = True
+        if answer.body is not None:
+            self._hot.tally.saw(self.entry_key)
         self.send_raw(self._hot.response(self.target, self.plain, answer))
 
     def set_exception(self, error: BaseException) -> None:
@@ -104,7 +109,13 @@ class Hot:
     """Of one process."""
 
     def __init__(
-        self, reader: Reader, l1: L1, compressed: Compressed, marks: Marks, targets: dict[bytes, Target]
+        self,
+        reader: Reader,
+        l1: L1,
+        compressed: Compressed,
+        marks: Marks,
+        targets: dict[bytes, Target],
+        tally: Tally,
     ) -> None:
         self.l1 = l1
         self.server = Server()
@@ -112,8 +123,9 @@ class Hot:
         """Of what L1 holds."""
         self.blocks: dict[bytes, Plain] = {}
         """What blocks of header lines mean, of those that were plain."""
-        self.hits = dict.fromkeys(targets, 0)
-        """Resource -> answers from L1 that the metrics do not know of yet."""
+        self.hits: dict[bytes, int] = {}
+        """Request line -> answers from L1 that nobody has been told of yet."""
+        self.tally = tally
         self._reader = reader
         self._compressed = compressed
         self._marks = marks
@@ -178,17 +190,27 @@ class Hot:
         return responses.found(facts, answer.etag, answer.body, packed)
 
     async def count(self) -> None:
-        """Tell the metrics of hits in L1, for ever: telling them of each would cost more than answering it."""
+        """Tell of hits in L1, for ever: telling of each would cost more than answering it."""
         while True:
             await asyncio.sleep(COUNT_SECONDS)
-            self.tell_metrics()
+            self.tell_hits()
 
-    def tell_metrics(self) -> None:
-        for name, hits in self.hits.items():
-            if hits:
-                self.hits[name] = 0
-                telemetry.READS.labels(name.decode(), "hit").inc(hits)
-                telemetry.L1_HITS.labels(name.decode()).inc(hits)
+    def tell_hits(self) -> None:
+        """To the metrics, and to the tally."""
+        hits = dict.fromkeys(self.targets, 0)
+        for line, count in self.hits.items():
+            found = self.find(line)
+            if found is not None:
+                target, _, entry_key = found
+                hits[target.name] += count
+                tail = self.l1.answers.get(line)
+                if tail is None or tail[0] == DOCUMENT:
+                    self.tally.saw(entry_key, count)
+        self.hits.clear()
+        for name, count in hits.items():
+            if count:
+                telemetry.READS.labels(name.decode(), "hit").inc(count)
+                telemetry.L1_HITS.labels(name.decode()).inc(count)
 
 
 def as_text(response: Raw, server: bytes, *, close: bool, bodiless: bool) -> bytes:

@@ -75,6 +75,11 @@ def unranked(resource: str) -> Problem:
     return Problem(404, "unknown-key", "Unknown key", detail, resource=resource)
 
 
+def unread(resource: str) -> Problem:
+    detail = "This document is not among the most read."
+    return Problem(404, "unknown-key", "Unknown key", detail, resource=resource)
+
+
 def unknown_derived() -> Problem:
     detail = "There is no such list, counter or ranking; /openapi.json lists all."
     return Problem(404, "unknown-path", "Unknown path", detail)

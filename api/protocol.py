@@ -209,7 +209,8 @@ class HotProtocol(HttpToolsProtocol):
                 status, tail = hot.choose(plain, tail)
                 text = moment.beginning(status, now) + tail
             self.transport.write(text)
-            hot.hits[line.split(b"/", 3)[2]] += 1
+            hits = hot.hits
+            hits[line] = hits.get(line, 0) + 1
             self.answered(now)
             return True
         found = hot.find(line)
@@ -230,7 +231,7 @@ class HotProtocol(HttpToolsProtocol):
         status, tail = hot.choose(plain, tail)
         now = monotonic()
         self.transport.write(hot.moment.beginning(status, now) + heads.without_body(tail))
-        hot.hits[line.split(b"/", 3)[2]] += 1
+        hot.hits[line] = hot.hits.get(line, 0) + 1
         self.answered(now)
         return True
 

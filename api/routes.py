@@ -11,10 +11,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api import most_read as most_reading
 from api import schema, shapes
 from api.derived import CounterEndpoint, Derived, ListEndpoint, RankEndpoint, RankingEndpoint
 from api.documents import Documents
 from api.freshness import Freshness
+from api.most_read import MostRead
 from api.problems import bad_parameter, method_not_allowed, unknown_derived, unknown_path, unknown_resource
 from api.ranks import Ranks
 from api.targets import PREFIX, no_parameters
@@ -39,6 +41,7 @@ def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], h
     for resource in catalog.resources.values():
         read += _one(resource)
         read += _many(resource)
+        read += _most_read(resource)
         if resource.name in derived:
             read += _derived(derived[resource.name])
     read += _get_and_head(
@@ -83,6 +86,33 @@ def _many(resource: Resource) -> list[BaseRoute]:
         responses=schema.answers(absent=False),
         openapi_extra={"parameters": [schema.keys_parameter(resource), *schema.DEMANDS]},
     )
+
+
+def _most_read(resource: Resource) -> list[BaseRoute]:
+    most_read, count = MostRead(resource), most_reading.count_model(resource)
+    path = f"{PREFIX}{resource.name}/-/most-read"
+    return [
+        *_get_and_head(
+            path,
+            most_read.top,
+            most_reading.top_model(resource, count),
+            summary=f"The documents of {resource.name} that are read most",
+            operation_id=f"get_{resource.name}_most_read",
+            tags=[resource.name],
+            responses=schema.plain_answers(absent=False),
+            openapi_extra={"parameters": [most_reading.LIMIT]},
+        ),
+        *_get_and_head(
+            path + "/{key}",
+            most_read.one,
+            count,
+            summary=f"How often a document of {resource.name} is read",
+            operation_id=f"get_{resource.name}_reads",
+            tags=[resource.name],
+            responses=schema.plain_answers(absent=True),
+            openapi_extra={"parameters": [schema.key_parameter(resource)]},
+        ),
+    ]
 
 
 def _derived(derived: Derived) -> list[BaseRoute]:

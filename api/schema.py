@@ -172,6 +172,17 @@ def answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+def plain_answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
+    """The responses of what is not about a state of MongoDB, besides the model of its 200."""
+    found: dict[int | str, dict[str, Any]] = {
+        400: _problem("A parameter is malformed; `parameter` names it."),
+        503: _problem("Redis does not answer.", _RETRY),
+    }
+    if absent:
+        found[404] = _problem("There is none with this key.")
+    return found
+
+
 def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {"description": description, "content": content, "headers": headers or {}}

@@ -240,6 +240,12 @@ class Api(Section):
         3000, description="Announcements silent for longer void what is kept in memory; above watcher.heartbeat_ms."
     )
     breaker_failures: PositiveInt = Field(3, description="Consecutive Redis failures that open the breaker.")
+    reads_flush_ms: PositiveInt = Field(
+        1000, description="Reads are added to the most-read documents this often; a crash loses those since."
+    )
+    reads_half_life_seconds: PositiveFloat = Field(
+        3600, description="After this a read counts half among the most read."
+    )
     breaker_open_ms: PositiveInt = Field(500, description="An open breaker lets one probe through after this.")
 
     @model_validator(mode="after")

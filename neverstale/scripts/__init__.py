@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Final, Literal, get_args
 
 Entries = Literal["lease", "fill", "invalidate", "touch", "raise", "claim", "establish"]
-Consumed = Literal["stamp", "reach", "watermark", "begin", "contribute", "agree"]
+Consumed = Literal["stamp", "reach", "watermark", "begin", "contribute", "agree", "read"]
 Name = Literal[Entries, Consumed]
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
 
