@@ -214,7 +214,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self.heard_at = time.monotonic()
         self._joining_since = None
         self._progress.forget()
-        log.info("assigned", partitions=sorted(partition.partition for partition in assigned))
+        partitions = sorted(partition.partition for partition in assigned)
+        if partitions:
+            log.info("assigned", partitions=partitions)
+        else:
+            reason = "it is missing, or has fewer partitions than the group has members"
+            log.warning("nothing_assigned", topic=self._consumed.topic, reason=reason)
 
     def _holds(self, fetched: Fetched) -> bool:
         return fetched.assignment == self._assignment

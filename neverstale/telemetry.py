@@ -11,9 +11,12 @@ from typing import Any, Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from neverstale.repetitions import Repetitions
 from neverstale.settings import Service
 
 REGISTRY: Final = CollectorRegistry()
+
+LIBRARIES: Final = ("aiokafka", "pymongo", "uvicorn.access", "asyncio")
 
 _LAG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SIZE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -111,12 +114,13 @@ def configure_logging(settings: Service, stream: Any = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(Repetitions(("aiokafka", "pymongo")))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # Libraries speak only when something is wrong; what we decide about it is logged by us.
-    for noisy in ("aiokafka", "pymongo", "uvicorn.access", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # They speak only when something is wrong; what we decide about it is logged by us.
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
