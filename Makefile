@@ -13,8 +13,9 @@ WANTED := pyproject.toml constraints.txt
 demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
 	$(BIN)/neverstale demo
 
+# Two files at a time, each worker with servers of its own: most tests wait more than they work.
 test: lint  ## All that CI runs.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
