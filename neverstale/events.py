@@ -147,9 +147,8 @@ def encode(event: Event) -> bytes:
                     "coll": event.collection,
                     "ver": to_hex(event.version),
                     "reason": event.reason,
+                    "lost": event.lost,
                 }
-                # Readers that do not know this field void more than they need to.
-                | ({} if event.lost else {"lost": False})
             )
         case Touch():
             return orjson.dumps(
@@ -160,8 +159,8 @@ def encode(event: Event) -> bytes:
                     "coll": event.collection,
                     "key": event.key,
                     "ver": to_hex(event.version),
+                    "entries": event.entries,
                 }
-                | ({"entries": True} if event.entries else {})
             )
         case Rebuilt():
             return orjson.dumps(
@@ -187,10 +186,10 @@ def decode(value: bytes | None) -> Event:
         if kind == "mark":
             return Mark(from_hex(fields["ver"]), int(fields["wall"]), int(fields["partitions"]), int(fields["term"]))
         if kind == "floor":
-            version, lost = from_hex(fields["ver"]), fields.get("lost") is not False
-            return Floor(_text(fields["db"]), _text(fields["coll"]), version, _text(fields["reason"]), lost)
+            version, reason, lost = from_hex(fields["ver"]), _text(fields["reason"]), _flag(fields["lost"])
+            return Floor(_text(fields["db"]), _text(fields["coll"]), version, reason, lost)
         if kind == "touch":
-            version, entries = from_hex(fields["ver"]), fields.get("entries") is True
+            version, entries = from_hex(fields["ver"]), _flag(fields["entries"])
             return Touch(_text(fields["db"]), _text(fields["coll"]), _text(fields["key"]), version, entries)
         if kind == "rebuilt":
             return Rebuilt(_text(fields["resource"]), _text(fields["generation"]), int(fields["partitions"]))
@@ -221,6 +220,12 @@ def _change(fields: dict[str, Any]) -> Change:
         touched,
         named,
     )
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
+    return value
 
 
 def _text(value: Any) -> str:

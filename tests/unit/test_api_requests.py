@@ -83,11 +83,14 @@ async def test_a_malformed_parameter_is_a_400_that_names_it(
     assert (response.status_code, problem(response)["parameter"]) == (400, parameter)
 
 
+ROUTES = ("", "/{key}", "/-/most-read", "/-/most-read/{key}")
+
+
 async def test_openapi_has_one_typed_path_for_each_resource(http: httpx.AsyncClient) -> None:
     described = (await http.get("/openapi.json")).json()
     assert set(described["paths"]) == {
         "/v1/freshness",
-        *(f"/v1/{name}{rest}" for name in ("things", "numbers", "objects", "tokens") for rest in ("", "/{key}")),
+        *(f"/v1/{name}{rest}" for name in ("things", "numbers", "objects", "tokens") for rest in ROUTES),
     }
     number = described["components"]["schemas"]["Numbers"]
     assert set(number["properties"]) == {"_id", "name", "size"}
