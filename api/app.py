@@ -17,7 +17,7 @@ from api.breaker import Breaker
 from api.channel import Channel
 from api.compression import Compressed
 from api.connections import reconnection, tell_identity
-from api.derived import Derived, derived_of, known_of, shelves
+from api.derived import Derived, derived_of, known_of, page_lines, shelves
 from api.figures import Figures
 from api.freshness import Freshness
 from api.generations import keep_known
@@ -114,7 +114,8 @@ async def serving(
     compressed = Compressed(tasks)
     popularity = Popularity(cache, api.reads_half_life_seconds)
     tally = Tally(names, popularity)
-    hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names), tally)
+    pages = page_lines(derived.values(), known, cache)
+    hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names), tally, pages)
     app.state.freshness = freshness
     app.state.reader = reader
     app.state.figures = figures

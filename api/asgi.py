@@ -7,8 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import heads
 from api.heads import Moment, RawHeaders
-from api.hot import Hot, Request
-from api.lines import Target
+from api.hot import AnyTarget, Hot, Request
 from api.plain import Plain, plain_of
 from api.responses import Raw
 
@@ -19,7 +18,9 @@ HOT: Final = "neverstale.hot"
 class _AsgiRequest(Request):
     __slots__ = ("answer",)
 
-    def __init__(self, hot: Hot, target: Target, segment: bytes, entry_key: bytes, line: bytes, plain: Plain) -> None:
+    def __init__(
+        self, hot: Hot, target: AnyTarget, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
+    ) -> None:
         super().__init__(hot, target, segment, entry_key, line, plain)
         self.answer: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
 
@@ -38,7 +39,7 @@ class _AsgiRequest(Request):
 
 
 class HotPath:
-    """ASGI middleware: answers plain gets of documents, and hands everything else on."""
+    """ASGI middleware: answers plain gets of documents and pages, and hands everything else on."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,12 +50,14 @@ class HotPath:
 
     async def _answer(self, scope: Scope) -> Raw | None:
         hot: Hot | None = scope.get("state", {}).get(HOT)
-        if hot is None or scope["query_string"] or scope.get("root_path"):
+        if hot is None or scope.get("root_path"):
             return None
         path = scope.get("raw_path")
         plain = plain_of(scope["headers"])
         if path is None or plain is None:
             return None
+        if query := scope["query_string"]:
+            path = b"%b?%b" % (path, query)
         line = b"%b %b HTTP/1.1" % (scope["method"].encode("latin-1"), path)
         found = hot.find(line)
         if found is None:

@@ -9,11 +9,11 @@ from starlette.types import Receive, Scope, Send
 
 from api.answers import Answer
 from api.counts import MOST_SHOWN, CountKey, Counts
-from api.cursors import WrongCursor
 from api.documents import found_or_unchanged
 from api.figures import Figures
 from api.generations import Known
-from api.pages import PageKey, Pages, PageShelf
+from api.page_lines import PageLines, page_of
+from api.pages import Pages, PageShelf
 from api.parameters import Asked, asked, whole_number
 from api.problems import bad_parameter, unranked
 from api.ranks import RankKey, Ranks
@@ -21,7 +21,7 @@ from api.reader import Reader
 from api.responses import absent, facts_of
 from api.shelves import DocumentShelf, Shelf
 from api.source import AnySource
-from api.targets import key_of
+from api.targets import PREFIX, key_of
 from api.wishes import wish_of
 from neverstale import telemetry
 from neverstale.cache import Cache
@@ -69,8 +69,24 @@ def shelves(
     for resource in catalog.resources.values():
         yield resource, DocumentShelf(cache, resource.name, resource.collection)
     for one in derived:
-        for pages in one.lists.values():
-            yield pages, PageShelf(cache, pages, known[one.resource.name])
+        yield from page_shelves(one, known[one.resource.name], cache)
+
+
+def page_shelves(derived: Derived, known: Known, cache: Cache) -> Iterator[tuple[Pages, PageShelf]]:
+    """The lists of one resource, and where their pages lie."""
+    for pages in derived.lists.values():
+        yield pages, PageShelf(cache, pages, known)
+
+
+def page_lines(derived: Iterable[Derived], known: Mapping[str, Known], cache: Cache) -> PageLines:
+    """What request lines of lists name."""
+    return PageLines(
+        {
+            f"{PREFIX}{one.resource.name}/-/lists/{pages.list_name}".encode(): (pages, shelf)
+            for one in derived
+            for pages, shelf in page_shelves(one, known[one.resource.name], cache)
+        }
+    )
 
 
 class ListEndpoint:
@@ -83,21 +99,11 @@ class ListEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         pages, wish = self._pages, wish_of(scope["headers"])
-        key = self.key(scope["query_string"])
+        key = page_of(pages, scope["query_string"])
         reader: Reader = scope["app"].state.reader
         read = reader.get if pages.is_cached(key) else reader.get_around
         answer = await read(pages, key, wish)
         await _respond(scope, receive, send, reader, answer, b"", self._seconds, started)
-
-    def key(self, query: bytes) -> PageKey:
-        """The page that a query string names; a `Problem` if none."""
-        pages = self._pages
-        by = pages.declared.by
-        said = asked(query, pages.resource, by, ("cursor",), whole=True)
-        try:
-            return pages.key(said.group(by), [said.values[path] for path in by], said.others.get("cursor"))
-        except WrongCursor as error:
-            raise bad_parameter("cursor", str(error)) from None
 
 
 class CounterEndpoint:

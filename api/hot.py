@@ -6,7 +6,7 @@ given the same bytes.
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import Final, TypeAlias
 
 from api import heads, responses
 from api.answers import Answer
@@ -17,6 +17,7 @@ from api.heads import BLANK, CRLF, DOCUMENT, ETAG, Moment, Server
 from api.l1 import L1, Reading
 from api.lines import LINE, Target, spellings
 from api.marks import Marks
+from api.page_lines import PageLines, PageTarget
 from api.plain import PLAIN, Plain
 from api.problems import internal, of_error, unknown_key
 from api.reader import Reader
@@ -25,9 +26,10 @@ from api.tally import Tally
 from neverstale import telemetry
 from neverstale.entries import facts_of_hit
 from neverstale.errors import NeverstaleError
-from neverstale.keys import canonical
 
 log = telemetry.logger(__name__)
+
+AnyTarget: TypeAlias = Target | PageTarget
 
 COUNT_SECONDS: Final = 0.2
 
@@ -35,16 +37,14 @@ COUNT_SECONDS: Final = 0.2
 class Request(ABC):
     """A plain get that L1 could not answer. It is the reader's `Get`, and the future of its own `Ask`."""
 
-    place: Final = None
-    """Documents of a collection share its floor."""
-
-    __slots__ = ("_hot", "_segment", "entry_key", "line", "plain", "settled", "target")
+    __slots__ = ("_hot", "_segment", "entry_key", "line", "place", "plain", "settled", "target")
 
     def __init__(
-        self, hot: "Hot", target: Target, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
+        self, hot: "Hot", target: AnyTarget, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
     ) -> None:
         self.entry_key = entry_key
         self.line = line
+        self.place = target.place
         self.plain = plain
         self.settled = False
         self.target = target
@@ -69,7 +69,7 @@ class Request(ABC):
         hot, plain = self._hot, self.plain
         self.settled = True
         tail = hot.tail(self.target, entry)
-        if tail[0] == DOCUMENT:
+        if tail[0] == DOCUMENT and self.target.counted:
             hot.tally.saw(self.entry_key)
         if reading is not None:
             hot.keep(reading, self, tail)
@@ -77,8 +77,7 @@ class Request(ABC):
         self.send(status, tail, hot.moment_of(evidence))
 
     def ask(self) -> Ask:
-        key = self.target.key(self._segment)
-        return Ask(self.target.resource, key, canonical(key), self.entry_key, self)
+        return self.target.ask(self._segment, self.entry_key, self)
 
     # --- for the ask
 
@@ -87,7 +86,7 @@ class Request(ABC):
 
     def set_result(self, answer: Answer) -> None:
         self.settled = True
-        if answer.body is not None:
+        if answer.body is not None and self.target.counted:
             self._hot.tally.saw(self.entry_key)
         self.send_raw(self._hot.response(self.target, self.plain, answer))
 
@@ -95,7 +94,7 @@ class Request(ABC):
         self.settled = True
         problem = of_error(error) if isinstance(error, NeverstaleError) else internal()
         if problem.status >= 500 and problem.status != 503:
-            log.error("read_failed", resource=self.target.resource.name, exc_info=error)
+            log.error("read_failed", resource=self.target.source, exc_info=error)
         response = problem.response()
         self.send_raw(Raw(response.status_code, response.raw_headers, bytes(response.body)))
 
@@ -116,6 +115,7 @@ class Hot:
         marks: Marks,
         targets: dict[bytes, Target],
         tally: Tally,
+        pages: PageLines,
     ) -> None:
         self.l1 = l1
         self.server = Server()
@@ -130,15 +130,17 @@ class Hot:
         self._compressed = compressed
         self._marks = marks
         self.targets = targets
+        self._pages = pages
         self._absences = {name: unknown_key(name.decode()).body for name in targets}
         self._evidence = Evidence(0, 0)
         self._moment = self.moment
 
-    def find(self, line: bytes) -> tuple[Target, bytes, bytes] | None:
+    def find(self, line: bytes) -> tuple[AnyTarget, bytes, bytes] | None:
         """The target, path segment and entry key that a line of `GET` or `HEAD` names, if all is as usual."""
         match = LINE.fullmatch(line)
         if match is None:
-            return None
+            page = self._pages.find(line)
+            return None if page is None else (page, b"", page.entry_key())
         target = self.targets.get(match[2])
         if target is None:
             return None
@@ -147,7 +149,7 @@ class Hot:
 
     def start(self, request: Request) -> None:
         """Have it answered with the others of this turn of the event loop."""
-        self._reader.start(request.target.resource.name, request)
+        self._reader.start(request.target.source, request)
 
     def choose(self, plain: Plain, tail: bytes) -> tuple[int, bytes]:
         """Status and tail for this caller: all of it, compressed, or that the caller has it."""
@@ -160,7 +162,7 @@ class Hot:
             return 304, heads.unchanged_tail(etag, version, weak=packed is not None)
         return 200, tail if packed is None else heads.packed_tail(etag, version, packed)
 
-    def tail(self, target: Target, entry: bytes) -> bytes:
+    def tail(self, target: AnyTarget, entry: bytes) -> bytes:
         etag, version, body = facts_of_hit(entry)
         if body is None:
             return heads.absence_tail(version, self._absences[target.name])
@@ -168,6 +170,8 @@ class Hot:
 
     def keep(self, reading: Reading, request: Request, tail: bytes) -> None:
         target = request.target
+        if not isinstance(target, Target):
+            return  # nobody announces what makes a page stale
         line = request.line if request.line[0] == b"G"[0] else b"GET" + request.line[4:]
         if line in spellings(target.resource.name, target.canonical(request.entry_key)):
             self.l1.keep(reading, request.entry_key, line, tail)
@@ -179,7 +183,7 @@ class Hot:
             self._moment = Moment(self._marks, self.server, L2_HIT, evidence)
         return self._moment
 
-    def response(self, target: Target, plain: Plain, answer: Answer) -> Raw:
+    def response(self, target: AnyTarget, plain: Plain, answer: Answer) -> Raw:
         """What the ordinary way answers."""
         facts = facts_of(answer, self._reader.bound(answer))
         if answer.body is None:

@@ -12,9 +12,10 @@ Python's `quote(key, safe="")` does it.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import quote
 
+from api.asks import Ask, Reply
 from api.problems import Problem
 from api.targets import PREFIX, key_of
 from neverstale.catalog import Catalog, Resource
@@ -33,6 +34,14 @@ class Target:
     resource: Resource
     name: bytes
     entry_prefix: bytes
+    place: ClassVar[None] = None
+    """The documents of a collection share its floor."""
+    counted: ClassVar[bool] = True
+    """Whether reads of this say what is read most."""
+
+    @property
+    def source(self) -> str:
+        return self.resource.name
 
     def entry_key(self, segment: bytes) -> bytes | None:
         """The entry of an undecoded path segment as `LINE` finds it; `None`: it names no key of this resource."""
@@ -42,6 +51,11 @@ class Target:
             return self.entry_prefix + canonical(self.key(segment)).encode()
         except Problem:
             return None
+
+    def ask(self, segment: bytes, entry_key: bytes, reply: Reply) -> Ask:
+        """For what is no plain hit."""
+        key = self.key(segment)
+        return Ask(self.resource, key, canonical(key), entry_key, reply)
 
     def canonical(self, entry_key: bytes) -> str:
         return entry_key[len(self.entry_prefix) :].decode()

@@ -19,6 +19,7 @@ from neverstale.cache import Cache
 from neverstale.catalog import OnChange, Resource
 from neverstale.derived import queries, reading
 from neverstale.derived.declarations import ListDeclaration
+from neverstale.derived.generations import Generation
 from neverstale.derived.names import LIST_FLOOR, PRESENT, slot_of
 from neverstale.loader import Found, Loader, Snapshot
 from neverstale.versions import Version
@@ -105,9 +106,13 @@ class PageShelf:
         self._pages = pages
         self._known = known
 
+    @property
+    def generation(self) -> Generation | None:
+        """The one whose tags vouch for pages now."""
+        return self._known.for_list(self._pages.list_name, self._pages.digest)
+
     def name(self, key: PageKey) -> Named:
-        pages, known = self._pages, self._known
-        generation = known.for_list(pages.list_name, pages.digest)
+        pages, known, generation = self._pages, self._known, self.generation
         own = known.names.of(generation.id if generation is not None else NO_GENERATION)
         entry = own.page(pages.list_name, key.group, key.canonical.rpartition("\n")[2])
         return Named(key.canonical, entry, Place(generation, slot_of(key.group)))

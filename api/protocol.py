@@ -26,8 +26,7 @@ from uvicorn.server import ServerState
 from api import heads
 from api.asgi import HOT
 from api.heads import BLANK, CRLF, DOCUMENT, Moment
-from api.hot import Hot, Request, as_text, closing
-from api.lines import Target
+from api.hot import AnyTarget, Hot, Request, as_text, closing
 from api.plain import PLAIN, Plain, plain_of
 from api.responses import Raw
 
@@ -50,7 +49,14 @@ class Cycle(Request):
     __slots__ = ("_protocol", "body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete")
 
     def __init__(
-        self, protocol: "HotProtocol", hot: Hot, target: Target, segment: bytes, key: bytes, line: bytes, plain: Plain
+        self,
+        protocol: "HotProtocol",
+        hot: Hot,
+        target: AnyTarget,
+        segment: bytes,
+        key: bytes,
+        line: bytes,
+        plain: Plain,
     ) -> None:
         super().__init__(hot, target, segment, key, line, plain)
         self._protocol = protocol

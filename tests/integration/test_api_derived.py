@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import orjson
 import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
@@ -21,6 +22,7 @@ from neverstale.errors import Outage, Server
 from neverstale.loader import Loader, TooSlow
 from neverstale.settings import Settings
 from neverstale.versions import from_timestamp, to_hex
+from tests import hot_world
 from tests.api_world import PATIENT_MS, World
 from tests.consuming import settings_of
 from tests.deriving import RESOURCE, Deriving, catalog_of
@@ -125,6 +127,13 @@ async def served(mongo_uri: str, kafka_servers: str, redis_url: str) -> AsyncIte
         yield served
     async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
         await client.drop_database(name)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hot(served: Served) -> AsyncIterator[hot_world.Served]:
+    """The same behind uvicorn, where pages are answered before ASGI."""
+    async with hot_world.Served.of(served.world) as hot:
+        yield hot
 
 
 def keys(response: httpx.Response) -> list[str]:
@@ -458,6 +467,61 @@ async def test_without_a_generation_mongodb_answers(served: Served) -> None:
         assert answer.headers["cache-status"].endswith("detail=mongodb")
     await served.deriving.until_complete()
     await served.until_hit("counters/by_status", origin="LOST", status="s")
+
+
+async def in_redis(hot: hot_world.Served, path: str) -> bytes:
+    """Ask until Redis answers; the response."""
+    held: list[bytes] = []
+
+    async def hit() -> bool:
+        async with hot.connection() as client:
+            held[:] = [await client.get(path)]
+        return b"detail=l2" in held[0]
+
+    await eventually(hit, f"{path} is in Redis")
+    return held[0]
+
+
+async def test_a_page_answered_before_asgi_is_what_the_routes_answer(served: Served, hot: hot_world.Served) -> None:
+    some = [flight(f"hot{number}", origin="HOT", gate=f"g{number}" + "x" * 600) for number in range(5)]
+    await served.applied(await served.write(*some))
+    first = f"/v1/{RESOURCE}/-/lists/departures?origin=HOT&day=1"
+    cursor = orjson.loads(hot_world.body(await in_redis(hot, first)))["next"]
+    second = f"{first}&cursor={cursor}"
+    etag = hot_world.header(await in_redis(hot, second), "etag")
+    for path in (first, second):
+        for headers in ((), ("Accept-Encoding: gzip",), (f"If-None-Match: {etag}",)):
+            for method in ("GET", "HEAD"):
+                async with hot.connection() as client:
+                    answered = await client.get(path, *headers, method=method)
+                    ordinary = await client.get(path, "Cache-Control: max-stale", *headers, method=method)
+                assert b"; hit; detail=l2" in answered
+                assert hot_world.unmoved(answered) == hot_world.unmoved(ordinary)
+
+
+async def test_no_page_answered_before_asgi_misses_a_change_that_was_applied(
+    served: Served, hot: hot_world.Served
+) -> None:
+    path = f"/v1/{RESOURCE}/-/lists/departures?origin=RAW&day=1"
+    for turn in range(10):
+        await served.applied(await served.write(flight("raw", origin="RAW", gate=f"g{turn}")))
+        async with hot.connection() as client:
+            answered = await client.get(path)
+        assert orjson.loads(hot_world.body(answered))["items"][0]["gate"] == f"g{turn}"
+        await in_redis(hot, path)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("origin=HOT", 400), ("origin=HOT&day=1&cursor=x", 400), ("origin=HOT&day=x", 400), ("origin:null&day=1", 200)],
+)
+async def test_a_line_that_names_no_page_is_answered_by_the_routes(
+    hot: hot_world.Served, query: str, expected: int
+) -> None:
+    async with hot.connection() as client:
+        for _ in range(2):
+            answered = await client.get(f"/v1/{RESOURCE}/-/lists/departures?{query}")
+            assert hot_world.status(answered) == expected
 
 
 async def test_openapi_has_typed_routes(served: Served) -> None:
