@@ -281,10 +281,12 @@ def rebuild(
     """Count the documents of a resource anew, for its lists, counters and rankings."""
     if compare:
         _compare(resource, name, config, catalog, as_json=as_json)
+    from neverstale.telemetry import configure_logging
     from ops.rebuild import print_rebuild
     from ops.rebuild import rebuild as build
 
     settings, _ = _settings(config, catalog)
+    configure_logging(settings.service.model_copy(update={"log_level": "warning"}))  # what it does is shown
     done = asyncio.run(build(settings, _catalog(settings), resource, name, wait=not no_wait, quiet=as_json))
     print_rebuild(done, as_json=as_json)
     raise typer.Exit(0 if done.ok else 1)

@@ -2,24 +2,23 @@
 
 Redis has no snapshots, so the two cannot be read at one moment while changes flow. What is known is this: what Redis
 holds contains everything up to the watermark that was applied *before* it is read, at version s, and nothing from
-after the time that the cluster has *afterwards*, at version n. So
-
-1. everything is read from Redis, and from MongoDB in one snapshot at s. What is equal is right.
-2. What differs may only have changed since s. It is read again, a few times, now with a second snapshot at n: it is
-   right as soon as it equals either; it has **drifted** if MongoDB says the same at s and at n, and Redis something
-   else, three times; and it is **undecided** if it changes faster than can be compared.
+after the time that the cluster has *afterwards*, at version n. So MongoDB is read in two snapshots, at s and at n.
+Where they say the same, Redis must say so, too; where they do not, a document has changed meanwhile, and the group is
+read again. A group that differs is read again as well, and has **drifted** when it has differed three times. One that
+changes every time is **undecided**.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
-from typing import Final
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Final, TypeAlias
 
 from rich.markup import escape
 
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog
 from neverstale.clients import mongo_client, redis_client
+from neverstale.derived.declarations import CounterDeclaration
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.groups import members, value_of
 from neverstale.derived.store import DerivedStore
@@ -28,14 +27,16 @@ from neverstale.keys import Names
 from neverstale.loader import Loader
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
-from ops.drift_values import NOTHING_COUNTED, NOTHING_RANKED, At, InMongoDB, InRedis, Value, alike
+from ops.drift_values import LOST, NOTHING_COUNTED, NOTHING_RANKED, Compared, InMongoDB, InRedis, Value, alike
 from ops.named import declarations_named, resource_named
 from ops.output import console, print_json, table
 
 TIMES: Final = 3
 """So often a group must differ, while MongoDB does not change it, to have drifted."""
-MOST_ROUNDS: Final = 10
-PAUSE_SECONDS: Final = 0.3
+MOST_ROUNDS: Final = 12
+FRESH_SECONDS: Final = 1.5
+"""The watcher marks at least every second."""
+POLL_SECONDS: Final = 0.003
 SHOWN: Final = 20
 """Differences in a table; JSON has all."""
 
@@ -68,7 +69,7 @@ class Drift:
 
     @property
     def ok(self) -> bool:
-        return not self.differences and "lost" not in self.unknown.values()
+        return not self.differences and LOST not in self.unknown.values()
 
 
 async def drift(settings: Settings, catalog: Catalog, name: str, declaration: str | None) -> Drift:
@@ -83,23 +84,21 @@ async def drift(settings: Settings, catalog: Catalog, name: str, declaration: st
             loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
             in_redis = InRedis(redis, store.names.of(generation.id))
             in_mongodb = InMongoDB(mongo, catalog.database, resource.collection)
-            counted = [one for one in named if not one.startswith("lists.") and one in generation.digests]
-            unknown = await in_redis.unknown(generation, counted)
-            compared = tuple(one for one in counted if one not in unknown)
-            comparison = _Comparison(generation, in_redis, in_mongodb, cache, settings.kafka.group, loader)
-            found = await comparison.first(compared)
-            await comparison.settle(found)
+            comparison = _Comparison(in_redis, in_mongodb, cache, settings.kafka.group, loader)
+            found = _Found(await comparison.applied())
+            for each in named:
+                await comparison.compare(each, generation, found)
             if await _complete(store, name) != generation:
                 raise Stop(f"another generation of {name} took over meanwhile; compare again")
             return Drift(
                 name,
                 generation.id,
-                compared,
+                tuple(found.compared),
                 to_hex(found.version),
                 found.groups,
-                [_difference(at, *pair) for at, pair in sorted(found.drifted.items())],
-                len(found.suspects),
-                unknown,
+                sorted(found.differences, key=lambda one: (one.declaration, one.group)),
+                found.undecided,
+                found.unknown,
             )
     except UnknownFormat:
         raise Stop(f"another release has written what is derived from {name}; use its `neverstale`") from None
@@ -117,50 +116,92 @@ async def _complete(store: DerivedStore, name: str) -> Generation:
 @dataclass(slots=True)
 class _Found:
     version: Version
-    groups: int
-    suspects: dict[At, int]
-    """Group -> how often it differed though MongoDB did not change it."""
-    drifted: dict[At, tuple[Value, Value]]
+    compared: list[str] = field(default_factory=list)
+    groups: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    undecided: int = 0
+    unknown: dict[str, str] = field(default_factory=dict)
+
+
+Values: TypeAlias = Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class _Between:
+    """What Redis says, and what MongoDB said before and afterwards."""
+
+    redis: Values
+    before: Values
+    after: Values
+    nothing: Value
+
+    @property
+    def groups(self) -> set[str]:
+        return {*self.redis, *self.before, *self.after}
+
+    def is_quiet(self, group: str) -> bool:
+        return alike(self.before.get(group, self.nothing), self.after.get(group, self.nothing))
+
+    def agrees(self, group: str) -> bool:
+        return alike(self.redis.get(group, self.nothing), self.after.get(group, self.nothing))
+
+    def difference(self, declaration: str, group: str) -> Difference:
+        kept, expected = self.redis.get(group, self.nothing), self.after.get(group, self.nothing)
+        return Difference(declaration, group, str(kept), str(expected))
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    generation: Generation
     redis: InRedis
     mongodb: InMongoDB
     cache: Cache
     group: str
     loader: Loader
 
-    async def first(self, wanted: Sequence[str]) -> _Found:
-        version = await self._applied()
-        kept = await self.redis.values(self.generation, wanted)
-        expected = await self.mongodb.values(self.generation, wanted, version)
-        everything = kept.keys() | expected.keys()
-        return _Found(version, len(everything), dict.fromkeys(_differing(everything, kept, expected), 0), {})
-
-    async def settle(self, found: _Found) -> None:
+    async def compare(self, declaration: str, generation: Generation, found: _Found) -> None:
+        kind, _, name = declaration.partition(".")
+        declared = _declared(generation, kind, name)
+        if declared is None:
+            return
+        if (why := await self.redis.unknown(name, declared)) is not None:
+            found.unknown[declaration] = why
+            return
+        found.compared.append(declaration)
+        between = await self._read(name, declared, await self.applied(), ())
+        found.groups += len(between.groups)
+        differed = dict.fromkeys(between.groups, 0)
         for _ in range(MOST_ROUNDS):
-            if not found.suspects:
+            differed = {
+                group: times + between.is_quiet(group)
+                for group, times in differed.items()
+                if not (between.is_quiet(group) and between.agrees(group))
+            }
+            for group in [group for group, times in differed.items() if times >= TIMES]:
+                del differed[group]
+                found.differences.append(between.difference(declaration, group))
+            if not differed:
                 return
-            await asyncio.sleep(PAUSE_SECONDS)
-            await self._again(found)
+            between = await self._read(name, declared, await self._fresh(), differed)
+        found.undecided += len(differed)
 
-    async def _again(self, found: _Found) -> None:
-        wanted = list(dict.fromkeys(name for name, _ in found.suspects))
-        since = await self._applied()
-        kept = await self.redis.values(self.generation, wanted)
+    async def _read(self, name: str, declared: Compared, since: Version, only: Collection[str]) -> _Between:
+        nothing = NOTHING_COUNTED if isinstance(declared, CounterDeclaration) else NOTHING_RANKED
+        kept = await self.redis.values(name, declared, only)
         until = await self.loader.now()
-        before = await self.mongodb.values(self.generation, wanted, since)
-        after = await self.mongodb.values(self.generation, wanted, until)
-        wrong = _differing(_differing(found.suspects, kept, before), kept, after)
-        moving = _differing(wrong, before, after)
-        found.suspects = {at: found.suspects[at] + (at not in moving) for at in wrong}
-        for at in [at for at, times in found.suspects.items() if times >= TIMES]:
-            del found.suspects[at]
-            found.drifted[at] = _value(kept, at), _value(after, at)
+        before = await self.mongodb.values(name, declared, since, only)
+        after = await self.mongodb.values(name, declared, until, only)
+        return _Between(kept, before, after, nothing)
 
-    async def _applied(self) -> Version:
+    async def _fresh(self) -> Version:
+        """`applied`, as soon as it rises: the less lies between two snapshots, the fewer groups have changed."""
+        first = await self.applied()
+        for _ in range(round(FRESH_SECONDS / POLL_SECONDS)):
+            await asyncio.sleep(POLL_SECONDS)
+            if (version := await self.applied()) != first:
+                return version
+        return first
+
+    async def applied(self) -> Version:
         """The version up to which Redis contains everything."""
         held = await self.cache.watermarks(self.group)
         marks = [mark.version for mark in held.by_partition.values() if mark.identity == held.identity]
@@ -169,16 +210,16 @@ class _Comparison:
         return min(marks)
 
 
-def _differing(those: Collection[At], one: dict[At, Value], other: dict[At, Value]) -> set[At]:
-    return {at for at in those if not alike(_value(one, at), _value(other, at))}
-
-
-def _value(values: dict[At, Value], at: At) -> Value:
-    return values.get(at, NOTHING_COUNTED if at[0].startswith("counters.") else NOTHING_RANKED)
-
-
-def _difference(at: At, kept: Value, expected: Value) -> Difference:
-    return Difference(at[0], at[1], str(kept), str(expected))
+def _declared(generation: Generation, kind: str, name: str) -> Compared | None:
+    """As the generation is; `None`: a list, or nothing that it has."""
+    declared = generation.shape.declared
+    return (
+        declared.counters.get(name)
+        if kind == "counters"
+        else declared.rankings.get(name)
+        if kind == "rankings"
+        else None
+    )
 
 
 def print_drift(found: Drift, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ digest of all of them with their scores, which does not depend on their order, s
 memory.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -20,17 +20,19 @@ from redis.exceptions import RedisError
 from neverstale.clients import CODEC
 from neverstale.derived import queries, reading
 from neverstale.derived.counters import Group
-from neverstale.derived.declarations import CounterDeclaration
-from neverstale.derived.generations import Generation
-from neverstale.derived.groups import combinations
+from neverstale.derived.declarations import CounterDeclaration, RankingDeclaration
+from neverstale.derived.groups import NULL, combinations, fact_at, members, value_of
 from neverstale.derived.members import member_of
 from neverstale.derived.names import BEYOND, PRESENT, GenerationNames
-from neverstale.derived.plan import facts
 from neverstale.errors import Outage, Stop
 from neverstale.keys import canonical
 from neverstale.versions import Version, to_timestamp
 
 MEMBERS_A_CALL: Final = 5_000
+A_BATCH: Final = 1_000
+"""Documents or rows. In between others have their turn: a driver that cannot watch its server gives it up."""
+MOST_GROUPS: Final = 100
+"""That are asked for one by one; more are found by reading everything."""
 TOO_OLD: Final = 239
 """SnapshotTooOld: the state is no longer kept."""
 _EXACT: Final = Context(prec=60)
@@ -60,8 +62,8 @@ class Ranked:
 
 
 Value: TypeAlias = Counted | Ranked
-At: TypeAlias = tuple[str, str]
-"""Declaration (`counters.by_status`) and name of a group."""
+Compared: TypeAlias = CounterDeclaration | RankingDeclaration
+LOST: Final = "lost"
 NOTHING_COUNTED: Final = Counted(0, ())
 NOTHING_RANKED: Final = Ranked(0, 0)
 
@@ -91,46 +93,56 @@ class InMongoDB:
         self._database = client[database]
         self._collection = collection
 
-    async def values(self, generation: Generation, wanted: Sequence[str], version: Version) -> dict[At, Value]:
-        """Every group of the wanted declarations that is not empty, at exactly this version."""
-        found: dict[At, Value] = {}
+    async def values(
+        self, name: str, declared: Compared, version: Version, only: Collection[str] = ()
+    ) -> dict[str, Value]:
+        """Every group that is not empty, at exactly this version. Given `only`, others may be missing or wrong."""
+        matching = _documents_of(declared.by, only)
         with _mongodb():
-            for name in wanted:
-                kind, _, own = name.partition(".")
-                if kind == "counters":
-                    found |= await self._counted(name, generation.shape.declared.counters[own], version)
-            if any(name.startswith("rankings.") for name in wanted):
-                found |= await self._ranked(generation, wanted, version)
-        return found
+            if isinstance(declared, CounterDeclaration):
+                return await self._counted(declared, matching, version)
+            return await self._ranked(declared, matching, version)
 
-    async def _counted(self, name: str, declared: CounterDeclaration, version: Version) -> dict[At, Value]:
-        stages = queries.counter_groups(declared, {})
-        command = {"aggregate": self._collection, "pipeline": stages, "cursor": {}, "allowDiskUse": True}
-        found: dict[At, Value] = {}
+    async def _counted(
+        self, declared: CounterDeclaration, matching: dict[str, Any], version: Version
+    ) -> dict[str, Value]:
+        stages = [{"$match": matching}, *queries.counter_groups(declared, {})]
+        cursor = {"batchSize": A_BATCH}
+        command = {"aggregate": self._collection, "pipeline": stages, "cursor": cursor, "allowDiskUse": True}
+        found: dict[str, Value] = {}
         async for row in await self._run(command, version):
             read = queries.read_counter_row(row, len(declared.by), len(declared.sums))
-            found[name, read.group] = Counted(read.documents, read.sums)
+            found[read.group] = Counted(read.documents, read.sums)
         return found
 
-    async def _ranked(self, generation: Generation, wanted: Sequence[str], version: Version) -> dict[At, Value]:
-        shape = generation.shape
-        rankings = [(f"rankings.{one.name}", one) for one in shape.rankings if f"rankings.{one.name}" in wanted]
-        found: dict[At, Value] = {}
-        command = {"find": self._collection, "projection": shape.projection}
+    async def _ranked(
+        self, declared: RankingDeclaration, matching: dict[str, Any], version: Version
+    ) -> dict[str, Value]:
+        paths = (*declared.by, declared.path)
+        projection = {path: 1 for path in paths if not any(path.startswith(other + ".") for other in paths)}
+        command = {"find": self._collection, "filter": matching, "projection": projection, "batchSize": A_BATCH}
+        found: dict[str, Value] = {}
         async for document in await self._run(command, version):
-            some = facts(shape.facts(document))
-            assert some is not None
-            for name, one in rankings:
-                if some[one.score]:
-                    member = _digest(member_of(canonical(document["_id"])), float(some[one.score]))
-                    for group in combinations(one.by(some)) or ():
-                        found[name, group] = _plus(found.get((name, group), NOTHING_RANKED), member)
+            score = queries.score_of(declared, document)
+            if score is not None:
+                kept = -score if declared.descends else score
+                member = _digest(member_of(canonical(document["_id"])), kept)
+                for group in combinations(tuple(fact_at(document, path) for path in declared.by)) or ():
+                    found[group] = _plus(found.get(group, NOTHING_RANKED), member)
         return found
 
     async def _run(self, command: dict[str, Any], version: Version) -> Any:
         at = {"level": "snapshot", "atClusterTime": to_timestamp(version)}
         command = command | {"readConcern": at, "collation": queries.BYTES}
         return await self._database.cursor_command(command, codec_options=CODEC)
+
+
+def _documents_of(by: Sequence[str], groups: Collection[str]) -> dict[str, Any]:
+    """A filter for the documents of some groups, and perhaps others; for all, if that can be told no better."""
+    texts = [members(group, len(by)) for group in groups]
+    if not by or not 0 < len(texts) <= MOST_GROUPS or any(NULL in each for each in texts):
+        return {}  # What is counted as null, a filter may not find: an empty array on the way to a path.
+    return {"$or": [{path: {"$eq": value_of(text)} for path, text in zip(by, each, strict=True)} for each in texts]}
 
 
 @contextmanager
@@ -158,31 +170,40 @@ class InRedis:
         self._redis = redis
         self._names = names
 
-    async def unknown(self, generation: Generation, wanted: Sequence[str]) -> dict[str, str]:
-        """Of the wanted declarations, those that nobody is told from Redis, and why."""
-        found = {}
-        for name in wanted:
-            present, beyond = await self._hash_fields(self._key(name))
-            if present is None:
-                found[name] = "lost"
-            elif beyond is not None:
-                found[name] = f"{int(beyond)} documents are beyond its bounds"
-        return found
+    async def unknown(self, name: str, declared: Compared) -> str | None:
+        """Why nobody is told from Redis, if so."""
+        with _redis():
+            held: Any = await self._redis.hmget(self._key(name, declared), [PRESENT, BEYOND])
+        present, beyond = held
+        if present is None:
+            return LOST
+        return None if beyond is None else f"{int(beyond)} documents are beyond its bounds"
 
-    async def values(self, generation: Generation, wanted: Sequence[str]) -> dict[At, Value]:
-        """Every group of the wanted declarations that is not empty."""
-        found: dict[At, Value] = {}
-        for name in wanted:
-            kind, _, own = name.partition(".")
-            fields = await self._hash(self._key(name))
-            if kind == "counters":
-                declared = generation.shape.declared.counters[own]
-                groups = reading.all_groups(fields, len(declared.sums)) or {}
-                found |= {(name, group): _as_counted(one, declared) for group, one in groups.items()}
-            else:
-                for group in (field.decode() for field in fields if field[:1] != b"."):
-                    found[name, group] = await self._ranked(own, group, int(fields[group.encode()]))
-        return found
+    async def values(self, name: str, declared: Compared, only: Collection[str] = ()) -> dict[str, Value]:
+        """Every group that is not empty; given `only`, at least those."""
+        if isinstance(declared, CounterDeclaration):
+            counted = await self._counted(name, declared, only)
+            return {group: _as_counted(one, declared) for group, one in counted.items() if one.documents}
+        with _redis():
+            sizes: Any = await self._redis.hgetall(self._names.sizes(name))
+        groups = [field.decode() for field in sizes if field[:1] != b"."]
+        return {
+            group: await self._ranked(name, group, int(sizes[group.encode()]))
+            for group in groups
+            if not only or group in only
+        }
+
+    async def _counted(self, name: str, declared: CounterDeclaration, only: Collection[str]) -> Mapping[str, Group]:
+        key, sums = self._names.counter(name), len(declared.sums)
+        with _redis():
+            if not 0 < len(only) <= MOST_GROUPS:
+                everything: Any = await self._redis.hgetall(key)
+                return reading.all_groups(everything, sums) or {}
+            pipeline = self._redis.pipeline(transaction=False)
+            for group in only:
+                pipeline.hmget(key, reading.group_fields(group, sums))
+            found = zip(only, await pipeline.execute(), strict=True)
+        return {group: one for group, fields in found if (one := reading.one_group(fields)) is not None}
 
     async def _ranked(self, name: str, group: str, size: int) -> Ranked:
         key, digest, count = self._names.ranking(name, group), 0, 0
@@ -196,20 +217,9 @@ class InRedis:
                 # A set that was evicted looks like an empty one; its size tells.
                 return Ranked(count if count == size else -size, digest % 2**64)
 
-    def _key(self, declaration: str) -> bytes:
-        kind, _, name = declaration.partition(".")
-        return self._names.counter(name) if kind == "counters" else self._names.sizes(name)
-
-    async def _hash(self, key: bytes) -> Mapping[bytes, bytes]:
-        with _redis():
-            held: Any = await self._redis.hgetall(key)
-        return dict(held)
-
-    async def _hash_fields(self, key: bytes) -> tuple[bytes | None, bytes | None]:
-        with _redis():
-            held: Any = await self._redis.hmget(key, [PRESENT, BEYOND])
-        present, beyond = held
-        return present, beyond
+    def _key(self, name: str, declared: Compared) -> bytes:
+        is_counter = isinstance(declared, CounterDeclaration)
+        return self._names.counter(name) if is_counter else self._names.sizes(name)
 
 
 @contextmanager

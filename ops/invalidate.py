@@ -78,7 +78,8 @@ def print_invalidation(done: Invalidation, *, as_json: bool) -> None:
         return
     count = len(done.keys)
     what = f"{count} key{'s' * (count > 1)}" if done.keys else "everything"
-    print(f"{what} of {', '.join(done.resources)} read before {done.version} is stale: {_how_far(done)}")
+    verb = "are" if count > 1 else "is"
+    print(f"{what} of {', '.join(done.resources)} read before {done.version} {verb} stale: {_how_far(done)}")
 
 
 def _how_far(done: Invalidation) -> str:
