@@ -21,7 +21,7 @@ from consumers.offsets import Offsets
 from consumers.progress import Progress, Stuck
 from consumers.replay import Gap, Replay
 from consumers.tasks import unless
-from neverstale import telemetry
+from neverstale import cancellation, telemetry
 from neverstale.clients import kafka_options
 from neverstale.settings import Settings
 
@@ -100,7 +100,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             return await self._begin_anew(error.args[0], "the offset is out of range")
         except KafkaError:
             raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            cancellation.heed()  # if that is not it, the client cancelled something of its own and passed it on
             raise KafkaError(f"the client failed: {error!r}") from error
         self._progress.fetched()
         if not records:
@@ -296,11 +297,14 @@ async def _close(kafka: AIOKafkaConsumer) -> None:
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await kafka.stop()
-    except Exception as error:
-        # `stop` waits for brokers that may be gone, part by part; what it did not reach is closed here.
+    except (Exception, asyncio.CancelledError) as error:
+        # `stop` waits for brokers that may be gone, part by part; what it did not reach is closed here. It also
+        # cancels tasks of its own, and where one was waiting to fetch again, that comes out here as if we were meant.
+        cancellation.heed()
         log.warning("left_without_goodbye", reason=repr(error))
         for part in (kafka._coordinator, kafka._fetcher, kafka._client):
             if part is not None:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception, asyncio.CancelledError):
                     async with asyncio.timeout(CLOSE_SECONDS / 3):
                         await part.close()
+        cancellation.heed()
