@@ -25,7 +25,10 @@ class Known:
         self._identity = identity
         self._all = Generations()
         self._epoch = b""
+        self._seen: str | None = None
         self._chosen: dict[tuple[str, str | None], Generation | None] = {}
+        self.moment = object()
+        """Another one whenever something else may be chosen."""
 
     def for_list(self, name: str, digest: str) -> Generation | None:
         """The generation whose tags vouch for a list's pages; `None`: there is none, ask MongoDB."""
@@ -48,21 +51,27 @@ class Known:
         return (b"GETRANGE", self.names.generations, 0, 15)
 
     async def kept(self, generation: Generation, epoch: bytes) -> bool:
-        """Whether the generation was kept up to date when the epoch was read. A name never comes back, so one that is
-        still there was there all the time."""
+        """Whether the generation was kept up to date, on the Redis that is read, when the epoch was read.
+
+        A name never comes back, so one that is still there was there all the time.
+        """
         if epoch != self._epoch:
             await self.look()
-        return self._all.of(generation.id) is not None
+        return self._all.of(generation.id) is not None and generation.identity == self._identity()
 
     async def look(self) -> None:
         """Read the register."""
         try:
-            self._all = await self._store.generations()
-            self._epoch = self._all.epoch.encode()
+            found = await self._store.generations()
+            epoch = found.epoch.encode()
         except UnknownFormat:
             # Another release writes what we cannot read: nothing is known.
-            self._all, self._epoch = Generations(), b""
-        self._chosen = {}
+            found, epoch = Generations(), b""
+        identity = self._identity()
+        if epoch != self._epoch or identity != self._seen:
+            self._all, self._epoch, self._seen = found, epoch, identity
+            self._chosen = {}
+            self.moment = object()
 
 
 async def keep_known(known: Sequence[Known]) -> NoReturn:

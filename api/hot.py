@@ -137,6 +137,9 @@ class Hot:
 
     def find(self, line: bytes) -> tuple[AnyTarget, bytes, bytes] | None:
         """The target, path segment and entry key that a line of `GET` or `HEAD` names, if all is as usual."""
+        page = self._pages.known.get(line)
+        if page is not None:
+            return page, b"", page.entry_key()
         match = LINE.fullmatch(line)
         if match is None:
             page = self._pages.find(line)

@@ -41,7 +41,7 @@ class PageTarget:
     counted: ClassVar[bool] = False
     """Whether reads of this say what is read most."""
 
-    __slots__ = ("_key", "_named", "_pages", "_shelf", "name", "source")
+    __slots__ = ("_key", "_moment", "_named", "_pages", "_shelf", "name", "source")
 
     def __init__(self, pages: Pages, shelf: PageShelf, key: PageKey) -> None:
         self.source = pages.name
@@ -49,6 +49,7 @@ class PageTarget:
         self._pages = pages
         self._shelf = shelf
         self._key = key
+        self._moment = shelf.moment
         self._named = shelf.name(key)
 
     @property
@@ -58,9 +59,9 @@ class PageTarget:
 
     def entry_key(self) -> bytes:
         """The page's entry in the present generation."""
-        place = self._named.place
-        if place is None or place.generation is not self._shelf.generation:
-            self._named = self._shelf.name(self._key)
+        moment = self._shelf.moment
+        if self._moment is not moment:
+            self._moment, self._named = moment, self._shelf.name(self._key)
         return self._named.entry_key
 
     def ask(self, segment: bytes, entry_key: bytes, reply: Reply) -> Ask:
@@ -75,13 +76,13 @@ class PageLines:
     def __init__(self, shelves: dict[bytes, tuple[Pages, PageShelf]]) -> None:
         """`shelves`: by path, `/v1/{resource}/-/lists/{list}`."""
         self._shelves = shelves
-        self._known: dict[bytes, PageTarget] = {}
+        self.known: dict[bytes, PageTarget] = {}
+        """What was found lately."""
 
     def find(self, line: bytes) -> PageTarget | None:
         """The cached page that a line of `GET` or `HEAD` names, if all is as usual."""
-        known = self._known.get(line)
-        if known is not None or not self._shelves:
-            return known
+        if not self._shelves:
+            return None
         match = PAGE_LINE.fullmatch(line) if len(line) <= LINE_BYTES else None
         found = self._shelves.get(match[2]) if match is not None else None
         if match is None or found is None:
@@ -93,7 +94,7 @@ class PageLines:
             return None
         if not pages.is_cached(key):
             return None
-        if len(self._known) >= MOST:
-            self._known.clear()
-        target = self._known[line] = PageTarget(pages, shelf, key)
+        if len(self.known) >= MOST:
+            self.known.clear()
+        target = self.known[line] = PageTarget(pages, shelf, key)
         return target

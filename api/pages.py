@@ -13,7 +13,7 @@ from typing import Any, Final
 from api import cursors
 from api.cursors import Cursor
 from api.generations import Known
-from api.shelves import Named, Part, Place, by_floor, register
+from api.shelves import Named, Part, Place, register
 from neverstale import documents
 from neverstale.cache import Cache
 from neverstale.catalog import OnChange, Resource
@@ -22,7 +22,7 @@ from neverstale.derived.declarations import ListDeclaration
 from neverstale.derived.generations import Generation
 from neverstale.derived.names import LIST_FLOOR, PRESENT, slot_of
 from neverstale.loader import Found, Loader, Snapshot
-from neverstale.versions import Version
+from neverstale.versions import Version, from_hex, to_hex
 
 NO_GENERATION: Final = "-"
 AT_ONCE: Final = 4
@@ -107,46 +107,57 @@ class PageShelf:
         self._known = known
 
     @property
-    def generation(self) -> Generation | None:
-        """The one whose tags vouch for pages now."""
-        return self._known.for_list(self._pages.list_name, self._pages.digest)
+    def moment(self) -> object:
+        """Another one whenever the names of pages may have changed."""
+        return self._known.moment
 
     def name(self, key: PageKey) -> Named:
-        pages, known, generation = self._pages, self._known, self.generation
+        pages, known = self._pages, self._known
+        generation = known.for_list(pages.list_name, pages.digest)
         own = known.names.of(generation.id if generation is not None else NO_GENERATION)
         entry = own.page(pages.list_name, key.group, key.canonical.rpartition("\n")[2])
         return Named(key.canonical, entry, Place(generation, slot_of(key.group)))
 
     async def read(self, wanted: Mapping[bytes, Place | None]) -> list[Part]:
-        parts: list[Part] = []
-        by_generation: dict[str, tuple[Place, dict[bytes, bytes]]] = {}
+        by_generation: dict[str, tuple[Generation, dict[bytes, bytes]]] = {}
+        unknown: dict[bytes, bytes | None] = {}
         for key, place in wanted.items():
             if place is None or place.generation is None:
-                parts.append(Part(None, {key: None}))
-            else:
-                _, slots = by_generation.setdefault(place.generation.id, (place, {}))
-                slots[key] = place.slot
-        for place, slots in by_generation.values():
-            parts += await self._of_generation(place, slots)
+                unknown[key] = None
+                continue
+            held = by_generation.get(place.generation.id)
+            if held is None:
+                held = by_generation[place.generation.id] = place.generation, {}
+            held[1][key] = place.slot
+        parts = [Part(None, unknown)] if unknown else []
+        for generation, slots in by_generation.values():
+            parts += await self._of_generation(generation, slots)
         return parts
 
-    async def _of_generation(self, place: Place, slots: Mapping[bytes, bytes]) -> list[Part]:
-        generation = place.generation
-        assert generation is not None
+    async def _of_generation(self, generation: Generation, slots: Mapping[bytes, bytes]) -> list[Part]:
         keys = list(slots)
-        fields = list(dict.fromkeys(slots.values()))
         tags_key = self._known.names.of(generation.id).tags(self._pages.list_name)
         (floor, *raws), (present, list_floor, *tags), epoch = await self._cache.send(
             ("MGET", self._cache.names.floor(self._pages.collection), *keys),
-            ("HMGET", tags_key, PRESENT, LIST_FLOOR, *fields),
+            ("HMGET", tags_key, PRESENT, LIST_FLOOR, *slots.values()),
             self._known.epoch_command(),
         )
         held = dict(zip(keys, raws, strict=True))
-        if not await self._known.kept(generation, epoch):
+        least = reading.page_floor(generation, register(floor), (present, list_floor, None))
+        if least is None or not await self._known.kept(generation, epoch):
             return [Part(None, held)]
-        at = register(floor)
-        floors = {
-            slot: reading.page_floor(generation, at, (present, list_floor, tag))
-            for slot, tag in zip(fields, tags, strict=True)
-        }
-        return by_floor(((key, floors[slots[key]]) for key in keys), held)
+        return _parts(least, held, tags)
+
+
+def _parts(least: Version, held: dict[bytes, bytes | None], tags: Sequence[bytes | None]) -> list[Part]:
+    """Pages with their floors: the least one, or a higher tag. What is above its tag may go with the rest, so that
+    there is one part unless something is stale."""
+    text = to_hex(least).encode()
+    parts = [Part(least, held)]
+    stale: dict[bytes, bytes] = {}
+    for (key, raw), tag in zip(held.items(), tags, strict=True):
+        if tag is not None and tag > text and (raw is None or raw[3:19] < tag):
+            stale[key] = tag
+    for key, tag in stale.items():
+        parts.append(Part(from_hex(tag), {key: held.pop(key)}))
+    return parts if held else parts[1:]

@@ -200,10 +200,7 @@ class Reader:
             if not self._freshness.still_holds(evidence):
                 evidence = NO_EVIDENCE
             rest: list[_Rest] = []
-            for part in parts:
-                whole = len(parts) == 1
-                mine = gets if whole else [get for get in gets if get.entry_key in part.raws]
-                some = asks if whole else [ask for ask in asks if ask.entry_key in part.raws]
+            for part, mine, some in _shared_out(parts, gets, asks):
                 if part.floor is None:
                     some += _unanswered(mine)
                     rest.append((None, _bypassing(some)))
@@ -317,6 +314,21 @@ class Reader:
             pass  # Somebody touches them at the next read.
         finally:
             self._touching.difference_update(keys)
+
+
+def _shared_out(
+    parts: Sequence[Part], gets: Sequence[Get], asks: list[Ask]
+) -> Iterable[tuple[Part, Sequence[Get], list[Ask]]]:
+    """Who waits for which part."""
+    if len(parts) == 1:
+        return [(parts[0], gets, asks)]
+    place = {key: number for number, part in enumerate(parts) for key in part.raws}
+    shared: list[tuple[Part, list[Get], list[Ask]]] = [(part, [], []) for part in parts]
+    for get in gets:
+        shared[place[get.entry_key]][1].append(get)
+    for ask in asks:
+        shared[place[ask.entry_key]][2].append(ask)
+    return shared
 
 
 def _unanswered(gets: Iterable[Get]) -> list[Ask]:

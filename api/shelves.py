@@ -1,6 +1,6 @@
 """Shelves: where the entries of a source lie in Redis, and what makes them stale."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -67,11 +67,3 @@ class DocumentShelf:
 def register(raw: bytes | None) -> Version | None:
     """A register's version; missing or still being established means unknown."""
     return None if raw is None or raw[:1] == b"?" else from_hex(raw)
-
-
-def by_floor(floors: Iterable[tuple[bytes, Version | None]], raws: Mapping[bytes, bytes | None]) -> list[Part]:
-    """Entries whose floors differ, those with the same one together."""
-    parts: dict[Version | None, Part] = {}
-    for key, floor in floors:
-        parts.setdefault(floor, Part(floor, {})).raws[key] = raws[key]
-    return list(parts.values())
