@@ -118,6 +118,23 @@ async def test_every_drifted_group_is_found_while_changes_flow(deriving: Derivin
         assert (await check(deriving)).ok
 
 
+async def test_a_drifted_group_under_change_is_never_taken_for_equal(deriving: Deriving) -> None:
+    async with deriving.watcher(), deriving.consumer():
+        generation = await deriving.until_complete()
+        await deriving.redis.hincrby(deriving.store.names.of(generation.id).counter("totals"), "n|", 1)
+        async with writing(deriving):
+            found = await check(deriving, "totals")
+    assert (found.groups, len(found.differences) + found.undecided) == (1, 1)
+
+
+async def test_a_lost_counter_is_a_problem(deriving: Deriving) -> None:
+    async with deriving.watcher(), deriving.consumer():
+        generation = await deriving.until_complete()
+        await deriving.redis.delete(deriving.store.names.of(generation.id).counter("totals"))
+        found = await check(deriving, "totals")
+    assert (found.unknown, found.declarations, found.ok) == ({"counters.totals": "lost"}, (), False)
+
+
 async def test_without_a_generation_there_is_nothing_to_compare(deriving: Deriving) -> None:
     with pytest.raises(Stop, match="no generation of flights is complete"):
         await check(deriving)

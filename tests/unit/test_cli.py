@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -173,6 +173,99 @@ def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
     given = {"seconds": 5.0, "json": tmp_path / "out.json", "broker": "embedded", "chaos": True}
     defaults = {"data": None, "consumers": 2, "readers": 16, "writes_per_second": 500, "sabotage": False, "seed": 1}
     assert seen == given | defaults
+
+
+@pytest.mark.parametrize(
+    ("line", "handed"),
+    [
+        ("flights", ("flights", None, False, True)),
+        ("flights --rate 20 --no-wait", ("flights", 20.0, False, False)),
+        ("flights --stop", ("flights", None, True, True)),
+    ],
+)
+def test_resync_hands_on_its_options(fake: Fake, line: str, handed: tuple[Any, ...]) -> None:
+    from ops.resync import Wanted
+
+    async def resync(settings: Any, catalog: Any, wanted: Wanted, *, quiet: bool) -> Ended:
+        return Ended((wanted.resource, wanted.rate, wanted.stop, wanted.wait) == handed and not quiet)
+
+    fake("ops.resync", {"resync": resync, "print_resync": said, "Wanted": Wanted})
+    assert call("resync", *line.split(), "--catalog", CATALOG).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "handed"),
+    [
+        ("flights a b", ("flights", ("a", "b"), False, 30.0)),
+        ("--all --deadline 5", (None, (), True, 5.0)),
+        ("flights --no-wait", ("flights", (), False, None)),
+    ],
+)
+def test_invalidate_hands_on_its_options(fake: Fake, line: str, handed: tuple[Any, ...]) -> None:
+    from ops.invalidate import Wanted
+
+    async def invalidate(settings: Any, catalog: Any, wanted: Wanted) -> Ended:
+        return Ended((wanted.resource, wanted.keys, wanted.everything, wanted.wait_seconds) == handed)
+
+    fake("ops.invalidate", {"invalidate": invalidate, "print_invalidation": said, "Wanted": Wanted})
+    assert call("invalidate", *line.split(), "--catalog", CATALOG).exit_code == 0
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_rebuild_and_its_check_end_as_they_find(fake: Fake, monkeypatch: pytest.MonkeyPatch, well: bool) -> None:
+    async def rebuild(settings: Any, catalog: Any, resource: str, name: Any, *, wait: bool, quiet: bool) -> Ended:
+        return Ended(well and (resource, name, wait, quiet) == ("flights", None, False, True))
+
+    async def drift(settings: Any, catalog: Any, resource: str, name: Any) -> Ended:
+        return Ended(well and (resource, name) == ("flights", "by_status"))
+
+    monkeypatch.setattr("neverstale.telemetry.configure_logging", lambda _: None)  # the tests' logs are not ours
+    fake("ops.rebuild", {"rebuild": rebuild, "print_rebuild": said})
+    fake("ops.drift", {"drift": drift, "print_drift": said})
+    code = 0 if well else 1
+    assert call("rebuild", "flights", "--no-wait", "--json", "--catalog", CATALOG).exit_code == code
+    assert call("rebuild", "flights", "by_status", "--check", "--catalog", CATALOG).exit_code == code
+
+
+class Ended(NamedTuple):
+    """What a command finds."""
+
+    ok: bool
+
+
+def said(found: Ended, *, as_json: bool) -> None:
+    """What prints it."""
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("resync flihgts", "RESOURCE: flihgts is not declared in {}; did you mean flights?"),
+        ("invalidate flihgts a", "RESOURCE: flihgts is not declared in {}; did you mean flights?"),
+        ("invalidate", "RESOURCE: nothing is named; name a resource, or say --all"),
+        ("invalidate flights --all", "--all: flights is named, too; name a resource, or say --all"),
+        ("rebuild airlines", "RESOURCE: airlines declares no list, counter or ranking in {}; declare one, or use "),
+        ("rebuild flights by_stats", "NAME: flights declares no list, counter or ranking by_stats; did you mean "),
+        ("rebuild flights departed --check", "NAME: flights declares no list, counter or ranking departed; did you "),
+        ("check --offline --create-indexes", "--create-indexes: no server is asked with --offline; leave one "),
+    ],
+)
+def test_what_is_not_there_is_a_sentence_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, sentence: str
+) -> None:
+    assert main(monkeypatch, *line.split(), "--catalog", CATALOG) == 2
+    assert capsys.readouterr().err.startswith(f"neverstale: {sentence.format(CATALOG)}")
+
+
+def test_every_key_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "c.toml").write_text('database = "shop"\n[resources.items]\nkey_type = "int"\n')
+    assert main(monkeypatch, "invalidate", "items", "1", "one", "02", "--catalog", "c.toml") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        'neverstale: KEY: "one": expected a whole number, e.g. 42; resources.items.key_type says int',
+        'KEY: "02": expected a whole number, e.g. 42; resources.items.key_type says int',
+    ]
 
 
 def test_the_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
