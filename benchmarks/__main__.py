@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import apply, capture, latency
+from benchmarks import apply, capture, derive, latency
 from ops.output import console, table
 from ops.stack.process import PROJECT, python
 
-PARTS: Final = ("capture", "apply", "latency")
+PARTS: Final = ("capture", "apply", "derive", "latency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,12 @@ def _apply(found: dict[str, Any]) -> Iterator[Line]:
     yield _at_most("apply, resident MB", found["max_rss_mb"], apply.TARGET_RSS_MB)
 
 
+def _derive(found: dict[str, Any]) -> Iterator[Line]:
+    figure = "apply with 2 counters, 1 list, 1 ranking, changes/s a consumer"
+    yield _at_least(figure, found["derived_per_second"], derive.TARGET_PER_SECOND)
+    yield _at_most("contributions, bytes a document", found["contribution_bytes"], derive.TARGET_BYTES)
+
+
 def _latency(found: dict[str, Any]) -> Iterator[Line]:
     for rate in found["rates"]:
         wanted = latency.TARGETS_MS[rate["writes_per_second"]]
@@ -82,6 +88,7 @@ def _latency(found: dict[str, Any]) -> Iterator[Line]:
 LINES: Final[dict[str, Callable[[dict[str, Any]], Iterator[Line]]]] = {
     "capture": _capture,
     "apply": _apply,
+    "derive": _derive,
     "latency": _latency,
 }
 

@@ -59,10 +59,17 @@ class ResourceDeriver:
     async def apply(self, batch: Batch, identity: str) -> None:
         """Everything of the batch that concerns this resource; may be called again with the same after any error."""
         await self._void(batch, identity)
-        for (collection, partition), documents in batch.told.items():
-            if collection == self.resource.collection:
-                for part in _parts(partition, documents):
-                    await self._apply_part(part)
+        parts = [
+            part
+            for (collection, partition), documents in batch.told.items()
+            if collection == self.resource.collection
+            for part in _parts(partition, documents)
+        ]
+        # Side by side: no two parts have a document in common, so while one waits for a server another goes on.
+        # All have ended before anything is tried again.
+        for outcome in await asyncio.gather(*map(self._apply_part, parts), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
         for partition, rebuilt in batch.rebuilt:
             if rebuilt.resource == self.resource.name:
                 await self._rebuilt(partition, rebuilt.generation, rebuilt.partitions)
@@ -81,13 +88,13 @@ class ResourceDeriver:
 
     async def _apply_part(self, part: Part) -> None:
         at_least = 0
-        while self._known.all:
-            concerned = self._concerned(part)
+        while (known := self._known).all:
+            concerned = _concerned(part, known)
             if not concerned.documents:
                 telemetry.DERIVED.labels("no_concern").inc(len(part.documents))
                 return
             try:
-                await self._contribute(concerned, at_least)
+                await self._contribute(known, concerned, at_least)
             except OtherGenerations:
                 self._known = await self.store.generations()
             except Changed:
@@ -101,11 +108,11 @@ class ResourceDeriver:
                 telemetry.DERIVED.labels("applied").inc(len(concerned.documents))
                 return
 
-    async def _contribute(self, part: Part, at_least: Version) -> None:
+    async def _contribute(self, known: Generations, part: Part, at_least: Version) -> None:
         keys = list(part.documents)
-        begun = await self.store.begin(self._known, part.partition, part.newest, keys)
+        begun = await self.store.begin(known, part.partition, part.newest, keys)
         at_least = max(at_least, part.newest, *(one.at_least for one in begun))
-        projection = _projection(self._known.all)
+        projection = _projection(known.all)
         values = [any_value_of(key) for key in keys]
         read_at, found = await self._loader.read(self.resource.collection, values, projection, at_least)
         documents = {canonical(document["_id"]): document for document in found}
@@ -116,17 +123,7 @@ class ResourceDeriver:
                 document = documents.get(key)
                 plan.add(key, _in_order(part.documents[key]), held, None if document is None else facts_of(document))
             plans.append(plan)
-        await self.store.contribute(self._known, part.partition, plans)
-
-    def _concerned(self, part: Part) -> Part:
-        """Documents of which something changed that some generation derives from."""
-        shapes = [one.shape for one in self._known.all]
-        documents = {
-            key: records
-            for key, records in part.documents.items()
-            if any(seen.operation == "touch" or shape.concerns(seen.fields) for seen in records for shape in shapes)
-        }
-        return Part(part.partition, documents)
+        await self.store.contribute(known, part.partition, plans)
 
     async def _lost(self, lost: Lost) -> None:
         log.warning("generation_void", resource=self.resource.name, generation=lost.generation.id, reason=str(lost))
@@ -183,6 +180,17 @@ def _parts(partition: int, documents: Documents) -> list[Part]:
         Part(partition, {key: documents[key] for key in keys[start : start + DOCUMENTS_A_CALL]})
         for start in range(0, len(keys), DOCUMENTS_A_CALL)
     ]
+
+
+def _concerned(part: Part, known: Generations) -> Part:
+    """Documents of which something changed that some generation derives from."""
+    shapes = [one.shape for one in known.all]
+    documents = {
+        key: records
+        for key, records in part.documents.items()
+        if any(seen.operation == "touch" or shape.concerns(seen.fields) for seen in records for shape in shapes)
+    }
+    return Part(part.partition, documents)
 
 
 def _in_order(records: Sequence[Seen]) -> Sequence[Seen]:
