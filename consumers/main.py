@@ -49,7 +49,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     mongo = mongo_client(settings.mongodb)
     try:
         loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-        await _live(settings, catalog, life, redis, loader, Walks(mongo, catalog.database))
+        await _live(settings, catalog, life, redis, loader, Walks(mongo, catalog.database, settings.kafka))
     finally:
         await mongo.close()
         await redis.aclose()

@@ -2,9 +2,11 @@
 
 A walk publishes a `touch` for every document of a collection. For a **rebuild** of what is derived from documents it
 ends with `rebuilt`; a **resync** also makes every entry and page stale that was read before the walk began. Of each
-there is one document a resource, in a collection of ours beside the watched ones, so that requests survive restarts:
+there is one document a resource and consumer group, in a collection of ours beside the watched ones, so that requests
+survive restarts. (Groups fill a Redis each, and must not replace one another's requests.)
 
-    {_id: "walk:<purpose>:<resource>", purpose, resource, collection, id, state, begun, last, passed, about, rate, at}
+    {_id: "walk:<topic>:<group>:<purpose>:<resource>", topic, group, purpose, resource, collection, id,
+     state, begun, last, passed, about, rate, at}
 
     wanted ──► walking ──► walked
        └──────────┴──────► stopped
@@ -28,6 +30,7 @@ from pymongo.write_concern import WriteConcern
 
 from neverstale.clients import CODEC
 from neverstale.errors import Outage
+from neverstale.settings import Kafka
 from neverstale.versions import Version, from_timestamp, to_timestamp
 
 CONTROL: Final = "neverstale.control"
@@ -58,6 +61,8 @@ class Walk:
     """How many documents there are, estimated when the walk began."""
     rate: float | None = None
     """Documents a second, at most; `None`: as fast as it goes."""
+    group: str = ""
+    """The consumer group that it was asked for; empty: our own."""
 
     @property
     def is_under_way(self) -> bool:
@@ -65,9 +70,12 @@ class Walk:
 
 
 class Walks:
-    """The requests of one database. Raises `Outage` when MongoDB does not answer in time."""
+    """The requests for walks of one database through one topic, asked for by a consumer group or on its behalf.
+    Raises `Outage` when MongoDB does not answer in time."""
 
-    def __init__(self, client: AsyncMongoClient[Fields], database: str) -> None:
+    def __init__(self, client: AsyncMongoClient[Fields], database: str, kafka: Kafka) -> None:
+        self._topic = kafka.topic
+        self._group = kafka.group
         self._collection: AsyncCollection[Fields] = client[database].get_collection(
             CONTROL,
             codec_options=CODEC,
@@ -85,28 +93,29 @@ class Walks:
         return await self._put(walk, {"state": {"$nin": list(UNFINISHED)}})
 
     async def _put(self, walk: Walk, instead_of: Fields) -> bool:
-        fields = {"purpose": walk.purpose, "resource": walk.resource, "collection": walk.collection, "id": walk.id}
+        by = {"topic": self._topic, "group": walk.group or self._group}
+        what = {"purpose": walk.purpose, "resource": walk.resource, "collection": walk.collection, "id": walk.id}
         wanted = {
-            "$set": {**fields, "state": "wanted", "rate": walk.rate},
+            "$set": {**by, **what, "state": "wanted", "rate": walk.rate},
             "$unset": {"begun": 1, "last": 1, "passed": 1, "about": 1},
             "$currentDate": {"at": True},
         }
         try:
             with _deadline():
-                result = await self._collection.update_one({"_id": _id(walk), **instead_of}, wanted, upsert=True)
+                result = await self._collection.update_one({"_id": self._id(walk), **instead_of}, wanted, upsert=True)
         except DuplicateKeyError:
             return False  # There is one that is to stay, so the upsert tried to insert beside it.
         return result.modified_count > 0 or result.upserted_id is not None
 
     async def of(self, purpose: Purpose, resource: str) -> Walk | None:
-        """The last request for this purpose."""
+        """The last request of our group for this purpose."""
         with _deadline():
-            fields = await self._collection.find_one({"_id": f"walk:{purpose}:{resource}"})
+            fields = await self._collection.find_one({"_id": self._id(Walk(purpose, resource, "", ""))})
         return _walk(fields or {})
 
     async def unfinished(self, purpose: Purpose) -> list[Walk]:
-        """In the order in which they were asked for."""
-        asked = {"purpose": purpose, "state": {"$in": list(UNFINISHED)}}
+        """Of all groups, in the order in which they were asked for."""
+        asked = {"topic": self._topic, "purpose": purpose, "state": {"$in": list(UNFINISHED)}}
         with _deadline():
             found = await self._collection.find(asked).sort("at").to_list()
         return [walk for fields in found if (walk := _walk(fields)) is not None]
@@ -126,22 +135,22 @@ class Walks:
         return await self._change(walk, {"state": "stopped"})
 
     async def _change(self, walk: Walk, change: Fields) -> Walk | None:
-        mine = {"_id": _id(walk), "id": walk.id, "state": {"$in": list(UNFINISHED)}}
+        mine = {"_id": self._id(walk), "id": walk.id, "state": {"$in": list(UNFINISHED)}}
         with _deadline():
             fields = await self._collection.find_one_and_update(
                 mine, {"$set": change}, return_document=ReturnDocument.AFTER
             )
         return _walk(fields or {})
 
-
-def _id(walk: Walk) -> str:
-    return f"walk:{walk.purpose}:{walk.resource}"
+    def _id(self, walk: Walk) -> str:
+        return f"walk:{self._topic}:{walk.group or self._group}:{walk.purpose}:{walk.resource}"
 
 
 def _walk(fields: Mapping[str, Any]) -> Walk | None:
     match fields:
         case {
             "purpose": "rebuild" | "resync" as purpose,
+            "group": str(group),
             "resource": str(resource),
             "collection": str(collection),
             "id": str(name),
@@ -159,6 +168,7 @@ def _walk(fields: Mapping[str, Any]) -> Walk | None:
                 fields.get("passed", 0),
                 fields.get("about", 0),
                 fields.get("rate"),
+                group,
             )
     return None
 

@@ -68,7 +68,8 @@ async def rebuild(
         async with mongo_client(settings.mongodb) as mongo:
             cache = Cache(redis, Names(settings.redis.prefix))
             loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-            building = _Building(resource, DerivedStore(cache, name), loader, Walks(mongo, catalog.database))
+            walks = Walks(mongo, catalog.database, settings.kafka)
+            building = _Building(resource, DerivedStore(cache, name), loader, walks)
             identity = (await cache.watermarks(settings.kafka.group)).identity
             return await building.build(identity, wait=wait, quiet=quiet)
     except UnknownFormat:

@@ -63,7 +63,7 @@ async def resync(settings: Settings, catalog: Catalog, wanted: Wanted, *, quiet:
     """Ctrl-C stops the walk; if this process is killed it goes on, and the next call joins it."""
     resource = resource_named(catalog, wanted.resource, settings.catalog)
     async with mongo_client(settings.mongodb) as client:
-        walks = Walks(client, catalog.database)
+        walks = Walks(client, catalog.database, settings.kafka)
         if wanted.stop:
             return await _stop(walks, resource.name, await walks.of("resync", resource.name))
         new = Walk("resync", resource.name, resource.collection, secrets.token_hex(4), rate=wanted.rate)

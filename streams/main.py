@@ -37,7 +37,9 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
         stack.callback(card.cancel)
         watcher = Watcher(settings, watched, mongo.get_database(catalog.database), life.health)
         loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-        walker = Walker(mongo, catalog.database, loader, settings.kafka, lambda: watcher.lease.term > 0)
+        walker = Walker(
+            mongo, catalog.database, watched.collections, loader, settings.kafka, lambda: watcher.lease.term > 0
+        )
         async with asyncio.TaskGroup() as group:
             walking = group.create_task(walker.run(), name="walk")
             await watcher.run(life.stop)

@@ -10,7 +10,7 @@ A walk goes on where it was when its watcher was stopped or killed; touches that
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -30,6 +30,7 @@ from neverstale.versions import Version, to_timestamp
 from neverstale.walks import PURPOSES, Purpose, Walk, Walks
 from streams.partition import partition_of
 from streams.publisher import Publisher
+from streams.translate import LONGEST_KEY
 
 log = telemetry.logger(__name__)
 
@@ -48,11 +49,18 @@ class Walker:
     time, for a resync may be slow on purpose."""
 
     def __init__(
-        self, client: Client, database: str, loader: Loader, kafka: Kafka, holds: Callable[[], bool]
+        self,
+        client: Client,
+        database: str,
+        collections: Collection[str],
+        loader: Loader,
+        kafka: Kafka,
+        holds: Callable[[], bool],
     ) -> None:
         self._client = client
         self._database = database
-        self._walks = Walks(client, database)
+        self._walks = Walks(client, database, kafka)
+        self._collections = collections
         self._loader = loader
         self._kafka = kafka
         self._holds = holds
@@ -68,7 +76,8 @@ class Walker:
             cancellation.heed()
             try:
                 for walk in await self._walks.unfinished(purpose) if self._holds() else ():
-                    await self._walk(walk)
+                    if walk.collection in self._collections:  # else it is another watcher's
+                        await self._walk(walk)
             except (Retry, TimeoutError) as error:
                 log.warning("walk_interrupted", reason=str(error) or type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
@@ -113,6 +122,9 @@ class Walker:
         return False
 
     def _touch(self, walk: Walk, key: str, begun: Version, publisher: Publisher) -> None:
+        if len(key) > LONGEST_KEY:
+            log.warning("touch_left_out", reason="a key is too long to publish", collection=walk.collection)
+            return
         record = record_key(self._database, walk.collection, key)
         value = encode(Touch(self._database, walk.collection, key, begun, entries=walk.purpose == "resync"))
         publisher.put(partition_of(record, publisher.partitions), record, value)

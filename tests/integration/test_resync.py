@@ -39,7 +39,7 @@ class World(Deriving):
 
     @property
     def walks(self) -> Walks:
-        return Walks(self.mongo, self.catalog.database)
+        return Walks(self.mongo, self.catalog.database, self.settings.kafka)
 
     async def now(self) -> Version:
         return await Loader(self.mongo, self.catalog.database, 20_000).now()

@@ -7,21 +7,46 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
+from neverstale.settings import Kafka
 from neverstale.walks import Walk, Walks
 
-REBUILD = Walk("rebuild", "flights", "flights", "g1")
-RESYNC = Walk("resync", "flights", "flights", "r1", rate=10)
+Client = AsyncMongoClient[dict[str, Any]]
+
+REBUILD = Walk("rebuild", "flights", "flights", "g1", group="one")
+RESYNC = Walk("resync", "flights", "flights", "r1", rate=10, group="one")
+KAFKA = Kafka(topic="t", group="one")
 
 
 @pytest.fixture
-async def walks(mongo_uri: str, database: str) -> AsyncIterator[Walks]:
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
-        yield Walks(client, database)
+async def client(mongo_uri: str) -> AsyncIterator[Client]:
+    async with Client(mongo_uri) as client:
+        yield client
+
+
+@pytest.fixture
+def walks(client: Client, database: str) -> Walks:
+    return Walks(client, database, KAFKA)
 
 
 async def test_a_resync_and_a_rebuild_of_one_resource_do_not_replace_each_other(walks: Walks) -> None:
     assert await walks.ask(REBUILD) and await walks.ask_if_none(RESYNC)
     assert (await walks.unfinished("rebuild"), await walks.unfinished("resync")) == ([REBUILD], [RESYNC])
+
+
+async def test_groups_do_not_replace_each_others_requests(client: Client, database: str, walks: Walks) -> None:
+    other = Walks(client, database, Kafka(topic="t", group="two"))
+    assert await walks.ask(REBUILD) and await other.ask(replace(REBUILD, id="g2", group=""))
+    asked = [REBUILD, replace(REBUILD, id="g2", group="two")]
+    assert await walks.unfinished("rebuild") == await other.unfinished("rebuild") == asked
+    assert (
+        await walks.note(replace(asked[1], state="walked", begun=7 << 32)) is not None
+    )  # whoever walks, walks for all
+    assert await other.unfinished("rebuild") == [REBUILD]
+
+
+async def test_requests_belong_to_a_topic(client: Client, database: str, walks: Walks) -> None:
+    await walks.ask(REBUILD)
+    assert await Walks(client, database, Kafka(topic="u", group="one")).unfinished("rebuild") == []
 
 
 async def test_what_was_asked_for_already_is_not_asked_for_again(walks: Walks) -> None:
