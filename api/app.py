@@ -21,7 +21,7 @@ from api.derived import Derived, derived_of, known_of, page_lines, shelves
 from api.figures import Figures
 from api.freshness import Freshness
 from api.generations import keep_known
-from api.health import ReadHealth, health
+from api.health import HEALTH, ReadHealth, health
 from api.hot import Hot
 from api.l1 import L1
 from api.lines import targets
@@ -65,7 +65,7 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with serving(app, settings, catalog, derived, state) as hot:
-            yield {HOT: hot}
+            yield {HOT: hot, HEALTH: state}
 
     app = FastAPI(
         title="neverstale",

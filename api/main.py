@@ -12,9 +12,10 @@ from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import Multiprocess, multiprocess
 
 from api.app import create_app
+from api.draining import DrainingConfig, DrainingProcess, DrainingServer
 from api.protocol import HotProtocol
 from neverstale import telemetry
 from neverstale.catalog import Catalog
@@ -65,7 +66,7 @@ async def _serve(settings: Settings, catalog: Catalog, life: Life) -> None:
     listener, settings = listen(settings)
     app = create_app(settings, catalog)
     tame_collector()
-    server = uvicorn.Server(_config(app, settings))
+    server = DrainingServer(_config(app, settings))
     # The role's own signals and shutdown rule; uvicorn must not take them over.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
     task = asyncio.create_task(server.serve(sockets=[listener]), name="api-http")
@@ -93,8 +94,8 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> DrainingConfig:
+    config = DrainingConfig(
         app,
         factory=isinstance(app, partial),
         loop="uvloop",
@@ -109,6 +110,8 @@ def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> uvicorn.Conf
         # The rest of the deadline is for what the requests have started: fills, then closing the clients.
         timeout_graceful_shutdown=max(int(settings.service.drain_seconds / 2), 1),
     )
+    config.notice_seconds = settings.api.notice_ms / 1000
+    return config
 
 
 def tame_collector() -> None:
@@ -123,6 +126,7 @@ class Supervisor(Multiprocess):
     signal drains, a second one or the deadline ends all at once."""
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> None:
+        multiprocess.Process = DrainingProcess  # type: ignore[misc]  # there is no other way to name it
         super().__init__(config, [listener])
         self._drain_seconds = drain_seconds
 

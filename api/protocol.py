@@ -109,6 +109,12 @@ _NOTHING: Final = _Nothing()
 _ANSWERED: Final = cast("RequestResponseCycle", _Answered())
 
 
+class Serving(ServerState):
+    """Uvicorn's state of a server that may be about to stop."""
+
+    draining = False
+
+
 class HotProtocol(HttpToolsProtocol):
     """Give it to uvicorn as `http=`. Without a `Hot` in the lifespan's state it does what its base does."""
 
@@ -133,6 +139,18 @@ class HotProtocol(HttpToolsProtocol):
         """The line and the meaning of the last request that was plain."""
         self._active = 0.0
         """Monotonic seconds of the last answer without a timer of its own."""
+        self._last = False
+        """Whether the next answer is the last one."""
+        if isinstance(server_state, Serving) and server_state.draining:
+            self.give_notice()
+
+    def give_notice(self) -> None:
+        """Let the answer that is under way be the last one, if it can still say so, or else the next."""
+        self._hot = None
+        self._last = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not getattr(cycle, "response_started", False):
+            cycle.keep_alive = False
 
     # --- what comes in
 
@@ -172,6 +190,8 @@ class HotProtocol(HttpToolsProtocol):
                             self.cycle = _ANSWERED
                         return
         super().on_headers_complete()
+        if self._last and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._in_message = False

@@ -247,6 +247,9 @@ class Api(Section):
         3600, description="After this a read counts half among the most read."
     )
     breaker_open_ms: PositiveInt = Field(500, description="An open breaker lets one probe through after this.")
+    notice_ms: NonNegativeInt = Field(
+        500, description="After SIGTERM: /readyz says 503 and answers `Connection: close` for so long, then it stops."
+    )
 
     @model_validator(mode="after")
     def _waiting_ends_with_the_lease(self) -> Self:

@@ -12,13 +12,9 @@ from tests.faults.experiment import Experiment
 SEEDS = (1, 2, 3)
 """An experiment must hold with the first. Its control may need another: hitting where it hurts is chance."""
 
-LONG_FORM_ONLY = {"25"}
-"""Some requests of clients that keep their connections break when the API is told to stop; see docs/faults.md."""
-
 RUNS = [
     pytest.param(experiment, rule, id=f"{experiment.number}-{f'without {rule}' if rule else 'holds'}")
     for experiment in ALL
-    if experiment.number not in LONG_FORM_ONLY
     for rule in (None, *experiment.controls)
 ]
 

@@ -50,6 +50,41 @@ async def test_requests_under_way_are_answered_before_it_ends(world: World, tmp_
         assert await api.wait() == 0
 
 
+@pytest.mark.parametrize("variables", [{}, WORKERS], ids=["one worker", "two workers"])
+async def test_before_it_stops_it_says_so_and_goes_on_serving(
+    world: World, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    notice = {"NEVERSTALE_API__NOTICE_MS": "60000", "NEVERSTALE_SERVICE__DRAIN_SECONDS": "60"}
+    async with api_process(world, tmp_path, **variables, **notice) as api, client(api) as http:
+        before = await http.get("/v1/things/a")
+        assert "connection" not in before.headers
+        api.signal(Signals.SIGTERM)
+        await eventually(lambda: _is_draining(http), "/readyz says 503", seconds=20)
+        for path in ("/v1/things/a", "/v1/things?keys=a"):
+            answer = await http.get(path)
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
+async def test_a_connection_that_is_open_when_listening_ends_is_still_answered(world: World, tmp_path: Path) -> None:
+    async with api_process(world, tmp_path, NEVERSTALE_API__NOTICE_MS="0") as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.ports[0])
+        api.signal(Signals.SIGTERM)
+
+        async def deaf() -> bool:
+            return not await listens(api.ports[0])
+
+        await eventually(deaf, "it listens no more")
+        writer.write(b"GET /v1/things/a HTTP/1.1\r\nhost: here\r\n\r\n")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+        writer.close()
+
+
+async def _is_draining(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/readyz")).status_code == 503
+
+
 async def _is_read(world: World) -> bool:
     entry = await world.entry("things", "a")
     return entry is not None
