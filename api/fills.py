@@ -2,34 +2,25 @@
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from random import Random
 
-from api.source import Source
 from neverstale.cache import Cache, Fill
 from neverstale.errors import Outage
 
 BODY_BYTES = 1 << 20
 """A larger document is never cached: it would hold up every other reply of this Redis."""
 BYTES_A_CALL = 1 << 20
-JITTER = 0.1
 
 
 class Fills:
     """Offers values to the cache. An outage loses a fill, never an answer."""
 
-    def __init__(self, cache: Cache, random: Random) -> None:
+    def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._random = random
-
-    def ttl_ms(self, source: Source, body: bytes | None) -> int:
-        """The source's time to live, 10 % more or less: what was filled together does not expire together."""
-        seconds = source.absent_ttl_seconds if body is None else source.ttl_seconds
-        return round(seconds * 1000 * self._random.uniform(1 - JITTER, 1 + JITTER))
 
     async def offer(self, fills: Sequence[Fill]) -> None:
         """Offer all, a limited number of bytes at a time."""
-        spoilt = [fill.key for fill in fills if fill.body is not None and len(fill.body) > BODY_BYTES]
-        small = [fill for fill in fills if fill.body is None or len(fill.body) <= BODY_BYTES]
+        spoilt = [fill.key for fill in fills if not _may_be_kept(fill)]
+        small = [fill for fill in fills if _may_be_kept(fill)]
         for call in _portions(small):
             try:
                 results = await self._cache.fill(call)
@@ -45,6 +36,11 @@ class Fills:
         if keys:
             with contextlib.suppress(Outage):
                 await self._cache.delete(keys)
+
+
+def _may_be_kept(fill: Fill) -> bool:
+    """It is not too large, and has not expired."""
+    return fill.ttl_ms > 0 and len(fill.body or b"") <= BODY_BYTES
 
 
 def _portions(fills: Iterable[Fill]) -> Iterable[list[Fill]]:

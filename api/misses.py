@@ -25,6 +25,7 @@ from api.source import AnySource
 from api.tasks import at_once
 from neverstale.cache import Cache, Fill, Granted, Leases, Wait
 from neverstale.errors import Outage
+from neverstale.lives import ttl_ms
 from neverstale.loader import Snapshot
 from neverstale.settings import Api
 from neverstale.versions import Version
@@ -76,7 +77,7 @@ class Misses:
         self._cache = cache
         self._loads = loads
         self._marks = marks
-        self._fills = Fills(cache, random)
+        self._fills = Fills(cache)
         self._lease_ms = settings.lease_ms
         self._wait_seconds = settings.wait_ms / 1000
         self._random = random
@@ -187,11 +188,12 @@ class Misses:
             if leases.applied is None or leases.floor is None:
                 await self._fills.give_back([flight.entry_key for flight in flights])
                 return
-            fills = []
+            fills, now_ms = [], time.time() * 1000
             for flight in flights:
-                body = snapshot.bodies.get(flight.first.canonical)
-                ttl_ms = self._fills.ttl_ms(source, body)
-                fills.append(Fill(flight.entry_key, leases.token, snapshot.version, body, ttl_ms))
+                key = flight.first.canonical
+                body = snapshot.bodies.get(key)
+                life_ms = ttl_ms(source, body, snapshot.expiries.get(key), now_ms, self._random.random())
+                fills.append(Fill(flight.entry_key, leases.token, snapshot.version, body, life_ms))
             await self._fills.offer(fills)
         finally:
             self._close(flights)

@@ -5,7 +5,7 @@ group's tag, which are looked up in the same pipeline, behind the entry.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
@@ -15,12 +15,14 @@ from api.cursors import Cursor
 from api.generations import Known
 from api.shelves import Named, Part, Place, register
 from neverstale import documents
+from neverstale.announcements import group_name
 from neverstale.cache import Cache
 from neverstale.catalog import OnChange, Resource
 from neverstale.derived import queries, reading
 from neverstale.derived.declarations import ListDeclaration
 from neverstale.derived.generations import Generation
 from neverstale.derived.names import LIST_FLOOR, PRESENT, slot_of
+from neverstale.lives import first_expiry
 from neverstale.loader import Found, Loader, Snapshot
 from neverstale.versions import Version, from_hex, to_hex
 
@@ -79,8 +81,13 @@ class Pages:
         for start in range(0, len(rest), AT_ONCE):
             some = (self._find(loader, key, at_least, found.version) for key in rest[start : start + AT_ONCE])
             pages += await asyncio.gather(*some)
-        bodies = {key.canonical: self._body(key, page) for key, page in zip(keys, pages, strict=True)}
-        return Snapshot(found.version, bodies)
+        bodies: dict[str, bytes] = {}
+        expiries: dict[str, int] = {}
+        for key, page in zip(keys, pages, strict=True):
+            bodies[key.canonical] = self._body(key, page)
+            if (expiry := first_expiry(page.rows, self.resource.expires_field)) is not None:
+                expiries[key.canonical] = expiry
+        return Snapshot(found.version, bodies, expiries)
 
     async def _find(self, loader: Loader, key: PageKey, at_least: Version, at: Version) -> Found:
         position = key.cursor.position if key.cursor is not None else None
@@ -116,7 +123,12 @@ class PageShelf:
         generation = known.for_list(pages.list_name, pages.digest)
         own = known.names.of(generation.id if generation is not None else NO_GENERATION)
         entry = own.page(pages.list_name, key.group, key.canonical.rpartition("\n")[2])
-        return Named(key.canonical, entry, Place(generation, slot_of(key.group)))
+        slot = slot_of(key.group)
+        group = group_name(pages.resource.name, pages.list_name, slot).encode()
+        return Named(key.canonical, entry, Place(generation, slot, group))
+
+    def announced(self, wanted: Mapping[bytes, Place | None]) -> Collection[bytes]:
+        return {place.group for place in wanted.values() if place is not None}
 
     async def read(self, wanted: Mapping[bytes, Place | None]) -> list[Part]:
         by_generation: dict[str, tuple[Generation, dict[bytes, bytes]]] = {}

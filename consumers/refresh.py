@@ -5,6 +5,7 @@ of room or because a server is away, is a miss for some reader later.
 """
 
 import asyncio
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from neverstale.cache import Cache, Fill
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import value_of
+from neverstale.lives import ttl_ms
 from neverstale.loader import Loader, Snapshot
 from neverstale.settings import Consumer as Settings
 from neverstale.versions import Version
@@ -25,7 +27,6 @@ log = telemetry.logger(__name__)
 
 KEYS_A_LOAD: Final = 200
 ATTEMPTS: Final = 3
-JITTER: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,15 @@ class Refresher:
         """Answers the leases that were not filled because their documents have changed since."""
         keys = [value_of(held.canonical) for held in leases]
         snapshot = await self._loader.load(resource, keys, max(held.at_least for held in leases))
-        results = await self._cache.fill([self._fill(resource, held, snapshot) for held in leases])
+        fills = [self._fill(resource, held, snapshot) for held in leases]
+        if expired := [fill.key for fill in fills if fill.ttl_ms <= 0]:
+            await self._cache.delete(expired)
+            _count("expired", len(expired))
+            leases = [held for held, fill in zip(leases, fills, strict=True) if fill.ttl_ms > 0]
+            fills = [fill for fill in fills if fill.ttl_ms > 0]
+        if not fills:
+            return []
+        results = await self._cache.fill(fills)
         for result, times in Counter(results).items():
             if result != "version":
                 _count(result, times)
@@ -117,10 +126,9 @@ class Refresher:
 
     def _fill(self, resource: Resource, held: Held, snapshot: Snapshot) -> Fill:
         body = snapshot.bodies.get(held.canonical)
-        seconds = resource.absent_ttl_seconds if body is None else resource.ttl_seconds
-        # Jitter, so that what was filled together does not expire together.
-        ttl_ms = int(seconds * 1000 * (1 + JITTER * (2 * self._chance() - 1)))
-        return Fill(held.key, held.token, snapshot.version, body, ttl_ms)
+        expires_ms = snapshot.expiries.get(held.canonical)
+        life_ms = ttl_ms(resource, body, expires_ms, time.time() * 1000, self._chance())
+        return Fill(held.key, held.token, snapshot.version, body, life_ms)
 
 
 def _count(result: str, times: int) -> None:

@@ -57,11 +57,32 @@ _RESERVED_RESOURCES = frozenset(("freshness",))
 """Names that the API uses itself: `GET /v1/freshness`."""
 _NO_CHANGE_STREAMS = frozenset(("admin", "config", "local"))
 
-# What a resource may also hold one day. A later version accepts these by giving `Resource` a field of the
-# same name and dropping the name here; until then a declaration that would do nothing is refused.
-_LATER = frozenset(("expires_field", "warm"))
-
 Ttl = Annotated[int, Field(ge=1, le=_MAX_TTL_SECONDS)]
+
+
+class Warm(BaseModel):
+    """What is read into the cache before anybody asks for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field("", alias="from")
+    """`lists.{name}`: first pages of all groups of this list; empty: none."""
+    pages: Annotated[int, Field(ge=1, le=100)] = 1
+    """Of each group."""
+    most_read: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Documents, those that are read most."""
+
+    @property
+    def list_name(self) -> str:
+        return self.source.removeprefix("lists.")
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if self.source and not self.source.startswith("lists."):
+            raise wrong(f"{self.source!r} is not a list", 'name one, e.g. from = "lists.departures"', "from")
+        if not self.source and not self.most_read:
+            raise wrong("names nothing to read", 'name a list, e.g. from = "lists.departures", or most_read = 1000')
+        return self
 
 
 class Resource(BaseModel):
@@ -83,12 +104,17 @@ class Resource(BaseModel):
     """Life of a cached absence."""
     on_change: OnChange = "auto"
     """What consumers do with a cached document that changed; `auto` refreshes what was read since its last fill."""
+    expires_field: str | None = None
+    """A date in the document after which it is not kept, e.g. of a login or a token."""
     lists: dict[str, ListDeclaration] = Field(default_factory=dict)
     """Pages of documents, at `/v1/{name}/-/lists/{list}`."""
     counters: dict[str, CounterDeclaration] = Field(default_factory=dict)
     """Counts and sums, at `/v1/{name}/-/counters/{counter}`."""
     rankings: dict[str, RankingDeclaration] = Field(default_factory=dict)
     """The documents with the highest scores, at `/v1/{name}/-/rankings/{ranking}`."""
+
+    warm: Warm | None = None
+    """Read by every API when it starts, before it is ready; see `neverstale warm`."""
 
     @cached_property
     def derived(self) -> Declarations:
@@ -121,6 +147,30 @@ class Resource(BaseModel):
         if name in _RESERVED_RESOURCES:
             raise wrong(f"the name {name} is taken by /v1/{name}", "choose another name")
         return name
+
+    @model_validator(mode="after")
+    def _expires_field_is_read(self) -> Self:
+        field = self.expires_field
+        if field is None:
+            return self
+        if not field or field[0] == "$" or "." in field or "\0" in field:
+            raise wrong(f"{field!r} is not the name of a top-level field", "name a field of dates", "expires_field")
+        if self.fields is not None and self.fields.get(field) != "date":
+            raise wrong(f"{field} is not among fields as a date", f'add {field} = "date" to fields', "expires_field")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_names_cached_pages(self) -> Self:
+        if self.warm is None or not self.warm.source:
+            return self
+        declared = self.lists.get(self.warm.list_name)
+        if declared is None:
+            known = ", ".join(f"lists.{name}" for name in self.lists) or "no list"
+            raise wrong(f"there is no {self.warm.source}", f"declare it, or name one of: {known}", "warm.from")
+        if self.warm.pages > declared.cached_pages:
+            remedy = f"use at most {declared.cached_pages}, or raise its cached_pages"
+            raise wrong(f"{self.warm.pages} is more than {self.warm.source} keeps", remedy, "warm.pages")
+        return self
 
     @field_validator("collection")
     @classmethod
@@ -214,9 +264,8 @@ def _named_twice(path: Path, tables: dict[str, Any]) -> Iterator[Misconfigured]:
 
 def _problem(path: Path, error: ErrorDetails) -> Misconfigured:
     location = error["loc"]
-    where = f"{path}: {_dotted(location)}"
-    if error["type"] == "extra_forbidden" and len(location) == 3 and location[-1] in _LATER:
-        return Misconfigured(where, "comes with a later version", "remove it")
+    culprit = str(error.get("ctx", {}).get("field", ""))
+    where = f"{path}: {_dotted(location)}{'.' if culprit else ''}{culprit}"
     problem, remedy = sentence(error, _known)
     if error["type"] == "missing":
         remedy = f"add it, e.g. {_EXAMPLES[str(location[-1])]}"
@@ -245,6 +294,8 @@ def _known(location: Location) -> list[str]:
             return list(Catalog.model_fields)
         case ["resources", _, "counters", _, "sums", _, _]:
             return list(SumDeclaration.model_fields)
+        case ["resources", _, "warm", _]:
+            return [field.alias or name for name, field in Warm.model_fields.items()]
         case ["resources", _, str() as kind, _, _] if kind in _DECLARATIONS:
             return list(_DECLARATIONS[kind].model_fields)
     return [name for name in Resource.model_fields if name != "name"]

@@ -9,7 +9,7 @@ Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5
 import asyncio
 import time
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pymongo
@@ -21,6 +21,7 @@ from neverstale.catalog import Resource
 from neverstale.clients import CODEC
 from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.keys import KeyValue, canonical
+from neverstale.lives import expiry_of
 from neverstale.versions import Version, from_timestamp, to_timestamp
 
 INVALID_OPTIONS: Final = 72
@@ -51,6 +52,8 @@ class Snapshot:
     version: Version
     bodies: dict[str, bytes]
     """Canonical key -> JSON."""
+    expiries: Mapping[str, int] = field(default_factory=dict)
+    """Canonical key -> when the document says that it ends, in ms since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Loader:
         telemetry.LOADS.labels(resource.name).inc()
         telemetry.LOAD_KEYS.observe(len(keys))
         telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
-        return Snapshot(version, bodies)
+        return Snapshot(version, bodies, _expiries(resource, found))
 
     async def read(
         self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
@@ -199,6 +202,14 @@ class Loader:
         telemetry.OUTAGES.labels("mongodb").inc()
         code = getattr(error, "code", None)
         return Outage("mongodb", f"{type(error).__name__}{f' {code}' if code else ''}")
+
+
+def _expiries(resource: Resource, found: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    name = resource.expires_field
+    if name is None:
+        return {}
+    expiries = ((document["_id"], expiry_of(document, name)) for document in found)
+    return {canonical(key): expiry for key, expiry in expiries if expiry is not None}
 
 
 def _as_of_refusal(command: dict[str, Any], error: OperationFailure) -> dict[str, Any]:

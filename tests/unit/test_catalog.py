@@ -195,8 +195,48 @@ def test_fields_are_top_level_names_with_known_types(problems: Problems, fields:
     assert problem.startswith(f"resources.flights.{place}: ")
 
 
-@pytest.mark.parametrize("later", ["expires_field", "warm"])
-def test_what_comes_later_is_refused_and_not_ignored(problems: Problems, later: str) -> None:
-    assert problems(resource(f"{later} = {{}}")) == [
-        f"resources.flights.{later}: comes with a later version; remove it"
-    ]
+@pytest.mark.parametrize("declared", ['expires_field = "ends"', 'fields = { ends = "date" }\nexpires_field = "ends"'])
+def test_a_document_may_say_when_it_ends(tmp_path: Path, declared: str) -> None:
+    assert load(tmp_path, resource(declared)).resources["flights"].expires_field == "ends"
+
+
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [
+        (
+            'fields = { ends = "int" }\nexpires_field = "ends"',
+            "ends is not among fields as a date; add ends",
+        ),
+        ('expires_field = "a.b"', "'a.b' is not the name of a top-level field; name a field of dates"),
+    ],
+)
+def test_expires_field_is_a_date_that_is_read(problems: Problems, declared: str, problem: str) -> None:
+    [found] = problems(resource(declared))
+    assert found.startswith(f"resources.flights.expires_field: {problem}")
+
+
+LISTED = "[resources.flights.lists.departures]\ncached_pages = 2\n"
+
+
+@pytest.mark.parametrize("warm", ['{ from = "lists.departures", pages = 2, most_read = 10 }', "{ most_read = 1000 }"])
+def test_first_pages_and_the_most_read_may_be_warmed(tmp_path: Path, warm: str) -> None:
+    assert load(tmp_path, resource(f"warm = {warm}\n{LISTED}")).resources["flights"].warm is not None
+
+
+@pytest.mark.parametrize(
+    ("warm", "problem"),
+    [
+        ("{}", "warm: names nothing to read; name a list"),
+        ('{ from = "departures" }', "warm.from: 'departures' is not a list; name one"),
+        ('{ from = "lists.arrivals" }', "warm.from: there is no lists.arrivals; declare it, or name one of"),
+        (
+            '{ from = "lists.departures", pages = 3 }',
+            "warm.pages: 3 is more than lists.departures keeps; use",
+        ),
+        ("{ most_read = -1 }", "warm.most_read: "),
+        ("{ most_read = 1, page = 1 }", "warm.page: "),
+    ],
+)
+def test_warm_names_what_the_cache_keeps(problems: Problems, warm: str, problem: str) -> None:
+    [found] = problems(resource(f"warm = {warm}\n{LISTED}"))
+    assert found.startswith(f"resources.flights.{problem}")
