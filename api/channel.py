@@ -18,7 +18,7 @@ from api.hearing import Broken, Hearing
 from api.l1 import L1
 from api.lines import spellings
 from neverstale import telemetry
-from neverstale.announcements import Announcement, Unreadable, decode
+from neverstale.announcements import EVERY, Announcement, Unreadable, decode
 from neverstale.keys import Names
 
 log = telemetry.logger(__name__)
@@ -82,6 +82,12 @@ class Channel:
         for key in announcement.keys:
             _, resource, _, canonical = key.split(":", 3)
             self._l1.changed(key.encode(), spellings(resource, canonical))
+        for group in announcement.groups:
+            beginning, every, _ = group.partition(EVERY)
+            if every:
+                self._l1.changed_groups(beginning.encode())
+            else:
+                self._l1.changed_group(group.encode())
         if announcement.floors:
             self._l1.clear()
 

@@ -173,10 +173,11 @@ class Hot:
 
     def keep(self, reading: Reading, request: Request, tail: bytes) -> None:
         target = request.target
-        if not isinstance(target, Target):
-            return  # nobody announces what makes a page stale
         line = request.line if request.line[0] == b"G"[0] else b"GET" + request.line[4:]
-        if line in spellings(target.resource.name, target.canonical(request.entry_key)):
+        if isinstance(target, PageTarget):
+            if request.place is not None:
+                self.l1.keep_page(reading, request.place.group, line, tail)
+        elif line in spellings(target.resource.name, target.canonical(request.entry_key)):
             self.l1.keep(reading, request.entry_key, line, tail)
 
     def moment_of(self, evidence: Evidence) -> Moment:
@@ -209,9 +210,9 @@ class Hot:
             found = self.find(line)
             if found is not None:
                 target, _, entry_key = found
-                hits[target.name] += count
-                tail = self.l1.answers.get(line)
-                if tail is None or tail[0] == DOCUMENT:
+                hits[target.name] = hits.get(target.name, 0) + count
+                tail = self.l1.answers.get(line) if target.counted else b""
+                if target.counted and (tail is None or tail[0] == DOCUMENT):
                     self.tally.saw(entry_key, count)
         self.hits.clear()
         for name, count in hits.items():

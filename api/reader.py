@@ -70,8 +70,6 @@ class _Turn:
     name: str
     shelf: Shelf
     hits: Counter
-    l1: bool
-    """Whether L1 keeps answers of this source."""
     asks: list[Ask] = field(default_factory=list)
     gets: list[Get] = field(default_factory=list)
     scheduled: bool = False
@@ -107,7 +105,6 @@ class Reader:
                 f"read-{source.name}",
                 shelf,
                 telemetry.READS.labels(source.name, "hit"),
-                isinstance(source, Resource),
             )
             for source, shelf in sources
         }
@@ -193,7 +190,7 @@ class Reader:
             return [(None, _bypassing(asks))]
         wanted = {get.entry_key: get.place for get in gets}
         wanted.update({ask.entry_key: ask.place for ask in asks})
-        reading = self._l1.begin(wanted) if turn.l1 and self._l1.watermark else None
+        reading = self._l1.begin(turn.shelf.announced(wanted)) if self._l1.watermark else None
         try:
             parts = await turn.shelf.read(wanted)
             self._breaker.succeeded()

@@ -1,6 +1,6 @@
 """Shelves: where the entries of a source lie in Redis, and what makes them stale."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +17,8 @@ class Place(NamedTuple):
     """`None`: nothing does."""
     slot: bytes
     """The field of its group's tag."""
+    group: bytes
+    """How changes of the group are announced."""
 
 
 class Named(NamedTuple):
@@ -42,6 +44,9 @@ class Shelf(Protocol):
 
     def name(self, key: Any) -> Named: ...
 
+    def announced(self, wanted: Mapping[bytes, Place | None]) -> Collection[bytes]:
+        """What announcements call these entries."""
+
     async def read(self, wanted: Mapping[bytes, Place | None]) -> list[Part]:
         """The entries with these keys, in one round trip as a rule. Raises `Outage`."""
 
@@ -57,6 +62,9 @@ class DocumentShelf:
     def name(self, key: Any) -> Named:
         text = canonical(key)
         return Named(text, self._prefix + text.encode(), None)
+
+    def announced(self, wanted: Mapping[bytes, Place | None]) -> Collection[bytes]:
+        return wanted.keys()
 
     async def read(self, wanted: Mapping[bytes, Place | None]) -> list[Part]:
         keys = list(wanted)

@@ -17,6 +17,7 @@ from consumers.apply import pauses
 from consumers.batch import Batch, Seen
 from consumers.seldom import Seldom
 from neverstale import telemetry
+from neverstale.announcements import group_name
 from neverstale.catalog import Resource
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.plan import Plan
@@ -31,6 +32,9 @@ log = telemetry.logger(__name__)
 
 DOCUMENTS_A_CALL: Final = 500
 """A call on more would hold up everybody else on this Redis."""
+
+GROUPS_ANNOUNCED: Final = 2_000
+"""More are announced as all of them."""
 
 Documents = Mapping[str, Sequence[Seen]]
 
@@ -55,6 +59,9 @@ class ResourceDeriver:
         self.store = store
         self._loader = loader
         self._known = Generations()
+        self._changed: set[str] = set()
+        """Groups of lists that were changed and not announced yet. They outlive an attempt that failed: the next one
+        may not know them any more."""
 
     async def apply(self, batch: Batch, identity: str) -> None:
         """Everything of the batch that concerns this resource; may be called again with the same after any error."""
@@ -73,6 +80,7 @@ class ResourceDeriver:
         for partition, rebuilt in batch.rebuilt:
             if rebuilt.resource == self.resource.name:
                 await self._rebuilt(partition, rebuilt.generation, rebuilt.partitions)
+        await self._announce()
 
     async def _void(self, batch: Batch, identity: str) -> None:
         """Give up what may lack changes."""
@@ -82,9 +90,23 @@ class ResourceDeriver:
         elif (floor := batch.lost.get(collection)) is not None:
             await self.store.change(lambda known: known.floor(floor))
         # Who skips changes because no generation that he knows derives from them must know of all that there are.
-        self._known = await self.store.generations()
+        self._learn(await self.store.generations())
         if self._known.on(identity) != self._known:
-            self._known = await self.store.change(lambda known: known.on(identity))
+            self._learn(await self.store.change(lambda known: known.on(identity)))
+
+    def _learn(self, known: Generations) -> None:
+        """Whatever a page of another generation was vouched for by, it is not raised any more."""
+        if {one.id for one in known.all} != {one.id for one in self._known.all}:
+            self._changed.add(group_name(self.resource.name))
+        self._known = known
+
+    async def _announce(self) -> None:
+        if not self._changed or not self.resource.lists:
+            return
+        every = group_name(self.resource.name)
+        few = len(self._changed) <= GROUPS_ANNOUNCED and every not in self._changed
+        await self.store.announce(sorted(self._changed) if few else [every])
+        self._changed.clear()
 
     async def _apply_part(self, part: Part) -> None:
         at_least = 0
@@ -96,7 +118,7 @@ class ResourceDeriver:
             try:
                 await self._contribute(known, concerned, at_least)
             except OtherGenerations:
-                self._known = await self.store.generations()
+                self._learn(await self.store.generations())
             except Changed:
                 telemetry.DERIVED_AGAIN.labels("changed").inc()
             except Behind as behind:
@@ -123,15 +145,16 @@ class ResourceDeriver:
                 document = documents.get(key)
                 plan.add(key, _in_order(part.documents[key]), held, None if document is None else facts_of(document))
             plans.append(plan)
+            self._changed.update(plan.groups(self.resource.name))
         await self.store.contribute(known, part.partition, plans)
 
     async def _lost(self, lost: Lost) -> None:
         log.warning("generation_void", resource=self.resource.name, generation=lost.generation.id, reason=str(lost))
-        self._known = await self.store.change(lambda known: known.void(lost.generation.id))
+        self._learn(await self.store.change(lambda known: known.void(lost.generation.id)))
 
     async def _rebuilt(self, partition: int, generation: str, partitions: int) -> None:
         before = self._known
-        self._known = await self.store.change(lambda known: known.rebuilt(generation, partition, partitions))
+        self._learn(await self.store.change(lambda known: known.rebuilt(generation, partition, partitions)))
         if self._known.complete is not None and before.complete != self._known.complete:
             log.info("generation_complete", resource=self.resource.name, generation=generation)
 

@@ -7,7 +7,7 @@ A missing entry, an outage and a stored absence are three things: `None`, `Outag
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -272,6 +272,11 @@ class Cache:
             message = self._announcer.marks(identity, partitions, marks)
             commands.append(("PUBLISH", self.names.announcements, message))
         await self.send(*commands)
+
+    async def announce_groups(self, groups: Collection[str]) -> None:
+        """Tell that pages of these groups may have changed; see `neverstale.announcements`."""
+        if self._announcer is not None:
+            await self.send(("PUBLISH", self.names.announcements, self._announcer.groups(groups)))
 
     async def watermarks(self, group: str) -> Watermarks:
         server, replication, fields = await self.send(*_WHICH_REDIS, ("HGETALL", self.names.watermarks(group)))

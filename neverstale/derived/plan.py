@@ -16,10 +16,11 @@ cannot change what results, because it only depends on the newest state that was
   contribution, which would give the others, is already newer than the event.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from neverstale.announcements import group_name
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, bucket_of, pack
 from neverstale.derived.differences import Differences, Moves
@@ -204,6 +205,12 @@ class Plan:
         at = tags, field
         if self.tags.get(at, 0) < version:
             self.tags[at] = version
+
+    def groups(self, resource: str) -> Iterator[str]:
+        """The groups whose tags it raises, as they are announced."""
+        names = dict(zip(self._tag_keys, (one.name for one in self._shape.lists), strict=True))
+        for key, slot in self.tags:
+            yield group_name(resource, names[key], b"" if slot == LIST_FLOOR else slot)
 
     # The call
 

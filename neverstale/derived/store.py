@@ -5,7 +5,7 @@
 Nothing here reads MongoDB or retries an outage; the caller does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -82,6 +82,11 @@ class DerivedStore:
         answers = await self._cache.send(*commands) if commands else []
         for plan, call, answer in zip(plans, calls, answers, strict=True):
             check(plan.generation, call, answer)
+
+    async def announce(self, groups: Collection[str]) -> None:
+        """Tell every API process that pages of these groups may have changed. Comes after they were applied, and
+        before the marks that cover them."""
+        await self._cache.announce_groups(groups)
 
     async def change(self, transition: Callable[[Generations], Generations]) -> Generations:
         """Apply a transition of the register, however many others do at the same time; unlink what it drops."""

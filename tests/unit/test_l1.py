@@ -14,7 +14,7 @@ from api.lines import LINE, spellings, targets
 from api.plain import GZIP, PLAIN, Plain, plain_of
 from api.recent import OVERHEAD, Recent
 from api.tasks import Tasks
-from neverstale.announcements import AnnouncedMarks, Announcement, Announcer, Unreadable, decode
+from neverstale.announcements import AnnouncedMarks, Announcement, Announcer, Unreadable, decode, group_name
 from neverstale.catalog import Catalog
 from neverstale.keys import Names, canonical
 
@@ -74,6 +74,77 @@ def test_a_floor_or_a_voiding_spoils_every_reading(what: str) -> None:
     kept.vouch(6)
     kept.keep(reading, KEY, LINE_OF_KEY, b"e")
     assert kept.answers.get(LINE_OF_KEY) is None
+
+
+PAGE, GROUP = b"GET /v1/things/-/lists/all HTTP/1.1", b"things|all|1f2e"
+
+
+def keep_page(kept: L1, group: bytes = GROUP, line: bytes = PAGE) -> None:
+    reading = kept.begin({group})
+    kept.keep_page(reading, group, line, b"e")
+    kept.end(reading)
+
+
+@pytest.mark.parametrize(
+    ("announced", "stays"),
+    [
+        ("things|all|1f2e", False),
+        ("things|all|*", False),
+        ("things|*|*", False),
+        ("things|all|1f2f", True),
+        ("things|al|*", True),
+        ("other|*|*", True),
+    ],
+)
+def test_a_page_stays_until_its_group_is_announced(announced: str, stays: bool) -> None:
+    kept = l1()
+    keep_page(kept)
+    tell(kept, announced)
+    assert (kept.answers.get(PAGE) is not None) == stays
+
+
+@pytest.mark.parametrize("announced", ["things|all|1f2e", "things|all|*", "things|*|*"])
+def test_a_group_announced_between_read_and_keep_spoils_its_page_only(announced: str) -> None:
+    kept = l1()
+    reading = kept.begin({GROUP, b"others|all|1f2e"})
+    tell(kept, announced)
+    kept.keep_page(reading, GROUP, PAGE, b"e")
+    kept.keep_page(reading, b"others|all|1f2e", b"GET other", b"e")
+    assert (kept.answers.get(PAGE), kept.answers.get(b"GET other")) == (None, b"e")
+
+
+def test_all_lines_of_a_group_go_together() -> None:
+    kept = l1()
+    lines = [b"GET %d" % number for number in range(5)]
+    for line in lines:
+        keep_page(kept, line=line)
+    kept.changed_group(GROUP)
+    assert [line for line in lines if kept.answers.get(line)] == []
+
+
+def test_pages_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.l1.MOST_PAGES", 10)
+    kept = l1()
+    for number in range(25):
+        keep_page(kept, b"things|all|%04x" % number, b"GET %d" % number)
+    assert len(kept.answers) == 5
+    kept.changed_groups(b"things|")
+    assert len(kept.answers) == 0
+
+
+def tell(kept: L1, group: str) -> None:
+    """As the channel hands it on."""
+    beginning, every, _ = group.partition("*")
+    if every:
+        kept.changed_groups(beginning.encode())
+    else:
+        kept.changed_group(group.encode())
+
+
+def test_groups_are_announced_by_name() -> None:
+    names = [group_name("things", "all", b"1f2e"), group_name("things", "all"), group_name("things")]
+    assert names == ["things|all|1f2e", "things|all|*", "things|*|*"]
+    assert decode(Announcer().groups(names)).groups == names
 
 
 def test_a_reading_that_ended_keeps_nothing() -> None:
