@@ -13,6 +13,7 @@ from consumers.consumer import Consumer
 from consumers.deadletters import DeadLetters
 from consumers.derive import Deriver, ResourceDeriver
 from consumers.horizon import Horizon
+from consumers.incarnations import Incarnations
 from consumers.quarantine import Quarantine
 from consumers.rebuild import Rebuilder
 from consumers.refresh import Refresher
@@ -69,7 +70,8 @@ async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, 
     applier = Applier(cache, registers, replay, refresher, section, life.health, derive=deriver.apply)
     horizon = Horizon(loader.now, settings.consumer.version_tolerance_seconds)
     folding, letters = Folding(catalog, names, horizon.latest), DeadLetters(settings, life.health)
-    quarantine = Quarantine(folding, horizon, applier.apply, letters)
+    incarnations = Incarnations(cache, settings.kafka.group, catalog.collections, applier.apply, life.health)
+    quarantine = Quarantine(folding, horizon, incarnations.apply, letters)
     consumer = Consumer(settings, folding, replay, quarantine.apply, life)
     async with letters, asyncio.TaskGroup() as group:
         beside = [group.create_task(show_card(life, redis, names), name="card")]

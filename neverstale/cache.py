@@ -288,6 +288,18 @@ class Cache:
             {int(partition): _watermark(value) for partition, value in pairs.items()},
         )
 
+    async def topics(self, group: str, partitions: Sequence[int]) -> dict[int, str | None]:
+        """Partition -> the id of the topic that was applied there; `None`: none was."""
+        (held,) = await self.send(("HMGET", self.names.topics(group), *partitions))
+        return {
+            partition: topic.decode() if topic is not None else None
+            for partition, topic in zip(partitions, held, strict=True)
+        }
+
+    async def note_topics(self, group: str, topics: Mapping[int, str]) -> None:
+        pairs = [part for pair in topics.items() for part in pair]
+        await self.send(("HSET", self.names.topics(group), *pairs))
+
     # --- anybody
 
     async def delete(self, keys: Sequence[bytes]) -> None:

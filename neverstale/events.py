@@ -64,6 +64,8 @@ class Mark:
     """How many partitions the topic has, so that a reader knows how many watermarks make a minimum."""
     term: int
     """The watcher's term of office; marks of an older term say nothing new."""
+    topic: str | None = None
+    """The topic's id, which another topic of the same name does not have; `None`: the broker tells none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ def encode(event: Event) -> bytes:
                     "partitions": event.partitions,
                     "term": event.term,
                 }
+                | ({"topic": event.topic} if event.topic is not None else {})
             )
         case Floor():
             return orjson.dumps(
@@ -184,7 +187,7 @@ def decode(value: bytes | None) -> Event:
         if kind == "change":
             return _change(fields)
         if kind == "mark":
-            return Mark(from_hex(fields["ver"]), int(fields["wall"]), int(fields["partitions"]), int(fields["term"]))
+            return _mark(fields)
         if kind == "floor":
             version, reason, lost = from_hex(fields["ver"]), _text(fields["reason"]), _flag(fields["lost"])
             return Floor(_text(fields["db"]), _text(fields["coll"]), version, reason, lost)
@@ -198,6 +201,17 @@ def decode(value: bytes | None) -> Event:
     except (KeyError, TypeError, ValueError) as error:
         raise DeadLetter("malformed", f"{type(error).__name__}: {_shown(error)}") from None
     raise DeadLetter("kind", f"unknown kind {_shown(kind)}")
+
+
+def _mark(fields: dict[str, Any]) -> Mark:
+    topic = fields.get("topic")
+    return Mark(
+        from_hex(fields["ver"]),
+        int(fields["wall"]),
+        int(fields["partitions"]),
+        int(fields["term"]),
+        _text(topic) if topic is not None else None,
+    )
 
 
 def _change(fields: dict[str, Any]) -> Change:

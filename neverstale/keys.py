@@ -180,6 +180,10 @@ class Names:
         """Hash: partition -> watermark of a consumer group."""
         return f"{self.prefix}:watermarks:{group}".encode()
 
+    def topics(self, group: str) -> bytes:
+        """Hash: partition -> the id of the topic whose marks a consumer group has applied to this very Redis."""
+        return f"{self.prefix}:topics:{group}".encode()
+
     def reached(self, group: str) -> bytes:
         """Hash: partition -> the offset up to which a consumer group has applied it to this very Redis."""
         return f"{self.prefix}:reached:{group}".encode()

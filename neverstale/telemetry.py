@@ -60,6 +60,9 @@ REFRESHES = _counter("refreshes", "Refreshes after an invalidation, by result.",
 COMMITS = _counter("commits", "Commits of offsets, by result; a failed one is made up for by the next.", "result")
 REBALANCES = _counter("rebalances", "Times the partitions of a consumer were taken away.")
 OFFSETS_LOST = _counter("offsets_lost", "Partitions that had no offset to go on at; everything cached was voided.")
+TOPIC_MADE_ANEW = _counter(
+    "topic_made_anew", "Partitions that turned out to be of another topic of the same name; everything was voided."
+)
 CONSUMER_RECOVERIES = _counter("consumer_recoveries", "Times a consumer closed its client of Kafka and began anew.")
 DERIVED = _counter("derived", "Documents met by what is derived from them, by outcome.", "outcome")
 DERIVED_AGAIN = _counter("derived_again", "Batches of derived data that were begun again, by reason.", "reason")

@@ -12,6 +12,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyE
 
 from neverstale.clients import kafka_options
 from neverstale.errors import Outage, Stop
+from neverstale.incarnation import incarnation_of
 from neverstale.settings import Kafka
 
 POLL_SECONDS: Final = 0.1
@@ -34,6 +35,8 @@ class Topic:
     """By us, just now: whatever it held before, if it existed before, is gone."""
     complaint: str | None
     """How it differs from what is declared."""
+    incarnation: str | None = None
+    """Its id, which another topic of the same name does not have; `None`: the broker tells none."""
 
 
 async def ensure_topic(settings: Kafka) -> Topic:
@@ -45,9 +48,10 @@ async def ensure_topic(settings: Kafka) -> Topic:
                 created = await _create(admin, settings) or created
                 await asyncio.sleep(POLL_SECONDS)
             complaint = await _complaint(admin, settings, partitions)
+            incarnation = await incarnation_of(admin._client, settings.topic)
     except (KafkaError, OSError, TimeoutError) as error:
         raise Outage("kafka", f"{type(error).__name__}: {error}") from error
-    return Topic(settings.topic, partitions, created, complaint)
+    return Topic(settings.topic, partitions, created, complaint, incarnation)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 One document per watcher group, in a collection of ours beside the watched ones:
 
-    {_id: "checkpoint:<group>", token, version, partitions, term, saved_at}
+    {_id: "checkpoint:<group>", token, version, partitions, topic, term, saved_at}
 
 It is written with majority only after the acknowledgements, by a side task, so that it never delays the
 stream; of a watcher with a later term it is never overwritten.
@@ -35,6 +35,8 @@ class Position:
     token: Token
     partitions: int
     """Of the topic, when everything before the token was published to it."""
+    topic: str | None = None
+    """Its id then, as far as it is known."""
 
     @property
     def version(self) -> Version:
@@ -68,10 +70,11 @@ class Checkpoint:
                 found = await self._collection.find_one({"_id": self._id})
         except PyMongoError as error:
             raise _outage(error, "reading") from error
-        self.found_term = int((found or {}).get("term", 0))
+        found = found or {}
+        self.found_term = int(found.get("term", 0))
         match found:
             case {"token": {"_data": str()} as token, "partitions": int(partitions)}:
-                return Position(token, partitions)
+                return Position(token, partitions, found.get("topic"))
         return None
 
     def reached(self, position: Position) -> None:
@@ -103,6 +106,7 @@ class Checkpoint:
                 "token": position.token,
                 "version": to_timestamp(position.version),
                 "partitions": position.partitions,
+                "topic": position.topic,
                 "term": self.term,
             },
             "$currentDate": {"saved_at": True},

@@ -5,22 +5,27 @@ producer sends again for ever.
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal, NoReturn
 
+from aiokafka.errors import KafkaError
+
+from neverstale import cancellation
 from neverstale.errors import Outage, Retry
 from neverstale.service import Health
 from streams.cursor import Cursor
 from streams.publisher import Publisher
 
 LOOK_SECONDS: Final = 0.5
+INCARNATION_SECONDS: Final = 1.0
 SLOW_SECONDS: Final = 2.0
 """A server that is silent for longer is reported as away."""
 
 
 class TopicChanged(Retry):
-    """The topic has another number of partitions now, so keys belong elsewhere."""
+    """The topic has another number of partitions now, so keys belong elsewhere; or it is another topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,27 @@ class Guard:
             Outage: a request was not answered, or a batch not acknowledged, for longer than the patience.
             TopicChanged: open again, with the new number.
         """
+        looked_at = float("-inf")
         while True:
+            cancellation.heed()
             now = monotonic()
+            if now - looked_at > INCARNATION_SECONDS:
+                looked_at = now
+                await self._check_incarnation()
             self._check("mongodb", self.cursor.seconds_overdue(now), self.cursor_patience_seconds)
             self._check("kafka", self.publisher.seconds_unacknowledged(now), self.publisher_patience_seconds)
             if (known := self.publisher.known_partitions()) != self.publisher.partitions:
                 raise TopicChanged(f"the topic has {known} partitions instead of {self.publisher.partitions}")
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _check_incarnation(self) -> None:
+        """Deleted and made again at once, a topic takes what we send as if nothing had happened."""
+        known = None
+        with contextlib.suppress(KafkaError, TimeoutError):
+            async with asyncio.timeout(SLOW_SECONDS):
+                known = await self.publisher.known_incarnation()
+        if known is not None and self.publisher.incarnation not in (None, known):
+            raise TopicChanged(f"the topic has the id {known} instead of {self.publisher.incarnation}")
 
     def _check(self, server: Literal["mongodb", "kafka"], silent: float, patience: float) -> None:
         if silent > patience:

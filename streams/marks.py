@@ -28,6 +28,8 @@ class Marks:
     partitions: int
     term: int
     interval_seconds: float
+    topic: str | None = None
+    """The topic's id, for those who read on in another topic of the same name."""
     version: Version = 0
     """Of the last mark."""
     _wall_ms: int | None = None
@@ -49,4 +51,4 @@ class Marks:
         if not heartbeat and now - self._marked_at < self.interval_seconds:
             return None
         self.version, self._marked_at = version, now
-        return Mark(version, self._wall_ms, self.partitions, self.term)
+        return Mark(version, self._wall_ms, self.partitions, self.term, self.topic)

@@ -22,6 +22,7 @@ from aiokafka.errors import (
 
 from neverstale import cancellation
 from neverstale.errors import Outage, Stop
+from neverstale.incarnation import incarnation_of
 from neverstale.producer import started_producer
 from neverstale.settings import Kafka
 
@@ -74,18 +75,23 @@ class _Lane:
 class Publisher:
     """Give it records with `put`, then `flush`; `run` must be running."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, partitions: int) -> None:
+    def __init__(
+        self, producer: AIOKafkaProducer, topic: str, partitions: int, incarnation: str | None = None
+    ) -> None:
         self._producer = producer
         self.topic = topic
         self.partitions = partitions
+        self.incarnation = incarnation
         self._lanes = [_Lane(partition, self._parcel()) for partition in range(partitions)]
         self._append = [lane.filling.batch.append for lane in self._lanes]
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Kafka, partitions: int) -> AsyncIterator["Publisher"]:
+    async def open(
+        cls, settings: Kafka, partitions: int, incarnation: str | None = None
+    ) -> AsyncIterator["Publisher"]:
         async with started_producer(settings) as producer:
-            yield cls(producer, settings.topic, partitions)
+            yield cls(producer, settings.topic, partitions, incarnation)
 
     def put(self, partition: int, key: bytes | None, value: bytes) -> None:
         """Add a record to its partition. Never waits: what may be under way is bounded by who flushes."""
@@ -132,6 +138,10 @@ class Publisher:
         """How many partitions the topic has by the latest metadata."""
         known = self._producer.client.cluster.partitions_for_topic(self.topic)
         return len(known) if known else self.partitions
+
+    async def known_incarnation(self) -> str | None:
+        """The id of the topic that is there now; `None`: not known. Raises `KafkaError`."""
+        return await incarnation_of(self._producer.client, self.topic)
 
     def _parcel(self) -> _Parcel:
         return _Parcel(self._producer.create_batch())

@@ -63,7 +63,7 @@ class Reader:
     async def _send(self, batch: Batch) -> None:
         records = await self._put(batch) if batch.events else Counter()
         receipt = self.publisher.flush()
-        position = Position(batch.token, self.publisher.partitions)
+        position = Position(batch.token, self.publisher.partitions, self.publisher.incarnation)
         wall_ms = wall_ms_of(batch.events[-1]) if records["change"] else None
         await self.acks.add(Flight(receipt, position, wall_ms, records))
 

@@ -62,7 +62,8 @@ def plan(stored: Position | None, topic: Topic, lost: str | None) -> Start:
         return Start(None, lost)
     if stored is None:
         return Start(None, "no position is stored")
-    if topic.created:
+    known = stored.topic is not None and topic.incarnation is not None
+    if topic.created or (known and stored.topic != topic.incarnation):
         return Start(stored, "the topic was created anew")
     if stored.partitions != topic.partitions:
         return Start(stored, f"the topic has {topic.partitions} partitions instead of {stored.partitions}")
@@ -132,12 +133,15 @@ class Watcher:
             return
         checkpoint = Checkpoint(self.database, settings.watcher.group, self.lease.term)
         async with AsyncExitStack() as stack:
-            publisher = await stack.enter_async_context(Publisher.open(settings.kafka, topic.partitions))
+            publisher = await stack.enter_async_context(
+                Publisher.open(settings.kafka, topic.partitions, topic.incarnation)
+            )
             start = plan(await checkpoint.load(), topic, self._lost)
             checkpoint.term = await self.lease.outrank(checkpoint.found_term)
             cursor, floors = await self._open(stack, start)
             stack.callback(self._note_progress, checkpoint, of_resume_token(cursor.token["_data"]))
-            marks = Marks(topic.partitions, checkpoint.term, settings.watcher.mark_interval_ms / 1000)
+            interval_seconds = settings.watcher.mark_interval_ms / 1000
+            marks = Marks(topic.partitions, checkpoint.term, interval_seconds, topic.incarnation)
             reader = Reader(
                 settings.watcher,
                 self.watched,

@@ -26,7 +26,12 @@ CHANGES = st.builds(
     fields=st.none() | st.lists(TEXT),
 )
 MARKS = st.builds(
-    Mark, version=VERSIONS, wall_ms=WALLS, partitions=st.integers(1, 10_000), term=st.integers(0, 2**53)
+    Mark,
+    version=VERSIONS,
+    wall_ms=WALLS,
+    partitions=st.integers(1, 10_000),
+    term=st.integers(0, 2**53),
+    topic=st.none() | TEXT,
 )
 FLOORS = st.builds(Floor, database=TEXT, collection=TEXT, version=VERSIONS, reason=TEXT, lost=st.booleans())
 TOUCHES = st.builds(Touch, database=TEXT, collection=TEXT, key=TEXT, version=VERSIONS, entries=st.booleans())

@@ -10,8 +10,10 @@ from streams.checkpoint import Position
 from streams.watcher import Start, ours, plan
 
 POSITION = Position({"_data": "826B03E42000000005"}, 4)
+IN_TOPIC_A = Position({"_data": "826B03E42000000005"}, 4, "a")
 TOPIC = Topic("topic", 4, created=False, complaint=None)
 CREATED = Topic("topic", 4, created=True, complaint=None)
+MADE_AGAIN = Topic("topic", 4, created=False, complaint=None, incarnation="b")
 WIDER = Topic("topic", 6, created=False, complaint=None)
 
 
@@ -23,6 +25,9 @@ WIDER = Topic("topic", 6, created=False, complaint=None)
         (None, CREATED, None, Start(None, "no position is stored")),
         (POSITION, TOPIC, "gone", Start(None, "gone")),
         (POSITION, CREATED, None, Start(POSITION, "the topic was created anew")),
+        (POSITION, MADE_AGAIN, None, Start(POSITION, None)),
+        (IN_TOPIC_A, TOPIC, None, Start(IN_TOPIC_A, None)),
+        (IN_TOPIC_A, MADE_AGAIN, None, Start(IN_TOPIC_A, "the topic was created anew")),
         (POSITION, WIDER, None, Start(POSITION, "the topic has 6 partitions instead of 4")),
     ],
 )
