@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -20,7 +21,7 @@ from api.connections import reconnection, tell_identity
 from api.derived import Derived, derived_of, known_of, page_lines, shelves
 from api.figures import Figures
 from api.freshness import Freshness
-from api.generations import keep_known
+from api.generations import Known, keep_known
 from api.health import HEALTH, ReadHealth, health
 from api.hot import Hot
 from api.l1 import L1
@@ -32,9 +33,10 @@ from api.routes import add_routes
 from api.tally import Tally
 from api.targets import UndecodedPaths
 from api.tasks import Tasks
+from api.warm import KeepWarm, Warmer
 from neverstale import __version__
 from neverstale.cache import Cache
-from neverstale.catalog import Catalog
+from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client, redis_client
 from neverstale.clock import PrimaryClock
 from neverstale.keys import Names
@@ -55,6 +57,8 @@ AGGREGATIONS = 2
 AGGREGATION_QUEUE = 100
 AGGREGATION_MS = 2000
 AGGREGATION_KEPT_SECONDS = 1.0
+WARM_GROUPS_MS = 30_000
+"""To find the groups of a list that is warmed."""
 
 
 def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
@@ -124,6 +128,8 @@ async def serving(
     app.state.hot = hot
     app.state.popularity = popularity
     app.state.tally = tally
+    warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS), popularity, derived)
+    app.state.warmer = warmer
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), state, url)
     background = Tasks()
@@ -134,6 +140,10 @@ async def serving(
     background.start(show_card(life, redis, names), "card")
     background.start(hot.count(), "count")
     background.start(tally.keep_telling(api.reads_flush_ms / 1000), "tally")
+    if warm := [resource for resource in catalog.resources.values() if resource.warm is not None]:
+        held = partial(_held, derived, known, freshness)
+        keep_warm = KeepWarm(warmer, warm, held, state, api.warm_reads_per_second)
+        background.start(keep_warm.run(api.warm_deadline_seconds), "warm")
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     if api.l1_bytes:
         channel = app.state.channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000)
@@ -148,6 +158,19 @@ async def serving(
         await channel_redis.aclose()
         await redis.aclose()
         await mongo.close()
+
+
+def _held(
+    derived: Mapping[str, Derived], known: Mapping[str, Known], freshness: Freshness, resource: Resource
+) -> str | None:
+    """In which Redis, and in which generation if pages are warmed, what is warmed lies."""
+    assert resource.warm is not None
+    identity = freshness.identity
+    if identity is None or not freshness.watermark or not resource.warm.list_name:
+        return identity if freshness.watermark else None
+    pages = derived[resource.name].lists[resource.warm.list_name]
+    generation = known[resource.name].for_list(pages.list_name, pages.digest)
+    return None if generation is None else f"{identity} {generation.id}"
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

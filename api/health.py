@@ -8,6 +8,9 @@ HEALTH: Final = "neverstale.health"
 """Where the lifespan's state holds the `ReadHealth`."""
 
 
+SERVERS: Final = ("mongodb", "redis")
+
+
 class ReadHealth(Health):
     """Ready while either server answers: MongoDB alone can answer every read, Redis alone what is cached.
 
@@ -15,6 +18,8 @@ class ReadHealth(Health):
     """
 
     draining = False
+    warming = False
+    """The cache is being filled, and whoever balances should wait for that."""
 
     def drain(self) -> None:
         """Not ready any more, whatever answers: the process is about to stop."""
@@ -23,7 +28,7 @@ class ReadHealth(Health):
 
     @property
     def ready(self) -> bool:
-        return not self.draining and any(wrong is None for wrong in self.parts.values())
+        return not (self.draining or self.warming) and any(self.parts.get(name, "") is None for name in SERVERS)
 
 
 def health() -> ReadHealth:

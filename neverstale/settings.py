@@ -106,6 +106,11 @@ class Kafka(Section):
     )
     topic: str = Field("neverstale.changes", pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="Topic of changes.")
     group: str = Field("neverstale", min_length=1, description="Consumer group.")
+    group_instance_id: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z0-9._-]{1,200}$",
+        description="A consumer's own name in the group: back within the session time-out, it keeps its partitions.",
+    )
     partitions: PositiveInt = Field(4, description="Partitions of the topic, when we create it.")
     replication_factor: PositiveInt = Field(1, description="Replicas of the topic, when we create it.")
     retention_ms: PositiveInt = Field(86_400_000, description="Retention of the topic, when we create it.")
@@ -240,6 +245,14 @@ class Api(Section):
         3000, description="Announcements silent for longer void what is kept in memory; above watcher.heartbeat_ms."
     )
     breaker_failures: PositiveInt = Field(3, description="Consecutive Redis failures that open the breaker.")
+    warm_reads_per_second: PositiveFloat = Field(
+        200, description="Pages and documents read to warm the cache, as the catalog says."
+    )
+    warm_deadline_seconds: float = Field(
+        30,
+        ge=0,
+        description="So long an API that warms the cache at its start is not ready; 0: it is at once.",
+    )
     reads_flush_ms: PositiveInt = Field(
         1000, description="Reads are added to the most-read documents this often; a crash loses those since."
     )

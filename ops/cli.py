@@ -389,6 +389,28 @@ def _named(letters: list[int] | None, everything: bool) -> list[int] | None:
     return letters or None
 
 
+@app.command()
+def warm(
+    resource: Annotated[str, typer.Argument(help="What to read into the cache.")],
+    source: Annotated[str, typer.Option("--from", help="First pages of all groups of a list: lists.NAME.")] = "",
+    pages: Annotated[int, typer.Option(min=1, max=100, help="Of each group.")] = 1,
+    most_read: Annotated[int, typer.Option(min=0, max=10_000, help="Documents, those that are read most.")] = 0,
+    rate: Annotated[float, typer.Option(min=0, help="Reads a second.", show_default="api.warm_reads_per_second")] = 0,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read into the cache what will be asked for: as the catalog's `warm` says, or as the options do."""
+    from ops.warm import Wanted, print_warmed
+    from ops.warm import warm as read
+
+    settings, _ = _settings(config, catalog)
+    wanted = Wanted(resource, source, pages, most_read, rate)
+    warmed = asyncio.run(read(settings, _catalog(settings), wanted, quiet=as_json))
+    print_warmed(warmed, as_json=as_json)
+    raise typer.Exit(0 if warmed.past == 0 else 1)
+
+
 def _settings(config: Path | None, catalog: Path | None) -> "tuple[Settings, Origins]":
     from neverstale.settings_sources import load
 
