@@ -70,6 +70,7 @@ class Consumer:
             beside = (
                 group.create_task(self._commit_often(member), name="commit"),
                 group.create_task(self._watch(member), name="watch-kafka"),
+                group.create_task(member.until_replaced(), name="watch-group"),
             )
             await self._apply_all(member)
             for task in beside:

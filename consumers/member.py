@@ -10,20 +10,20 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NoReturn
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from consumers.assignor import PatientAssignor
 from consumers.batch import Batch, Folding
+from consumers.client import close, let_go, options
+from consumers.instance import Replaced, is_taken
 from consumers.offsets import Offsets
 from consumers.progress import Progress, Stuck
 from consumers.replay import Gap, Replay
 from consumers.tasks import unless
 from neverstale import cancellation, telemetry
-from neverstale.clients import kafka_options
-from neverstale.settings import Settings
+from neverstale.settings import Kafka, Settings
 
 log = telemetry.logger(__name__)
 
@@ -31,17 +31,14 @@ START_SECONDS: Final = 30.0
 """A start waits for the other members of the group to join anew."""
 JOIN_SECONDS: Final = 60.0
 """Joining anew waits for members that died, until their sessions have run out; longer than this is no waiting."""
-CLOSE_SECONDS: Final = 2.0
 REQUEST_SECONDS: Final = 5.0
 LAST_COMMIT_SECONDS: Final = 2.0
 """Of a rebalance and of a drain, which both have deadlines of their own."""
 REVOKE_SECONDS: Final = 2.0
 """How long a rebalance is held up for the batch under way, so that it need not be applied twice."""
 POLL_MS: Final = 1000
-FETCH_BYTES: Final = 8 << 20
-"""Of all partitions together; it bounds a consumer's memory."""
-PARTITION_FETCH_BYTES: Final = 1 << 20
-DAY_MS: Final = 86_400_000
+NOBODY: Final = ""
+"""The id of a member that the group does not know."""
 
 Apply = Callable[[Batch, Callable[[], bool]], Awaitable[bool]]
 """Apply a batch while it is wanted; answers whether that was done. See `consumers.apply.Applier.apply`."""
@@ -62,11 +59,15 @@ class Fetched:
 class Consumed:
     """What a member consumes, and how."""
 
-    topic: str
+    kafka: Kafka
     max_records: int
     replay_seconds: float
     folding: Folding
     replay: Replay
+
+    @property
+    def topic(self) -> str:
+        return self.kafka.topic
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -84,6 +85,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._untold: dict[int, tuple[int, int]] = {}
         """Partition -> a run of records that Redis need not be told of: it follows on what it was told before."""
         self._applying = asyncio.Lock()
+        self._replaced = asyncio.Event()
         self._joining_since: float | None = time.monotonic()
         """`None`: partitions are assigned and stay so. While the group is joined anew nothing is delivered."""
         self.heard_at = time.monotonic()
@@ -210,6 +212,28 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._untold.clear()
         if held:
             self._applying.release()
+        if revoked and await self._is_replaced():
+            self._replaced.set()
+            # aiokafka would join again as soon as this returns.
+            await asyncio.get_running_loop().create_future()
+
+    @property
+    def is_replaced(self) -> bool:
+        return self._replaced.is_set()
+
+    async def until_replaced(self) -> NoReturn:
+        """Raises `Replaced` when another consumer has our place in the group."""
+        await self._replaced.wait()
+        raise Replaced(self._consumed.kafka.group_instance_id or "")
+
+    async def _is_replaced(self) -> bool:
+        instance = self._consumed.kafka.group_instance_id
+        if instance is None or self._kafka._coordinator.member_id != NOBODY:
+            return False
+        # The group has forgotten us. It may just have waited too long for us.
+        with contextlib.suppress(KafkaError, TimeoutError, OSError):
+            return await is_taken(self._consumed.kafka, instance)
+        return False
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self.heard_at = time.monotonic()
@@ -258,53 +282,15 @@ async def membership(
 
     Raises `KafkaError` or `TimeoutError` if the group cannot be joined.
     """
-    topic, ours = settings.kafka.topic, settings.consumer
-    kafka = AIOKafkaConsumer(**_options(settings))
-    member = Member(kafka, Consumed(topic, ours.max_batch, ours.replay_seconds, folding, replay))
-    kafka.subscribe([topic], listener=member)
+    ours = settings.consumer
+    kafka = AIOKafkaConsumer(**options(settings))
+    member = Member(kafka, Consumed(settings.kafka, ours.max_batch, ours.replay_seconds, folding, replay))
+    kafka.subscribe([settings.kafka.topic], listener=member)
     try:
         async with asyncio.timeout(START_SECONDS):
             await unless(stop, kafka.start())
         yield member
     finally:
-        await _close(kafka)
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    kafka = settings.kafka
-    return kafka_options(kafka) | {
-        "group_id": kafka.group,
-        "enable_auto_commit": False,
-        "auto_offset_reset": "none",
-        "partition_assignment_strategy": (PatientAssignor,),
-        "session_timeout_ms": kafka.session_timeout_ms,
-        # Members learn of a rebalance by their heartbeats; the slowest holds up all.
-        "heartbeat_interval_ms": max(100, min(1000, kafka.session_timeout_ms // 10)),
-        # Shorter than the request's own deadline, or a slow member would make the others lose their coordinator.
-        "rebalance_timeout_ms": max(1000, kafka.request_timeout_ms - 2000),
-        # While Redis is away nothing is fetched, for as long as that takes; leaving the group would not help.
-        "max_poll_interval_ms": DAY_MS,
-        "fetch_min_bytes": 1,
-        "fetch_max_wait_ms": kafka.fetch_max_wait_ms,
-        "fetch_max_bytes": FETCH_BYTES,
-        "max_partition_fetch_bytes": PARTITION_FETCH_BYTES,
-        "metadata_max_age_ms": 30_000,
-    }
-
-
-async def _close(kafka: AIOKafkaConsumer) -> None:
-    """Leave the group and close every connection, whatever state the client is in."""
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await kafka.stop()
-    except (Exception, asyncio.CancelledError) as error:
-        # `stop` waits for brokers that may be gone, part by part; what it did not reach is closed here. It also
-        # cancels tasks of its own, and where one was waiting to fetch again, that comes out here as if we were meant.
-        cancellation.heed()
-        log.warning("left_without_goodbye", reason=repr(error))
-        for part in (kafka._coordinator, kafka._fetcher, kafka._client):
-            if part is not None:
-                with contextlib.suppress(Exception, asyncio.CancelledError):
-                    async with asyncio.timeout(CLOSE_SECONDS / 3):
-                        await part.close()
-        cancellation.heed()
+        if member.is_replaced:
+            let_go(kafka)
+        await close(kafka)

@@ -430,8 +430,8 @@ def _no_drain() -> Patches:
 def _kafka_options(**changed: Any) -> AbstractContextManager[Any]:
     from consumers import member
 
-    options = member._options
-    return replaced("consumers.member:_options", lambda settings: options(settings) | changed)
+    options = member.options
+    return replaced("consumers.member:options", lambda settings: options(settings) | changed)
 
 
 @rule("auto-commit")

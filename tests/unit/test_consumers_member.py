@@ -16,13 +16,21 @@ from neverstale.settings import Settings
 from tests.unit.test_consumers_batch import CATALOG
 
 
+class Coordinator:
+    _coordination_task = _heartbeat_task = None
+
+    async def close(self) -> None:
+        pass
+
+
 class SelfCancelling:
     """Passes the cancellation of a task of its own on to its caller, as `AIOKafkaConsumer.stop` does."""
 
-    _coordinator = _fetcher = _client = None
+    _fetcher = _client = None
 
     def __init__(self, **options: Any) -> None:
         self.stopped = 0
+        self._coordinator = Coordinator()
 
     def subscribe(self, topics: list[str], listener: Any) -> None:
         pass
