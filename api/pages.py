@@ -5,6 +5,7 @@ group's tag, which are looked up in the same pipeline, behind the entry.
 """
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -85,7 +86,11 @@ class Pages:
         expiries: dict[str, int] = {}
         for key, page in zip(keys, pages, strict=True):
             bodies[key.canonical] = self._body(key, page)
-            if (expiry := first_expiry(page.rows, self.resource.expires_field)) is not None:
+            expiry = first_expiry(page.rows, self.resource.expires_field)
+            if not page.rows:
+                # Groups that nobody has heard of are as many as callers can think of.
+                expiry = round(time.time() + self.absent_ttl_seconds) * 1000
+            if expiry is not None:
                 expiries[key.canonical] = expiry
         return Snapshot(found.version, bodies, expiries)
 

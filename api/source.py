@@ -4,9 +4,11 @@ A source has keys, and a version at which the answers to some of them were read:
 of keys to bodies.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
+from neverstale import telemetry
 from neverstale.catalog import OnChange, Resource
 from neverstale.loader import Loader, Snapshot
 from neverstale.versions import Version
@@ -46,4 +48,8 @@ async def load(loader: Loader, source: AnySource, keys: Sequence[Any], at_least:
     """Read MongoDB."""
     if isinstance(source, Resource):
         return await loader.load(source, keys, at_least)
-    return await source.load(loader, keys, at_least)
+    started = time.perf_counter()
+    snapshot = await source.load(loader, keys, at_least)
+    telemetry.LOADS.labels(source.name).inc()
+    telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
+    return snapshot
