@@ -173,6 +173,8 @@ class Hot:
 
     def keep(self, reading: Reading, request: Request, tail: bytes) -> None:
         target = request.target
+        if target.ends:
+            return  # Redis forgets it in time; here nobody would
         line = request.line if request.line[0] == b"G"[0] else b"GET" + request.line[4:]
         if isinstance(target, PageTarget):
             if request.place is not None:

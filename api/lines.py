@@ -43,6 +43,11 @@ class Target:
     def source(self) -> str:
         return self.resource.name
 
+    @property
+    def ends(self) -> bool:
+        """Whether documents say when they end."""
+        return self.resource.expires_field is not None
+
     def entry_key(self, segment: bytes) -> bytes | None:
         """The entry of an undecoded path segment as `LINE` finds it; `None`: it names no key of this resource."""
         if self.resource.key_type == "string" and b"%" not in segment and len(segment) < MAX_KEY_BYTES:

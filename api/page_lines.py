@@ -53,6 +53,11 @@ class PageTarget:
         self._named = shelf.name(key)
 
     @property
+    def ends(self) -> bool:
+        """Whether documents say when they end."""
+        return self._pages.resource.expires_field is not None
+
+    @property
     def place(self) -> Place | None:
         """What vouches for the page; as of the last `entry_key`."""
         return self._named.place
