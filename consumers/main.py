@@ -60,7 +60,7 @@ async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, 
     names = Names(settings.redis.prefix)
     cache = Cache(redis, names, Announcer())
     registers = Registers(cache, catalog.collections, loader.now, life.health)
-    replay = Replay(cache, settings.kafka.group, life.health)
+    replay = Replay(cache, settings.kafka.group, catalog.collections, life.health)
     refresher = Refresher(cache, loader, settings.consumer)
     section = Section(settings.kafka.group, catalog.collections, settings.consumer.lease_ms)
     derived = [resource for resource in catalog.resources.values() if resource.derived]

@@ -11,7 +11,7 @@ Where it is not known what is missing (an empty Redis), or it is more than `cons
 is void instead, as for records that were lost in Kafka.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from consumers.batch import Batch
@@ -36,9 +36,10 @@ class Gap:
 class Replay:
     """Of one consumer and the Redis that it writes to; about one batch at a time."""
 
-    def __init__(self, cache: Cache, group: str, health: Health) -> None:
+    def __init__(self, cache: Cache, group: str, collections: Collection[str], health: Health) -> None:
         self._cache = cache
         self._group = group
+        self._collections = frozenset(collections)
         self._health = health
         self._begins: Mapping[int, int] = {}
         self.gaps: dict[int, Gap] = {}
@@ -56,15 +57,18 @@ class Replay:
     async def reach(self, batch: Batch, done: Invalidated) -> set[int]:
         """The batch is applied. Answers the partitions of which this Redis has all up to the end of the batch; what
         others lack is in `gaps`."""
+        # Where all is void anyway nothing before it can be lacking; and the offsets that Redis holds may be of a topic
+        # that was made anew since.
+        begins = {} if self._collections <= batch.forget else self._begins
         try:
-            found = await self._cache.reach(self._group, done.token, self._begins, batch.offsets)
+            found = await self._cache.reach(self._group, done.token, begins, batch.offsets)
         except Outage as outage:
             # Whether it was noted will be seen by the next batch.
             self._health.wrong("redis", outage.reason)
             return set()
         for partition, answer in found.items():
             if isinstance(answer, Lacks):
-                self.gaps[partition] = Gap(answer.since, self._begins[partition])
+                self.gaps[partition] = Gap(answer.since, begins[partition])
         return {partition for partition, answer in found.items() if answer == "reached"}
 
     def take(self) -> dict[int, Gap]:

@@ -111,11 +111,6 @@ class Kafka(Section):
         pattern=r"^[a-zA-Z0-9._-]{1,200}$",
         description="A consumer's own name in the group: back within the session time-out, it keeps its partitions.",
     )
-    group_instance_id: str | None = Field(
-        None,
-        pattern=r"^[a-zA-Z0-9._-]{1,200}$",
-        description="A consumer's own name in the group: back within the session time-out, it keeps its partitions.",
-    )
     partitions: PositiveInt = Field(4, description="Partitions of the topic, when we create it.")
     replication_factor: PositiveInt = Field(1, description="Replicas of the topic, when we create it.")
     retention_ms: PositiveInt = Field(86_400_000, description="Retention of the topic, when we create it.")

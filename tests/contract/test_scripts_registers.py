@@ -190,7 +190,7 @@ def test_what_another_redis_held_does_not_keep_the_number_of_partitions_up(subje
 TOKEN, OTHER_TOKEN = b"1" * 16, b"2" * 16
 
 
-def reach(subject: Subject, key: bytes, *partitions: bytes | int, token: bytes = TOKEN) -> list[bytes]:
+def reach(subject: Subject, key: bytes, *partitions: bytes | int | str, token: bytes = TOKEN) -> list[bytes]:
     """A batch of `token` is taken; partitions come in threes: number, first offset, offset after the last."""
     subject.run("stamp", [key], token, *partitions[::3])
     answers: list[bytes] = subject.run("reach", [key], token, *partitions)

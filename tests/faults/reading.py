@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from api.answers import Answer
 from api.app import serving
+from api.derived import derived_of
 from api.health import health
 from api.tasks import Tasks
 from neverstale import settings
@@ -126,7 +127,7 @@ async def reading(
         await cache.establish([THINGS.collection], clock.now)
         everything = settings.Settings(mongodb=theirs, redis=mine, api=api)
         with patch("api.app.Loader", loader), patch("api.app.Tasks", new_tasks):
-            await stack.enter_async_context(serving(app, everything, catalog, health()))
+            await stack.enter_async_context(serving(app, everything, catalog, derived_of(catalog), health()))
         yield Reading(redis, cache, clock, loaders[0], app.state.reader, tasks[0])
 
 

@@ -428,9 +428,8 @@ def _no_drain() -> Patches:
 
 
 def _kafka_options(**changed: Any) -> AbstractContextManager[Any]:
-    from consumers import member
+    from consumers.client import options
 
-    options = member.options
     return replaced("consumers.member:options", lambda settings: options(settings) | changed)
 
 

@@ -31,6 +31,7 @@ class NotingCache:
         self.outages = outages
         self.no_watermarks = False
         self.no_reach = False
+        self.begins: dict[int, int] = {}
         self.lacks: dict[int, Reached] = {}
 
     async def invalidate(
@@ -54,6 +55,7 @@ class NotingCache:
     ) -> dict[int, Reached]:
         if self.no_reach:
             raise Outage("redis", "OOM")
+        self.begins = dict(begins)
         return {partition: self.lacks.get(partition, "reached") for partition in ends}
 
     async def set_watermarks(
@@ -78,7 +80,7 @@ class Bench:
         self.refresher = NotingRefresher()
         self.health = Health()
         self.registers = Registers(cast("Cache", cache), CATALOG.collections, self._never, self.health)
-        self.replay = Replay(cast("Cache", cache), "group", self.health)
+        self.replay = Replay(cast("Cache", cache), "group", CATALOG.collections, self.health)
         self.replay.expect({2: 0})
         section = Section("group", CATALOG.collections, 3000)
         self.applier = Applier(
@@ -174,6 +176,16 @@ async def test_what_lost_records_may_concern_is_forgotten() -> None:
     bench = Bench(NotingCache())
     await bench.apply(Folding(CATALOG, NAMES).lost({2: 40}))
     assert bench.cache.told[0][:5] == ("invalidate", 0, [], {}, ["items", "orders", "stock"])
+
+
+async def test_what_comes_after_all_was_voided_follows_on_nothing() -> None:
+    bench = Bench(NotingCache())
+    await bench.apply(fold(CHANGE))
+    assert bench.cache.begins == {2: 0}
+    voided = fold(CHANGE)
+    voided.forget = set(CATALOG.collections)
+    await bench.apply(voided)
+    assert bench.cache.begins == {}
 
 
 async def test_a_batch_that_needs_nothing_of_redis_does_not_ask_it() -> None:

@@ -57,7 +57,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> SelfCancelling:
 
 
 def membership() -> Any:
-    folding, replay = Folding(CATALOG, Names("ns")), Replay(Cache.__new__(Cache), "group", Health())
+    folding, replay = Folding(CATALOG, Names("ns")), Replay(Cache.__new__(Cache), "group", CATALOG.collections, Health())
     return member.membership(Settings(), folding, replay, asyncio.Event())
 
 
