@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
+from consumers.favourites import Favourites
 from consumers.poison import Poison, Record, read
 from neverstale.catalog import Catalog, OnChange, Resource
 from neverstale.events import FORMAT, OPERATIONS, Change, Floor, Mark, Rebuilt, Touch
@@ -117,8 +118,15 @@ class Folding:
     `latest` answers the latest version that can be real (`consumers.horizon`).
     """
 
-    def __init__(self, catalog: Catalog, names: Names, latest: Callable[[], Version] = lambda: LATEST) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        names: Names,
+        latest: Callable[[], Version] = lambda: LATEST,
+        favourites: Favourites | None = None,
+    ) -> None:
         self._latest = latest
+        self._favourites = favourites or Favourites()
         self._database = catalog.database
         self._watched = {name: _watched(catalog.of_collection(name)) for name in catalog.collections}
         self._names = names
@@ -301,6 +309,9 @@ class Folding:
             batch.keys += [entry + key.encode() for key in mine]
             arguments = [REFRESH[resource.on_change]] * (2 * len(mine))
             arguments[::2] = mine.values()
+            if resource.on_change == "auto" and self._favourites.keys:
+                favourites = self._favourites.keys
+                arguments[1::2] = ["r" if key in favourites else "t" for key in batch.keys[start:]]
             batch.versions_and_refresh += arguments
             batch.spans.append(Span(resource, start, len(batch.keys)))
 

@@ -12,6 +12,7 @@ from consumers.batch import Folding
 from consumers.consumer import Consumer
 from consumers.deadletters import DeadLetters
 from consumers.derive import Deriver, ResourceDeriver
+from consumers.favourites import Favourites
 from consumers.horizon import Horizon
 from consumers.incarnations import Incarnations
 from consumers.quarantine import Quarantine
@@ -28,6 +29,7 @@ from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.loader import Loader
+from neverstale.popularity import Popularity
 from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
 from neverstale.walks import Walks
@@ -69,7 +71,8 @@ async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, 
     rebuilders = [Rebuilder(one, stores[one.name], loader, walks, cache.identity) for one in derived]
     applier = Applier(cache, registers, replay, refresher, section, life.health, derive=deriver.apply)
     horizon = Horizon(loader.now, settings.consumer.version_tolerance_seconds)
-    folding, letters = Folding(catalog, names, horizon.latest), DeadLetters(settings, life.health)
+    favourites = Favourites()
+    folding, letters = Folding(catalog, names, horizon.latest, favourites), DeadLetters(settings, life.health)
     incarnations = Incarnations(cache, settings.kafka.group, catalog.collections, applier.apply, life.health)
     quarantine = Quarantine(folding, horizon, incarnations.apply, letters)
     consumer = Consumer(settings, folding, replay, quarantine.apply, life)
@@ -79,6 +82,8 @@ async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, 
             beside.append(group.create_task(registers.keep_known(), name="registers"))
             beside.append(group.create_task(horizon.keep(), name="horizon"))
             beside.append(group.create_task(refresher.work(), name="refresh"))
+            popularity = Popularity(cache, settings.api.reads_half_life_seconds)
+            beside.append(group.create_task(favourites.keep(catalog, names, popularity), name="favourites"))
             beside += [group.create_task(one.keep(), name=f"rebuild-{one.resource.name}") for one in rebuilders]
             await consumer.run()
         await cancelled(*beside)

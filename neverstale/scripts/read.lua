@@ -2,6 +2,8 @@
 --
 -- KEYS  1 sorted set: document -> weight of its reads   2 hash: since when weights are counted, and the half-life
 -- ARGV  1 half-life in ms   2 most documents   then pairs: document, reads
+-- Answers what a read weighs now. Whoever only asks, and names no document, changes nothing: the half-life is that of
+-- those who count.
 --
 -- A read that came t after the beginning weighs 2^(t / half-life), and nothing that is there need be touched to decay.
 -- Long before that is too large for a double all weights are divided, and the beginning moves.
@@ -9,6 +11,10 @@ local half_life, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local since = tonumber(redis.call('HGET', KEYS[2], 'since') or '')
+if #ARGV == 2 then
+  half_life = tonumber(redis.call('HGET', KEYS[2], 'half_life') or ARGV[1])
+  return tostring(2 ^ ((now - (since or now)) / half_life))
+end
 if not since or redis.call('HGET', KEYS[2], 'half_life') ~= ARGV[1] then
   redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[2], 'since', now, 'half_life', ARGV[1])

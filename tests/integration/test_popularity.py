@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from consumers.favourites import Favourites
 from neverstale.cache import Cache
+from neverstale.catalog import Catalog
 from neverstale.clients import redis_client
 from neverstale.keys import Names
 from neverstale.popularity import Popularity
@@ -71,3 +73,20 @@ async def test_no_more_than_the_most_are_kept(cache: Cache) -> None:
     reads = Popularity(cache, DAY, most=3)
     await reads.add("things", {f"s:{number}": number for number in range(1, 6)})
     assert [one.key for one in await reads.most("things", 9)] == ["s:5", "s:4", "s:3"]
+
+
+async def test_whoever_only_asks_leaves_the_half_life_alone(cache: Cache) -> None:
+    await Popularity(cache, DAY).add("things", {"s:a": 8})
+    assert [round(one.reads, 3) for one in await Popularity(cache, 2 * DAY).most("things", 9)] == [8]
+    assert [round(one.reads, 3) for one in await Popularity(cache, DAY).most("things", 9)] == [8]
+
+
+async def test_favourites_are_what_is_read_often_where_a_second_chance_is_given(cache: Cache) -> None:
+    auto, never = {"key_type": "string"}, {"key_type": "string", "on_change": "invalidate"}
+    catalog = Catalog.model_validate({"database": "x", "resources": {"things": auto, "others": never}})
+    reads = Popularity(cache, DAY)
+    for resource in catalog.resources:
+        await reads.add(resource, {"s:often": 5, "s:once": 1})
+    favourites = Favourites()
+    await favourites.look(catalog, cache.names, reads)
+    assert favourites.keys == {cache.names.entry("things", "s:often")}

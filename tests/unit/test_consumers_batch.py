@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.batch import LATEST, Batch, Folding
+from consumers.favourites import Favourites
 from neverstale import events
 from neverstale.catalog import Catalog
 from neverstale.errors import DeadLetter
@@ -364,3 +365,13 @@ def test_what_events_decode_refuses_is_poison(given: list[bytes]) -> None:
         except DeadLetter as error:
             refused.append(error.reason)
     assert [poison.reason for poison in fold(*given).poison if poison.reason != "namespace"] == refused
+
+
+def test_a_favourite_is_refreshed_although_nobody_has_read_it_again() -> None:
+    favourites = Favourites()
+    favourites.keys = frozenset((NAMES.entry("orders", "s:a"), NAMES.entry("items", "s:a")))
+    changes = [change("s:a", 5), change("s:a", 6, "orders"), change("s:b", 7, "orders")]
+    batch = Folding(CATALOG, NAMES, favourites=favourites).fold({Partition("t", 0): records(*changes)})
+    letters = {key: letter for key, (_, letter) in asked(batch).items()}
+    # Only where a second chance is given.
+    assert letters == {b"ns:items:d:s:a": "n", b"ns:orders:d:s:a": "r", b"ns:orders:d:s:b": "t"}
