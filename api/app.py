@@ -52,11 +52,6 @@ Every answer says how old it can be at most (`Neverstale-Bound`) and at which ve
 version of a write of its own."""
 
 
-AGGREGATIONS = 2
-"""Aggregations of MongoDB under way at once."""
-AGGREGATION_QUEUE = 100
-AGGREGATION_MS = 2000
-AGGREGATION_KEPT_SECONDS = 1.0
 WARM_GROUPS_MS = 30_000
 """To find the groups of a list that is warmed."""
 
@@ -107,14 +102,14 @@ async def serving(
 
     mongodb = breaker("mongodb")
     loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, mongodb, tasks)
-    few = api.model_copy(update={"mongodb_concurrency": AGGREGATIONS, "mongodb_queue": AGGREGATION_QUEUE})
-    aggregations = Loads(Loader(mongo, catalog.database, AGGREGATION_MS), few, mongodb, tasks)
+    few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})
+    aggregations = Loads(Loader(mongo, catalog.database, api.aggregation_timeout_ms), few, mongodb, tasks)
     l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
     known = known_of(derived.values(), cache, lambda: freshness.identity)
     sources = shelves(catalog, derived.values(), known, cache)
     redis_breaker = breaker("redis")
     reader = Reader(cache, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
-    figures = Figures(cache, aggregations, freshness, redis_breaker, tasks, AGGREGATION_KEPT_SECONDS)
+    figures = Figures(cache, aggregations, freshness, redis_breaker, tasks, api.aggregation_kept_ms / 1000)
     compressed = Compressed(tasks)
     popularity = Popularity(cache, api.reads_half_life_seconds)
     tally = Tally(names, popularity)

@@ -237,6 +237,14 @@ class Api(Section):
     mongodb_concurrency: PositiveInt = Field(16, description="Reads of MongoDB under way at once, per process.")
     mongodb_queue: PositiveInt = Field(2000, description="Reads waiting for MongoDB; more are refused with 503.")
     queue_deadline_ms: PositiveInt = Field(1000, description="A read that waited longer is refused with 503.")
+    aggregations: PositiveInt = Field(
+        2, description="Counts and rankings asked of MongoDB at once, per process, where Redis does not know them."
+    )
+    aggregation_queue: PositiveInt = Field(100, description="More of them that wait are refused with 503.")
+    aggregation_timeout_ms: PositiveInt = Field(2000, description="MongoDB gives up on one after this: a 503.")
+    aggregation_kept_ms: NonNegativeInt = Field(
+        1000, description="What MongoDB has counted answers others for so long, with a bound that grows."
+    )
     freshness_interval_ms: PositiveInt = Field(50, description="Period at which watermarks are fetched.")
     l1_bytes: NonNegativeInt = Field(
         128 << 20, description="Answers kept in the memory of each process, in bytes; 0: none."
