@@ -57,7 +57,7 @@ class Replay:
     async def reach(self, batch: Batch, done: Invalidated) -> set[int]:
         """The batch is applied. Answers the partitions of which this Redis has all up to the end of the batch; what
         others lack is in `gaps`."""
-        # Where all is void anyway nothing before it can be lacking; and the offsets that Redis holds may be of a topic
+        # Where all is void nothing before it can be lacking; and the offsets that Redis holds may be of a topic
         # that was made anew since.
         begins = {} if self._collections <= batch.forget else self._begins
         try:
