@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """One broker with two listeners, so that the watcher alone can be hurt."""
+    """One broker with two listeners, so that the watcher alone can be hurt; or several with one."""
 
     cluster: KafkaCluster
     watcher_port: int
@@ -109,6 +109,15 @@ class Bench:
         )
         options = KafkaOptions(data=self.data / self.name("kafka"), port=port, properties=properties)
         return Broker(self.keep(await start_kafka(options)), watcher_port, inner_port)
+
+    async def kafka_pair(self) -> Broker:
+        """Two brokers, each with a copy of everything and without a second listener."""
+        return await self._share("kafka_pair", self.new_kafka_pair)
+
+    async def new_kafka_pair(self) -> Broker:
+        properties = ("group.min.session.timeout.ms=500",)
+        options = KafkaOptions(data=self.data / self.name("kafka"), brokers=2, properties=properties)
+        return Broker(self.keep(await start_kafka(options)), 0, 0)
 
     def keep(self, server: K) -> K:
         """See that it is gone at the end."""

@@ -95,12 +95,14 @@ async def drop_acks(turn: Turn) -> Outcome:
 
 
 async def restart_broker(turn: Turn) -> Outcome:
-    """The broker restarts while consumers join and leave; and every client of Kafka goes silent once."""
-    outcome, broker = Outcome(), await turn.bench.kafka()
-    async with scene(turn, outcome, inject=["the first client goes silent"]) as stage:
-        for _ in range(turn.rounds):
+    """Brokers restart in turn while consumers join and leave; and every client of Kafka goes silent once."""
+    outcome, bench = Outcome(), turn.bench
+    broker = await (bench.kafka_pair() if turn.rounds >= LONG_FORM else bench.kafka())
+    members = broker.cluster.members
+    async with scene(turn, outcome, inject=["the first client goes silent"], broker=broker) as stage:
+        for round_ in range(turn.rounds):
             second = await stage.pipe.start("consumer")
-            await broker.cluster.members[0].restart(5)
+            await members[round_ % len(members)].restart(5)
             back = time.monotonic()
             second.kill() if turn.random.random() < 0.5 else await second.stop(STOP_SECONDS)
             await stage.load.recovered(outcome, back)
@@ -129,7 +131,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         number="15",
-        fault="the broker restarts, consumers join and leave, clients go silent",
+        fault="the broker (long form: two, in turn) restarts, consumers join and leave, clients go silent",
         holds="the progress watchdog heals, none is stuck",
         run=restart_broker,
         controls={"no progress watchdog": LATE},

@@ -126,6 +126,7 @@ async def pipeline(
         "KAFKA__TOPIC": name,
         "KAFKA__GROUP": name,
         "KAFKA__PARTITIONS": str(partitions),
+        "KAFKA__REPLICATION_FACTOR": str(len(broker.cluster.members)),
         "KAFKA__SESSION_TIMEOUT_MS": "2000",
         "REDIS__URL": redis_url,
         "REDIS__PREFIX": name,

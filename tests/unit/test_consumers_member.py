@@ -57,8 +57,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> SelfCancelling:
 
 
 def membership() -> Any:
-    folding, replay = Folding(CATALOG, Names("ns")), Replay(Cache.__new__(Cache), "group", CATALOG.collections, Health())
-    return member.membership(Settings(), folding, replay, asyncio.Event())
+    replay = Replay(Cache.__new__(Cache), "group", CATALOG.collections, Health())
+    return member.membership(Settings(), Folding(CATALOG, Names("ns")), replay, asyncio.Event())
 
 
 async def test_a_client_that_cancels_a_task_of_its_own_while_it_closes_does_not_end_the_consumer(
