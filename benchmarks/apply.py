@@ -118,12 +118,12 @@ async def _run(options: ApplyOptions, number: int, stack: LocalStack, consumer: 
     start = await _ends(stack.bootstrap_servers)
     await _produce(stack.bootstrap_servers, keys, options.changes, first, last)
     bare = await _bare(stack.bootstrap_servers, start)
-    before = _cpu_seconds(consumer.pid)
+    before = cpu_seconds(consumer.pid)
     started = time.perf_counter()
     consumer.signal(Signals.SIGCONT)
     await _until_applied(cache, last, started + DEADLINE_SECONDS)
     seconds = time.perf_counter() - started
-    return Run(seconds, options.changes / seconds, _cpu_seconds(consumer.pid) - before, bare)
+    return Run(seconds, options.changes / seconds, cpu_seconds(consumer.pid) - before, bare)
 
 
 async def _fill(cache: Cache, entries: Sequence[bytes], version: int) -> None:
@@ -178,7 +178,7 @@ async def _until_applied(cache: Cache, version: int, deadline: float) -> None:
         await asyncio.sleep(0.005)
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     used = psutil.Process(pid).cpu_times()
     return used.user + used.system
 

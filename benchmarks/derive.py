@@ -27,7 +27,7 @@ import orjson
 from pymongo import AsyncMongoClient, UpdateOne
 from redis.asyncio import Redis
 
-from benchmarks.apply import GROUP
+from benchmarks.apply import GROUP, cpu_seconds
 from neverstale.cache import Cache
 from neverstale.keys import Names
 from neverstale.settings import Redis as RedisSettings
@@ -86,6 +86,8 @@ class Measured:
     changes: int
     plain_per_second: float
     derived_per_second: float
+    derived_cpu_us: float
+    """The consumer's own, for each change."""
     contribution_bytes: float
     """A document."""
     ranking_bytes: float
@@ -115,8 +117,8 @@ async def measure(options: DeriveOptions) -> Measured:
             await stack.start_role("api")
             await _until_complete(stack.api_url, options.documents)
             cache = Cache(redis, Names(RedisSettings().prefix))
-            plain = await _drain(options, client, PLAIN, consumer, cache)
-            derived = await _drain(options, client, DERIVED, consumer, cache)
+            plain, _ = await _drain(options, client, PLAIN, consumer, cache)
+            derived, cpu_us = await _drain(options, client, DERIVED, consumer, cache)
             await _check(client, stack.api_url)
             sizes = await _sizes(redis)
             return Measured(
@@ -125,6 +127,7 @@ async def measure(options: DeriveOptions) -> Measured:
                 options.changes,
                 plain,
                 derived,
+                cpu_us,
                 sizes["b"] / options.documents,
                 sizes["z"] / options.documents,
                 sizes["c"] + sizes["t"] + sizes["k"],
@@ -160,17 +163,18 @@ async def _drain(
     collection: str,
     consumer: RunningProcess,
     cache: Cache,
-) -> float:
-    """Changes a second."""
+) -> tuple[float, float]:
+    """Changes a second, and microseconds of the consumer's CPU for each."""
     consumer.signal(Signals.SIGSTOP)
     last = await _change(client, collection, options.changes, options.documents)
     await _until_published(client, last)
-    started = time.perf_counter()
+    cpu, started = cpu_seconds(consumer.pid), time.perf_counter()
     consumer.signal(Signals.SIGCONT)
     while True:
         held = (await cache.watermarks(GROUP)).by_partition.values()
         if held and all(mark.version >= last for mark in held):
-            return options.changes / (time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return options.changes / seconds, 1e6 * (cpu_seconds(consumer.pid) - cpu) / options.changes
         assert time.perf_counter() - started < DEADLINE_SECONDS, "the consumer did not apply everything in time"
         await asyncio.sleep(POLL_SECONDS)
 
@@ -253,7 +257,7 @@ def show(measured: Measured) -> str:
             f" {measured.broker}, {os.cpu_count()} cores",
             f"documents only                            {plain:>10,.0f} changes/s",
             f"with 2 counters, 1 list and 1 ranking     {derived:>10,.0f} changes/s (wanted {TARGET_PER_SECOND:,}),"
-            f" {derived / plain:.2f} of that",
+            f" {derived / plain:.2f} of that; {measured.derived_cpu_us:.1f} us of CPU for each",
             f"contributions                             {measured.contribution_bytes:>10.0f} bytes a document"
             f" (wanted at most {TARGET_BYTES})",
             f"ranking, all members                      {measured.ranking_bytes:>10.0f} bytes a document",
