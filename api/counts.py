@@ -25,7 +25,9 @@ from neverstale.loader import Loader, Snapshot
 from neverstale.versions import Version
 
 MOST_GROUPS: Final = 10_000
-"""More are not read, neither from Redis nor from MongoDB."""
+"""More are not read from MongoDB."""
+MOST_FIELDS: Final = 20_000
+"""A larger hash is not read as a whole: reading it would hold up Redis and this process."""
 MOST_SHOWN: Final = 1_000
 _WIDE: Final = Context(prec=60)
 
@@ -97,7 +99,7 @@ class Counts:
             held = None if one is None else {name: one} if one.documents else {}
         else:
             (size,) = await cache.send((b"HLEN", hash_key))
-            if size > MOST_GROUPS * (1 + 4 * sums) + 2:
+            if size > MOST_FIELDS:
                 return None
             pairs, epoch = await cache.send((b"HGETALL", hash_key), known.epoch_command())
             held = reading.all_groups(_mapping(pairs), sums)

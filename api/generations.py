@@ -8,12 +8,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from neverstale import cancellation
 from neverstale.derived.generations import Generation, Generations, UnknownFormat
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 
 Identity = Callable[[], str | None]
 LOOK_SECONDS = 0.5
+SOON_SECONDS = 0.05
 
 
 class Known:
@@ -29,6 +31,11 @@ class Known:
         self._chosen: dict[tuple[str, str | None], Generation | None] = {}
         self.moment = object()
         """Another one whenever something else may be chosen."""
+
+    @property
+    def located(self) -> bool:
+        """Whether it was looked at on the Redis that is read now."""
+        return self._seen is not None and self._seen == self._identity()
 
     def for_list(self, name: str, digest: str) -> Generation | None:
         """The generation whose tags vouch for a list's pages; `None`: there is none, ask MongoDB."""
@@ -77,9 +84,10 @@ class Known:
 async def keep_known(known: Sequence[Known]) -> NoReturn:
     """Look for new generations again and again, until cancelled."""
     while True:
+        cancellation.heed()
         for one in known:
             try:
                 await one.look()
             except Outage:
                 break  # Nothing derived can be read from Redis meanwhile either.
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS if all(one.located for one in known) else SOON_SECONDS)
