@@ -25,18 +25,34 @@ class Differences:
     def add(self, before: Facts | None, after: Facts | None) -> None:
         """Take away what a document counted for, and add what it counts for."""
         by, sums = self._shape.by, self._shape.sums
-        if before is not None:
-            if after is not None and by(before) == by(after) and sums(before) == sums(after):
-                return
-            self._count(by(before), sums(before), -1)
-        if after is not None:
-            self._count(by(after), sums(after), 1)
+        old = by(before) if before is not None else None
+        new = by(after) if after is not None else None
+        had = sums(before) if before is not None else ()
+        has = sums(after) if after is not None else ()
+        if old == new:
+            if new is not None and had != has:
+                totals = self._totals(new, len(has))
+                self._sum(totals, had, -1)
+                self._sum(totals, has, 1)
+            return
+        if old is not None:
+            self._count(old, had, -1)
+        if new is not None:
+            self._count(new, has, 1)
 
     def _count(self, group: Facts, sums: Facts, sign: int) -> None:
+        totals = self._totals(group, len(sums))
+        totals[0] += sign
+        if sums:
+            self._sum(totals, sums, sign)
+
+    def _totals(self, group: Facts, sums: int) -> list[int]:
         totals = self._by_group.get(group)
         if totals is None:
-            totals = self._by_group[group] = [0] * (1 + len(_KINDS) * len(sums))
-        totals[0] += sign
+            totals = self._by_group[group] = [0] * (1 + len(_KINDS) * sums)
+        return totals
+
+    def _sum(self, totals: list[int], sums: Facts, sign: int) -> None:
         at = 1
         for fact in sums:
             if fact == UNSUMMABLE:
