@@ -19,6 +19,7 @@ from api.channel import Channel
 from api.compression import Compressed
 from api.connections import reconnection, tell_identity
 from api.derived import Derived, derived_of, known_of, page_lines, shelves
+from api.export import Exports
 from api.figures import Figures
 from api.freshness import Freshness
 from api.generations import Known, keep_known
@@ -102,6 +103,7 @@ async def serving(
 
     mongodb = breaker("mongodb")
     loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, mongodb, tasks)
+    exports = app.state.exports = Exports(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api)
     few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})
     aggregations = Loads(Loader(mongo, catalog.database, api.aggregation_timeout_ms), few, mongodb, tasks)
     l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
@@ -146,6 +148,7 @@ async def serving(
     try:
         yield hot
     finally:
+        await exports.finish()
         await tasks.finish(settings.service.drain_seconds / 4)
         await background.finish(0)
         hot.tell_hits()

@@ -15,6 +15,7 @@ from api import most_read as most_reading
 from api import schema, shapes
 from api.derived import CounterEndpoint, Derived, ListEndpoint, RankEndpoint, RankingEndpoint
 from api.documents import Documents
+from api.export import Export, Lines, fields_parameter
 from api.freshness import Freshness
 from api.most_read import MostRead
 from api.problems import bad_parameter, method_not_allowed, unknown_derived, unknown_path, unknown_resource
@@ -42,6 +43,7 @@ def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], h
         read += _one(resource)
         read += _many(resource)
         read += _most_read(resource)
+        read += _export(resource)
         if resource.name in derived:
             read += _derived(derived[resource.name])
     read += _get_and_head(
@@ -113,6 +115,20 @@ def _most_read(resource: Resource) -> list[BaseRoute]:
             openapi_extra={"parameters": [schema.key_parameter(resource)]},
         ),
     ]
+
+
+def _export(resource: Resource) -> list[BaseRoute]:
+    return _get_and_head(
+        f"{PREFIX}{resource.name}/-/export",
+        Export(resource),
+        schema.document_model(resource),
+        summary=f"All documents of {resource.name}, one a line, straight from MongoDB",
+        operation_id=f"export_{resource.name}",
+        tags=[resource.name],
+        response_class=Lines,
+        responses=schema.streamed_answers(),
+        openapi_extra={"parameters": [fields_parameter(resource)]},
+    )
 
 
 def _derived(derived: Derived) -> list[BaseRoute]:

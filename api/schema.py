@@ -183,6 +183,15 @@ def plain_answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+def streamed_answers() -> dict[int | str, dict[str, Any]]:
+    """The responses of an export, besides the model of a line of its 200."""
+    return {
+        200: {"description": "Every document, in the order of `_id`, as a line of JSON."},
+        400: _problem("A parameter is malformed; `parameter` names it."),
+        503: _problem("MongoDB does not answer, or too many exports are under way.", _RETRY),
+    }
+
+
 def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {"description": description, "content": content, "headers": headers or {}}

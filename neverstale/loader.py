@@ -1,22 +1,25 @@
 """The only reader of documents in MongoDB.
 
-Every read is a snapshot read (`readConcern: snapshot`), which answers with the exact version of the state that
-it read, `cursor.atClusterTime`. A state read at s contains a change made at t if and only if s >= t. Snapshot
-reads are majority-committed, so what is rolled back later is never seen.
+Every read but `export` is a snapshot read (`readConcern: snapshot`), which answers with the exact version of the
+state that it read, `cursor.atClusterTime`. A state read at s contains a change made at t if and only if s >= t.
+Snapshot reads are majority-committed, so what is rolled back later is never seen.
 Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5.0 or later).
 """
 
 import asyncio
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import AsyncGenerator, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pymongo
+from bson import decode_iter
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from neverstale import documents, telemetry
+from neverstale.cancellation import heed
 from neverstale.catalog import Resource
 from neverstale.clients import CODEC
 from neverstale.errors import NeverstaleError, Outage, Overloaded
@@ -35,6 +38,10 @@ TOO_MUCH: Final = frozenset((50, 146, 292))
 LATER: Final = 1.25
 LATER_SECONDS: Final = 0.25
 """How much longer than the server we wait for a query that it should end by itself."""
+EXPORT_DOCUMENTS: Final = 1000
+"""Of a collection that is streamed, so many are asked for at once; a reply has at most 16 MB."""
+OFF_LOOP_BYTES: Final = 32 << 10
+"""BSON of which more is encoded by a thread: it would hold up the event loop."""
 
 
 class TooSlow(Overloaded):
@@ -137,6 +144,30 @@ class Loader:
             raise Outage("mongodb", "a member answered with an older state than was asked for")
         return Found(version, cursor["firstBatch"], cut=bool(cursor["id"]))
 
+    async def export(self, resource: Resource, fields: Sequence[str] | None) -> AsyncGenerator[bytes, None]:
+        """All documents in the order of `_id`, as lines of JSON, one reply of the server at a time: the next one is
+        asked for when the caller has come back for it. `fields`: besides `_id`; `None`: all.
+
+        They are majority-committed, but not all of one version: this may take longer than the server keeps a state.
+        Whoever ends early closes the generator, which ends the cursor on the server. Raises `Outage`.
+        """
+        collection = self._database.get_collection(resource.collection, CODEC, read_concern=ReadConcern("majority"))
+        projection = None if fields is None else {"_id": 1} | dict.fromkeys(fields, 1)
+        cursor = collection.find_raw_batches({}, projection, sort=[("_id", 1)], batch_size=EXPORT_DOCUMENTS)
+        try:
+            while True:
+                heed()
+                with pymongo.timeout(self._timeout):
+                    batch: Any = await anext(cursor, None)  # bytes, whatever the driver declares
+                if batch is None:
+                    return
+                yield await asyncio.to_thread(_lines, batch) if len(batch) > OFF_LOOP_BYTES else _lines(batch)
+        except (PyMongoError, TimeoutError) as error:
+            raise self._outage(error) from error
+        finally:
+            with pymongo.timeout(self._timeout):
+                await cursor.close()
+
     async def count(self, collection: str) -> int:
         """About how many documents a collection has."""
         reply = await self._command({"count": collection})
@@ -202,6 +233,11 @@ class Loader:
         telemetry.OUTAGES.labels("mongodb").inc()
         code = getattr(error, "code", None)
         return Outage("mongodb", f"{type(error).__name__}{f' {code}' if code else ''}")
+
+
+def _lines(batch: bytes) -> bytes:
+    # One by one: a thread that decodes all of it in one call would hold the interpreter's lock as long.
+    return b"".join([documents.encode(document) + b"\n" for document in decode_iter(batch, CODEC)])
 
 
 def _expiries(resource: Resource, found: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -245,6 +245,10 @@ class Api(Section):
     aggregation_kept_ms: NonNegativeInt = Field(
         1000, description="What MongoDB has counted answers others for so long, with a bound that grows."
     )
+    exports: PositiveInt = Field(2, description="Exports under way at once, per process; more are refused with 503.")
+    export_stall_seconds: PositiveFloat = Field(
+        30, description="An export whose client reads nothing for so long is broken off."
+    )
     freshness_interval_ms: PositiveInt = Field(50, description="Period at which watermarks are fetched.")
     l1_bytes: NonNegativeInt = Field(
         128 << 20, description="Answers kept in the memory of each process, in bytes; 0: none."

@@ -86,6 +86,9 @@ READS = _counter("reads", "Documents asked for, by how they were answered.", "re
 L1_HITS = _counter("l1_hits", "Documents answered from the memory of the process; counted as reads too.", "resource")
 L1_VOIDED = _counter("l1_voided", "Times L1 was emptied because announcements may have been missed.")
 READ_SECONDS = _histogram("read_seconds", "Answering a request that was no plain hit.", _LAG, "resource")
+EXPORTS = _counter(
+    "exports", "Exports by how they ended: complete, gone (client), broken, refused.", "resource", "how"
+)
 SHED = _counter("shed", "Reads refused to protect a server.", "server")
 BREAKER_OPEN = _gauge("breaker_open", "1 while reads avoid a server.", "server")
 BOUND_SECONDS = _gauge("bound_seconds", "How old an answer from the cache can be at most; NaN: unknown.", "resource")
