@@ -82,8 +82,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._offsets = Offsets(consumed.topic)
         self._progress = Progress()
         self._assignment = 0
-        self._untold: dict[int, tuple[int, int]] = {}
-        """Partition -> a run of records that Redis need not be told of: it follows on what it was told before."""
+        self._untold: dict[int, tuple[int, int | None]] = {}
+        """Partition -> a run of offsets of which Redis need not be told: it follows on what it was told before.
+        `None`: the run ends where the next record is, since Kafka was asked for what comes at its beginning."""
         self._applying = asyncio.Lock()
         self._replaced = asyncio.Event()
         self._joining_since: float | None = time.monotonic()
@@ -126,7 +127,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     def _since(self, partition: int, first: int) -> int:
         """From where on a batch that begins at `first` tells all that there is to tell."""
         begin, end = self._untold.get(partition, (first, first))
-        return begin if end == first else first
+        return begin if end is None or end == first else first
 
     def _note_told(self, batch: Batch, begins: Mapping[int, int]) -> None:
         for partition, end in batch.offsets.items():
@@ -153,12 +154,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 void[partition] = again[partition] = gap.until
             else:
                 again[partition] = gap.since
-                self._untold.pop(partition, None)
         if assignment != self._assignment:
             return None  # taken away meanwhile; whoever has them now will find the same
         for partition, offset in again.items():
             with contextlib.suppress(IllegalStateError):
                 self._kafka.seek(TopicPartition(self._consumed.topic, partition), offset)
+                if partition in gaps:
+                    self._untold[partition] = offset, None
         _report(gaps, void)
         return Fetched(assignment, self._folding.lost(void), {}) if void else None
 

@@ -1,0 +1,210 @@
+"""How fast a backlog drains after the broker was away, while writes go on.
+
+    python -m benchmarks.backlog [--outage 60] [--rate 2000] [--json FILE]
+
+Real servers and roles; documents are updated at a fixed pace by a process of its own, in bulks of `BULK`. The broker
+is killed and started again after the outage. The clock runs from the first watermark that moves again until the
+watermark is less than a second of writes behind; the changes between are those of the outage and those that came
+meanwhile. Writer, MongoDB, Kafka, Redis, watcher and consumer share the machine.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import uvloop
+from pymongo import AsyncMongoClient, UpdateOne
+from redis.asyncio import Redis
+
+from neverstale.cache import Cache
+from neverstale.errors import Outage
+from neverstale.keys import Names
+from neverstale.settings import Kafka
+from neverstale.settings import Redis as RedisSettings
+from neverstale.versions import Version, from_timestamp
+from ops.stack.process import python
+from ops.stack.stack import LocalStack, StackOptions
+
+CATALOG: Final = """\
+database = "bench"
+
+[resources.items]
+key_type = "int"
+on_change = "auto"
+"""
+DOCUMENTS: Final = 10_000
+BULK: Final = 50
+STEADY_SECONDS: Final = 5.0
+"""Before the outage."""
+DEADLINE_SECONDS: Final = 300.0
+LOOK_SECONDS: Final = 0.02
+TARGET_PER_SECOND: Final = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    outage_seconds: float
+    writes_per_second: float
+    """What the writer managed."""
+    backlog: int
+    """Changes that were not applied when the first watermark moved again."""
+    recovery_seconds: float
+    """From the broker's return to that moment."""
+    drain_seconds: float
+    applied: int
+    """Meanwhile."""
+
+    @property
+    def per_second(self) -> float:
+        return self.applied / self.drain_seconds
+
+    @property
+    def good(self) -> bool:
+        return self.per_second >= TARGET_PER_SECOND
+
+
+class Written:
+    """How many changes there are up to a version."""
+
+    def __init__(self) -> None:
+        self._versions: list[Version] = [0]
+        self._counts: list[int] = [0]
+
+    def note(self, version: Version, count: int) -> None:
+        self._versions.append(version)
+        self._counts.append(count)
+
+    def up_to(self, version: Version) -> int:
+        return self._counts[bisect_right(self._versions, version) - 1]
+
+    @property
+    def count(self) -> int:
+        return self._counts[-1]
+
+
+async def measure(outage_seconds: float, rate: float) -> Measured:
+    with tempfile.TemporaryDirectory(prefix="neverstale-backlog-") as folder:
+        catalog = Path(folder) / "catalog.toml"
+        catalog.write_text(CATALOG)
+        async with LocalStack.start(StackOptions(catalog=catalog, broker="kafka")) as stack:
+            await stack.start_role("watcher")  # which makes the topic
+            await stack.start_role("consumer")
+            async with Redis.from_url(stack.redis_url) as redis:
+                cache, written = Cache(redis, Names(RedisSettings().prefix)), Written()
+                command = python("benchmarks.backlog", "--write", stack.mongo_uri, str(rate))
+                writer = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+                noting = asyncio.create_task(_note(writer, written))
+                try:
+                    return await _lose_broker(stack, cache, written, outage_seconds, rate)
+                finally:
+                    writer.kill()
+                    await writer.wait()
+                    await noting
+
+
+async def _note(writer: asyncio.subprocess.Process, written: Written) -> None:
+    assert writer.stdout is not None
+    while line := await writer.stdout.readline():
+        version, count = line.split()
+        written.note(int(version), int(count))
+
+
+async def _lose_broker(
+    stack: LocalStack, cache: Cache, written: Written, outage_seconds: float, rate: float
+) -> Measured:
+    broker = stack.kafka.members[0]
+    await asyncio.sleep(STEADY_SECONDS)
+    broker.kill()
+    before, lost_at = written.count, time.monotonic()
+    await asyncio.sleep(outage_seconds)
+    await broker.restart(0)
+    back = time.monotonic()
+    pace = (written.count - before) / (back - lost_at)
+    held = await _applied(cache, written)
+    while (first := await _applied(cache, written)) <= held:
+        await _wait(back)
+    began, backlog = time.monotonic(), written.count - first
+    while (applied := await _applied(cache, written)) < written.count - rate:
+        await _wait(back)
+    return Measured(outage_seconds, pace, backlog, began - back, time.monotonic() - began, applied - first)
+
+
+async def _wait(since: float) -> None:
+    assert time.monotonic() - since < DEADLINE_SECONDS, "the backlog did not drain in time"
+    await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _applied(cache: Cache, written: Written) -> int:
+    """How many changes are applied on every partition."""
+    try:
+        marks = await cache.watermarks(Kafka().group)
+    except Outage:
+        return 0
+    versions = [mark.version for mark in marks.by_partition.values()]
+    return written.up_to(min(versions)) if len(versions) == marks.partitions else 0
+
+
+# --- the writer, as a process of its own
+
+
+async def _write(uri: str, rate: float) -> None:
+    """Update documents at a fixed pace, and print a version and how many changes there are up to it."""
+    async with AsyncMongoClient[dict[str, Any]](uri, w="majority") as client:
+        items = client["bench"]["items"]
+        await items.insert_many([{"_id": number, "n": 0} for number in range(DOCUMENTS)])
+        chance, count, started = Random(1), 0, time.monotonic()
+        while True:
+            if (early := started + count / rate - time.monotonic()) > 0:
+                await asyncio.sleep(early)
+            keys = chance.sample(range(DOCUMENTS), BULK)
+            changes = [UpdateOne({"_id": key}, {"$inc": {"n": 1}}) for key in keys]
+            async with client.start_session() as session:
+                await items.bulk_write(changes, ordered=False, session=session)
+                assert session.operation_time is not None
+                count += BULK
+                print(from_timestamp(session.operation_time), count, flush=True)
+
+
+# --- the command
+
+
+def show(measured: Measured) -> str:
+    return (
+        f"{os.cpu_count()} cores; broker away for {measured.outage_seconds:g} s at"
+        f" {measured.writes_per_second:,.0f} writes/s: {measured.backlog:,} changes behind,"
+        f" {measured.recovery_seconds:.1f} s until the first was applied, then {measured.applied:,} in"
+        f" {measured.drain_seconds:.1f} s: {measured.per_second:,.0f}/s (wanted {TARGET_PER_SECOND:,})"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: the target is met; 1: it is not."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.backlog", description=__doc__.split("\n")[0])
+    parser.add_argument("--outage", type=float, default=60.0, help="seconds")
+    parser.add_argument("--rate", type=float, default=2000.0, help="writes a second")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.write:
+        uvloop.run(_write(given.write[0], float(given.write[1])))
+        return 0
+    measured = uvloop.run(measure(given.outage, given.rate))
+    print(show(measured))
+    if given.json:
+        figures = {**asdict(measured), "per_second": measured.per_second, "good": measured.good}
+        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0 if measured.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
