@@ -1,6 +1,6 @@
 """A topic that is deleted and made again counts its offsets anew, and nothing fails."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -8,11 +8,11 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from neverstale.events import Mark
+from neverstale import events
+from neverstale.events import Mark, Rebuilt
 from neverstale.incarnation import incarnation_of
-from neverstale.settings import Settings
 from neverstale.topic import ensure_topic
-from tests.consuming import PARTITIONS, Consuming, catalog_of, settings_of, text
+from tests.consuming import PARTITIONS, Consuming, catalog_of, settings_of
 from tests.waiting import eventually
 from tests.watching import COLLECTION, Place, Published, real_broker, until_stored, watching, write
 
@@ -51,26 +51,35 @@ async def make_anew(admin: AIOKafkaAdminClient, topic: str) -> None:
     await eventually(made, "the topic is made again")
 
 
-async def fill_to(rig: Consuming, offset: int) -> None:
-    """Put records that say nothing into every partition, up to there."""
-    for partition in range(PARTITIONS):
+async def incarnation(admin: AIOKafkaAdminClient, topic: str) -> str:
+    """Of a topic that there is, although not all may have heard of it yet."""
+    found: list[str | None] = []
+
+    async def known() -> bool:
+        found.append(await incarnation_of(admin._client, topic))
+        return found[-1] is not None
+
+    await eventually(known, "the topic has an id")
+    return found[-1] or ""
+
+
+async def fill_to(rig: Consuming, offsets: Mapping[int, int]) -> None:
+    """Put records that say nothing into every partition, up to its offset."""
+    nothing = events.encode(Rebuilt("nothing", "generation", PARTITIONS))
+    for partition, offset in offsets.items():
         for _ in range(offset):
-            await rig.producer.send(
-                rig.settings.kafka.topic,
-                b'{"f":1,"kind":"rebuilt","resource":"r","generation":"g","partitions":1}',
-                partition=partition,
-            )
+            await rig.producer.send(rig.settings.kafka.topic, nothing, partition=partition)
     await rig.producer.flush()
 
 
-async def commit(settings: Settings, rig: Consuming, offset: int) -> None:
+async def commit(rig: Consuming, offsets: Mapping[int, int]) -> None:
     """As a consumer does that has not noticed yet."""
-    kafka = settings.kafka
+    kafka = rig.settings.kafka
     async with AIOKafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers, group_id=kafka.group, enable_auto_commit=False
     ) as consumer:
         consumer.assign(rig.partitions)
-        await consumer.commit(dict.fromkeys(rig.partitions, offset))
+        await consumer.commit({partition: offsets[partition.partition] for partition in rig.partitions})
 
 
 async def voided(rig: Consuming, admin: AIOKafkaAdminClient, *, marks_name_it: bool) -> bool:
@@ -78,25 +87,25 @@ async def voided(rig: Consuming, admin: AIOKafkaAdminClient, *, marks_name_it: b
     told."""
 
     async def named(mark: Mark) -> Mark:
-        topic = await incarnation_of(admin._client, rig.settings.kafka.topic)
-        return replace(mark, topic=topic if marks_name_it else None)
+        return replace(mark, topic=await incarnation(admin, rig.settings.kafka.topic) if marks_name_it else None)
 
     async with rig.consumer():
         await rig.until_applied()
         await rig.publish(await named(await rig.mark()))
         await rig.until_known("quiet")
-        read = await rig.fill("quiet", text(1))
+        floor = await rig.floor("quiet")
         await eventually(rig.all_committed, "everything is committed")
-    behind = max((await rig.committed()).values())
+    offsets = await rig.committed()
     await make_anew(admin, rig.settings.kafka.topic)
     await ensure_topic(rig.settings.kafka)
-    await fill_to(rig, behind)
-    await commit(rig.settings, rig, behind)
+    await fill_to(rig, offsets)
+    await commit(rig, offsets)
     async with rig.consumer():
         await rig.publish(await named(await rig.mark()))
         await eventually(rig.all_committed, "everything is committed")
         await rig.until_applied()
-        return (await rig.floor("quiet") or 0) > read
+        await rig.until_known("quiet")
+        return await rig.floor("quiet") != floor
 
 
 async def test_offsets_of_a_topic_made_anew_void_everything(rig: Consuming, admin: AIOKafkaAdminClient) -> None:
@@ -110,7 +119,7 @@ async def test_if_marks_did_not_name_their_topic_it_would_go_unnoticed(
 
 
 async def test_a_broker_forgets_offsets_with_their_topic(rig: Consuming, admin: AIOKafkaAdminClient) -> None:
-    await commit(rig.settings, rig, 0)
+    await commit(rig, dict.fromkeys(range(PARTITIONS), 0))
     assert len(await rig.committed()) == PARTITIONS
     await make_anew(admin, rig.settings.kafka.topic)
 
@@ -126,8 +135,7 @@ async def test_a_watcher_whose_topic_somebody_else_made_anew_voids_what_was_told
     async with watching(place, COLLECTION) as running:
         await until_stored(rig.mongo, place, await write(rig.mongo, place, "before"))
         await make_anew(admin, place.topic)
-        found = await incarnation_of(admin._client, place.topic)
-        assert found is not None
+        found = await incarnation(admin, place.topic)
         async with Published.reading(place) as published:
             await published.until(lambda: [mark for mark in published.marks if mark.topic == found])
             await published.until(lambda: len(published.floors) >= PARTITIONS)
