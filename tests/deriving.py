@@ -3,8 +3,8 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -27,6 +27,7 @@ from neverstale.keys import Names, canonical
 from neverstale.service import Health, Life
 from neverstale.settings import Settings
 from neverstale.versions import Version, from_timestamp
+from tests.diary import Diary, Document, updated
 from tests.waiting import eventually
 
 RESOURCE: Final = "flights"
@@ -266,12 +267,17 @@ async def kill(life: Life) -> None:
 
 
 class Writer:
-    """Writes at random, with a seed, as an application would."""
+    """Writes at random, with a seed, as an application would; keeps a diary of it.
 
-    def __init__(self, deriving: Deriving, seed: int, keys: int = 40) -> None:
+    The diary is true if nobody else writes these keys and none of them was there before.
+    """
+
+    def __init__(self, deriving: Deriving, seed: int, keys: int = 40, diary: Diary | None = None) -> None:
         self._deriving = deriving
         self._chance = random.Random(seed)
         self._keys = [f"k{number}" for number in range(keys)]
+        self._held: dict[str, Document] = {}
+        self.diary = diary or Diary()
         self.written: Counter[str] = Counter()
 
     def document(self, key: str) -> dict[str, Any]:
@@ -294,7 +300,7 @@ class Writer:
 
     async def write(self) -> None:
         """One write, or a few that belong together."""
-        documents, chance, key = self._deriving.documents, self._chance, self._chance.choice(self._keys)
+        chance, key = self._chance, self._chance.choice(self._keys)
         kind = chance.choices(
             ["upsert", "replace", "delete", "move", "field", "push", "transaction", "unset"], [3, 2, 2, 4, 6, 2, 1, 1]
         )[0]
@@ -303,28 +309,54 @@ class Writer:
             case "upsert":
                 fields = self.document(key)
                 fields.pop("_id")
-                await documents.update_one({"_id": key}, {"$set": fields}, upsert=True)
+                await self.update(key, {"$set": fields}, upsert=True)
             case "replace":
-                await documents.replace_one({"_id": key}, self.document(key))
+                await self.replace(key, self.document(key))
             case "delete":
-                await documents.delete_one({"_id": key})
+                await self.delete(key)
             case "move":
                 for origin in ("LGA", "EWR", chance.choice(["JFK", "LGA"])):
-                    await documents.update_one({"_id": key}, {"$set": {"origin": origin}})
+                    await self.update(key, {"$set": {"origin": origin}})
             case "field":
                 name = chance.choice(["status", "delay", "gate", "unused", "cancelled", "day"])
-                await documents.update_one({"_id": key}, {"$set": {name: self.document(key).get(name)}})
+                await self.update(key, {"$set": {name: self.document(key).get(name)}})
             case "push":
-                await documents.update_one({"_id": key}, {"$push": {"tags": chance.choice("abcd")}})
+                await self.update(key, {"$push": {"tags": chance.choice("abcd")}})
             case "unset":
-                await documents.update_one({"_id": key}, {"$unset": {chance.choice(["origin", "tags"]): 1}})
+                await self.update(key, {"$unset": {chance.choice(["origin", "tags"]): 1}})
             case "transaction":
                 await self._transaction()
+
+    async def update(self, key: str, update: Mapping[str, Mapping[str, Any]], *, upsert: bool = False) -> None:
+        held = self._held.get(key, {"_id": key} if upsert else None)
+        with self._noted({key: None if held is None else updated(held, update)}):
+            await self._deriving.documents.update_one({"_id": key}, update, upsert=upsert)
+
+    async def replace(self, key: str, document: Document) -> None:
+        """Nothing happens if there is none."""
+        with self._noted({key: document if key in self._held else None}):
+            await self._deriving.documents.replace_one({"_id": key}, document)
+
+    async def delete(self, key: str) -> None:
+        with self._noted({key: None}):
+            await self._deriving.documents.delete_one({"_id": key})
 
     async def _transaction(self) -> None:
         deriving = self._deriving
         keys = self._chance.sample(self._keys, 3)
-        async with deriving.mongo.start_session() as session, await session.start_transaction():
-            for key in keys:
-                await deriving.documents.replace_one({"_id": key}, self.document(key), upsert=True, session=session)
-            await deriving.documents.delete_one({"_id": keys[0]}, session=session)
+        documents = {key: self.document(key) for key in keys}
+        with self._noted(documents | {keys[0]: None}):
+            async with deriving.mongo.start_session() as session, await session.start_transaction():
+                for key, document in documents.items():
+                    await deriving.documents.replace_one({"_id": key}, document, upsert=True, session=session)
+                await deriving.documents.delete_one({"_id": keys[0]}, session=session)
+
+    @contextmanager
+    def _noted(self, changes: Mapping[str, Document | None]) -> Iterator[None]:
+        with self.diary.noted(changes):
+            yield
+        for key, after in changes.items():
+            if after is None:
+                self._held.pop(key, None)
+            else:
+                self._held[key] = after
