@@ -1,6 +1,6 @@
 """All routes of the API."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import most_read as most_reading
@@ -54,7 +54,7 @@ def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], h
         operation_id="get_freshness",
         tags=["freshness"],
     )
-    app.router.routes += [*read, *health_routes(health), Route(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog))]
+    app.router.routes += [*read, *health_routes(health), Route(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog, read))]
 
 
 def _get_and_head(path: str, endpoint: ASGIApp, model: type[BaseModel], **options: Any) -> list[BaseRoute]:
@@ -208,7 +208,8 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
 class _Elsewhere:
     """What no route below `/v1/` takes: says what is wrong with it."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, read: Sequence[BaseRoute]) -> None:
+        self._read = read
         self._names = {*catalog.resources, "freshness"}
         self._derived = {name for name, resource in catalog.resources.items() if resource.derived}
 
@@ -216,6 +217,8 @@ class _Elsewhere:
         name, *rest = scope["path"].removeprefix(PREFIX).split("/")
         if name not in self._names:
             raise unknown_resource()
+        if any(route.matches(scope)[0] is Match.PARTIAL for route in self._read):
+            raise method_not_allowed()
         if len(rest) > 1 and rest[0] == "-" and name in self._derived:
             raise unknown_derived()
         if len(rest) > 1:

@@ -334,6 +334,18 @@ async def test_a_wrong_parameter_is_named(served: Served, path: str, query: str,
     assert response.json()["parameter"] == parameter
 
 
+@pytest.mark.parametrize("path", ["lists/everything", "counters/all", "rankings/early"])
+async def test_a_version_of_the_future_is_the_callers_mistake(served: Served, path: str) -> None:
+    response = await served.get(path, {"neverstale-min-version": "f" * 15 + "0"})
+    assert (response.status_code, response.json()["parameter"]) == (400, "Neverstale-Min-Version")
+
+
+@pytest.mark.parametrize("path", ["lists/everything", "counters/all", "rankings/early", "rankings/early/k"])
+async def test_what_is_derived_can_only_be_read(served: Served, path: str) -> None:
+    response = await served.world.http.post(f"/v1/{RESOURCE}/-/{path}")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+
+
 async def test_a_cursor_of_another_group_is_refused(served: Served) -> None:
     some = [flight(f"g{number}", origin="CUR", gate=f"g{number}") for number in range(4)]
     await served.applied(await served.write(*some))
