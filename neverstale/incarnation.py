@@ -111,13 +111,18 @@ class MetadataRequest(Request[MetadataRequestStruct]):  # type: ignore[misc]
 
 
 async def incarnation_of(client: AIOKafkaClient, topic: str) -> str | None:
-    """The topic's id, 32 hex digits; `None`: it is missing, or this broker gives it none. Raises `KafkaError`."""
+    """The topic's id, 32 hex digits; `None`: the broker that was asked does not know it (yet).
+
+    Raises `KafkaError`; `IncompatibleBrokerVersion` where topics have no ids.
+    """
     try:
         answer = await client.send(client.get_random_node(), MetadataRequest(topic))
-    except (IncompatibleBrokerVersion, NotImplementedError):
-        return None
+    except NotImplementedError as error:
+        raise IncompatibleBrokerVersion("the broker is older than 2.8") from error
     for error_code, name, topic_id, *_ in answer.topics:
-        if name == topic and error_code == 0 and topic_id != NONE:
+        if name == topic and error_code == 0:
+            if topic_id == NONE:
+                raise IncompatibleBrokerVersion("the cluster was set up before topics had ids")
             found: str = topic_id.hex
             return found
     return None

@@ -48,7 +48,7 @@ async def ensure_topic(settings: Kafka) -> Topic:
                 created = await _create(admin, settings) or created
                 await asyncio.sleep(POLL_SECONDS)
             complaint = await _complaint(admin, settings, partitions)
-            incarnation = await incarnation_of(admin._client, settings.topic)
+            incarnation = await _incarnation(admin, settings.topic)
     except (KafkaError, OSError, TimeoutError) as error:
         raise Outage("kafka", f"{type(error).__name__}: {error}") from error
     return Topic(settings.topic, partitions, created, complaint, incarnation)
@@ -73,6 +73,17 @@ async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> int:
             led = all(partition["leader"] >= 0 for partition in found["partitions"])
             return len(found["partitions"]) if led else 0
     return 0
+
+
+async def _incarnation(admin: AIOKafkaAdminClient, topic: str) -> str | None:
+    try:
+        # Another broker is asked each time, and not all need have heard of a topic that was just made.
+        while True:
+            if (incarnation := await incarnation_of(admin._client, topic)) is not None:
+                return incarnation
+            await asyncio.sleep(POLL_SECONDS)
+    except IncompatibleBrokerVersion:
+        return None
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: Kafka) -> bool:
