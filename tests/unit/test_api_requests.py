@@ -83,7 +83,7 @@ async def test_a_malformed_parameter_is_a_400_that_names_it(
     assert (response.status_code, problem(response)["parameter"]) == (400, parameter)
 
 
-ROUTES = ("", "/{key}", "/-/most-read", "/-/most-read/{key}")
+ROUTES = ("", "/{key}", "/-/most-read", "/-/most-read/{key}", "/-/export")
 
 
 async def test_openapi_has_one_typed_path_for_each_resource(http: httpx.AsyncClient) -> None:
