@@ -1,134 +1,30 @@
 """Lists, counters and rankings over HTTP, with the whole pipeline on real servers."""
 
 import asyncio
-import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
-import httpx
 import orjson
 import pytest
 import pytest_asyncio
-from pymongo import AsyncMongoClient
 
 from api.counts import Counts
 from api.pages import PageShelf
 from api.ranks import Ranks
-from neverstale import documents
-from neverstale.derived import queries
 from neverstale.errors import Outage, Server
 from neverstale.loader import Loader, TooSlow
-from neverstale.settings import Settings
-from neverstale.versions import from_timestamp, to_hex
 from tests import hot_world
-from tests.api_world import PATIENT_MS, World
-from tests.consuming import settings_of
-from tests.deriving import RESOURCE, Deriving, Writer, catalog_of, kill
-from tests.waiting import eventually
+from tests.deriving import RESOURCE, Writer, kill
+from tests.serving import Served, all_pages, cached, flight, heard, in_l1, keys, listed, serving, without_place
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-DECLARED: dict[str, Any] = {
-    "fields": {"origin": "string", "day": "int", "gate": "string", "delay": "int"},
-    "lists": {
-        "departures": {
-            "by": ["origin", "day"],
-            "where": {"cancelled": False},
-            "sort": ["gate"],
-            "page_size": 3,
-            "cached_pages": 2,
-        },
-        "everything": {"page_size": 50},
-    },
-    "counters": {
-        "by_status": {"by": ["origin", "status"]},
-        "delays": {"by": ["day"], "sums": {"delay": {"field": "delay"}, "cost": {"field": "cost", "scale": 2}}},
-        "all": {},
-    },
-    "rankings": {"late": {"by": ["day"], "score": "delay", "size": 5}, "early": {"score": "-delay"}},
-}
-
-
-@dataclass
-class Served:
-    """The pipeline runs, and an API on it."""
-
-    deriving: Deriving
-    world: World
-
-    @property
-    def documents(self) -> Any:
-        return self.deriving.documents
-
-    async def write(self, *documents: dict[str, Any]) -> str:
-        """Put documents; answers the version of the last."""
-        async with self.deriving.mongo.start_session() as session:
-            for document in documents:
-                await self.documents.replace_one({"_id": document["_id"]}, document, upsert=True, session=session)
-            assert session.operation_time is not None
-            return to_hex(from_timestamp(session.operation_time))
-
-    async def applied(self, version: str) -> None:
-        """Wait until the API knows that this was applied."""
-
-        async def known() -> bool:
-            mark = self.world.freshness.watermark
-            return mark is not None and to_hex(mark) >= version
-
-        await eventually(known, f"{version} is applied")
-
-    async def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> httpx.Response:
-        text = f"?{urlencode(query)}" if query else ""
-        return await self.world.http.get(f"/v1/{RESOURCE}/-/{path}{text}", headers=headers or {})
-
-    async def until_hit(self, path: str, **query: Any) -> httpx.Response:
-        """Ask until the cache answers."""
-        held: list[httpx.Response] = []
-
-        async def hit() -> bool:
-            response = await self.get(path, **query)
-            assert response.status_code == 200, response.text
-            held[:] = [response]
-            return "; hit" in response.headers["cache-status"]
-
-        await eventually(hit, f"{path} is answered by the cache")
-        return held[0]
-
-
-def flight(key: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "_id": key,
-        "origin": "JFK",
-        "day": 1,
-        "gate": "a",
-        "cancelled": False,
-        "status": "s",
-        "delay": 0,
-    } | fields
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(mongo_uri: str, kafka_servers: str, redis_url: str) -> AsyncIterator[Served]:
-    name = f"test{secrets.token_hex(6)}"
-    settings: Settings = settings_of(mongo_uri, kafka_servers, redis_url, name, name)
-    redis = settings.redis.model_copy(update={"read_timeout_ms": PATIENT_MS, "connect_timeout_ms": PATIENT_MS})
-    settings = settings.model_copy(update={"redis": redis})
-    catalog = catalog_of(name, **DECLARED)
-    async with AsyncExitStack() as stack:
-        deriving = await stack.enter_async_context(Deriving.on(settings, catalog))
-        await stack.enter_async_context(deriving.watcher())
-        await stack.enter_async_context(deriving.consumer())
-        await deriving.until_complete()
-        world = await stack.enter_async_context(World.of(settings, catalog, established=False))
-        served = Served(deriving, world)
-        await served.applied(await served.write(flight("first", origin="none")))
+    async with serving(mongo_uri, kafka_servers, redis_url) as served:
         yield served
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
-        await client.drop_database(name)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -136,10 +32,6 @@ async def hot(served: Served) -> AsyncIterator[hot_world.Served]:
     """The same behind uvicorn, where pages are answered before ASGI."""
     async with hot_world.Served.of(served.world) as hot:
         yield hot
-
-
-def keys(response: httpx.Response) -> list[str]:
-    return [item["_id"] for item in response.json()["items"]]
 
 
 async def test_pages_follow_each_other_though_documents_come_and_go_between_them(served: Served) -> None:
@@ -483,19 +375,6 @@ async def test_without_a_generation_mongodb_answers(served: Served) -> None:
     await served.until_hit("counters/by_status", origin="LOST", status="s")
 
 
-async def cached(hot: hot_world.Served, path: str) -> bytes:
-    """Ask until the cache answers; the response."""
-    held: list[bytes] = []
-
-    async def hit() -> bool:
-        async with hot.connection() as client:
-            held[:] = [await client.get(path)]
-        return b"; hit; " in held[0]
-
-    await eventually(hit, f"{path} is cached")
-    return held[0]
-
-
 async def test_a_page_answered_before_asgi_is_what_the_routes_answer(served: Served, hot: hot_world.Served) -> None:
     some = [flight(f"hot{number}", origin="HOT", gate=f"g{number}" + "x" * 600) for number in range(5)]
     await served.applied(await served.write(*some))
@@ -511,33 +390,6 @@ async def test_a_page_answered_before_asgi_is_what_the_routes_answer(served: Ser
                     ordinary = await client.get(path, "Cache-Control: max-stale", *headers, method=method)
                 assert b"; hit; detail=l" in answered
                 assert without_place(answered) == without_place(ordinary)
-
-
-def without_place(response: bytes) -> bytes:
-    """Which of the two caches answered is the only difference that there may be."""
-    return hot_world.unmoved(response).replace(b"detail=l1", b"detail=l2")
-
-
-async def in_l1(hot: hot_world.Served, path: str) -> bytes:
-    """Ask until the process's memory answers; the response."""
-    held: list[bytes] = []
-
-    async def hit() -> bool:
-        async with hot.connection() as client:
-            held[:] = [await client.get(path)]
-        return b"detail=l1" in held[0]
-
-    await eventually(hit, f"{path} is in L1")
-    return held[0]
-
-
-async def heard(hot: hot_world.Served, version: str) -> None:
-    """Wait until L1 is vouched for up to here."""
-
-    async def vouched() -> bool:
-        return to_hex(hot.hot.l1.watermark) >= version
-
-    await eventually(vouched, "L1 has heard of it")
 
 
 async def test_no_page_answered_from_memory_misses_a_change_that_was_announced(
@@ -597,30 +449,6 @@ async def test_in_a_storm_no_page_misses_what_was_announced(served: Served, hot:
                 pages += 1
     assert ways["l1"] and ways["l2"]
     print(f"\nseed {seed}: {sum(writer.written.values())} writes, {pages} lists read to their end, {dict(ways)}")
-
-
-async def all_pages(hot: hot_world.Served, origin: str | None, day: int, ways: Counter[str]) -> list[Any]:
-    """The documents of a group, page by page, as a hot client reads them."""
-    found: list[Any] = []
-    cursor = ""
-    async with hot.connection() as client:
-        while True:
-            group = "origin:null" if origin is None else f"origin={origin}"
-            answered = await client.get(f"/v1/{RESOURCE}/-/lists/departures?{group}&day={day}{cursor}")
-            ways[(hot_world.header(answered, "cache-status") or "")[-2:]] += 1
-            page = orjson.loads(hot_world.body(answered))
-            found += page["items"]
-            if page["next"] is None:
-                return found
-            cursor = f"&cursor={page['next']}"
-
-
-async def listed(served: Served, origin: str | None, day: int) -> list[Any]:
-    """What MongoDB says of it now that nobody writes."""
-    declared = served.deriving.resource.lists["departures"]
-    fields = dict.fromkeys(served.deriving.resource.fields or (), 1)
-    found = served.documents.find(queries.list_filter(declared, (origin, day)), fields).sort(list(declared.order))
-    return [orjson.loads(documents.encode(one)) for one in await found.to_list()]
 
 
 @pytest.mark.parametrize(
