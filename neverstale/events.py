@@ -181,9 +181,9 @@ def decode(value: bytes | None) -> Event:
     """Read a record's value; `DeadLetter` says why it cannot be read."""
     try:
         fields: dict[str, Any] = orjson.loads(value or b"")
-        form, kind = fields["f"], fields["kind"]
-        if form != FORMAT:
+        if (form := fields["f"]) != FORMAT:
             raise DeadLetter("format", f"record format {_shown(form)} is not {FORMAT}")
+        kind = fields["kind"]
         if kind == "change":
             return _change(fields)
         if kind == "mark":

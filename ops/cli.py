@@ -306,7 +306,7 @@ def _compare(
 dlq = typer.Typer(help="Records that could not be applied: dead letters.", no_args_is_help=True)
 app.add_typer(dlq, name="dlq")
 
-LetterIds = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", min=0, help="As `list` shows them.")]
+LetterIds = Annotated[list[int] | None, typer.Argument(metavar="ID", min=0, help="As `list` shows them.")]
 AllLetters = Annotated[bool, typer.Option("--all", help="All that are neither replayed nor discarded.")]
 
 

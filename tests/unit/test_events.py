@@ -12,6 +12,7 @@ from neverstale.errors import DeadLetter
 from neverstale.events import Change, Floor, Mark, Touch
 from neverstale.versions import to_hex
 
+MAY_BE_MISSING = {"groups", "lost", "entries", "topic"}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VERSIONS = st.integers(0, 2**64 - 1)
 WALLS = st.integers(0, 2**53)
@@ -81,7 +82,7 @@ def test_what_is_no_record_is_a_dead_letter(value: bytes | None) -> None:
 @given(EVENTS, st.data())
 def test_a_record_that_lacks_a_field_is_a_dead_letter(event: events.Event, data: st.DataObject) -> None:
     fields = orjson.loads(events.encode(event))
-    del fields[data.draw(st.sampled_from(sorted(fields)))]
+    del fields[data.draw(st.sampled_from(sorted(fields.keys() - MAY_BE_MISSING)))]
     with pytest.raises(DeadLetter):
         events.decode(orjson.dumps(fields))
 
