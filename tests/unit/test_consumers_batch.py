@@ -180,9 +180,7 @@ def test_an_unreadable_record_makes_the_document_that_its_key_names_stale_as_of_
     batch = settled(Record(4, record_key("shop", "stock", "i:1"), b'{"f": 99}'))
     assert asked(batch) == {b"ns:stock:d:i:1": (to_hex(PRESENT), "r")}
     assert (batch.highest, batch.floors, batch.forget) == (PRESENT, {}, set())
-    assert [(poison.partition, poison.record.offset, poison.reason) for poison in batch.poison] == [
-        (3, 4, "format")
-    ]
+    assert [(poison.partition, poison.record.offset, poison.reason) for poison in batch.poison] == [(3, 4, "format")]
     assert batch.offsets == {3: 5}
 
 
