@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.batch import LATEST, Batch, Folding
+from consumers.batch import LATEST, Batch, Folding, Seen
 from consumers.favourites import Favourites
 from neverstale import events
 from neverstale.catalog import Catalog
@@ -189,6 +189,18 @@ def test_an_entry_that_a_sound_record_names_too_is_named_once() -> None:
     batch = settled(sound, bad._replace(value=b"{"))
     assert asked(batch) == {b"ns:stock:d:i:1": (to_hex(PRESENT), "r")}
     assert [(span.start, span.end) for span in batch.spans] == [(0, 1)]
+
+
+def test_what_is_derived_from_its_document_looks_at_it_again_as_if_anything_had_changed() -> None:
+    counters = {"counters": {"by_price": {"by": ["price"]}}}
+    catalog = {
+        "database": "shop",
+        "resources": {"items": {"key_type": "string", "fields": {"price": "int"}} | counters},
+    }
+    folding = Folding(Catalog.model_validate(catalog), NAMES)
+    batch = folding.fold({Partition("t", 3): [Record(4, record_key("shop", "items", "s:a"), b"{")]})
+    folding.settle(batch, PRESENT)
+    assert batch.told == {("items", 3): {"s:a": [Seen("update", PRESENT, None, None)]}}
 
 
 def test_while_the_present_is_not_known_its_collection_is_void() -> None:
