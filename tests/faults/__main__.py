@@ -21,11 +21,14 @@ async def story(options: argparse.Namespace, bench: Bench) -> list[Row]:
     for experiment in ALL:
         if options.numbers and experiment.number not in options.numbers:
             continue
+        if options.short and not experiment.short:
+            continue
         rounds = experiment.short if options.short else experiment.long * options.rounds
-        rules = [None, *([] if options.no_controls else experiment.controls)]
+        left_out = experiment.long_controls if options.short else ()
+        rules = [None, *(rule for rule in experiment.controls if not (options.no_controls or rule in left_out))]
         for rule in rules:
             # A control has found what it must find long before the rounds that a rare fault asks for.
-            row = await conduct(experiment, bench, experiment.short if rule else rounds, options.seed, rule)
+            row = await conduct(experiment, bench, (experiment.short or 1) if rule else rounds, options.seed, rule)
             print(row.as_text(), flush=True)
             if not row.passed:
                 print(*row.examples, sep="\n", flush=True)

@@ -1,5 +1,6 @@
 """All experiments, in the order of their numbers."""
 
+from math import inf
 from typing import Final
 
 from tests.faults import (
@@ -7,6 +8,7 @@ from tests.faults import (
     drains,
     elections,
     full_memory,
+    ghosts,
     killed_roles,
     leaks,
     members,
@@ -16,6 +18,7 @@ from tests.faults import (
     poisoned,
     redises,
     shapes,
+    storms,
     topics,
     zombies,
 )
@@ -23,12 +26,19 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
-    *(redises, full_memory, drains, leaks),
+    *(redises, full_memory, drains, leaks, storms, ghosts),
 )
+
+
+def _place(number: str) -> tuple[float, str]:
+    """1, 3, 3b, 26, D."""
+    digits = "".join(filter(str.isdigit, number))
+    return (int(digits) if digits else inf, number)
+
 
 ALL: Final[tuple[Experiment, ...]] = tuple(
     sorted(
         (experiment for module in MODULES for experiment in module.EXPERIMENTS),
-        key=lambda experiment: int(experiment.number),
+        key=lambda experiment: _place(experiment.number),
     )
 )

@@ -5,7 +5,7 @@ away (see `tests.faults.sabotage`), where the tally that this rule guards must n
 """
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any, Final
@@ -94,9 +94,11 @@ class Experiment:
     controls: Mapping[str, str]
     """Rule that is taken away -> the tally that must then find something wrong."""
     short: int
-    """Rounds in CI."""
+    """Rounds in CI; 0: it has no time for it."""
     long: int
     """Rounds of `make faults ROUNDS=1`; more rounds multiply it."""
+    long_controls: Collection[str] = ()
+    """Controls that CI has no time for."""
 
 
 @dataclass(frozen=True, slots=True)

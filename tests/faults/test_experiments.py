@@ -15,7 +15,9 @@ SEEDS = (1, 2, 3)
 RUNS = [
     pytest.param(experiment, rule, id=f"{experiment.number}-{f'without {rule}' if rule else 'holds'}")
     for experiment in ALL
+    if experiment.short
     for rule in (None, *experiment.controls)
+    if rule not in experiment.long_controls
 ]
 
 
