@@ -26,13 +26,14 @@ import uvloop
 from pymongo import AsyncMongoClient, UpdateOne
 from redis.asyncio import Redis
 
+from benchmarks.apply import cpu_seconds
 from neverstale.cache import Cache
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.settings import Kafka
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import Version, from_timestamp
-from ops.stack.process import python
+from ops.stack.process import RunningProcess, python
 from ops.stack.stack import LocalStack, StackOptions
 
 CATALOG: Final = """\
@@ -63,6 +64,8 @@ class Measured:
     drain_seconds: float
     applied: int
     """Meanwhile."""
+    watcher_cpu_seconds: float
+    consumer_cpu_seconds: float
 
     @property
     def per_second(self) -> float:
@@ -97,15 +100,15 @@ async def measure(outage_seconds: float, rate: float) -> Measured:
         catalog = Path(folder) / "catalog.toml"
         catalog.write_text(CATALOG)
         async with LocalStack.start(StackOptions(catalog=catalog, broker="kafka")) as stack:
-            await stack.start_role("watcher")  # which makes the topic
-            await stack.start_role("consumer")
+            watcher = await stack.start_role("watcher")  # which makes the topic
+            roles = (watcher, await stack.start_role("consumer"))
             async with Redis.from_url(stack.redis_url) as redis:
                 cache, written = Cache(redis, Names(RedisSettings().prefix)), Written()
                 command = python("benchmarks.backlog", "--write", stack.mongo_uri, str(rate))
                 writer = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
                 noting = asyncio.create_task(_note(writer, written))
                 try:
-                    return await _lose_broker(stack, cache, written, outage_seconds, rate)
+                    return await _lose_broker(stack, roles, cache, written, outage_seconds, rate)
                 finally:
                     writer.kill()
                     await writer.wait()
@@ -120,7 +123,12 @@ async def _note(writer: asyncio.subprocess.Process, written: Written) -> None:
 
 
 async def _lose_broker(
-    stack: LocalStack, cache: Cache, written: Written, outage_seconds: float, rate: float
+    stack: LocalStack,
+    roles: Sequence[RunningProcess],
+    cache: Cache,
+    written: Written,
+    outage_seconds: float,
+    rate: float,
 ) -> Measured:
     broker = stack.kafka.members[0]
     await asyncio.sleep(STEADY_SECONDS)
@@ -133,10 +141,12 @@ async def _lose_broker(
     held = await _applied(cache, written)
     while (first := await _applied(cache, written)) <= held:
         await _wait(back)
-    began, backlog = time.monotonic(), written.count - first
+    began, backlog, used = time.monotonic(), written.count - first, [cpu_seconds(role.pid) for role in roles]
     while (applied := await _applied(cache, written)) < written.count - rate:
         await _wait(back)
-    return Measured(outage_seconds, pace, backlog, began - back, time.monotonic() - began, applied - first)
+    drain = time.monotonic() - began
+    watcher, consumer = (cpu_seconds(role.pid) - before for role, before in zip(roles, used, strict=True))
+    return Measured(outage_seconds, pace, backlog, began - back, drain, applied - first, watcher, consumer)
 
 
 async def _wait(since: float) -> None:
@@ -183,7 +193,9 @@ def show(measured: Measured) -> str:
         f"{os.cpu_count()} cores; broker away for {measured.outage_seconds:g} s at"
         f" {measured.writes_per_second:,.0f} writes/s: {measured.backlog:,} changes behind,"
         f" {measured.recovery_seconds:.1f} s until the first was applied, then {measured.applied:,} in"
-        f" {measured.drain_seconds:.1f} s: {measured.per_second:,.0f}/s (wanted {TARGET_PER_SECOND:,})"
+        f" {measured.drain_seconds:.1f} s: {measured.per_second:,.0f}/s (wanted {TARGET_PER_SECOND:,});"
+        f" CPU time of a change: watcher {1e6 * measured.watcher_cpu_seconds / measured.applied:.1f} us,"
+        f" consumer {1e6 * measured.consumer_cpu_seconds / measured.applied:.1f} us"
     )
 
 
