@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from neverstale.deadletters import Letter, topic_of
 from neverstale.settings import Settings
@@ -13,11 +14,17 @@ from ops.dlq import Held, discard, listing, replay, shown
 from ops.dlq_report import print_done, print_letter, print_listing
 from tests.consuming import Consuming, catalog_of, settings_of, text
 from tests.waiting import eventually
+from tests.watching import Place, real_broker
 
 
 @pytest.fixture
 def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
     return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
+
+
+@pytest.fixture
+def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
+    return Place(mongo_uri, kafka_servers, database, topic)
 
 
 @pytest.fixture
@@ -78,6 +85,36 @@ async def test_what_cannot_be_read_is_a_dead_letter_before_it_is_committed_and_n
             (("trace", b"1"),),
         )
         assert await rig.states("quiet", [text(1), text(2)]) == ["STALE", "STALE"]
+
+
+async def test_while_kafka_refuses_a_dead_letter_nothing_is_committed(rig: Consuming, place: Place) -> None:
+    admin = await real_broker(place)
+    dead = topic_of(rig.settings.kafka).topic
+
+    async def largest(size: int) -> None:
+        resource = ConfigResource(ConfigResourceType.TOPIC, dead, configs={"max.message.bytes": str(size)})
+        await admin.alter_configs([resource])
+
+    async with rig.consumer() as life:
+        await rig.until_applied()
+        await eventually(rig.all_committed, "everything is committed")
+        await put(rig)
+        await largest(1)
+        before = await rig.committed()
+        bad = await spoil(rig, text(1), b"{")
+
+        async def refused() -> bool:
+            return bool(life.health.parts.get("dead_letters"))
+
+        await eventually(refused, "readyz says dead_letters")
+        # Several commits later (the interval is 50 ms) the partition stands where it stood.
+        for _ in range(3):
+            assert (await rig.committed())[bad.partition] == before[bad.partition]
+        await largest(1 << 20)
+        await eventually(rig.all_committed, "everything is committed")
+        assert offsets(await letters(rig)) == [bad.offset]
+        assert life.health.ready
+    await admin.close()
 
 
 async def test_a_version_of_the_far_future_is_a_dead_letter_and_keeps_nobody_from_reading(rig: Consuming) -> None:
