@@ -26,6 +26,8 @@ from api.generations import Known, keep_known
 from api.health import HEALTH, ReadHealth, health
 from api.hot import Hot
 from api.l1 import L1
+from api.limited import Limited
+from api.limits import Limits
 from api.lines import targets
 from api.loads import Loads
 from api.marks import Marks
@@ -79,9 +81,11 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     )
     app.add_middleware(UndecodedPaths)
     app.add_middleware(HotPath)
+    if settings.limits.requests_per_second:
+        app.add_middleware(Limited)
     problems.install(app)
     add_routes(app, catalog, derived, state)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
     return app
 
 
@@ -117,6 +121,8 @@ async def serving(
     tally = Tally(names, popularity)
     pages = page_lines(derived.values(), known, cache)
     hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names), tally, pages)
+    if settings.limits.requests_per_second:
+        hot.limits = app.state.limits = Limits(cache, redis_breaker, settings.limits, tasks)
     app.state.freshness = freshness
     app.state.reader = reader
     app.state.figures = figures
@@ -171,8 +177,9 @@ def _held(
     return None if generation is None else f"{identity} {generation.id}"
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, *, limited: bool) -> dict[str, Any]:
     if app.openapi_schema is None:
         described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        app.openapi_schema = schema.with_problem_details(described)
+        described = schema.with_problem_details(described)
+        app.openapi_schema = schema.with_limits(described) if limited else described
     return app.openapi_schema

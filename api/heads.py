@@ -93,6 +93,12 @@ def without_body(tail: bytes) -> bytes:
     return tail[: tail.index(BLANK) + 4]
 
 
+def with_lines(text: bytes, lines: bytes) -> bytes:
+    """A whole response with further header lines, after all others."""
+    end = text.index(BLANK) + 2
+    return b"".join((text[:end], lines, text[end:]))
+
+
 def pairs(lines: bytes) -> RawHeaders:
     """Whole header lines as ASGI wants them."""
     found = []

@@ -15,6 +15,7 @@ from api.compression import FROM_BYTES, Compressed
 from api.freshness import Evidence
 from api.heads import BLANK, CRLF, DOCUMENT, ETAG, Moment, Server
 from api.l1 import L1, Reading
+from api.limits import Limits
 from api.lines import LINE, Target, spellings
 from api.marks import Marks
 from api.page_lines import PageLines, PageTarget
@@ -126,6 +127,8 @@ class Hot:
         self.hits: dict[bytes, int] = {}
         """Request line -> answers from L1 that nobody has been told of yet."""
         self.tally = tally
+        self.limits: Limits | None = None
+        """`None`: there are none."""
         self._reader = reader
         self._compressed = compressed
         self._marks = marks

@@ -107,6 +107,8 @@ def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> DrainingConf
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Who a request comes from is for us to tell, see `api.callers`.
+        proxy_headers=False,
         # The rest of the deadline is for what the requests have started: fills, then closing the clients.
         timeout_graceful_shutdown=max(int(settings.service.drain_seconds / 2), 1),
     )

@@ -90,6 +90,11 @@ def method_not_allowed() -> Problem:
     return Problem(405, "method-not-allowed", "Method not allowed", detail, {"allow": METHODS})
 
 
+def too_many_requests(seconds: float) -> Problem:
+    detail = "This caller makes more requests than it may; Retry-After says when there is room for one."
+    return Problem(429, "too-many-requests", "Too many requests", detail, _retry_after(seconds))
+
+
 def of_error(error: NeverstaleError) -> Problem:
     """The problem that an error of the reader is for the caller."""
     match error:

@@ -25,8 +25,10 @@ from uvicorn.server import ServerState
 
 from api import heads
 from api.asgi import HOT
+from api.callers import of_peer
 from api.heads import BLANK, CRLF, DOCUMENT, Moment
 from api.hot import AnyTarget, Hot, Request, as_text, closing
+from api.limits import Bucket
 from api.plain import PLAIN, Plain, plain_of
 from api.responses import Raw
 
@@ -46,7 +48,16 @@ class _Nothing:
 class Cycle(Request):
     """A request that is being answered by the reader, to uvicorn a cycle like any other."""
 
-    __slots__ = ("_protocol", "body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete")
+    __slots__ = (
+        "_protocol",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "limit_lines",
+        "message_event",
+        "more_body",
+        "response_complete",
+    )
 
     def __init__(
         self,
@@ -63,6 +74,7 @@ class Cycle(Request):
         self.body = b""
         self.disconnected = False
         self.keep_alive = True
+        self.limit_lines: bytes | None = None
         self.message_event = _NOTHING
         self.more_body = False
         self.response_complete = False
@@ -86,6 +98,8 @@ class Cycle(Request):
         transport = protocol.transport
         if self.disconnected or transport.is_closing():
             return
+        if self.limit_lines is not None:
+            text = heads.with_lines(text, self.limit_lines)
         if self.keep_alive and not protocol.pipeline and not protocol.flow.read_paused:
             transport.write(text)
             protocol.answered(now)
@@ -132,6 +146,11 @@ class HotProtocol(HttpToolsProtocol):
             self._hot: Hot | None = hot
         else:
             self._hot = None
+        self._limits = hot.limits if hot is not None else None
+        self._caller = b""
+        """What the headers of this request say of the caller."""
+        self._bucket: Bucket | None = None
+        """Of the request that is being answered, with a token in it."""
         self._in_message = False
         """Whether the parser has read a part of a request."""
         self._headers_read = 0
@@ -161,7 +180,11 @@ class HotProtocol(HttpToolsProtocol):
             return
         line, _, block = data.partition(CRLF)
         plain = hot.blocks.get(block)
-        if plain is not None and self._answer(hot, line, plain):
+        if (
+            plain is not None
+            and (self._limits is None or self._may_spend(self._limits.callers.of_block(block)))
+            and self._answer(hot, line, plain)
+        ):
             return
         self._headers_read = 0
         self._block = None
@@ -185,7 +208,9 @@ class HotProtocol(HttpToolsProtocol):
                     line = b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)
                     self._block = (line, plain)
                     before = self.cycle
-                    if self._answer(hot, line, plain):
+                    if self._limits is not None:
+                        self._caller = self._limits.callers.named(self.headers)
+                    if (self._limits is None or self._may_spend(self._caller)) and self._answer(hot, line, plain):
                         if self.cycle is before:
                             self.cycle = _ANSWERED
                         return
@@ -218,6 +243,22 @@ class HotProtocol(HttpToolsProtocol):
             if len(hot.blocks) >= BLOCKS:
                 hot.blocks.clear()
             hot.blocks[block] = plain
+            if self._limits is not None:
+                self._limits.callers.remember(block, self._caller)
+
+    # --- limits; without them none of this is called
+
+    def _may_spend(self, caller: bytes | None) -> bool:
+        """Whether the caller (empty: the other end of the connection) has a token here; else the middleware waits for
+        one."""
+        assert self._limits is not None
+        self._bucket = None if caller is None else self._limits.spendable(caller or of_peer(self.client))
+        return self._bucket is not None
+
+    def _spend(self) -> bytes:
+        """Header lines."""
+        assert self._limits is not None and self._bucket is not None
+        return self._limits.spend(self._bucket)
 
     # --- what goes out
 
@@ -234,6 +275,8 @@ class HotProtocol(HttpToolsProtocol):
             else:
                 status, tail = hot.choose(plain, tail)
                 text = moment.beginning(status, now) + tail
+            if self._limits is not None:
+                text = heads.with_lines(text, self._spend())
             self.transport.write(text)
             hits = hot.hits
             hits[line] = hits.get(line, 0) + 1
@@ -246,6 +289,8 @@ class HotProtocol(HttpToolsProtocol):
             return True
         target, segment, key = found
         cycle = Cycle(self, hot, target, segment, key, line, plain)
+        if self._limits is not None:
+            cycle.limit_lines = self._spend()
         self.cycle = cast("RequestResponseCycle", cycle)
         hot.start(cycle)
         return True
@@ -256,7 +301,10 @@ class HotProtocol(HttpToolsProtocol):
             return False
         status, tail = hot.choose(plain, tail)
         now = monotonic()
-        self.transport.write(hot.moment.beginning(status, now) + heads.without_body(tail))
+        text = hot.moment.beginning(status, now) + heads.without_body(tail)
+        if self._limits is not None:
+            text = heads.with_lines(text, self._spend())
+        self.transport.write(text)
         hot.hits[line] = hot.hits.get(line, 0) + 1
         self.answered(now)
         return True

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from api.targets import PREFIX
 from neverstale.catalog import FieldType, Resource
 from neverstale.keys import MAX_KEY_BYTES, KeyType
 
@@ -207,6 +208,15 @@ def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
 def key_type(resource: Resource) -> tuple[Any, Any]:
     """The Python type of its keys, and an example."""
     return _KEY_TYPES[resource.key_type], _KEYS[resource.key_type][1]
+
+
+def with_limits(openapi: dict[str, Any]) -> dict[str, Any]:
+    """Add what limits answer to everything below `/v1/`."""
+    for path, operations in openapi["paths"].items():
+        if path.startswith(PREFIX):
+            for operation in operations.values():
+                operation["responses"]["429"] = _problem("The caller makes more requests than it may.", _RETRY)
+    return openapi
 
 
 def model_name(resource: Resource) -> str:

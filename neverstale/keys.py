@@ -193,6 +193,10 @@ class Names:
         """Channel: what consumers tell every API process, see `neverstale.announcements`."""
         return f"{self.prefix}:announcements".encode()
 
+    def limit(self, caller: bytes) -> bytes:
+        """How much a caller of the API may still ask for."""
+        return f"{self.prefix}:limit:".encode() + caller
+
     def role(self, role: str, instance: str) -> bytes:
         """A running role's card, kept alive by it; see `neverstale status`."""
         return f"{self.prefix}:role:{role}:{instance}".encode()

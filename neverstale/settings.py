@@ -287,6 +287,27 @@ class Api(Section):
         return self
 
 
+class Limits(Section):
+    requests_per_second: float = Field(
+        0, ge=0, le=1_000_000, description="Of each caller, in the mean, by all processes together; 0: no limit."
+    )
+    burst: PositiveInt = Field(100, description="So many at once, after a pause.")
+    key_header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="Callers are told apart by this header, which a gateway has checked; without it by address.",
+    )
+    trusted_proxies: NonNegativeInt = Field(
+        0, description="So many proxies of yours append to X-Forwarded-For on the way here; 0: it is not believed."
+    )
+    without_redis: Literal["open", "closed"] = Field(
+        "open", description="open: each process counts for itself while Redis is away; closed: 503."
+    )
+    reserve: PositiveInt = Field(
+        100, description="Tokens a process takes at once for a busy caller; at most a quarter of the burst."
+    )
+
+
 class Service(Section):
     host: str = Field("127.0.0.1", description="Address of a watcher's or consumer's /livez, /readyz and /metrics.")
     port: Port = Field(0, description="Port of the same; 0: a free one, logged at start.")
@@ -305,4 +326,5 @@ class Settings(Section):
     watcher: Watcher = Watcher()
     consumer: Consumer = Consumer()
     api: Api = Api()
+    limits: Limits = Limits()
     service: Service = Service()

@@ -7,7 +7,8 @@ from typing import Final, Literal, get_args
 
 Entries = Literal["lease", "fill", "invalidate", "touch", "raise", "claim", "establish"]
 Consumed = Literal["stamp", "reach", "watermark", "begin", "contribute", "agree", "read"]
-Name = Literal[Entries, Consumed]
+Counted = Literal["limit"]
+Name = Literal[Entries, Consumed, Counted]
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
 
 _EVEN_WHEN_FULL: Final = frozenset(NAMES) - {"lease", "fill"}
