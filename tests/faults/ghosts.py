@@ -41,8 +41,8 @@ async def wake_ghosts(turn: Turn) -> Outcome:
             moved = [f"moved{round_}-{number}" for number in range(KEYS)]
             with closing(Asked(asked_role.url)) as asked:
                 ghosts = _Ghosts(turn, pipe, deriving, proxy, asked, outcome)
-                await ghosts.wake(BROUGHT_BACK, born, None, _insert, _delete)
                 await ghosts.wake(SET_BACK, moved, _insert, _move("LGA"), _move("EWR"))
+                await ghosts.wake(BROUGHT_BACK, born, None, _insert, _delete)
     return outcome
 
 
@@ -86,7 +86,7 @@ class _Ghosts:
                 return self._proxy.down.waiting_bytes - waiting > REPLY_BYTES * KEYS
 
             await eventually(is_read, "the documents are read", 30)
-            done = await _done(zombie)
+            done, refused = await _done(zombie), await _refused(zombie)
             zombie.signal(SIGSTOP)
             successor = await self._consumer(None)
             await self._passed(await self._write(then, keys))
@@ -97,6 +97,7 @@ class _Ghosts:
                 return await _done(zombie) > done
 
             await eventually(has_tried, "the zombie has contributed, or was refused", 30)
+            self._outcome.count("refused", await _refused(zombie) - refused)
             await self._compare(what)
             successor.kill()
 
@@ -145,11 +146,18 @@ class _Ghosts:
 
 async def _done(consumer: RunningRole) -> float:
     """How often it has contributed, or was refused."""
+    return await _count(consumer, "neverstale_derived_total") + await _refused(consumer)
+
+
+async def _refused(consumer: RunningRole) -> float:
+    return await _count(consumer, "neverstale_derived_again_total")
+
+
+async def _count(consumer: RunningRole, name: str) -> float:
     try:
-        found = await metrics(consumer)
+        return (await metrics(consumer)).get(name, 0)
     except OSError:
         return 0
-    return found.get("neverstale_derived_total", 0) + found.get("neverstale_derived_again_total", 0)
 
 
 EXPERIMENTS = (

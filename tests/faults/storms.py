@@ -39,14 +39,14 @@ LAGGING: Final = "half of what is derived from is read as early as it may be"
 PARTITIONS: Final = 4
 KEYS: Final = 40
 MOVERS: Final = 6
-MOVES: Final = 12
+MOVES: Final = 20
 WRITES: Final = 120
 """Between one fault and the next."""
 SENT_AGAIN: Final = 0.2
 SEND_AGAIN_SECONDS: Final = 0.1
 CONVERGE_SECONDS: Final = 60.0
 REWIND_SECONDS: Final = 20.0
-CONSUMER: Final = {"KAFKA__SESSION_TIMEOUT_MS": "1000", "CONSUMER__MAX_BATCH": "10"}
+CONSUMER: Final = {"KAFKA__SESSION_TIMEOUT_MS": "1000", "CONSUMER__MAX_BATCH": "6"}
 """Small batches, so that there is always something between two of them."""
 
 
