@@ -42,7 +42,8 @@ MOVERS: Final = 6
 MOVES: Final = 20
 WRITES: Final = 120
 """Between one fault and the next."""
-SENT_AGAIN: Final = 0.2
+SENT_AGAIN: Final = 0.5
+MINE: Final = ("again", b"")
 SEND_AGAIN_SECONDS: Final = 0.1
 CONVERGE_SECONDS: Final = 60.0
 REWIND_SECONDS: Final = 20.0
@@ -92,14 +93,17 @@ class Republisher:
                 await writer.flush()
 
     async def _send_again(self, reader: AIOKafkaConsumer, writer: AIOKafkaProducer) -> None:
+        due = 0.0
         while True:
             fetched = await reader.getmany(timeout_ms=round(1000 * SEND_AGAIN_SECONDS))
             changes = [one for some in fetched.values() for one in some if b'"kind":"change"' in (one.value or b"")]
-            self._known += [one for one in changes if not one.headers]
-            for record in self._dice.sample(self._known, round(SENT_AGAIN * len(changes))):
-                mine = [("again", b"")]
+            news = [one for one in changes if MINE not in one.headers]
+            self._known += news
+            due += SENT_AGAIN * len(news)
+            for record in self._dice.sample(self._known, min(int(due), len(self._known))):
+                due -= 1
                 await writer.send(
-                    self._pipe.name, record.value, key=record.key, partition=record.partition, headers=mine
+                    self._pipe.name, record.value, key=record.key, partition=record.partition, headers=[MINE]
                 )
                 self.sent += 1
 
