@@ -1,13 +1,12 @@
 """Derived data on real servers: built, kept, rebuilt, and never different from what MongoDB says."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import pytest
 
 from neverstale.settings import Settings
 from tests.consuming import settings_of
-from tests.deriving import Deriving, Writer, catalog_of, kill
+from tests.deriving import Deriving, Writer, catalog_of
 from tests.waiting import eventually
 
 
@@ -97,32 +96,6 @@ async def test_another_declaration_is_built_beside_the_old_one(deriving: Derivin
             await deriving.until_right()
     assert first.id != second.id
     assert not [key async for key in deriving.redis.scan_iter(f"{deriving.store.names.of(first.id).base}:*")]
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", [11, 12])
-async def test_a_storm_with_killed_consumers_rewinds_and_an_empty_redis_ends_right(
-    deriving: Deriving, seed: int
-) -> None:
-    writer = Writer(deriving, seed)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(deriving.watcher())
-        first = await stack.enter_async_context(deriving.consumer())
-        await stack.enter_async_context(deriving.consumer())
-        await deriving.until_complete()
-        for turn in range(400):
-            await writer.write()
-            if turn % 25 == 0:
-                await deriving.fill_pages()
-            if turn == 100:
-                await kill(first)
-                await stack.enter_async_context(deriving.consumer())
-            if turn == 250:
-                async for key in deriving.redis.scan_iter(f"{deriving.settings.redis.prefix}:*"):
-                    await deriving.redis.delete(key)
-        await deriving.until_right()
-        await no_page_is_stale(deriving)
-    print(f"\nseed {seed}: {sum(writer.written.values())} writes {dict(writer.written)}, {len(deriving.pages)} pages")
 
 
 async def no_page_is_stale(deriving: Deriving) -> None:
