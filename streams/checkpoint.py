@@ -23,6 +23,7 @@ from neverstale import cancellation, telemetry
 from neverstale.errors import NeverstaleError, Outage
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.cursor import Database
+from streams.dropping import unless_dropping
 from streams.lease import LeaseLost
 from streams.pipeline import CONTROL, Token
 
@@ -114,7 +115,7 @@ class Checkpoint:
         mine = {"_id": self._id, "$or": [{"term": {"$lte": self.term}}, {"term": {"$exists": False}}]}
         try:
             with pymongo.timeout(SECONDS):
-                await self._collection.update_one(mine, change, upsert=True)
+                await unless_dropping(lambda: self._collection.update_one(mine, change, upsert=True))
         except DuplicateKeyError:
             # Not ours to overwrite, so the upsert tried to insert beside it.
             raise LeaseLost(f"a watcher with a later term than {self.term} has taken over") from None

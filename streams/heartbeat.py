@@ -19,6 +19,7 @@ from neverstale.errors import Outage
 from neverstale.settings import Watcher
 from neverstale.versions import Version
 from streams.cursor import Database
+from streams.dropping import unless_dropping
 from streams.marks import Marks
 from streams.pipeline import HEARTBEATS
 
@@ -57,7 +58,7 @@ class Heart:
         change = {"$currentDate": {"at": True}, "$inc": {"beats": 1}}
         try:
             with pymongo.timeout(WRITE_SECONDS):
-                await self._collection.update_one({"_id": self._group}, change, upsert=True)
+                await unless_dropping(lambda: self._collection.update_one({"_id": self._group}, change, upsert=True))
         except PyMongoError as error:
             raise Outage("mongodb", f"{type(error).__name__} while writing a heartbeat: {error}") from error
 
