@@ -90,6 +90,20 @@ def method_not_allowed() -> Problem:
     return Problem(405, "method-not-allowed", "Method not allowed", detail, {"allow": METHODS})
 
 
+def malformed() -> Problem:
+    return Problem(400, "bad-request", "Bad request", "This is no request in HTTP/1.1.")
+
+
+def head_too_large() -> Problem:
+    detail = "The request line and the header lines are too large together."
+    return Problem(431, "head-too-large", "Request header fields too large", detail)
+
+
+def head_too_slow() -> Problem:
+    detail = "The request line and the header lines took too long to arrive."
+    return Problem(408, "head-too-slow", "Request timeout", detail)
+
+
 def too_many_requests(seconds: float) -> Problem:
     detail = "This caller makes more requests than it may; Retry-After says when there is room for one."
     return Problem(429, "too-many-requests", "Too many requests", detail, _retry_after(seconds))

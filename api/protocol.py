@@ -20,12 +20,13 @@ from typing import Any, Final, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api import heads
 from api.asgi import HOT
 from api.callers import of_peer
+from api.guarded import GuardedProtocol
 from api.heads import BLANK, CRLF, DOCUMENT, Moment
 from api.hot import AnyTarget, Hot, Request, as_text, closing
 from api.limits import Bucket
@@ -129,7 +130,7 @@ class Serving(ServerState):
     draining = False
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(GuardedProtocol):
     """Give it to uvicorn as `http=`. Without a `Hot` in the lifespan's state it does what its base does."""
 
     def __init__(

@@ -202,6 +202,9 @@ def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
     """Add what the routes only refer to."""
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
     schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
+    for operations in openapi["paths"].values():
+        for operation in operations.values():
+            operation["responses"]["431"] = _problem("The request line and the headers are too large together.")
     return openapi
 
 
