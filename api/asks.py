@@ -52,6 +52,11 @@ class Ask:
         """The least version of an answer from MongoDB."""
         return max(self.wish.min_version, self.stale_since)
 
+    @property
+    def holds_document(self) -> bool:
+        """The cache holds a body, though it may not answer."""
+        return self.held is not None and self.held.body is not None
+
     def settle(self, answer: Answer) -> None:
         """Answer, unless the client has gone."""
         telemetry.READS.labels(self.source.name, answer.how).inc()
@@ -95,21 +100,34 @@ class Ask:
         """Answer with what is held, if the caller allows that; else with the error."""
         if self.future.done():
             return
-        if (stale := self._stale_answer(marks)) is not None:
-            self.settle(stale)
+        if (stale := self._stale_answer(self.wish.stale_if_error_seconds, marks)) is not None:
+            self.settle(replace(stale, how="stale", failed=True))
         elif isinstance(error, asyncio.CancelledError):
             self.future.cancel()
         else:
             self.future.set_exception(error)
 
-    def _stale_answer(self, marks: Marks) -> Answer | None:
-        limit, held = self.wish.stale_if_error_seconds, self.held
+    def settle_while_revalidating(self, limit_seconds: int, marks: Marks) -> bool:
+        """Answer with the stale body that is held, if it is known to be at most so old and the caller asks no more.
+
+        How old: a body misses no change up to the version it was read at. Of the changes that it does miss only the
+        last one's version is known; so the bound counts from when the body was read, and is never too small.
+        """
+        wish = self.wish
+        if not limit_seconds or wish.no_cache or self.how != "stale":
+            return False
+        limit = limit_seconds if wish.max_age_seconds is None else min(limit_seconds, wish.max_age_seconds)
+        answer = self._stale_answer(limit, marks)
+        if answer is not None:
+            self.settle(answer)
+        return answer is not None
+
+    def _stale_answer(self, limit: float | None, marks: Marks) -> Answer | None:
+        held = self.held
         if limit is None or held is None or held.complete < self.wish.min_version:
             return None
         bound = marks.bound(held.complete)
-        if bound is None or bound > limit:
-            return None
-        return replace(held, how="stale", failed=True)
+        return None if bound is None or bound > limit else held
 
 
 def fail_all(asks: Iterable[Ask], error: BaseException, marks: Marks) -> None:

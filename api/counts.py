@@ -66,6 +66,7 @@ class Counts:
     """One counter (`api.figures.Figure`)."""
 
     on_change: OnChange = "invalidate"
+    stale_while_revalidate_seconds = 0
 
     def __init__(self, resource: Resource, counter: str, declared: CounterDeclaration) -> None:
         self.resource = resource

@@ -1,16 +1,21 @@
 """The bulkhead in front of MongoDB: few reads at once, a short queue, and a deadline for waiting in it.
 
+Keys that are not known to have a document may take only a share of the places and of the queue (`api.doorkeeper`):
+whoever makes up ids competes with others who ask for unknown ones, never with readers of what exists.
+
 Reads that have to wait are gathered: a free place takes all waiting keys of one source in one `$in` snapshot. So
 the more a burst of misses exceeds what MongoDB can do, the fewer and larger its reads become.
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from api.breaker import Breaker
+from api.doorkeeper import Doorkeeper
 from api.source import AnySource, load
 from api.tasks import Tasks
 from neverstale import telemetry
@@ -34,8 +39,22 @@ class _Read:
     keys: Sequence[Any]
     at_least: Version
     alone: bool
+    lane: "_Lane"
+    number: int
+    """Later ones have higher ones."""
     answer: asyncio.Future[Snapshot] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     deadline: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """What reads of one kind may take of the whole."""
+
+    places: int
+    """Free ones."""
+    room: int
+    """Keys that may still come to wait."""
+    queue: deque[_Read] = field(default_factory=deque)
 
 
 class Loads:
@@ -45,11 +64,14 @@ class Loads:
         self._loader = loader
         self._breaker = breaker
         self._tasks = tasks
-        self._places = settings.mongodb_concurrency
-        self._queue_limit = settings.mongodb_queue
+        self.doorkeeper = Doorkeeper(settings)
+        places, room, share = settings.mongodb_concurrency, settings.mongodb_queue, settings.unknown_percent
+        self._whole = _Lane(places, room)
+        """Reads wait in one of the other two. Those of known keys may take all of it."""
+        self._known = _Lane(places, room)
+        self._unknown = _Lane(max(places * share // 100, 1), max(room * share // 100, 1))
         self._deadline_seconds = settings.queue_deadline_ms / 1000
-        self._queue: deque[_Read] = deque()
-        self._waiting = 0
+        self._numbers = itertools.count()
 
     @property
     def refuses(self) -> bool:
@@ -57,60 +79,75 @@ class Loads:
         return self._breaker.refuses
 
     async def load(
-        self, source: AnySource, keys: Sequence[Any], at_least: Version, *, alone: bool = False
+        self, source: AnySource, keys: Sequence[Any], at_least: Version, *, alone: bool = False, known: bool = True
     ) -> Snapshot:
         """Read `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
 
         `alone`: `at_least` comes from a caller and may be nonsense, so no other read may depend on it.
+        `known`: the keys are known to have documents; else they may take only a share of what there is.
         Raises `Outage`, `Overloaded`, what the source raises, and, if `alone`, `VersionInFuture`.
         """
-        read = _Read(source, keys, at_least, alone)
-        if self._places > 0:
-            self._places -= 1
+        lane = self._known if known else self._unknown
+        read = _Read(source, keys, at_least, alone, lane, next(self._numbers))
+        if self._whole.places and lane.places:
+            self._occupy(lane, 1)
             self._tasks.start(self._work(read), f"load-{source.name}")
         else:
             self._enqueue(read)
         return await read.answer
 
     def _enqueue(self, read: _Read) -> None:
-        if self._waiting + len(read.keys) > self._queue_limit:
+        count = len(read.keys)
+        if count > min(self._whole.room, read.lane.room):
             telemetry.SHED.labels("mongodb").inc()
             raise Overloaded("mongodb")
-        self._waiting += len(read.keys)
-        self._queue.append(read)
+        self._wait(read.lane, count)
+        read.lane.queue.append(read)
         read.deadline = asyncio.get_running_loop().call_later(self._deadline_seconds, self._expire, read)
 
     def _expire(self, read: _Read) -> None:
-        self._queue.remove(read)
-        self._waiting -= len(read.keys)
+        read.lane.queue.remove(read)
+        self._wait(read.lane, -len(read.keys))
         telemetry.SHED.labels("mongodb").inc()
         _fail(read, Overloaded("mongodb"))
 
     async def _work(self, first: _Read) -> None:
         """Hold a place until nothing waits."""
         reads = [first]
-        try:
-            while reads:
+        while reads:
+            lane = reads[0].lane
+            try:
                 await self._read(reads)
-                reads = self._next()
-        finally:
-            self._places += 1
+            finally:
+                self._occupy(lane, -1)
+            if reads := self._next():
+                self._occupy(reads[0].lane, 1)
+
+    def _occupy(self, lane: _Lane, places: int) -> None:
+        self._whole.places -= places
+        lane.places -= places
+
+    def _wait(self, lane: _Lane, keys: int) -> None:
+        self._whole.room -= keys
+        lane.room -= keys
 
     def _next(self) -> list[_Read]:
         """The read that waits longest, with those that can share its snapshot."""
-        if not self._queue:
+        lanes = [lane for lane in (self._known, self._unknown) if lane.queue and lane.places]
+        if not lanes:
             return []
-        first = self._queue.popleft()
+        lane = min(lanes, key=lambda lane: lane.queue[0].number)
+        first = lane.queue.popleft()
         most = KEYS_A_READ if isinstance(first.source, Resource) else QUERIES_A_READ
         taken, room = [first], most - len(first.keys)
         if not first.alone:
-            for read in list(self._queue):
+            for read in list(lane.queue):
                 if read.source is first.source and not read.alone and len(read.keys) <= room:
-                    self._queue.remove(read)
+                    lane.queue.remove(read)
                     taken.append(read)
                     room -= len(read.keys)
         for read in taken:
-            self._waiting -= len(read.keys)
+            self._wait(lane, -len(read.keys))
             if read.deadline is not None:
                 read.deadline.cancel()
         return taken

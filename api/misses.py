@@ -21,7 +21,7 @@ from api.direct import read_directly
 from api.fills import Fills
 from api.loads import Loads
 from api.marks import Marks
-from api.source import AnySource
+from api.source import AnySource, is_absence
 from api.tasks import at_once
 from neverstale.cache import Cache, Fill, Granted, Leases, Wait
 from neverstale.errors import Outage
@@ -38,13 +38,11 @@ LONGEST_PAUSE: Final = 0.08
 class Flight:
     """One key on its way into the cache, and everybody who waits for it."""
 
+    first: Ask
     asks: list[Ask]
+    """None: the first was content with a stale body, and what is read is for those who come after."""
     landed: Snapshot | None = None
     """What was read; from now on it is being filled."""
-
-    @property
-    def first(self) -> Ask:
-        return self.asks[0]
 
     @property
     def entry_key(self) -> bytes:
@@ -88,15 +86,20 @@ class Misses:
         """Answer all asks of one source; those that join a flight are answered when it lands."""
         if self._loads.refuses:
             # Leases would only make others wait for fills that cannot come.
-            fail_all(asks, Outage("mongodb", "the breaker is open"), self._marks)
+            unserved = [ask for ask in asks if not self._serve_stale(source, ask)]
+            fail_all(unserved, Outage("mongodb", "the breaker is open"), self._marks)
             return
         flights: list[Flight] = []
         late: list[Ask] = []
         for ask in asks:
             flight = self._flights.get(ask.entry_key)
+            # Who has seen what has landed must not be told of the past again.
+            is_served = (flight is None or flight.landed is None) and self._serve_stale(source, ask)
             if flight is None:
-                flight = self._flights[ask.entry_key] = Flight([ask])
+                flight = self._flights[ask.entry_key] = Flight(ask, [] if is_served else [ask])
                 flights.append(flight)
+                continue
+            if is_served:
                 continue
             ask.collapsed = True
             if flight.landed is None:
@@ -106,6 +109,9 @@ class Misses:
             else:
                 late.append(ask)
         await at_once(self._fly(source, flights, floor) if flights else None, self._directly(late) if late else None)
+
+    def _serve_stale(self, source: AnySource, ask: Ask) -> bool:
+        return ask.settle_while_revalidating(source.stale_while_revalidate_seconds, self._marks)
 
     async def _fly(self, source: AnySource, flights: Sequence[Flight], floor: Version) -> None:
         try:
@@ -134,14 +140,26 @@ class Misses:
                 current = leases.floor is not None and answer.version >= max(floor, leases.floor)
                 asks = self._close([flight])
                 unmet += [ask for ask in asks if not current or not ask.found(answer, self._marks)]
+        known = [pair for pair in granted if self._is_known(*pair)]
+        unknown = [pair for pair in granted if not self._is_known(*pair)] if len(known) < len(granted) else []
         await at_once(
-            self._load(source, granted, leases, floor) if granted else None,
+            self._load(source, known, leases, floor, known=True) if known else None,
+            self._load(source, unknown, leases, floor, known=False) if unknown else None,
             self._wait(source, waiting, floor, patience) if waiting else None,
             self._directly(unmet) if unmet else None,
         )
 
+    def _is_known(self, flight: Flight, lease: Granted) -> bool:
+        """Whether there was a document when somebody last looked."""
+        held = lease.previous is not None and lease.previous.body is not None
+        return held or self._loads.doorkeeper.knows(flight.entry_key)
+
     async def _wait(self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
         """Another process fills. Ask again for all, at a moment of our own, until patience ends."""
+        self._close([flight for flight in flights if not flight.asks])
+        flights = [flight for flight in flights if flight.asks]
+        if not flights:
+            return
         if self._clock() >= patience.until or self._loads.refuses:
             await self._directly(self._close(flights))
             return
@@ -151,12 +169,18 @@ class Misses:
         await self._lease(source, flights, floor, patience.less())
 
     async def _load(
-        self, source: AnySource, granted: Sequence[tuple[Flight, Granted]], leases: Leases, floor: Version
+        self,
+        source: AnySource,
+        granted: Sequence[tuple[Flight, Granted]],
+        leases: Leases,
+        floor: Version,
+        *,
+        known: bool,
     ) -> None:
         flights = [flight for flight, _ in granted]
         try:
             snapshot = await self._loads.load(
-                source, [flight.first.key for flight in flights], self._at_least(granted, leases, floor)
+                source, [flight.first.key for flight in flights], self._at_least(granted, leases, floor), known=known
             )
         except Exception as error:
             fail_all(self._close(flights), error, self._marks)
@@ -188,13 +212,18 @@ class Misses:
             if leases.applied is None or leases.floor is None:
                 await self._fills.give_back([flight.entry_key for flight in flights])
                 return
-            fills, now_ms = [], time.time() * 1000
+            fills, withheld, now_ms = [], [], time.time() * 1000
             for flight in flights:
                 key = flight.first.canonical
                 body = snapshot.bodies.get(key)
+                if not is_absence(source, body):
+                    self._loads.doorkeeper.met(flight.entry_key)
+                elif not self._loads.doorkeeper.admits(flight.entry_key):
+                    withheld.append(flight.entry_key)
+                    continue
                 life_ms = ttl_ms(source, body, snapshot.expiries.get(key), now_ms, self._random.random())
                 fills.append(Fill(flight.entry_key, leases.token, snapshot.version, body, life_ms))
-            await self._fills.offer(fills)
+            await at_once(self._fills.offer(fills), self._fills.give_back(withheld) if withheld else None)
         finally:
             self._close(flights)
 

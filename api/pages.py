@@ -56,6 +56,7 @@ class Pages:
         self.collection = resource.collection
         self.ttl_seconds = resource.ttl_seconds
         self.absent_ttl_seconds = resource.absent_ttl_seconds
+        self.stale_while_revalidate_seconds = resource.stale_while_revalidate_seconds
         self.digest = resource.derived.digests()[f"lists.{list_name}"]
         fields = resource.fields
         self._projection = dict.fromkeys(fields, 1) if fields is not None else None

@@ -44,6 +44,7 @@ class Ranks:
     """One ranking (`api.figures.Figure`)."""
 
     on_change: OnChange = "invalidate"
+    stale_while_revalidate_seconds = 0
 
     def __init__(self, resource: Resource, ranking: str, declared: RankingDeclaration) -> None:
         self.resource = resource

@@ -6,12 +6,15 @@ of keys to bodies.
 
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from neverstale import telemetry
 from neverstale.catalog import OnChange, Resource
 from neverstale.loader import Loader, Snapshot
 from neverstale.versions import Version
+
+NOTHING: Final = b'{"items":[]'
+"""How the body of an empty page begins."""
 
 
 class Source(Protocol):
@@ -33,6 +36,9 @@ class Source(Protocol):
     @property
     def on_change(self) -> OnChange: ...
 
+    @property
+    def stale_while_revalidate_seconds(self) -> int: ...
+
 
 class Queried(Source, Protocol):
     """A source whose answers are found by queries of its own."""
@@ -42,6 +48,11 @@ class Queried(Source, Protocol):
 
 
 AnySource: TypeAlias = Resource | Queried
+
+
+def is_absence(source: AnySource, body: bytes | None) -> bool:
+    """Whether an answer says that there is nothing. Callers can think of as many as they like."""
+    return body is None or (not isinstance(source, Resource) and body.startswith(NOTHING))
 
 
 async def load(loader: Loader, source: AnySource, keys: Sequence[Any], at_least: Version) -> Snapshot:

@@ -211,7 +211,7 @@ class Watcher(Section):
 
 
 class Consumer(Section):
-    max_batch: PositiveInt = Field(2000, description="Records applied together.")
+    max_batch: PositiveInt = Field(4000, description="Records applied together.")
     commit_interval_ms: PositiveInt = Field(500, description="Offsets of applied records are committed this often.")
     replay_seconds: PositiveInt = Field(
         900, description="What a Redis lacks is applied to it again; if that is older, all it holds is void instead."
@@ -237,6 +237,15 @@ class Api(Section):
     mongodb_concurrency: PositiveInt = Field(16, description="Reads of MongoDB under way at once, per process.")
     mongodb_queue: PositiveInt = Field(2000, description="Reads waiting for MongoDB; more are refused with 503.")
     queue_deadline_ms: PositiveInt = Field(1000, description="A read that waited longer is refused with 503.")
+    unknown_percent: int = Field(
+        50,
+        ge=1,
+        le=100,
+        description="Share of these reads, and of those waiting, that keys not known to have a document may take.",
+    )
+    absences_per_second: PositiveFloat = Field(
+        200, description="Absent documents and empty pages that each process newly keeps in Redis."
+    )
     aggregations: PositiveInt = Field(
         2, description="Counts and rankings asked of MongoDB at once, per process, where Redis does not know them."
     )

@@ -90,6 +90,11 @@ EXPORTS = _counter(
     "exports", "Exports by how they ended: complete, gone (client), broken, refused.", "resource", "how"
 )
 LIMITED = _counter("limited", "Requests refused because their caller made too many.")
+ABSENCES = _counter(
+    "absences",
+    "Absences found in MongoDB: kept in Redis, or withheld from it, because there were too many.",
+    "outcome",
+)
 SHED = _counter("shed", "Reads refused to protect a server.", "server")
 BREAKER_OPEN = _gauge("breaker_open", "1 while reads avoid a server.", "server")
 BOUND_SECONDS = _gauge("bound_seconds", "How old an answer from the cache can be at most; NaN: unknown.", "resource")

@@ -165,3 +165,54 @@ async def test_an_error_that_nobody_expected_reaches_the_asker_and_frees_the_pla
         await loads.load(THINGS, [0], 0)
     loader.error = None
     await loads.load(THINGS, [0], 0)
+
+
+async def test_keys_that_nobody_knows_leave_places_to_those_that_are_known() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=4, unknown_percent=50)
+    unknown = [asyncio.create_task(loads.load(THINGS, [key], 0, known=False)) for key in range(20)]
+    await under_way(loader, 2)
+    known = [asyncio.create_task(loads.load(THINGS, [100 + key], 0)) for key in range(2)]
+    await under_way(loader, 4)
+    assert [keys for _, keys, _ in loader.calls] == [[0], [1], [100], [101]]
+    loader.release.set()
+    await asyncio.gather(*unknown, *known)
+
+
+async def test_keys_that_nobody_knows_are_gathered_by_themselves_and_never_exceed_their_share() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=2, unknown_percent=50)
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, known=key % 2 == 0)) for key in range(6)]
+    await under_way(loader, 2)
+    loader.release.set()
+    await asyncio.gather(*reads)
+    assert sorted(sorted(map(int, map(str, keys))) for _, keys, _ in loader.calls) == [[0], [1], [2, 4], [3, 5]]
+
+
+async def test_a_queue_full_of_keys_that_nobody_knows_still_takes_those_that_are_known() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=1, mongodb_queue=4, unknown_percent=50)
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, known=False)) for key in range(3)]
+    await under_way(loader, 1)
+    with pytest.raises(Overloaded):
+        await loads.load(THINGS, [3], 0, known=False)
+    reads += [asyncio.create_task(loads.load(THINGS, [key], 0)) for key in (4, 5)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await loads.load(THINGS, [6], 0)
+    loader.release.set()
+    await asyncio.gather(*reads)
+
+
+async def test_places_that_were_used_are_all_given_back() -> None:
+    loader = HeldLoader()
+    loader.release.set()
+    loads = loads_of(loader, mongodb_concurrency=2, unknown_percent=50)
+    for _ in range(3):
+        await asyncio.gather(*(loads.load(THINGS, [key], 0, known=key % 2 == 0) for key in range(10)))
+    loader.release.clear()
+    started = len(loader.calls)
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, known=key > 0)) for key in range(2)]
+    await under_way(loader, started + 2)
+    loader.release.set()
+    await asyncio.gather(*reads)

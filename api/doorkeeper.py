@@ -1,0 +1,95 @@
+"""Who asks for what does not exist: keys that are known to have documents, and absences that may be kept.
+
+Anybody can make up ids, as many as he likes. Each costs a read of MongoDB, and an absence that is kept costs room in
+Redis. So two things are remembered of keys, in little memory: that there was a document, and that an absence was
+found before. Reads of keys of which nothing is known go through a narrower door (`api.loads`), and only so many
+absences a second are kept, those first that are asked for again.
+"""
+
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final
+
+from neverstale import telemetry
+from neverstale.settings import Api
+
+KEYS: Final = 100_000
+"""Of one generation."""
+_BITS: Final = 21
+_MASK: Final = (1 << _BITS) - 1
+_PROBES: Final = 4
+BURST_SECONDS: Final = 10.0
+"""Absences of so many seconds may be kept at once, after as long without any."""
+
+
+class Seen:
+    """Keys that were met lately: two Bloom filters of 256 KiB, the older forgotten when the younger is full.
+
+    Of keys that were never met, fewer than one in 500 counts as met.
+    """
+
+    def __init__(self, keys: int = KEYS) -> None:
+        self._keys = keys
+        self._young, self._old = _filter(), _filter()
+        self._room = keys
+
+    def __contains__(self, key: bytes) -> bool:
+        places = _places(key)
+        return _holds(self._young, places) or _holds(self._old, places)
+
+    def add(self, key: bytes) -> None:
+        places = _places(key)
+        if _holds(self._young, places):
+            return
+        if not self._room:
+            self._young, self._old, self._room = _filter(), self._young, self._keys
+        self._room -= 1
+        for place in places:
+            self._young[place >> 3] |= 1 << (place & 7)
+
+
+class Doorkeeper:
+    """Of one process."""
+
+    def __init__(self, settings: Api, clock: Callable[[], float] = time.monotonic) -> None:
+        self._documents = Seen()
+        self._absences = Seen()
+        self._rate = settings.absences_per_second
+        self._most = self._rate * BURST_SECONDS
+        self._clock = clock
+        self._tokens, self._since = self._most, clock()
+
+    def knows(self, entry_key: bytes) -> bool:
+        """Whether there was a document, not long ago."""
+        return entry_key in self._documents
+
+    def met(self, entry_key: bytes) -> None:
+        """There is a document."""
+        self._documents.add(entry_key)
+
+    def admits(self, entry_key: bytes) -> bool:
+        """Whether the absence that was just found may be kept. Half of what may be is for those found before."""
+        again = entry_key in self._absences
+        self._absences.add(entry_key)
+        now = self._clock()
+        self._tokens = min(self._tokens + (now - self._since) * self._rate, self._most)
+        self._since = now
+        admitted = self._tokens >= (1 if again else 1 + self._most / 2)
+        if admitted:
+            self._tokens -= 1
+        telemetry.ABSENCES.labels("kept" if admitted else "withheld").inc()
+        return admitted
+
+
+def _filter() -> bytearray:
+    return bytearray(1 << (_BITS - 3))
+
+
+def _places(key: bytes) -> list[int]:
+    number = int.from_bytes(blake2b(key, digest_size=16).digest(), "big")
+    return [number >> (_BITS * probe) & _MASK for probe in range(_PROBES)]
+
+
+def _holds(filter_: bytearray, places: list[int]) -> bool:
+    return all(filter_[place >> 3] >> (place & 7) & 1 for place in places)
