@@ -79,6 +79,8 @@ class Channel:
                 self._l1.vouch(hearing.watermark)
 
     def _drop(self, announcement: Announcement) -> None:
+        if self._l1.idle:
+            return  # what was spelled for nothing would cost a process without readers as much as any other
         for key in announcement.keys:
             _, resource, _, canonical = key.split(":", 3)
             self._l1.changed(key.encode(), spellings(resource, canonical))

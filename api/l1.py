@@ -59,6 +59,11 @@ class L1:
         """Group -> lines under which its pages may be kept."""
         self._page_count = 0
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is kept, and nothing is being read."""
+        return not (self._readings or self.answers)
+
     def begin(self, keys: Collection[bytes]) -> Reading:
         """Hold the places of these keys; comes before the read is issued."""
         reading = Reading(keys, spoilt=not self.watermark)

@@ -24,7 +24,11 @@ from neverstale.keys import MAX_KEY_BYTES, KeyValue, Names, canonical, value_of
 LINE: Final = re.compile(rb"(GET|HEAD) /v1/([^/?#%]+)/([A-Za-z0-9._~!$&'()*+,;=:@%-]+) HTTP/1\.1")
 
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*")
-_SAFE: Final = ("!$&'()*+,;=:@", "!'()*", "")
+_RESERVED: Final = "!$&'()*+,;=:@"
+_SEGMENT: Final = re.compile(rf"[A-Za-z0-9._~{_RESERVED}-]*")
+_ESCAPE: Final = {letter: quote(letter, safe="") for letter in _RESERVED}
+_UNESCAPED: Final = (_RESERVED, "!'()*", "")
+"""What each of the spellings leaves as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +86,18 @@ def spellings(resource: str, canonical_key: str) -> Iterable[bytes]:
     text = canonical_key[2:] if canonical_key[0] != "u" else str(value_of(canonical_key))
     if _UNRESERVED.fullmatch(text):
         return (b"GET %b%b/%b HTTP/1.1" % (PREFIX.encode(), resource.encode(), text.encode()),)
-    escaped = dict.fromkeys(quote(text, safe=safe) for safe in _SAFE)
+    if _SEGMENT.fullmatch(text):
+        escaped = _spellings_of_segment(text)
+    else:
+        escaped = {quote(text, safe=safe) for safe in _UNESCAPED}
     return [b"GET %b%b/%b HTTP/1.1" % (PREFIX.encode(), resource.encode(), each.encode()) for each in escaped]
+
+
+def _spellings_of_segment(text: str) -> set[str]:
+    """As `quote` has it, but much faster: every process spells every change."""
+    component = all_escaped = text
+    for letter in set(text).intersection(_RESERVED):
+        all_escaped = all_escaped.replace(letter, _ESCAPE[letter])
+        if letter not in _UNESCAPED[1]:
+            component = component.replace(letter, _ESCAPE[letter])
+    return {text, component, all_escaped}

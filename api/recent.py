@@ -23,6 +23,9 @@ class Recent:
     def __len__(self) -> int:
         return len(self._young | self._old)
 
+    def __bool__(self) -> bool:
+        return bool(self._young or self._old)
+
     def get(self, key: bytes) -> bytes | None:
         return self._young.get(key) or self._again(key)
 

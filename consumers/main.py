@@ -34,7 +34,7 @@ from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
 from neverstale.walks import Walks
 
-COLLECT_AFTER: Final = 50_000
+COLLECT_AFTER: Final = 300_000
 """Objects. A batch of records makes thousands, none of them in cycles: looking through them often finds nothing."""
 
 

@@ -71,10 +71,11 @@ class CollectionsRedis(LuaRedis):
         # Redis hands Lua a double.
         return int(float(total))
 
-    def _zadd(self, key: bytes, score: bytes, member: bytes) -> int:
+    def _zadd(self, key: bytes, *pairs: bytes) -> int:
         held = dict(self._sorted(key))
-        self._put(key, Sorted(sorted((held | {member: float(score)}).items())))
-        return int(member not in held)
+        put = {member: float(score) for score, member in zip(pairs[::2], pairs[1::2], strict=True)}
+        self._put(key, Sorted(sorted((held | put).items())))
+        return len(put.keys() - held.keys())
 
     def _zrem(self, key: bytes, member: bytes) -> int:
         held = self._sorted(key)

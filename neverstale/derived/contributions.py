@@ -1,18 +1,17 @@
 """Contributions: what one document last contributed to lists, counters and rankings, with its version.
 
 In Redis: 8 bytes version (big-endian), then the facts in UTF-8 (see `neverstale.derived.shape`). They lie in many
-small hashes ("buckets") of some 40 documents each, which Redis keeps packed; a hash field for each document
+small hashes ("buckets") of some 16 documents each, which Redis keeps packed; a hash field for each document
 alone would cost twice as much.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from neverstale.versions import Version
 
-DOCUMENTS_A_BUCKET: Final = 40
-"""On average; Redis unpacks a hash of more than 128 (`hash-max-listpack-entries`)."""
+DOCUMENTS_A_BUCKET: Final = 16
+"""On average; Redis searches a packed hash from its beginning, and unpacks one of more than 128 fields."""
 MAX_BUCKETS: Final = 2**20
 
 
@@ -20,8 +19,7 @@ def pack(version: Version, facts: str) -> bytes:
     return version.to_bytes(8, "big") + facts.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
+class Contribution(NamedTuple):
     version: Version
     """At which its document was read."""
     facts: str
@@ -44,7 +42,7 @@ def bucket_of(key: bytes, buckets: int) -> int:
     return crc32(key) & (buckets - 1)
 
 
-_BASE: Final = 2**32
+LIMB: Final = 2**32
 
 
 def limbs(scaled: int) -> tuple[int, int]:
@@ -53,12 +51,12 @@ def limbs(scaled: int) -> tuple[int, int]:
     Each document adds less than 2^32 to either, so 2^31 documents cannot overflow the 64 bits of a Redis counter,
     and the difference of two contributions takes away exactly what the older one had added.
     """
-    if -_BASE < scaled < _BASE:
+    if -LIMB < scaled < LIMB:
         return 0, scaled
-    high, low = divmod(abs(scaled), _BASE)
+    high, low = divmod(abs(scaled), LIMB)
     return (high, low) if scaled > 0 else (-high, -low)
 
 
 def joined(high: int, low: int) -> int:
     """The sum that two counters hold."""
-    return high * _BASE + low
+    return high * LIMB + low

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 from neverstale.announcements import group_name
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, bucket_of, pack
-from neverstale.derived.differences import Differences, Moves
+from neverstale.derived.differences import Move, Moves, counted
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import SPLIT, texts_of
 from neverstale.derived.names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
@@ -100,8 +100,9 @@ class Plan:
         self.tags: dict[tuple[bytes, bytes], Version] = {}
         """Hash and field -> what it is raised to."""
         self._tag_keys = [own.tags(one.name) for one in self._shape.lists]
-        self._counts = [Differences(one, own.counter(one.name)) for one in self._shape.counters]
-        self._ranks = [Moves(one, own) for one in self._shape.rankings]
+        self._moves: list[Move] = []
+        self._lost: list[Facts] = []
+        self._gained: list[Facts] = []
 
     def add(self, key: str, said: Sequence[Said], held: bytes, observed: str | None) -> None:
         """One document: what its records say, oldest first; its packed contribution (`b""`: none); its facts in the
@@ -123,7 +124,8 @@ class Plan:
             bucket = self._names.bucket(bucket_of(raw, self.generation.buckets))
             self._documents.append((bucket, raw, held, packed))
         former = stored.facts if stored is not None else None
-        before, after = facts(former), facts(found)
+        before = facts(former)
+        after = facts(found) if found != former else before
         for place, one in enumerate(self._shape.lists):
             self._raise(one, place, said, stored, before, after)
         if former != found:
@@ -131,10 +133,11 @@ class Plan:
 
     def differ(self, key: str, before: Facts | None, after: Facts | None) -> None:
         """What counters and rankings lose with the facts that a document had, and gain with those that it has."""
-        for counts in self._counts:
-            counts.add(before, after)
-        for ranks in self._ranks:
-            ranks.add(key, before, after)
+        self._moves.append((key, before, after))
+        if before is not None:
+            self._lost.append(before)
+        if after is not None:
+            self._gained.append(after)
 
     # Tags
 
@@ -147,8 +150,11 @@ class Plan:
         before: Facts | None,
         after: Facts | None,
     ) -> None:
-        effects = [self._shape.effects(record.fields)[place] for record in said if record.operation != "touch"]
-        touched = any(effect.touches for effect in effects)
+        touched = False
+        for record in said:
+            if record.operation != "touch" and self._shape.effects(record.fields)[place].touches:
+                touched = True
+                break
         left = self._left(one, before, after, touched)
         if left == () and not touched and (stored is not None or after is None):
             return
@@ -173,8 +179,7 @@ class Plan:
         old = one.groups(before)
         if old is None:
             return None if touched or before != after else ()
-        moved = after is None or one.groups(after) != old
-        return old if touched or moved else ()
+        return old if touched or after is None or one.groups(after) != old else ()
 
     def _inserted(self, first: Said) -> bool:
         """Whether nothing can have been in a page of this generation before the first record."""
@@ -216,10 +221,16 @@ class Plan:
 
     def call(self, epoch: str, partition: int) -> Call:
         """`contribute.lua` for all that was added."""
-        differences = [(one.key, field, amount) for one in self._counts for field, amount in one.fields()]
-        differences += [(one.sizes, BEYOND, one.beyond) for one in self._ranks if one.beyond]
-        sets = [(key, one.sizes, name) for one in self._ranks for key, name in one.sets.items()]
-        scores = [score for one in self._ranks for score in one.scores]
+        differences = [
+            (self._names.counter(one.name), field, amount)
+            for one in self._shape.counters
+            for field, amount in counted(one, self._lost, self._gained)
+        ]
+        ranks = [Moves(one, self._names, self._moves) for one in self._shape.rankings]
+        differences += [(one.sizes, BEYOND, one.beyond) for one in ranks if one.beyond]
+        sets = [(key, one.sizes, group) for one in ranks for group, key in one.sets.items()]
+        # Those of one set side by side: the script makes one command of them.
+        scores = sorted(score for one in ranks for score in one.scores)
         unproven = dict.fromkeys(bucket for bucket, _, held, _ in self._documents if not held)
         unproven |= dict.fromkeys(key for key, _, _ in differences)
         unproven |= dict.fromkeys(sizes for _, sizes, _ in sets)

@@ -84,6 +84,8 @@ class CounterShape:
     by: Pick
     sums: Pick
     """The facts that are summed."""
+    summed: int
+    """How many those are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,9 @@ class Shape:
         """Paths whose facts make groups, in the order of the facts."""
         self._constants = [{path: text_of(value) for path, value in one.where.items()} for one in listed if one.where]
         summed = dict.fromkeys(
-            (one.field, one.scale) for counter in declared.counters.values() for one in counter.sums.values()
+            (one.field, one.scale, not one.scale and "." not in one.field)
+            for counter in declared.counters.values()
+            for one in counter.sums.values()
         )
         self._summed = tuple(summed)
         scored = dict.fromkeys((one.path, one.descends) for one in declared.rankings.values())
@@ -130,7 +134,7 @@ class Shape:
             count += 1 if one.where else 0
             by = picking([place[path] for path in one.by])
             lists.append(ListShape(name, by, one.by, member, self._used(name)))
-        sums = {summed: count + i for i, summed in enumerate(self._summed)}
+        sums = {(path, scale): count + i for i, (path, scale, _) in enumerate(self._summed)}
         scores = {scored: count + len(sums) + i for i, scored in enumerate(self._scored)}
         self.lists: tuple[ListShape, ...] = tuple(lists)
         self.counters: tuple[CounterShape, ...] = tuple(
@@ -138,6 +142,7 @@ class Shape:
                 name,
                 picking([place[path] for path in one.by]),
                 picking([sums[summed.field, summed.scale] for summed in one.sums.values()]),
+                len(one.sums),
             )
             for name, one in self.declared.counters.items()
         )
@@ -157,7 +162,7 @@ class Shape:
         """Every path that a contribution depends on: what consumers read."""
         constants = (path for constant in self._constants for path in constant)
         return frozenset(
-            (*self.group_paths, *constants, *(path for path, _ in self._summed), *(path for path, _ in self._scored))
+            (*self.group_paths, *constants, *(path for path, *_ in self._summed), *(path for path, _ in self._scored))
         )
 
     @cached_property
@@ -193,7 +198,12 @@ class Shape:
             for path in self.group_paths
         ]
         facts += ["1" if _holds(document, constant) else "" for constant in self._constants]
-        facts += [summable(_only(document, path), scale) for path, scale in self._summed]
+        facts += [
+            str(value)
+            if whole and type(value := document.get(path)) is int and -LIMIT < value < LIMIT
+            else summable(_only(document, path), scale)
+            for path, scale, whole in self._summed
+        ]
         facts += [score(_only(document, path), descends=descends) for path, descends in self._scored]
         return SPLIT.join(facts)
 

@@ -69,11 +69,19 @@ for i = differences, sets - 1, 3 do
     redis.call('HDEL', key(i), ARGV[i + 1])
   end
 end
-for i = scores, tags - 1, 3 do
-  if ARGV[i + 2] == '' then
+-- Neighbours of one set in one command: a command costs more than what it does.
+local set, moved = nil, {}
+for i = scores, tags, 3 do
+  local is_score = i < tags and ARGV[i + 2] ~= ''
+  if #moved > 0 and not (is_score and ARGV[i] == set and #moved < 200) then
+    redis.call('ZADD', KEYS[tonumber(set)], unpack(moved))
+    moved = {}
+  end
+  if is_score then
+    set = ARGV[i]
+    moved[#moved + 1], moved[#moved + 2] = ARGV[i + 2], ARGV[i + 1]
+  elseif i < tags then
     redis.call('ZREM', key(i), ARGV[i + 1])
-  else
-    redis.call('ZADD', key(i), ARGV[i + 2], ARGV[i + 1])
   end
 end
 for i = sets, scores - 1, 3 do

@@ -2,6 +2,7 @@
 
 import re
 from hashlib import blake2b
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -300,6 +301,13 @@ def test_every_spelling_names_its_key(text: str) -> None:
         match = LINE.fullmatch(line)
         assert match is not None
         assert TARGETS[b"string"].entry_key(match[3]) == expected
+
+
+@given(st.text("aZ9-._~!$&'()*+,;=:@/%é", min_size=1, max_size=12))
+def test_spellings_are_what_clients_make_of_a_key(text: str) -> None:
+    as_clients_do = {quote(text, safe=safe) for safe in ("!$&'()*+,;=:@", "!'()*", "")}
+    lines = {f"GET /v1/things/{each} HTTP/1.1".encode() for each in as_clients_do}
+    assert set(spellings("things", f"s:{text}")) == lines
 
 
 @pytest.mark.parametrize(
