@@ -96,6 +96,12 @@ class Loads:
             self._enqueue(read)
         return await read.answer
 
+    def crowded(self, keys: int) -> bool:
+        """Whether a read of so many keys that nobody knows would be refused."""
+        if self._whole.places and self._unknown.places:
+            return False
+        return keys > min(self._whole.room, self._unknown.room)
+
     def _enqueue(self, read: _Read) -> None:
         count = len(read.keys)
         if count > min(self._whole.room, read.lane.room):

@@ -23,8 +23,9 @@ from api.loads import Loads
 from api.marks import Marks
 from api.source import AnySource, is_absence
 from api.tasks import at_once
+from neverstale import telemetry
 from neverstale.cache import Cache, Fill, Granted, Leases, Wait
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Overloaded
 from neverstale.lives import ttl_ms
 from neverstale.loader import Snapshot
 from neverstale.settings import Api
@@ -89,6 +90,8 @@ class Misses:
             unserved = [ask for ask in asks if not self._serve_stale(source, ask)]
             fail_all(unserved, Outage("mongodb", "the breaker is open"), self._marks)
             return
+        if self._loads.crowded(len(asks)):
+            asks = self._shed_unknown(asks)
         flights: list[Flight] = []
         late: list[Ask] = []
         for ask in asks:
@@ -109,6 +112,18 @@ class Misses:
             else:
                 late.append(ask)
         await at_once(self._fly(source, flights, floor) if flights else None, self._directly(late) if late else None)
+
+    def _shed_unknown(self, asks: Sequence[Ask]) -> Sequence[Ask]:
+        """Refuse those that would be refused later, when they hold leases. The others remain."""
+        doorkeeper = self._loads.doorkeeper
+        taken: list[Ask] = []
+        for ask in asks:
+            if ask.holds_document or ask.entry_key in self._flights or doorkeeper.knows(ask.entry_key):
+                taken.append(ask)
+            else:
+                ask.fail(Overloaded("mongodb"), self._marks)
+        telemetry.SHED.labels("mongodb").inc(len(asks) - len(taken))
+        return taken
 
     def _serve_stale(self, source: AnySource, ask: Ask) -> bool:
         return ask.settle_while_revalidating(source.stale_while_revalidate_seconds, self._marks)

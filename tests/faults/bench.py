@@ -58,6 +58,7 @@ class Bench:
         if data is None:
             folder = tempfile.TemporaryDirectory(prefix="neverstale-faults-", ignore_cleanup_errors=True)
             data = Path(self._exits.enter_context(folder))
+        (data / "logs").mkdir(parents=True, exist_ok=True)
         self.data = data
 
     def name(self, what: str) -> str:

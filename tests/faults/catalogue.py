@@ -18,6 +18,7 @@ from tests.faults import (
     poisoned,
     redises,
     shapes,
+    stampedes,
     storms,
     topics,
     zombies,
@@ -26,7 +27,7 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
-    *(redises, full_memory, drains, leaks, storms, ghosts),
+    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes),
 )
 
 

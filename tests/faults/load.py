@@ -144,11 +144,12 @@ class Load:
                     connection = await Connection.open(self.urls[turn % len(self.urls)])
             except OSError:
                 continue  # nobody listens there: any balancer would ask another
-            await self._ask(connection, key, number)
+            await self.ask(connection, key, number)
         if connection is not None:
             connection.close()
 
-    async def _ask(self, connection: Connection, key: int, reader: int) -> None:
+    async def ask(self, connection: Connection, key: int, reader: int) -> None:
+        """Ask for one key and note the answer. Readers have numbers of their own."""
         start = time.monotonic()
         try:
             answer = await connection.get(f"/v1/{RESOURCE}/{key}", ANSWER_SECONDS)

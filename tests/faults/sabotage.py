@@ -117,6 +117,76 @@ def _fills_not_compared() -> Patches:
     )
 
 
+# --- sharing reads
+
+
+def _no_flights() -> AbstractContextManager[Any]:
+    """Nobody finds the flight of another."""
+    from api.misses import Misses
+
+    class Forgetful(dict[bytes, Any]):
+        def get(self, *_: Any) -> None:
+            return None
+
+    start = Misses.__init__
+
+    def forgetful(self: Misses, *arguments: Any, **options: Any) -> None:
+        start(self, *arguments, **options)
+        self._flights = Forgetful()
+
+    return replaced("api.misses:Misses.__init__", forgetful)
+
+
+@rule("no single flight")
+def _no_single_flight() -> Patches:
+    yield _no_flights()
+
+
+@rule("leases are always granted")
+def _leases_granted() -> Patches:
+    yield script_changed("lease", ("if left > 0 then", "if false then"))
+
+
+@rule("every miss reads by itself")
+def _misses_alone() -> Patches:
+    """No flight, no lease, and no snapshot for several."""
+    from api.reader import Reader
+    from api.tasks import at_once
+
+    answer = Reader._answer_rest
+
+    async def one_by_one(self: Reader, source: Any, asks: Any, floor: Any) -> None:
+        await at_once(*(answer(self, source, [ask], floor) for ask in asks))
+
+    yield _no_flights()
+    yield from _leases_granted()
+    yield replaced("api.reader:Reader._answer_rest", one_by_one)
+    yield replaced("api.loads:KEYS_A_READ", 1)
+
+
+@rule("all absences are kept")
+def _absences_kept() -> Patches:
+    yield replaced("api.doorkeeper:Doorkeeper.admits", lambda *_: True)
+
+
+@rule("made-up ids take all places")
+def _made_up_ids_are_known() -> Patches:
+    yield replaced("api.doorkeeper:Doorkeeper.knows", lambda *_: True)
+
+
+@rule("the bound is ignored")
+def _bound_ignored() -> Patches:
+    """Every answer says that it misses nothing."""
+    from api.marks import Marks
+
+    bound = Marks.bound
+
+    def boast(self: Marks, complete: int) -> float | None:
+        return None if bound(self, complete) is None else 0.0
+
+    yield replaced("api.marks:Marks.bound", boast)
+
+
 # --- reading MongoDB
 
 
@@ -380,8 +450,8 @@ def _marker_key() -> Patches:
     yield from _missing_is_fresh()
     offer, register = Cache.fill, Cache.invalidate
 
-    async def invalidate(self: Cache, applied: int, keys: Any, told: Any, *others: Any) -> Invalidated:
-        done = await register(self, applied, [], [], *others)
+    async def invalidate(self: Cache, applied: int, keys: Any, told: Any, *others: Any, **how: Any) -> Invalidated:
+        done = await register(self, applied, [], [], *others, **how)
         for key, version in zip(keys, told[::2], strict=True):
             with contextlib.suppress(Outage):
                 await self.send(("DEL", key), ("SET", key + b":marker", version, "PX", MARKER_MS))
