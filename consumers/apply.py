@@ -2,8 +2,8 @@
 
 1. `applied` rises, floors rise, entries become stale: one pipeline, which also says which Redis took it.
 2. Lists, counters and rankings follow (`consumers.derive`).
-3. Only then Redis notes how far the partitions are applied there, and says what it lacks (`consumers.replay`);
-   and those that lack nothing get the watermarks of their marks.
+3. Only then Redis notes how far the partitions are applied there, and says what it lacks (`consumers.replay`), in
+   the pipeline of 1 if there is nothing to derive; and those that lack nothing get the watermarks of their marks.
 4. Leases of what should be fresh again go to the refresher.
 
 Whatever fails in 1 or 2 is tried again, the whole batch, for as long as it takes: every step may run twice. Meanwhile
@@ -127,7 +127,8 @@ class Applier:
             floors,
             self._section.lease_ms,
             batch.forget,
-            self._replay.stamp(batch),
+            self._replay.account(batch),
+            whole=not batch.derives,
         )
 
     async def _set_watermarks(self, batch: Batch, done: Invalidated, reached: Collection[int]) -> None:

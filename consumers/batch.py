@@ -95,6 +95,11 @@ class Batch:
         """Redis need not be told of it."""
         return not (self.keys or self.floors or self.forget or self.marks or self.told or self.rebuilt)
 
+    @property
+    def derives(self) -> bool:
+        """Lists, counters and rankings may have to follow."""
+        return bool(self.told or self.rebuilt or self.lost or self.forget)
+
     def skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 

@@ -169,7 +169,7 @@ class Deriver:
 
     async def apply(self, batch: Batch, identity: str, wanted: Callable[[], bool]) -> bool:
         """Apply it, however often that must be tried. False: no longer `wanted` before it was done."""
-        if not (self._resources and (batch.told or batch.rebuilt or batch.lost or batch.forget)):
+        if not (self._resources and batch.derives):
             return True
         for pause in pauses():
             try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from consumers.batch import Batch
 from neverstale import telemetry
-from neverstale.cache import Cache, Invalidated, Lacks
+from neverstale.cache import Account, Cache, Invalidated, Lacks
 from neverstale.errors import Outage
 from neverstale.service import Health
 
@@ -50,25 +50,27 @@ class Replay:
         whose earlier records are void."""
         self._begins = begins
 
-    def stamp(self, batch: Batch) -> tuple[str, list[int]]:
-        """What `Cache.invalidate` is to leave in Redis, so that `reach` finds that the batch was taken."""
-        return self._group, list(batch.offsets)
+    def account(self, batch: Batch) -> Account:
+        """What Redis is to note of a batch."""
+        # Where all is void nothing before it can be lacking; and the offsets that Redis holds may be of a topic
+        # that was made anew since.
+        begins = {} if self._collections <= batch.forget else self._begins
+        return Account(self._group, begins, batch.offsets)
 
     async def reach(self, batch: Batch, done: Invalidated) -> set[int]:
         """The batch is applied. Answers the partitions of which this Redis has all up to the end of the batch; what
         others lack is in `gaps`."""
-        # Where all is void nothing before it can be lacking; and the offsets that Redis holds may be of a topic
-        # that was made anew since.
-        begins = {} if self._collections <= batch.forget else self._begins
-        try:
-            found = await self._cache.reach(self._group, done.token, begins, batch.offsets)
-        except Outage as outage:
-            # Whether it was noted will be seen by the next batch.
-            self._health.wrong("redis", outage.reason)
-            return set()
+        account, found = self.account(batch), done.reached
+        if found is None:
+            try:
+                found = await self._cache.reach(account, done.token)
+            except Outage as outage:
+                # Whether it was noted will be seen by the next batch.
+                self._health.wrong("redis", outage.reason)
+                return set()
         for partition, answer in found.items():
             if isinstance(answer, Lacks):
-                self.gaps[partition] = Gap(answer.since, begins[partition])
+                self.gaps[partition] = Gap(answer.since, account.begins[partition])
         return {partition for partition, answer in found.items() if answer == "reached"}
 
     def take(self) -> dict[int, Gap]:

@@ -23,6 +23,9 @@ from neverstale.scripts import Name, Script, scripts
 from neverstale.versions import Version, from_hex, to_hex
 
 Command: TypeAlias = tuple[Any, ...]
+RoundTrip: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+"""Sends commands together and answers their replies, in order, errors among them. Raises `RedisError` and `OSError`
+if there are none."""
 
 KEYS_A_CALL: Final = 1000
 """A script call on more keys would hold up everybody else on this Redis."""
@@ -79,6 +82,8 @@ class Invalidated:
     """A register that was named is unknown: establish it."""
     identity: str
     """The Redis that took the batch, as it named itself on the same connection just before."""
+    reached: "dict[int, Reached] | None" = None
+    """What `Cache.reach` answers, if that was asked for in the same round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,18 @@ class Lacks:
 Reached: TypeAlias = Literal["reached", "elsewhere"] | Lacks
 """Whether all records of a partition up to the end of a batch were applied to the Redis that was asked. `elsewhere`:
 it is not the one that took the batch, or somebody else's batch came since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a Redis is to note of a batch, so that it can tell which batches it took."""
+
+    group: str
+    begins: Mapping[int, int]
+    """Partition -> the offset of the batch's first record there; none for a partition whose earlier records are not
+    applied but void."""
+    ends: Mapping[int, int]
+    """Partition -> the offset after its last record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +131,17 @@ class Watermarks:
 class Cache:
     """One Redis. Raises `Outage("redis")` for everything that is not an answer.
 
-    With an announcer, what is invalidated is also announced, in the same pipeline.
+    With an announcer, what is invalidated is also announced, in the same pipeline. Without a `round_trip` every
+    exchange is a pipeline on a connection from the client's pool.
     """
 
-    def __init__(self, redis: Redis, names: Names, announcer: Announcer | None = None) -> None:
+    def __init__(
+        self, redis: Redis, names: Names, announcer: Announcer | None = None, round_trip: RoundTrip | None = None
+    ) -> None:
         self.names = names
         self._redis = redis
         self._announcer = announcer
+        self._round_trip = round_trip or self._pipeline
         self._scripts: dict[Name, Script] | None = None
 
     # --- readers
@@ -182,13 +203,16 @@ class Cache:
         floors: Mapping[str, Version],
         lease_ms: int,
         forget: Iterable[str] = (),
-        stamp: tuple[str, Iterable[int]] | None = None,
+        account: Account | None = None,
+        *,
+        whole: bool = False,
     ) -> Invalidated:
         """Apply a batch of changes: raise `applied`, then the floors, then mark the entries stale.
 
         `versions_and_refresh` holds two items for each key: the version, and `n`, `r` or `t` (see `invalidate.lua`).
         The floors of the collections in `forget` become unknown first, which voids all their entries until they are
-        established at the present time. `stamp`: the group and the partitions for which `reach` is to find the batch.
+        established at the present time. `account`: for which `reach` is to find the batch. `whole`: there is nothing
+        to be done for the batch but this, so `reach` follows at once.
         """
         token = _nonce()
         registers = [self.names.applied, *map(self.names.floor, floors)]
@@ -205,10 +229,11 @@ class Cache:
         applied_at = len(commands)
         announcement = self._announce_changes(keys, [*forget, *(name for name in floors if floors[name])])
         commands += announcement
-        if stamp is not None:
-            group, partitions = stamp
+        if account is not None:
             # Last, on the same connection: where this is found, all the rest is.
-            commands.append(await self.call("stamp", [self.names.reached(group)], (token, *partitions)))
+            commands.append(await self.call("stamp", [self.names.reached(account.group)], (token, *account.ends)))
+            if whole:
+                commands.append(await self._reach(account, token))
         try:
             replies = await self.send(*commands)
         except Outage as outage:
@@ -221,7 +246,8 @@ class Cache:
             return Invalidated("x" * len(keys), token, True, identity_of(server, replication))
         letters = b"".join(replies[sent:applied_at]).decode()
         unknown = bool(forgotten) or b"-" in replies[sent - 1]
-        return Invalidated(letters, token, unknown, identity_of(replies[0], replies[1]))
+        reached = _reached_by(account, replies[-1]) if account is not None and whole else None
+        return Invalidated(letters, token, unknown, identity_of(replies[0], replies[1]), reached)
 
     async def establish(self, collections: Sequence[str], now: Callable[[], Awaitable[Version]]) -> int:
         """Bring unknown registers back with the present cluster time; answers how many.
@@ -245,20 +271,16 @@ class Cache:
         server, replication = await self.send(*_WHICH_REDIS)
         return identity_of(server, replication)
 
-    async def reach(
-        self, group: str, token: bytes, begins: Mapping[int, int], ends: Mapping[int, int]
-    ) -> dict[int, Reached]:
-        """Note how far partitions are applied, and learn what this Redis lacks.
+    async def reach(self, account: Account, token: bytes) -> dict[int, Reached]:
+        """Note how far partitions are applied, and learn what this Redis lacks. `token`: of the batch."""
+        (answers,) = await self.send(await self._reach(account, token))
+        return _reached_by(account, answers)
 
-        `token`: of the batch, which `invalidate` was told of `group`. `begins`: partition -> the offset of the
-        batch's first record there; none for a partition whose earlier records are not applied but void. `ends`:
-        partition -> the offset after its last record.
-        """
+    async def _reach(self, account: Account, token: bytes) -> Command:
         arguments: list[Any] = [token]
-        for partition, end in ends.items():
-            arguments += (partition, begins.get(partition, ""), end)
-        (answers,) = await self.send(await self.call("reach", [self.names.reached(group)], arguments))
-        return {partition: _reached(answer) for partition, answer in zip(ends, answers, strict=True)}
+        for partition, end in account.ends.items():
+            arguments += (partition, account.begins.get(partition, ""), end)
+        return await self.call("reach", [self.names.reached(account.group)], arguments)
 
     async def set_watermarks(
         self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]]
@@ -340,11 +362,8 @@ class Cache:
             raise Outage("redis", "NOSCRIPT") from None
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         try:
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            replies = await self._round_trip(commands)
         except (RedisError, OSError) as error:
             raise _outage(error) from error
         for reply in replies:
@@ -352,6 +371,13 @@ class Cache:
                 raise reply
             if isinstance(reply, Exception):
                 raise _outage(reply) from reply
+        return replies
+
+    async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
 
 
@@ -374,6 +400,10 @@ def _nonce() -> bytes:
 def _register(raw: bytes | None) -> Version | None:
     """A register's version; missing or still being established means unknown."""
     return None if raw is None or raw[:1] == b"?" else from_hex(raw)
+
+
+def _reached_by(account: Account, answers: list[bytes]) -> dict[int, Reached]:
+    return {partition: _reached(answer) for partition, answer in zip(account.ends, answers, strict=True)}
 
 
 def _reached(answer: bytes) -> Reached:

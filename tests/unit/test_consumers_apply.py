@@ -11,10 +11,10 @@ from consumers.batch import Batch, Folding
 from consumers.refresh import Held, Refresher
 from consumers.registers import Registers
 from consumers.replay import Gap, Replay
-from neverstale.cache import Cache, Invalidated, Lacks, Reached
+from neverstale.cache import Account, Cache, Invalidated, Lacks, Reached
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
-from neverstale.events import Change, Event, Floor, Mark
+from neverstale.events import Change, Event, Floor, Mark, Rebuilt
 from neverstale.keys import Names
 from neverstale.service import Health
 from tests.unit.test_consumers_batch import CATALOG, NAMES, Partition, records
@@ -42,21 +42,26 @@ class NotingCache:
         floors: Mapping[str, int],
         lease_ms: int,
         forget: Iterable[str],
-        stamp: tuple[str, Iterable[int]],
+        account: Account,
+        *,
+        whole: bool,
     ) -> Invalidated:
         self.told.append(("invalidate", applied, list(keys), dict(floors), sorted(forget)))
         if self.outages:
             self.outages -= 1
             raise Outage("redis", "TimeoutError")
-        return Invalidated(self.letter * len(keys), b"token", False, self.identity)
+        reached = self._reached(account) if whole and not self.no_reach else None
+        return Invalidated(self.letter * len(keys), b"token", False, self.identity, reached)
 
-    async def reach(
-        self, group: str, token: bytes, begins: Mapping[int, int], ends: Mapping[int, int]
-    ) -> dict[int, Reached]:
+    async def reach(self, account: Account, token: bytes) -> dict[int, Reached]:
+        self.told.append(("reach",))
         if self.no_reach:
             raise Outage("redis", "OOM")
-        self.begins = dict(begins)
-        return {partition: self.lacks.get(partition, "reached") for partition in ends}
+        return self._reached(account)
+
+    def _reached(self, account: Account) -> dict[int, Reached]:
+        self.begins = dict(account.begins)
+        return {partition: self.lacks.get(partition, "reached") for partition in account.ends}
 
     async def set_watermarks(
         self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[int, int]]
@@ -109,12 +114,21 @@ async def test_watermarks_follow_the_invalidations_that_precede_their_marks() ->
     assert watermarks == ("watermarks", "group", "A", 4, {2: (7, 700)})
 
 
+async def test_what_redis_lacks_is_asked_in_the_same_round_trip_if_nothing_is_derived() -> None:
+    bench = Bench(NotingCache())
+    await bench.apply(fold(CHANGE))
+    derived = fold(CHANGE)
+    derived.rebuilt.append((2, Rebuilt("stock", "g", 4)))
+    await bench.apply(derived)
+    assert [step[0] for step in bench.cache.told] == ["invalidate", "invalidate", "reach"]
+
+
 async def test_with_a_mark_every_register_is_looked_at_and_none_is_raised_for_it() -> None:
     bench = Bench(NotingCache())
     await bench.apply(fold(Floor("shop", "items", 6, "drop"), Mark(7, 700, 4, 1)))
     await bench.apply(fold(CHANGE))
     assert bench.cache.told[0] == ("invalidate", 6, [], {"items": 6, "orders": 0, "stock": 0}, [])
-    assert bench.cache.told[2] == ("invalidate", 5, [b"ns:stock:d:i:1"], {}, [])
+    assert bench.cache.told[-1] == ("invalidate", 5, [b"ns:stock:d:i:1"], {}, [])
 
 
 async def test_no_watermark_is_written_where_redis_lacks_records() -> None:
@@ -138,7 +152,7 @@ async def test_no_watermark_is_written_when_redis_does_not_say_what_it_lacks() -
     bench = Bench(NotingCache())
     bench.cache.no_reach = True
     assert await bench.apply(fold(CHANGE, Mark(7, 700, 4, 1)))
-    assert [step[0] for step in bench.cache.told] == ["invalidate"]
+    assert [step[0] for step in bench.cache.told] == ["invalidate", "reach"]
     assert bench.health.parts["redis"] == "OOM"
 
 
