@@ -21,6 +21,7 @@ from neverstale.announcements import group_name
 from neverstale.catalog import Resource
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.plan import Plan
+from neverstale.derived.shape import Shape
 from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherGenerations
 from neverstale.errors import Outage
 from neverstale.keys import any_value_of, canonical
@@ -208,12 +209,18 @@ def _parts(partition: int, documents: Documents) -> list[Part]:
 def _concerned(part: Part, known: Generations) -> Part:
     """Documents of which something changed that some generation derives from."""
     shapes = [one.shape for one in known.all]
-    documents = {
-        key: records
-        for key, records in part.documents.items()
-        if any(seen.operation == "touch" or shape.concerns(seen.fields) for seen in records for shape in shapes)
-    }
+    documents = {key: records for key, records in part.documents.items() if _concern(records, shapes)}
     return Part(part.partition, documents)
+
+
+def _concern(records: Sequence[Seen], shapes: Sequence[Shape]) -> bool:
+    for seen in records:
+        if seen.operation == "touch":
+            return True
+        for shape in shapes:
+            if shape.concerns(seen.fields):
+                return True
+    return False
 
 
 def _in_order(records: Sequence[Seen]) -> Sequence[Seen]:

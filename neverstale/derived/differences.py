@@ -78,8 +78,8 @@ class Moves:
         self.sizes = names.sizes(shape.name)
         self.sets: dict[str, bytes] = {}
         """Group -> its sorted set."""
-        self.scores: list[tuple[bytes, bytes, str]] = []
-        """Sorted set, member, score; empty to remove it."""
+        self.scores: defaultdict[bytes, list[tuple[bytes, str]]] = defaultdict(list)
+        """Sorted set -> member, score; empty to remove it."""
         self.beyond = 0
         """Documents more that are in no sorted set, because they are beyond a bound."""
         self._name = shape.name
@@ -96,14 +96,14 @@ class Moves:
             if old == new:
                 if was != now:
                     for group in new or ():
-                        self.scores.append((self._set(group), member_of(key), now))
+                        self.scores[self._set(group)].append((member_of(key), now))
                 continue
             self.beyond += (new is None) - (old is None)
             for group in old or ():
                 if group not in (new or ()):
-                    self.scores.append((self._set(group), member_of(key), ""))
+                    self.scores[self._set(group)].append((member_of(key), ""))
             for group in new or ():
-                self.scores.append((self._set(group), member_of(key), now))
+                self.scores[self._set(group)].append((member_of(key), now))
 
     def _set(self, group: str) -> bytes:
         known = self.sets.get(group)

@@ -150,16 +150,16 @@ class Plan:
         before: Facts | None,
         after: Facts | None,
     ) -> None:
-        touched = False
+        touched, names = False, not one.by_paths
         for record in said:
-            if record.operation != "touch" and self._shape.effects(record.fields)[place].touches:
-                touched = True
-                break
+            if record.operation != "touch":
+                effect = self._shape.effects(record.fields)[place]
+                touched, names = touched or effect.touches, names or bool(effect.named)
         left = self._left(one, before, after, touched)
         if left == () and not touched and (stored is not None or after is None):
             return
         known = stored is not None or self._inserted(said[0])
-        named = self._named(one, place, said, stored, before) if touched and known else ()
+        named = self._named(one, place, said, stored, before) if touched and names and known else ()
         version = tag_version(self._read_at, stored.version if stored is not None else 0)
         tags = self._tag_keys[place]
         if not known or left is None or named is None:
@@ -230,7 +230,7 @@ class Plan:
         differences += [(one.sizes, BEYOND, one.beyond) for one in ranks if one.beyond]
         sets = [(key, one.sizes, group) for one in ranks for group, key in one.sets.items()]
         # Those of one set side by side: the script makes one command of them.
-        scores = sorted(score for one in ranks for score in one.scores)
+        scores = [(key, member, score) for one in ranks for key, some in one.scores.items() for member, score in some]
         unproven = dict.fromkeys(bucket for bucket, _, held, _ in self._documents if not held)
         unproven |= dict.fromkeys(key for key, _, _ in differences)
         unproven |= dict.fromkeys(sizes for _, sizes, _ in sets)

@@ -120,7 +120,7 @@ class Shape:
             for one in counter.sums.values()
         )
         self._summed = tuple(summed)
-        scored = dict.fromkeys((one.path, one.descends) for one in declared.rankings.values())
+        scored = dict.fromkeys((one.path, one.descends, "." not in one.path) for one in declared.rankings.values())
         self._scored = tuple(scored)
         self._place_facts()
         self._effects: dict[tuple[str, ...] | None, tuple[Effect, ...]] = {}
@@ -135,7 +135,7 @@ class Shape:
             by = picking([place[path] for path in one.by])
             lists.append(ListShape(name, by, one.by, member, self._used(name)))
         sums = {(path, scale): count + i for i, (path, scale, _) in enumerate(self._summed)}
-        scores = {scored: count + len(sums) + i for i, scored in enumerate(self._scored)}
+        scores = {(path, descends): count + len(sums) + i for i, (path, descends, _) in enumerate(self._scored)}
         self.lists: tuple[ListShape, ...] = tuple(lists)
         self.counters: tuple[CounterShape, ...] = tuple(
             CounterShape(
@@ -162,7 +162,12 @@ class Shape:
         """Every path that a contribution depends on: what consumers read."""
         constants = (path for constant in self._constants for path in constant)
         return frozenset(
-            (*self.group_paths, *constants, *(path for path, *_ in self._summed), *(path for path, _ in self._scored))
+            (
+                *self.group_paths,
+                *constants,
+                *(path for path, *_ in self._summed),
+                *(path for path, *_ in self._scored),
+            )
         )
 
     @cached_property
@@ -204,7 +209,12 @@ class Shape:
             else summable(_only(document, path), scale)
             for path, scale, whole in self._summed
         ]
-        facts += [score(_only(document, path), descends=descends) for path, descends in self._scored]
+        facts += [
+            str(-value if descends else value)
+            if plain and type(value := document.get(path)) is int and -_WHOLE < value < _WHOLE
+            else score(_only(document, path), descends=descends)
+            for path, descends, plain in self._scored
+        ]
         return SPLIT.join(facts)
 
 
