@@ -10,6 +10,8 @@ from pathlib import Path
 
 import uvloop
 
+from neverstale import telemetry
+from neverstale.settings import Service
 from tests.faults.bench import Bench
 from tests.faults.catalogue import ALL
 from tests.faults.conduct import conduct
@@ -49,6 +51,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the report to this file too")
     options = parser.parse_args()
     bench = Bench(options.data)
+    own_log = (bench.data / "logs" / "here.log").open("w")
+    telemetry.configure_logging(Service(log_format="json"), own_log)
     try:
         rows = uvloop.run(story(options, bench))
     finally:

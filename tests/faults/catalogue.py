@@ -5,6 +5,7 @@ from typing import Final
 
 from tests.faults import (
     brokers,
+    cancels,
     drains,
     elections,
     full_memory,
@@ -27,7 +28,7 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
-    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes),
+    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels),
 )
 
 
