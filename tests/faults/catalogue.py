@@ -10,6 +10,7 @@ from tests.faults import (
     elections,
     full_memory,
     ghosts,
+    hostile,
     killed_roles,
     leaks,
     members,
@@ -28,7 +29,7 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
-    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels),
+    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile),
 )
 
 

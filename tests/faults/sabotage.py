@@ -592,6 +592,33 @@ def _library_timeouts() -> Patches:
     yield replaced("api.app:redis_client", patient)
 
 
+@rule("a guard that matches paths")
+def _guard_matches_paths() -> Patches:
+    """A document's path wants a token. Nobody thought of the other ways to ask for one."""
+    import re
+
+    from api.limited import Limited
+
+    call = Limited.__call__
+
+    async def naive(self: Limited, scope: Any, receive: Any, send: Any) -> None:
+        guarded = scope["type"] == "http" and re.fullmatch("/v1/[a-z]+/[a-z]+", scope["path"])
+        await (call(self, scope, receive, send) if guarded else self._app(scope, receive, send))
+
+    yield replaced("api.limited:Limited.__call__", naive)
+
+
+@rule("heads must come within a second")
+def _quick_heads() -> Patches:
+    """Not a control: who waits ten seconds for each slow client sees fewer of them."""
+    yield replaced("api.guarded:HEAD_SECONDS", 1.0)
+
+
+@rule("heads may take for ever")
+def _heads_for_ever() -> Patches:
+    yield replaced("api.guarded:HEAD_SECONDS", 1e6)
+
+
 @rule("no drain")
 def _no_drain() -> Patches:
     import asyncio
