@@ -19,6 +19,7 @@ from tests.faults import (
     paused_fills,
     poisoned,
     redises,
+    sessions,
     shapes,
     stampedes,
     storms,
@@ -29,7 +30,7 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
-    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile),
+    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile, sessions),
 )
 
 

@@ -468,6 +468,11 @@ def _marker_key() -> Patches:
     yield replaced("neverstale.cache:Cache.fill", fill)
 
 
+@rule("sessions demand nothing")
+def _no_demands() -> Patches:
+    yield replaced("neverstale.client:Session.headers", {})
+
+
 # --- deriving
 
 
