@@ -37,6 +37,7 @@ from api.tally import Tally
 from api.targets import UndecodedPaths
 from api.tasks import Tasks
 from api.warm import KeepWarm, Warmer
+from api.wire import Wire
 from neverstale import __version__
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog, Resource
@@ -101,6 +102,8 @@ async def serving(
     cache = Cache(redis, names)
     freshness = Freshness(cache, settings.kafka.group, Marks(clock), state, reconnection(redis))
     tell_identity(redis, freshness.opened)
+    wire = Wire(redis, lambda identity: identity == freshness.identity)
+    hits = Cache(redis, names, round_trip=wire.exchange)
 
     def breaker(server: Any) -> Breaker:
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
@@ -112,7 +115,7 @@ async def serving(
     aggregations = Loads(Loader(mongo, catalog.database, api.aggregation_timeout_ms), few, mongodb, tasks)
     l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
     known = known_of(derived.values(), cache, lambda: freshness.identity)
-    sources = shelves(catalog, derived.values(), known, cache)
+    sources = shelves(catalog, derived.values(), known, hits)
     redis_breaker = breaker("redis")
     reader = Reader(cache, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
     figures = Figures(cache, aggregations, freshness, redis_breaker, tasks, api.aggregation_kept_ms / 1000)
@@ -125,6 +128,7 @@ async def serving(
         hot.limits = app.state.limits = Limits(cache, redis_breaker, settings.limits, tasks)
     app.state.freshness = freshness
     app.state.reader = reader
+    app.state.hits = hits
     app.state.figures = figures
     app.state.known = known
     app.state.compressed = compressed
@@ -159,6 +163,7 @@ async def serving(
         await background.finish(0)
         hot.tell_hits()
         await tally.tell()
+        wire.close()
         await channel_redis.aclose()
         await redis.aclose()
         await mongo.close()

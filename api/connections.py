@@ -16,13 +16,18 @@ def tell_identity(redis: Redis, opened: Callable[[str], None]) -> None:
 
     async def on_connect(connection: Any) -> None:
         await connection.on_connect()
-        answers = []
-        for section in ("server", "replication"):
-            await connection.send_command("INFO", section)
-            answers.append(await connection.read_response())
-        opened(identity_of(*answers))
+        opened(await ask_identity(connection))
 
     redis.connection_pool.connection_kwargs["redis_connect_func"] = on_connect
+
+
+async def ask_identity(connection: Any) -> str:
+    """Of the server behind a connection of the client's that nobody else uses now."""
+    answers = []
+    for section in ("server", "replication"):
+        await connection.send_command("INFO", section)
+        answers.append(await connection.read_response())
+    return identity_of(*answers)
 
 
 def reconnection(redis: Redis) -> Callable[[], Awaitable[None]]:

@@ -346,7 +346,7 @@ class Cache:
     async def _load_scripts(self) -> None:
         (server,) = await self._exchange((_WHICH_REDIS[0],))
         known = scripts(flags=int(_info(server, "redis_version").split(".")[0]) >= 7)
-        await self._exchange([("SCRIPT LOAD", script.source) for script in known.values()])
+        await self._exchange([("SCRIPT", "LOAD", script.source) for script in known.values()])
         self._scripts = known
 
     async def send(self, *commands: Command) -> list[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from redis import Redis as PlainRedis
 
+from api.wire import Wire
 from neverstale.cache import Cache, Fill, Granted
 from neverstale.clients import redis_client
 from neverstale.errors import Outage
@@ -36,12 +37,18 @@ REPLIES = {
 }
 
 
+WAYS = ("pool", "wire")
+"""How commands may go to Redis."""
+
+
 @asynccontextmanager
-async def cache_of(url: str, timeout_ms: int = 10_000) -> AsyncIterator[Cache]:
+async def cache_of(url: str, timeout_ms: int = 10_000, way: str = "pool") -> AsyncIterator[Cache]:
     client = redis_client(RedisSettings.model_validate({"url": url}), timeout_ms=timeout_ms)
+    wire = Wire(client, lambda _: True)
     try:
-        yield Cache(client, NAMES)
+        yield Cache(client, NAMES, round_trip=wire.exchange if way == "wire" else None)
     finally:
+        wire.close()
         await client.aclose()
 
 
@@ -62,34 +69,38 @@ async def stand_in(reply: bytes | None) -> AsyncIterator[str]:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
 
 
-async def outage_of_a_read(url: str, timeout_ms: int = 10_000) -> Outage:
-    async with cache_of(url, timeout_ms) as cache:
+async def outage_of_a_read(url: str, way: str, timeout_ms: int = 10_000) -> Outage:
+    async with cache_of(url, timeout_ms, way) as cache:
         with pytest.raises(Outage) as caught:
             await cache.read("flights", [KEY])
     assert caught.value.server == "redis"
     return caught.value
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("reply", REPLIES)
-async def test_a_server_that_cannot_serve_is_an_outage_that_says_why(reply: str) -> None:
+async def test_a_server_that_cannot_serve_is_an_outage_that_says_why(reply: str, way: str) -> None:
     async with stand_in(f"-{reply}\r\n".encode()) as url:
-        outage = await outage_of_a_read(url)
+        outage = await outage_of_a_read(url, way)
     assert outage.reason == REPLIES[reply]
 
 
-async def test_silence_is_an_outage() -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_silence_is_an_outage(way: str) -> None:
     async with stand_in(None) as url:
-        assert "Timeout" in (await outage_of_a_read(url, timeout_ms=100)).reason
+        assert "Timeout" in (await outage_of_a_read(url, way, timeout_ms=100)).reason
 
 
-async def test_a_closed_port_is_an_outage() -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_closed_port_is_an_outage(way: str) -> None:
     async with stand_in(None) as url:
         pass
-    assert "Connection" in (await outage_of_a_read(url)).reason
+    assert "Connection" in (await outage_of_a_read(url, way)).reason
 
 
-async def test_forgotten_scripts_are_loaded_again(redis_url: str) -> None:
-    async with cache_of(redis_url) as cache:
+@pytest.mark.parametrize("way", WAYS)
+async def test_forgotten_scripts_are_loaded_again(redis_url: str, way: str) -> None:
+    async with cache_of(redis_url, way=way) as cache:
         await cache.delete([KEY])
         await cache.touch([KEY])  # loads them
         with PlainRedis.from_url(redis_url) as plain:

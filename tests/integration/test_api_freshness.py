@@ -81,7 +81,7 @@ async def test_a_mark_that_came_after_the_read_was_issued_widens_nothing(
     await world.write("things", {"_id": "a"})
     await world.reader.get(world.things, "a")
     entry = await world.until_filled("things", "a")
-    cache = world.reader._cache
+    cache = world.app.state.hits
     read = cache.read_raw
 
     async def read_then_mark(*arguments: object) -> object:

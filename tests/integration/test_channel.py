@@ -156,19 +156,19 @@ async def stale_after_a_race(served: Served) -> bool:
         await until_hit(client, b'"n":2')
         await served.vouched()
         served.hot.l1.answers.clear()
-        cache, arrived, go_on = served.hot._reader._cache, asyncio.Event(), asyncio.Event()
+        cache, arrived, go_on = served.app.state.hits, asyncio.Event(), asyncio.Event()
         read_raw = cache.read_raw
 
         async def late(*arguments: object) -> object:
-            found = await read_raw(*arguments)  # type: ignore[arg-type]
+            found = await read_raw(*arguments)
             arrived.set()
             await go_on.wait()
             return found
 
-        cache.read_raw = late  # type: ignore[method-assign, assignment]
+        cache.read_raw = late
         client.send(request("/v1/things/a"))
         await arrived.wait()
-        cache.read_raw = read_raw  # type: ignore[method-assign]
+        cache.read_raw = read_raw
         await served.change("things", "a", {"n": 3})
         watermark = await served.vouched()
         go_on.set()

@@ -276,7 +276,7 @@ async def test_clients_that_go_away_leave_nothing_behind(served: Served) -> None
 async def test_a_shutdown_waits_for_answers_under_way(world: World) -> None:
     async with Served.of(world) as served:
         await served.mark()
-        read_raw = served.hot._reader._cache.read_raw
+        read_raw = served.app.state.hits.read_raw
         asked, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow(*arguments: Any) -> Any:
@@ -284,7 +284,7 @@ async def test_a_shutdown_waits_for_answers_under_way(world: World) -> None:
             await go_on.wait()
             return await read_raw(*arguments)
 
-        served.hot._reader._cache.read_raw = slow  # type: ignore[method-assign, assignment]
+        served.app.state.hits.read_raw = slow
         async with served.connection() as client, served.connection() as idle:
             client.send(request("/v1/things/a"))
             await asked.wait()
