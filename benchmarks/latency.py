@@ -9,6 +9,9 @@ sends at the end of the very turn that modified the key. So nothing polls, and n
 The writer, the observer and a plain `watch()` are processes of their own; all note `time.monotonic()`, one clock.
 What they take of the machine counts, too, and is shown.
 
+Meanwhile one entry that nobody writes is read again and again, for the bound that its answers state; and once more
+when nothing is written at all. How tight that is depends on the periods of marks and heartbeats, which are settings.
+
 Before that, other documents are written at full speed for a while: a Kafka broker that has just started compiles
 itself while it serves, at half a core and with pauses of ten milliseconds, and nobody's broker has just started.
 """
@@ -20,10 +23,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis as RedisClient
@@ -50,8 +54,15 @@ on_change = "invalidate"
 """
 TARGETS_MS: Final = {200: (1.8, 5.0), 1000: (2.5, 10.0)}
 """Writes a second -> p50 and p99 from acknowledged to corrected."""
+BOUNDS_MS: Final = 100.0
+"""Median of the stated bound while there are 100 changes a second and more."""
+IDLE_BOUND_MS: Final = 1100.0
+IDLE_SECONDS: Final = 6.0
+READ_EVERY_SECONDS: Final = 0.05
 EXERCISE_SECONDS: Final = 25.0
 EXERCISE_WRITERS: Final = 8
+UNWRITTEN: Final = -1
+"""A document that is only written while the broker is exercised."""
 WARM_UP_SECONDS: Final = 3.0
 KEYS_A_REQUEST: Final = 200
 SETTLE_SECONDS: Final = 60.0
@@ -81,6 +92,8 @@ class Rate:
     """From sent to acknowledged."""
     missing: int = 0
     """Writes whose correction was not seen."""
+    bounds: list[float] = field(default_factory=list)
+    """That answers stated meanwhile."""
     cores: dict[str, float] = field(default_factory=dict)
     """Process -> cores that it kept busy while the clock ran."""
 
@@ -88,7 +101,8 @@ class Rate:
     def good(self) -> bool:
         p50, p99 = quantile(self.corrected, 0.5), quantile(self.corrected, 0.99)
         wanted = TARGETS_MS.get(self.per_second)
-        found = not self.missing and p50 is not None and p99 is not None
+        bound = quantile(self.bounds, 0.5)
+        found = not self.missing and p50 is not None and p99 is not None and bound is not None and bound <= BOUNDS_MS
         return found and (wanted is None or (p50 <= wanted[0] and p99 <= wanted[1]))  # type: ignore[operator]
 
 
@@ -96,10 +110,12 @@ class Rate:
 class Measured:
     broker: str
     rates: list[Rate]
+    idle_bounds: list[float]
+    """Milliseconds, ascending; that answers stated while nothing was written."""
 
     @property
     def good(self) -> bool:
-        return all(rate.good for rate in self.rates)
+        return all(rate.good for rate in self.rates) and self.idle_bounds[-1] <= IDLE_BOUND_MS
 
 
 async def measure(options: LatencyOptions) -> Measured:
@@ -118,7 +134,9 @@ async def measure(options: LatencyOptions) -> Measured:
             for place, rate in enumerate(options.rates):
                 first = sum(counts[:place])
                 found.append(await _measure_rate(stack, folder, rate, range(first, first + counts[place])))
-            return Measured(stack.kafka.description, found)
+            async with _bounds(stack.api_url) as idle:
+                await asyncio.sleep(IDLE_SECONDS)
+            return Measured(stack.kafka.description, found, sorted(idle))
 
 
 async def _measure_rate(stack: LocalStack, folder: Path, rate: int, numbers: range) -> Rate:
@@ -131,10 +149,12 @@ async def _measure_rate(stack: LocalStack, folder: Path, rate: int, numbers: ran
     async with noting("observer", observer, seen) as watching, noting("bare stream", bare, told) as listening:
         processes = [*stack.processes, watching, listening]
         before, started = cpu_seconds(processes), time.monotonic()
-        await finish("writer", writer, folder / "writer.log")
+        async with _bounds(stack.api_url) as bounds:
+            await finish("writer", writer, folder / "writer.log")
         after, seconds = cpu_seconds(processes), time.monotonic() - started
         await _until_corrected(stack.redis_url, map(entry, numbers))
     found = join(rate, seen, told, written, numbers.start + int(rate * WARM_UP_SECONDS))
+    found.bounds = sorted(bounds)
     found.cores = {name: (after[name] - before[name]) / seconds for name in before}
     return found
 
@@ -206,6 +226,27 @@ async def _fill(stack: LocalStack, count: int) -> None:
     connection.close()
 
 
+@asynccontextmanager
+async def _bounds(url: str) -> AsyncIterator[list[float]]:
+    """What the answers about an entry state that is not written meanwhile, in milliseconds."""
+    connection, found = await Connection.open(url), list[float]()
+
+    async def ask() -> NoReturn:
+        while True:
+            answer = await connection.get(f"/v1/{COLLECTION}/{UNWRITTEN}", SETTLE_SECONDS)
+            found.append(1000 * float(answer.headers["neverstale-bound"]))
+            await asyncio.sleep(READ_EVERY_SECONDS)
+
+    asking = asyncio.create_task(ask())
+    try:
+        yield found
+    finally:
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+        connection.close()
+
+
 async def _until_corrected(url: str, entries: Iterable[bytes]) -> None:
     """Wait until none of the entries is served; only then the observer has seen all that there is to see."""
     left = list(entries)
@@ -244,8 +285,12 @@ def show(measured: Measured) -> str:
     for rate in measured.rates:
         busy = ", ".join(f"{name} {cores:.2f}" for name, cores in rate.cores.items() if cores >= 0.005)
         lines.append(f"cores busy at {rate.per_second:,} writes/s: {busy}")
+        lines.append(
+            f"stated bound at {rate.per_second:,} writes/s: {_pair(rate.bounds)} (wanted: p50 {BOUNDS_MS:g})"
+        )
         if rate.missing:
             lines.append(f"not seen at {rate.per_second:,} writes/s: {rate.missing:,} corrections")
+    lines.append(f"stated bound while nothing is written: {_pair(measured.idle_bounds)} (wanted: {IDLE_BOUND_MS:g})")
     return "\n".join(lines)
 
 
@@ -255,23 +300,26 @@ def _pair(values: Sequence[float]) -> str:
 
 
 def as_json(measured: Measured) -> dict[str, Any]:
-    return {"broker": measured.broker, "rates": list(map(_figures, measured.rates)), "good": measured.good}
+    return {"broker": measured.broker, "rates": list(map(_figures, measured.rates)), "good": measured.good} | {
+        "idle_bound_ms": _shares(measured.idle_bounds)
+    }
 
 
 def _figures(rate: Rate) -> Mapping[str, Any]:
     lists = {"corrected": rate.corrected, "bare": rate.bare, "beyond": rate.beyond, "acknowledged": rate.acknowledged}
-    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    lists["bound"] = rate.bounds
     return {
         "writes_per_second": rate.per_second,
         "n": len(rate.corrected),
         "missing": rate.missing,
         "cores": {name: round(cores, 3) for name, cores in rate.cores.items()},
         "good": rate.good,
-        **{
-            f"{name}_ms": {key: quantile(values, share) for key, share in shares.items()}
-            for name, values in lists.items()
-        },
+        **{f"{name}_ms": _shares(values) for name, values in lists.items()},
     }
+
+
+def _shares(values: Sequence[float]) -> dict[str, float | None]:
+    return {key: quantile(values, share) for key, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
