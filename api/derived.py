@@ -137,8 +137,8 @@ def _groups_of(said: Asked, counts: Counts) -> list[str] | None:
     for path in named:
         if path not in counts.declared.by:
             raise bad_parameter("group", f"{path!r} is not one of {', '.join(counts.declared.by) or 'no fields'}")
-        if path in said.values or named.count(path) > 1:
-            raise bad_parameter("group", f"{path} is there twice, or has a value")
+        if named.count(path) > 1:
+            raise bad_parameter("group", f"{path} is there twice")
     return named
 
 

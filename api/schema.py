@@ -129,7 +129,8 @@ DEMANDS: Final[list[dict[str, Any]]] = [
     {
         "name": "Neverstale-Min-Version",
         "in": "header",
-        "description": "Miss no change up to this version: an answer's, or the `operationTime` of a write.",
+        "description": "Miss no change up to this version: an answer's, or the `operationTime` of a write. "
+        "400 for a version that the database has not reached.",
         "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
     },
     {

@@ -38,7 +38,8 @@ def page_model(pages: Pages) -> type[BaseModel]:
 
 
 def list_parameters(pages: Pages) -> list[dict[str, Any]]:
-    cursor = _parameter("cursor", "Where the page begins: `next` of the page before it.", {"type": "string"})
+    text = "Where the page begins: `next` of the page before it; 400 for anything else."
+    cursor = _parameter("cursor", text, {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"})
     return [*_groups(pages.resource, pages.declared.by, required=True), cursor]
 
 
@@ -72,7 +73,7 @@ def counter_parameters(counts: Counts) -> list[dict[str, Any]]:
     described = [*_groups(counts.resource, counts.declared.by, required=False)]
     if fields:
         text = "Fields that make the groups; the others are added up. Empty: one count of all."
-        listed = {"type": "array", "items": {"type": "string", "enum": fields}}
+        listed = {"type": "array", "items": {"type": "string", "enum": fields}, "uniqueItems": True}
         described.append(_parameter("group", text, listed) | {"style": "form", "explode": False})
     return [*described, _parameter("limit", "Groups that are shown.", limit)]
 

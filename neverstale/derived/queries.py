@@ -87,15 +87,16 @@ def counter_groups(
 ) -> Stages:
     """Pipeline that answers a row for each group; `read_counter_row` reads it.
 
-    `values`: the groups that have these values; `by`: the fields that make the rows (default: all others that the
-    counter declares). Over fields that are in neither the groups are added up.
+    `values`: the groups that have these values; `by`: the fields that make the rows (default: all that have no
+    value). Over fields that are in neither the groups are added up.
     """
     kept = [path for path in declared.by if path not in values] if by is None else list(by)
     stages: Stages = [{"$match": _equal(tuple(values), tuple(values.values()))}] if values else []
     unwound = [path for path in declared.by if path not in values]
     for i, path in enumerate(unwound):
         stages.append({"$set": {f"g{i}": {"$setUnion": [elements(path)]}}})
-    wanted = {f"k{kept.index(path)}": f"$g{i}" for i, path in enumerate(unwound) if path in kept}
+    wanted: dict[str, Any] = {f"k{kept.index(path)}": f"$g{i}" for i, path in enumerate(unwound) if path in kept}
+    wanted |= {f"k{kept.index(path)}": {"$literal": value} for path, value in values.items() if path in kept}
     summed = {f"s{i}": only(one.field) for i, one in enumerate(declared.sums.values())}
     stages.append({"$project": {"_id": 0, **{f"g{i}": 1 for i in range(len(unwound))}, **summed}})
     stages += [{"$unwind": f"$g{i}"} for i in range(len(unwound))]

@@ -1,0 +1,33 @@
+"""What the process of schemathesis checks besides its own: see `test_openapi`."""
+
+import time
+from typing import Any
+
+import schemathesis
+from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from neverstale.versions import from_hex
+
+AHEAD_SECONDS = 60
+
+
+@schemathesis.check
+def what_the_description_allows_is_accepted(ctx: Any, response: Any, case: Any) -> None:
+    """But for the two things that no schema can say, and that the description says in words."""
+    try:
+        positive_data_acceptance(ctx, response, case)
+    except RejectedPositiveData:
+        if not _cannot_be_described(response, case):
+            raise
+
+
+def _cannot_be_described(response: Any, case: Any) -> bool:
+    """A cursor that is none of ours, a version that the database has not reached: 400, and it is named."""
+    parameter = response.json().get("parameter") if response.status_code == 400 else None
+    if parameter == "cursor":
+        return "cursor" in (case.query or {})
+    if parameter == "Neverstale-Min-Version":
+        version = from_hex(case.headers["Neverstale-Min-Version"])
+        return version >> 32 > time.time() + AHEAD_SECONDS
+    return False
