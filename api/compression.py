@@ -5,7 +5,10 @@ They are kept by the ETag of the body, which is a digest of it, so nothing here 
 
 import asyncio
 import zlib
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import brotli
 
 from api.recent import Recent
 from api.tasks import Tasks
@@ -18,6 +21,17 @@ UP_TO_BYTES: Final = 1 << 20
 KEPT_BYTES: Final = 16 << 20
 LEVEL: Final = 6
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_BROTLI_QUALITY: Final = 5
+"""As fast as gzip at its level, and a tenth smaller."""
+
+Coding: TypeAlias = Literal[b"br", b"gzip"]
+
+
+class Packed(NamedTuple):
+    """A compressed body."""
+
+    coding: Coding
+    body: bytes
 
 
 class Compressed:
@@ -28,30 +42,40 @@ class Compressed:
         self._kept = Recent(KEPT_BYTES)
         self._under_way: set[bytes] = set()
 
-    def of(self, etag: bytes, body: bytes) -> bytes | None:
-        """The body in gzip; `None`: not worth it, or not there yet."""
-        if not FROM_BYTES < len(body) <= UP_TO_BYTES:
+    def of(self, coding: Coding | None, etag: bytes, body: bytes) -> Packed | None:
+        """The body in a coding; `None`: none is wanted, it is not worth it, or not there yet."""
+        if coding is None or not FROM_BYTES < len(body) <= UP_TO_BYTES:
             return None
-        packed = self._kept.get(etag)
+        name = coding + etag
+        packed = self._kept.get(name)
         if packed is not None:
-            return packed
+            return Packed(coding, packed)
         if len(body) <= AT_ONCE_BYTES:
-            packed = compress(body)
-            self._kept.put(etag, packed)
-            return packed
-        if etag not in self._under_way:
-            self._under_way.add(etag)
-            self._tasks.start(self._compress(etag, body), "compress")
+            packed = COMPRESS[coding](body)
+            self._kept.put(name, packed)
+            return Packed(coding, packed)
+        if name not in self._under_way:
+            self._under_way.add(name)
+            self._tasks.start(self._compress(coding, name, body), "compress")
         return None
 
-    async def _compress(self, etag: bytes, body: bytes) -> None:
+    async def _compress(self, coding: Coding, name: bytes, body: bytes) -> None:
         try:
-            self._kept.put(etag, await asyncio.to_thread(compress, body))
+            self._kept.put(name, await asyncio.to_thread(COMPRESS[coding], body))
         finally:
-            self._under_way.discard(etag)
+            self._under_way.discard(name)
 
 
-def compress(body: bytes) -> bytes:
+def _gzip(body: bytes) -> bytes:
     """Equal for equal bodies: the header of zlib's gzip names no time and no file."""
     packer = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
     return packer.compress(body) + packer.flush()
+
+
+def _brotli(body: bytes) -> bytes:
+    packed: bytes = brotli.compress(body, mode=brotli.MODE_TEXT, quality=_BROTLI_QUALITY)
+    return packed
+
+
+COMPRESS: Final[Mapping[Coding, Callable[[bytes], bytes]]] = {b"br": _brotli, b"gzip": _gzip}
+"""In the order in which we prefer them."""

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.answers import Answer
 from api.compression import Compressed
-from api.plain import wants_gzip
+from api.plain import coding_of
 from api.problems import unknown_key
 from api.reader import Reader
 from api.responses import Facts, Raw, absent, facts_of, facts_of_many, found, not_modified
@@ -77,7 +77,7 @@ def _tally(scope: Scope) -> Tally:
 def found_or_unchanged(scope: Scope, facts: Facts, etag: bytes, body: bytes) -> Raw:
     """The body, compressed if that is wanted, or that the caller has it."""
     compressed: Compressed = scope["app"].state.compressed
-    packed = compressed.of(etag, body) if wants_gzip(scope["headers"]) else None
+    packed = compressed.of(coding_of(scope["headers"]), etag, body)
     wanted = etags_of(scope["headers"])
     if wanted and (etag in wanted or b"*" in wanted):
         return not_modified(facts, etag, weak=packed is not None)

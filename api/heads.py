@@ -25,6 +25,7 @@ from typing import Final, Protocol
 
 from uvicorn.server import ServerState
 
+from api.compression import Packed
 from api.marks import Marks
 from neverstale.versions import Version
 
@@ -73,10 +74,10 @@ def document_tail(etag: bytes, version: bytes, body: bytes) -> bytes:
     return b'etag: "%b"\r\nneverstale-version: %b\r\ncontent-length: %d\r\n\r\n%b' % (etag, version, len(body), body)
 
 
-def packed_tail(etag: bytes, version: bytes, packed: bytes) -> bytes:
+def packed_tail(etag: bytes, version: bytes, packed: Packed) -> bytes:
     """Of a compressed body. Its ETag is weak: equal content, other bytes (RFC 9110, section 8.8.3)."""
-    text = b'etag: W/"%b"\r\nneverstale-version: %b\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n%b'
-    return text % (etag, version, len(packed), packed)
+    text = b'etag: W/"%b"\r\nneverstale-version: %b\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n%b'
+    return text % (etag, version, packed.coding, len(packed.body), packed.body)
 
 
 def absence_tail(version: bytes, body: bytes) -> bytes:

@@ -162,8 +162,8 @@ class Hot:
         if tail[0] != DOCUMENT:
             return 404, tail
         etag, version, packed = tail[ETAG], tail[heads.VERSION], None
-        if plain.gzip and len(tail) > FROM_BYTES:
-            packed = self._compressed.of(etag, tail[tail.index(BLANK) + 4 :])
+        if plain.coding and len(tail) > FROM_BYTES:
+            packed = self._compressed.of(plain.coding, etag, tail[tail.index(BLANK) + 4 :])
         if plain.holds(etag):
             return 304, heads.unchanged_tail(etag, version, weak=packed is not None)
         return 200, tail if packed is None else heads.packed_tail(etag, version, packed)
@@ -197,7 +197,7 @@ class Hot:
         facts = facts_of(answer, self._reader.bound(answer))
         if answer.body is None:
             return responses.absent(facts, self._absences[target.name])
-        packed = self._compressed.of(answer.etag, answer.body) if plain.gzip else None
+        packed = self._compressed.of(plain.coding, answer.etag, answer.body)
         if plain.holds(answer.etag):
             return responses.not_modified(facts, answer.etag, weak=packed is not None)
         return responses.found(facts, answer.etag, answer.body, packed)

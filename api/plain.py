@@ -1,9 +1,12 @@
 """Plain requests: those that a hit answers whatever else they say, told from their headers."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
+from api.compression import COMPRESS, Coding
 from api.wishes import etags_of
 
 
@@ -11,7 +14,8 @@ from api.wishes import etags_of
 class Plain:
     """What a plain request's headers ask for."""
 
-    gzip: bool = False
+    coding: Coding | None = None
+    """How a body may be compressed."""
     etags: frozenset[bytes] = frozenset()
     """What `If-None-Match` lists."""
 
@@ -21,39 +25,53 @@ class Plain:
 
 
 PLAIN: Final = Plain()
-GZIP: Final = Plain(gzip=True)
+_CODED: Final = {coding: Plain(coding) for coding in COMPRESS}
 
 _UNUSUAL: Final = frozenset(
     (b"cache-control", b"neverstale-min-version", b"content-length", b"transfer-encoding", b"expect", b"upgrade")
 )
 """Demands on freshness and bodies are not decided here."""
+_WEIGHT: Final = re.compile(rb"[01](\.\d{0,3})?")
 _READ: Final = _UNUSUAL | {b"connection", b"accept-encoding", b"if-none-match"}
 
 
 def plain_of(headers: Iterable[tuple[bytes, bytes]]) -> Plain | None:
     """`headers`: with names in lower case; `None`: not a plain request. All other headers change no answer."""
-    gzip, conditional = False, False
+    coding, conditional = None, False
     for name, value in headers:
         if name in _READ:
             if name == b"accept-encoding":
-                gzip = gzip or accepts_gzip(value)
+                coding = coding or accepted(value)
             elif name == b"if-none-match":
                 conditional = True
             elif name in _UNUSUAL or value.lower() != b"keep-alive":
                 return None
     if conditional:
-        return Plain(gzip, frozenset(etags_of(headers)))
-    return GZIP if gzip else PLAIN
+        return Plain(coding, frozenset(etags_of(headers)))
+    return _CODED[coding] if coding else PLAIN
 
 
-def accepts_gzip(value: bytes) -> bool:
-    """Whether an `Accept-Encoding` names gzip with a weight above zero (RFC 9110, section 12.5.3)."""
+@lru_cache(maxsize=256)
+def accepted(value: bytes) -> Coding | None:
+    """What an `Accept-Encoding` likes best of what we have (RFC 9110, section 12.5.3)."""
+    weights = {}
     for part in value.split(b","):
         coding, _, weight = part.partition(b";")
-        if coding.strip().lower() in (b"gzip", b"x-gzip"):
-            return weight.replace(b" ", b"").lower() not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
-    return False
+        weights[coding.strip().lower().removeprefix(b"x-")] = _weight(weight.strip().lower())
+    best = max(COMPRESS, key=lambda coding: weights.get(coding, 0.0))
+    return best if weights.get(best) else None
 
 
-def wants_gzip(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(accepts_gzip(value) for name, value in headers if name == b"accept-encoding")
+def _weight(text: bytes) -> float:
+    """Of `q=0.5`; what makes no sense is nothing to go by."""
+    name, _, number = text.partition(b"=")
+    if not text:
+        return 1.0
+    return float(number) if name.strip() == b"q" and _WEIGHT.fullmatch(number.strip()) else 0.0
+
+
+def coding_of(headers: Iterable[tuple[bytes, bytes]]) -> Coding | None:
+    for name, value in headers:
+        if name == b"accept-encoding" and (coding := accepted(value)):
+            return coding
+    return None

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import heads
 from api.answers import Answer, Detail, How
+from api.compression import Packed
 from api.heads import RawHeaders
 from neverstale.versions import Version, to_hex
 
@@ -66,10 +67,10 @@ def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> 
     )
 
 
-def found(facts: Facts, etag: bytes, body: bytes, packed: bytes | None = None) -> Raw:
+def found(facts: Facts, etag: bytes, body: bytes, packed: Packed | None = None) -> Raw:
     """`packed`: the compressed body, if that is wanted."""
     if packed is not None:
-        return _raw(200, facts, heads.packed_tail(etag, _version(facts), packed), packed)
+        return _raw(200, facts, heads.packed_tail(etag, _version(facts), packed), packed.body)
     return _raw(200, facts, heads.document_tail(etag, _version(facts), body), body)
 
 

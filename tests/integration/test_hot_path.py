@@ -3,9 +3,10 @@
 import asyncio
 import gzip
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import brotli
 import pytest
 from httptools import parse_url
 
@@ -142,12 +143,13 @@ async def test_what_is_not_a_plain_key_takes_the_ordinary_way(served: Served, pa
     assert unmoved(hot).partition(b"\r\n\r\n")[0] == unmoved(await ordinary(served, path)).partition(b"\r\n\r\n")[0]
 
 
-async def test_a_compressed_body_is_the_body(served: Served) -> None:
+@pytest.mark.parametrize(("coding", "unpacked"), [("gzip", gzip.decompress), ("br", brotli.decompress)])
+async def test_a_compressed_body_is_the_body(served: Served, coding: str, unpacked: Callable[[bytes], bytes]) -> None:
     plain = await served.kept("/v1/things/long", "long")
     async with served.connection() as client:
-        packed = await client.get("/v1/things/long", "Accept-Encoding: gzip")
-    assert gzip.decompress(body(packed)) == body(plain)
-    assert header(packed, "content-encoding") == "gzip"
+        packed = await client.get("/v1/things/long", f"Accept-Encoding: {coding}")
+    assert unpacked(body(packed)) == body(plain)
+    assert header(packed, "content-encoding") == coding
     assert header(packed, "vary") == header(plain, "vary") == "accept-encoding"
     assert header(packed, "etag") == f"W/{header(plain, 'etag')}"
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.compression import AT_ONCE_BYTES, FROM_BYTES, Compressed, compress
+from api.compression import AT_ONCE_BYTES, COMPRESS, FROM_BYTES, Coding, Compressed, Packed
 from api.hearing import Broken, Hearing
 from api.l1 import L1
 from api.lines import LINE, spellings, targets
-from api.plain import GZIP, PLAIN, Plain, plain_of
+from api.plain import PLAIN, Plain, plain_of
 from api.recent import OVERHEAD, Recent
 from api.tasks import Tasks
 from neverstale.announcements import AnnouncedMarks, Announcement, Announcer, Unreadable, decode, group_name
@@ -350,8 +350,11 @@ def test_a_line_is_read_only_if_it_has_nothing_but_characters_of_a_path(noise: b
     [
         ([], PLAIN),
         ([(b"host", b"x"), (b"connection", b"Keep-Alive"), (b"user-agent", b"y")], PLAIN),
-        ([(b"accept-encoding", b"br, gzip")], GZIP),
-        ([(b"accept-encoding", b"gzip;q=0")], PLAIN),
+        ([(b"accept-encoding", b"gzip, deflate")], Plain(b"gzip")),
+        ([(b"accept-encoding", b"gzip, br")], Plain(b"br")),
+        ([(b"accept-encoding", b"br;q=0.5, gzip;q=0.8")], Plain(b"gzip")),
+        ([(b"accept-encoding", b"br;q=none, x-gzip")], Plain(b"gzip")),
+        ([(b"accept-encoding", b"gzip;q=0, br; q=0.0, zstd")], PLAIN),
         ([(b"if-none-match", b'"a", W/"b"')], Plain(etags=frozenset((b"a", b"b")))),
         ([(b"connection", b"close")], None),
         ([(b"connection", b"keep-alive, upgrade")], None),
@@ -375,20 +378,22 @@ def etag(body: bytes) -> bytes:
     return blake2b(body, digest_size=8).hexdigest().encode()
 
 
-async def test_a_body_is_compressed_once() -> None:
+@pytest.mark.parametrize("coding", COMPRESS)
+async def test_a_body_is_compressed_once(coding: Coding) -> None:
     compressed, body = Compressed(Tasks()), b"word " * 1000
-    first = compressed.of(etag(body), body)
-    assert first is not None
-    assert compressed.of(etag(body), body) is first
+    first, again = (compressed.of(coding, etag(body), body) for _ in range(2))
+    assert first is not None and again is not None
+    assert again.body is first.body
+    assert first.coding == coding and len(first.body) < len(body) / 10
 
 
 async def test_small_bodies_are_left_alone() -> None:
-    assert Compressed(Tasks()).of(b"e", b"x" * FROM_BYTES) is None
+    assert Compressed(Tasks()).of(b"br", b"e", b"x" * FROM_BYTES) is None
 
 
 async def test_a_large_body_is_compressed_beside_the_event_loop() -> None:
     tasks = Tasks()
     compressed, body = Compressed(tasks), b"word " * AT_ONCE_BYTES
-    assert compressed.of(etag(body), body) is None
+    assert compressed.of(b"gzip", etag(body), body) is None
     await tasks.finish(10)
-    assert compressed.of(etag(body), body) == compress(body)
+    assert compressed.of(b"gzip", etag(body), body) == Packed(b"gzip", COMPRESS[b"gzip"](body))
