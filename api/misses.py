@@ -12,13 +12,12 @@ not cached.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
-from typing import Final
 
 from api.asks import Ask, fail_all
 from api.direct import read_directly
 from api.fills import Fills
+from api.flights import Flight, Patience
 from api.loads import Loads
 from api.marks import Marks
 from api.source import AnySource, is_absence
@@ -30,35 +29,6 @@ from neverstale.lives import ttl_ms
 from neverstale.loader import Snapshot
 from neverstale.settings import Api
 from neverstale.versions import Version
-
-FIRST_PAUSE: Final = 0.005
-LONGEST_PAUSE: Final = 0.08
-
-
-@dataclass(slots=True, eq=False)
-class Flight:
-    """One key on its way into the cache, and everybody who waits for it."""
-
-    first: Ask
-    asks: list[Ask]
-    """None: the first was content with a stale body, and what is read is for those who come after."""
-    landed: Snapshot | None = None
-    """What was read; from now on it is being filled."""
-
-    @property
-    def entry_key(self) -> bytes:
-        return self.first.entry_key
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long others' leases are waited for."""
-
-    until: float
-    pause: float = FIRST_PAUSE
-
-    def less(self) -> "Patience":
-        return Patience(self.until, min(2 * self.pause, LONGEST_PAUSE))
 
 
 class Misses:

@@ -12,9 +12,10 @@ import pytest
 from api.answers import Answer
 from api.asks import Ask
 from api.breaker import Breaker
+from api.flights import FIRST_PAUSE, LONGEST_PAUSE
 from api.loads import Loads
 from api.marks import Marks
-from api.misses import FIRST_PAUSE, LONGEST_PAUSE, Misses
+from api.misses import Misses
 from api.tasks import Tasks
 from neverstale.cache import Cache, Leases, Wait
 from neverstale.catalog import Resource
