@@ -9,7 +9,8 @@ cannot change what results, because it only depends on the newest state that was
 * the groups of the *stored* contribution are raised, if an event touches what pages of the list use or the
   document has left them;
 * every group that an event *names* is raised: a document that moves A → B → C within one batch is only ever read in
-  C, yet a page of B filled between the moves holds it;
+  C, yet a page of B filled between the moves holds it; who comes to hold the list's constants is as if its event
+  named the groups that it is in;
 * both to `max(s, version of the stored contribution)`: a read that lags behind an earlier one vouches for less;
 * the list's floor is raised where a group is not known: nothing is stored and the first event is no insert of this
   generation's time; the event cannot name the value; it names only some of the list's fields and the stored
@@ -154,7 +155,7 @@ class Plan:
         for record in said:
             if record.operation != "touch":
                 effect = self._shape.effects(record.fields)[place]
-                touched, names = touched or effect.touches, names or bool(effect.named)
+                touched, names = touched or effect.touches, names or bool(effect.named) or effect.enters
         left = self._left(one, before, after, touched)
         if left == () and not touched and (stored is not None or after is None):
             return
@@ -191,20 +192,35 @@ class Plan:
     ) -> tuple[str, ...] | None:
         """Every group that the records name, given what is stored; `None` where they cannot."""
         named: dict[int, tuple[str, ...]] = {}
+        enters = False
         for record in said:
-            met = () if record.operation in _NAMELESS else self._shape.effects(record.fields)[place].named
-            if met and len(met) < len(one.by_paths) and stored and not completes(stored.version, record.version):
+            if record.operation in _NAMELESS:
+                continue
+            effect = self._shape.effects(record.fields)[place]
+            met, enters = effect.named, enters or effect.enters
+            needs_stored = bool(met) or effect.enters
+            if (
+                needs_stored
+                and len(met) < len(one.by_paths)
+                and stored
+                and not completes(stored.version, record.version)
+            ):
                 return None
             for i in met:
                 texts = texts_of((record.named or {}).get(one.by_paths[i], groups.BEYOND))
                 if texts is None:
                     return None
                 named[i] = named.get(i, ()) + texts
-        if not named:
+        if not (named or enters):
             # A list of one group for all documents: whoever was inserted or deleted was in it.
             return () if one.by_paths else ("",)
-        held = [texts_of(fact) or () for fact in one.by(before)] if before is not None else [()] * len(one.by_paths)
-        return groups.crossed([tuple(dict.fromkeys(texts + named.get(i, ()))) for i, texts in enumerate(held)])
+        crossing: list[tuple[str, ...]] = []
+        for i in range(len(one.by_paths)):
+            held = texts_of(one.by(before)[i]) if before is not None else ()
+            if held is None:
+                return None
+            crossing.append(tuple(dict.fromkeys(held + named.get(i, ()))))
+        return groups.crossed(crossing)
 
     def _lift(self, tags: bytes, field: bytes, version: Version) -> None:
         at = tags, field

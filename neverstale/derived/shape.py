@@ -56,6 +56,8 @@ class ListShape:
     """Place of the fact that says whether a document holds the constants; `None`: every document does."""
     used: frozenset[str] | None
     """Paths whose change can change a page; `None`: all."""
+    constants: tuple[str, ...] = ()
+    """Paths that the list's constants are compared with."""
 
     def groups(self, facts: Facts) -> Facts | None:
         """The groups whose pages show a document; `None`: beyond a bound."""
@@ -76,6 +78,11 @@ class ListShape:
         if changed is None:
             return tuple(range(len(self.by_paths)))
         return tuple(i for i, path in enumerate(self.by_paths) if any(meets(field, path) for field in changed))
+
+    def entered_by(self, changed: Sequence[str] | None) -> bool:
+        """Whether a change of these paths may have made a document hold the constants: then it has come into the
+        groups that it was in, whatever those are."""
+        return any(changed is None or any(meets(field, path) for field in changed) for path in self.constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,11 @@ class Effect:
 
     touches: bool
     named: tuple[int, ...]
+    enters: bool
+
+
+def _effect(one: ListShape, changed: Sequence[str] | None) -> Effect:
+    return Effect(one.affected_by(changed), one.named_by(changed), one.entered_by(changed))
 
 
 class Shape:
@@ -133,7 +145,7 @@ class Shape:
             member = count if one.where else None
             count += 1 if one.where else 0
             by = picking([place[path] for path in one.by])
-            lists.append(ListShape(name, by, one.by, member, self._used(name)))
+            lists.append(ListShape(name, by, one.by, member, self._used(name), tuple(one.where)))
         sums = {(path, scale): count + i for i, (path, scale, _) in enumerate(self._summed)}
         scores = {(path, descends): count + len(sums) + i for i, (path, descends, _) in enumerate(self._scored)}
         self.lists: tuple[ListShape, ...] = tuple(lists)
@@ -189,7 +201,7 @@ class Shape:
         key = None if changed is None else tuple(changed)
         known = self._effects.get(key)
         if known is None:
-            known = tuple(Effect(one.affected_by(changed), one.named_by(changed)) for one in self.lists)
+            known = tuple(_effect(one, changed) for one in self.lists)
             if len(self._effects) < _EFFECTS:
                 self._effects[key] = known
         return known

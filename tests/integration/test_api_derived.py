@@ -91,6 +91,15 @@ async def test_a_field_that_no_page_shows_leaves_pages_cached(served: Served) ->
     assert "; hit" in page.headers["cache-status"]
 
 
+async def test_who_comes_to_hold_a_lists_constant_comes_into_its_page(served: Served) -> None:
+    await served.applied(await served.write(flight("back", origin="BACK", cancelled=True)))
+    assert (await served.until_hit("lists/departures", origin="BACK", day=1)).json()["items"] == []
+    await served.documents.update_one({"_id": "back"}, {"$set": {"cancelled": False}})
+    await served.applied(await served.write(flight("unlike", origin="UNLIKE")))
+    page = await served.get("lists/departures", origin="BACK", day=1)
+    assert [item["_id"] for item in page.json()["items"]] == ["back"]
+
+
 async def test_null_is_a_group_of_its_own(served: Served) -> None:
     nothing = flight("nothing", day=77)
     del nothing["origin"]

@@ -4,7 +4,7 @@ What both searches of derived data have in common; `derived_model` and `rebuild_
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any, Final, TypeAlias
 
@@ -55,6 +55,8 @@ class Documents:
     by: tuple[str, ...] = ("o",)
     shown: tuple[str, ...] = ("x",)
     """What pages show; counters and rankings use `x` in any case."""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """What the list's documents hold."""
     alike: frozenset[int] = frozenset()
     """Places of documents that differ by their group's name only."""
 
@@ -110,7 +112,7 @@ class World:
         declared = Declarations.model_validate(
             {
                 "shown": documents.shown,
-                "lists": {"l": {"by": documents.by}},
+                "lists": {"l": {"by": documents.by, "where": documents.where}},
                 "counters": {"c": {"by": documents.by, "sums": {"x": {"field": "x"}}}},
                 "rankings": {"r": {"by": documents.by, "score": "x", "size": 10}},
             }
@@ -119,7 +121,8 @@ class World:
         self._shape = shape_of(declared.text)
         self._facts = [None if one is None else self._shape.facts(one) for one in documents.all]
         self._groups = [self._groups_of(one) for one in self._facts]
-        self.groups = sorted({group for some in self._groups for group in some})
+        self._counted = [self._counted_as(one) for one in self._facts]
+        self.groups = sorted({group for some in self._counted for group in some})
         self.tell(Story((0,), ()))
 
     def tell(self, story: Story) -> None:
@@ -227,7 +230,7 @@ class World:
     def _affects(self, t: int, group: str) -> bool:
         """Whether change t alters what a page of the group shows."""
         before, after = (self.documents.all[i] for i in self.story.history[t - 2 : t])
-        used = (*self.documents.by, *self.documents.shown)
+        used = (*self.documents.by, *self.documents.where, *self.documents.shown)
         if before and after and all(before[path] == after[path] for path in used):
             return False
         return any(group in self._groups[i] for i in self.story.history[t - 2 : t])
@@ -251,13 +254,17 @@ class World:
     def _counts_at(self, s: int) -> Counts:
         i = self.story.history[s - 1]
         document = self.documents.all[i]
-        return {group: Group(1, (Sum(document["x"], 1),)) for group in self._groups[i]} if document else {}
+        return {group: Group(1, (Sum(document["x"], 1),)) for group in self._counted[i]} if document else {}
 
     def _ranks_at(self, s: int) -> Ranks:
         i = self.story.history[s - 1]
         document = self.documents.all[i]
         member = {member_of(KEY): -float(document["x"])} if document else {}
-        return {group: member if group in self._groups[i] else {} for group in self.groups}
+        return {group: member if group in self._counted[i] else {} for group in self.groups}
+
+    def _counted_as(self, joined: str | None) -> tuple[str, ...]:
+        held = facts(joined)
+        return () if held is None else groups.combinations(self._shape.counters[0].by(held)) or ()
 
     def _groups_of(self, joined: str | None) -> tuple[str, ...]:
         held = facts(joined)

@@ -37,6 +37,9 @@ FOUR = tuple({"o": o, "d": d, "x": 1} for o in "AB" for d in "12")
 MOVES = Documents((A, None, B, C), changes=3, alike=frozenset((2, 3)))
 UNKNOWN = Documents((A, None, B, C), changes=2, touches=1, alike=frozenset((2, 3)))
 COMPOUND = Documents((*FOUR, None), changes=3, by=("o", "d"))
+OUTSIDE = tuple({"o": "A", "w": 0, "x": x} for x in (1, 2))
+INSIDE = tuple({"o": o, "w": 1, "x": 2} for o in "AB")
+CONSTANT = Documents((*OUTSIDE, *INSIDE, None), changes=3, where={"w": 1})
 UNSHOWN = Documents((A, A2, B, B2, None), changes=3, shown=())
 FEW = Documents((A, None, B), changes=2)
 ONE = Documents((A, None, B), changes=1)
@@ -56,6 +59,7 @@ SEARCHES: dict[str, tuple[Documents, Bounds]] = {
     "fields that pages show": (Documents((A, A2, None, B), changes=3), ESTABLISHED),
     "fields that no page shows": (UNSHOWN, ESTABLISHED),
     "lists by two fields": (COMPOUND, ESTABLISHED),
+    "lists with a constant": (CONSTANT, ESTABLISHED),
     "a walk that has not passed": (UNKNOWN, WALKED),
     "contributions fetched early": (FEW, EARLY),
     "Redis loses a key": (FEW, LOSSES),
@@ -91,6 +95,16 @@ class NamedGroupsStay(Plan):
         self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
     ) -> tuple[str, ...] | None:
         return ()
+
+
+class EnteredGroupsStay(Plan):
+    """Events that change nothing but whether a document holds the list's constants."""
+
+    def _named(
+        self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
+    ) -> tuple[str, ...] | None:
+        names = [record for record in said if self._shape.effects(record.fields)[place].named]
+        return super()._named(one, place, names, stored, before)
 
 
 class UnknownGroupsStay(Plan):
@@ -131,6 +145,12 @@ DROPPED = {
     "tags: a group that nobody knows is not raised": Dropped(UNKNOWN, WALKED, Rules(plan=UnknownGroupsStay)),
     "tags: a move that no event of the batch tells of": Dropped(UNSHOWN, rules=Rules(plan=UntouchedMovesStay)),
     "tags: a newer contribution tells what an event does not name": Dropped(COMPOUND, function=("completes", always)),
+    "tags: the groups that a document comes into by a constant are not raised": Dropped(
+        CONSTANT, rules=Rules(plan=EnteredGroupsStay)
+    ),
+    "tags: a newer contribution tells where a document held the constant": Dropped(
+        CONSTANT, function=("completes", always)
+    ),
     "version: an older read replaces a newer one": Dropped(MOVES, function=("replaces", always)),
     "compare: a contribution that has changed is replaced": Dropped(
         FEW,

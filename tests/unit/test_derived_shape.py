@@ -120,6 +120,12 @@ def test_a_change_touches_a_list_if_pages_can_differ(changed: list[str] | None, 
     assert Shape(DECLARED).effects(changed)[0].touches is touches, why
 
 
+def test_a_change_of_a_constants_field_may_let_a_document_into_the_list() -> None:
+    shape = Shape(DECLARED)
+    changes: list[list[str] | None] = [["cancelled"], ["cancelled.by"], None, ["carrier"], ["origin"]]
+    assert [shape.effects(changed)[0].enters for changed in changes] == [True, True, True, False, False]
+
+
 def test_a_change_of_fields_that_nothing_derived_uses_is_no_concern() -> None:
     shape = Shape(DECLARED)
     assert not shape.concerns(["gate"])
