@@ -12,23 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import apply, capture, derive, latency
-from ops.output import console, table
+from benchmarks.targets import Line, at_least, at_most, show
 from ops.stack.process import PROJECT, python
 
 PARTS: Final = ("capture", "apply", "derive", "latency")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    figure: str
-    here: str
-    wanted: str
-    good: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,10 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.json:
         given.json.write_text(json.dumps(results, indent=2) + "\n")
     lines = [line for part, result in results.items() for line in LINES[part](result)]
-    shown = table("", "here", "wanted", "")
-    for line in lines:
-        shown.add_row(line.figure, line.here, line.wanted, "✓" if line.good else "✗")
-    console().print(shown)
+    show(lines)
     return 0 if all(line.good for line in lines) else 1
 
 
@@ -60,21 +48,21 @@ def _run(part: str) -> dict[str, Any]:
 
 def _capture(found: dict[str, Any]) -> Iterator[Line]:
     rate, ratio = found["best_per_second"], found["ratio"]
-    yield _at_least("capture, changes/s", rate, capture.TARGET_PER_SECOND)
-    yield _at_least("capture, ratio to only reading the stream", ratio, capture.TARGET_RATIO, "{:.2f}")
-    yield _at_most("capture, resident MB", found["max_rss_mb"], capture.TARGET_RSS_MB)
+    yield at_least("capture, changes/s", rate, capture.TARGET_PER_SECOND)
+    yield at_least("capture, ratio to only reading the stream", ratio, capture.TARGET_RATIO, "{:.2f}")
+    yield at_most("capture, resident MB", found["max_rss_mb"], capture.TARGET_RSS_MB)
 
 
 def _apply(found: dict[str, Any]) -> Iterator[Line]:
     best = found["best"]
-    yield _at_least("apply, changes/s a consumer", best["per_second"], apply.TARGET_PER_SECOND)
-    yield _at_most("apply, resident MB", found["max_rss_mb"], apply.TARGET_RSS_MB)
+    yield at_least("apply, changes/s a consumer", best["per_second"], apply.TARGET_PER_SECOND)
+    yield at_most("apply, resident MB", found["max_rss_mb"], apply.TARGET_RSS_MB)
 
 
 def _derive(found: dict[str, Any]) -> Iterator[Line]:
     figure = "apply with 2 counters, 1 list, 1 ranking, changes/s a consumer"
-    yield _at_least(figure, found["derived_per_second"], derive.TARGET_PER_SECOND)
-    yield _at_most("contributions, bytes a document", found["contribution_bytes"], derive.TARGET_BYTES)
+    yield at_least(figure, found["derived_per_second"], derive.TARGET_PER_SECOND)
+    yield at_most("contributions, bytes a document", found["contribution_bytes"], derive.TARGET_BYTES)
 
 
 def _latency(found: dict[str, Any]) -> Iterator[Line]:
@@ -82,7 +70,7 @@ def _latency(found: dict[str, Any]) -> Iterator[Line]:
         wanted = latency.TARGETS_MS[rate["writes_per_second"]]
         for name, most in zip(("p50", "p99"), wanted, strict=True):
             figure = f"acknowledged → corrected at {rate['writes_per_second']:,} writes/s, {name} ms"
-            yield _at_most(figure, rate["corrected_ms"][name], most, "{:.2f}")
+            yield at_most(figure, rate["corrected_ms"][name], most, "{:.2f}")
 
 
 LINES: Final[dict[str, Callable[[dict[str, Any]], Iterator[Line]]]] = {
@@ -91,14 +79,6 @@ LINES: Final[dict[str, Callable[[dict[str, Any]], Iterator[Line]]]] = {
     "derive": _derive,
     "latency": _latency,
 }
-
-
-def _at_least(figure: str, here: float, wanted: float, form: str = "{:,.0f}") -> Line:
-    return Line(figure, form.format(here), "≥ " + form.format(wanted), here >= wanted)
-
-
-def _at_most(figure: str, here: float, wanted: float, form: str = "{:,.0f}") -> Line:
-    return Line(figure, form.format(here), "≤ " + form.format(wanted), here <= wanted)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What one API worker does when the cache cannot help, and what its memory costs.
+"""What an API worker does when the cache cannot help, how it bears other kinds of clients, and what its memory costs.
 
-    python -m benchmarks.pressure [--seconds 3] [--parts misses,stampede,open,memory,workers] [--json FILE]
+    python -m benchmarks.pressure [--seconds 3] [--parts misses,stampede,loops,memory,workers] [--json FILE]
 
 - *misses*: every request asks for a document that nobody has read before, 200 at once, beside an app that reads
   MongoDB once for each request, with the same kind of read.
 - *stampede*: 5,000 clients ask for one document that has just been invalidated; how often MongoDB was read.
-- *open*: requests come at their own times, whatever the answers do; latency counts from the time a request was due.
+- *loops*: hits in L1, asked for by a closed loop of our own and by an open one at 60 % of what `wrk` reaches.
 - *memory*: resident size with 100,000 answers of 600 bytes in L1.
 - *workers*: requests a second with 1, 2 and 4 workers, on all cores but the client's.
 """
@@ -19,43 +19,52 @@ import resource
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from statistics import quantiles
+from statistics import median
 from typing import Any, Final
 
 import psutil
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from benchmarks.read import Bench, Spread, bench, document, last_core, wrk
+from benchmarks.serving import Bench, Spread, bench, document, last_core, wrk
+from benchmarks.targets import Line, at_least, at_most
+from benchmarks.targets import show as show_lines
 from neverstale.announcements import Announcer
 from neverstale.cache import Cache
 from neverstale.keys import Names
-from neverstale.versions import to_hex
+from neverstale.settings import Kafka
+from neverstale.versions import Version, from_timestamp, to_hex
 from ops.stack.ports import LOOPBACK
+from ops.stack.process import PROJECT, python
 
-MISSES: Final = 40_000
+MISSES: Final = 30_000
+MISS_ROUNDS: Final = 2
 CLIENTS: Final = 5_000
 ENTRIES: Final = 100_000
 ENTRY_BYTES: Final = 600
 CHUNK: Final = 5_000
+SETTLED_SECONDS: Final = 60.0
+TARGET_MISSES: Final = 10
+TARGET_RSS_MB: Final = 150
 
 
 async def misses(servers: Bench, seconds: int) -> dict[str, Any]:
-    """Each document is asked for once by each server."""
-    await _insert(servers, "miss", MISSES)
-    found: dict[str, Any] = {}
-    for server in ("one-find", "L2"):
-        port = await servers.port(server)
-        if port is None:
-            continue
-        load = await wrk(port, seconds, {}, Spread("miss", MISSES, connections=200))
-        found[server] = {"per_second": load.per_second, "p99_ms": load.p99_ms, "errors": load.errors}
-        found[server]["asked"] = load.requests
-    if len(found) == 2:
-        found["ratio"] = found["L2"]["per_second"] / found["one-find"]["per_second"]
-    return found
+    """Each document is asked for once by each server; `seconds` is of no meaning here."""
+    found: dict[str, Any] = {"one-find": [], "L2": []}
+    for number in range(MISS_ROUNDS):
+        await _insert(servers, f"miss{number}", MISSES)
+        for server in found:
+            port = await servers.port(server)
+            assert port is not None
+            load = await wrk(port, 1, {}, Spread(f"miss{number}", MISSES, connections=200))
+            # More requests than documents: the last ones were no misses.
+            assert load.requests <= MISSES, f"{load.requests} requests for {MISSES} documents"
+            found[server].append({"per_second": load.per_second, "p99_ms": load.p99_ms, "errors": load.errors})
+    pairs = zip(found["L2"], found["one-find"], strict=True)
+    return {**found, "ratio": median(one["per_second"] / other["per_second"] for one, other in pairs)}
 
 
 async def stampede(servers: Bench, seconds: int) -> dict[str, Any]:
@@ -90,73 +99,28 @@ async def stampede(servers: Bench, seconds: int) -> dict[str, Any]:
     return {"clients": clients, "answered": good, "mongodb_reads": loads, "bypassed": bypassed, "seconds": took}
 
 
-async def open_loop(servers: Bench, seconds: int) -> dict[str, Any]:
-    """At 60 % of what the closed loop reaches, or of what this client can send."""
+async def loops(servers: Bench, seconds: int) -> dict[str, Any]:
     port = await servers.port("L1")
     assert port is not None
     await wrk(port, 1, {})
-    closed = (await wrk(port, seconds, {})).per_second
-    rate = min(0.6 * closed, 15_000)
-    os.sched_setaffinity(0, {last_core()})
-    due = await _at_their_own_times(port, rate, seconds)
-    cuts = quantiles(due, n=1000)
-    return {
-        "closed_per_second": closed,
-        "offered_per_second": rate,
-        "answered_per_second": len(due) / seconds,
-        "p50_ms": cuts[499] * 1000,
-        "p99_ms": cuts[989] * 1000,
-    }
+    found: dict[str, Any] = {"wrk_per_second": (await wrk(port, seconds, {})).per_second}
+    found["closed"] = await _client(port, "--seconds", str(seconds))
+    rate = 0.6 * found["wrk_per_second"]
+    found["open"] = await _client(port, "--seconds", str(seconds), "--rate", str(rate))
+    return found
 
 
-class _Waiting(asyncio.Protocol):
-    """One connection; answers come in the order of the requests, each of the same length."""
-
-    def __init__(self, latencies: list[float]) -> None:
-        self.due: list[float] = []
-        self._latencies = latencies
-        self._length = 0
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            length = re.search(rb"content-length: (\d+)", self._buffer[:end])
-            whole = end + 4 + (int(length[1]) if length else 0)
-            if len(self._buffer) < whole:
-                return
-            self._buffer = self._buffer[whole:]
-            self._latencies.append(time.perf_counter() - self.due.pop(0))
-
-
-async def _at_their_own_times(port: int, rate: float, seconds: int) -> list[float]:
-    loop, latencies = asyncio.get_running_loop(), list[float]()
-    made = [await loop.create_connection(lambda: _Waiting(latencies), LOOPBACK, port) for _ in range(64)]
-    connections = [protocol for _, protocol in made]
-    requests = [f"GET /v1/items/item-{n:04} HTTP/1.1\r\nHost: {LOOPBACK}\r\n\r\n".encode() for n in range(1000)]
-    started, sent, count = time.perf_counter(), 0, int(rate * seconds)
-    while sent < count:
-        now = time.perf_counter()
-        while sent < count and (due := started + sent / rate) <= now:
-            connection = connections[sent % len(connections)]
-            connection.due.append(due)
-            connection.transport.write(requests[sent % len(requests)])
-            sent += 1
-        await asyncio.sleep(0)
-    await eventually(lambda: len(latencies) == count)
-    for connection in connections:
-        connection.transport.close()
-    return latencies
-
-
-async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+async def _client(port: int, *options: str) -> dict[str, float]:
+    argv = [str(word) for word in python("benchmarks.clients", str(port), *options)]
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=PROJECT,
+        preexec_fn=partial(os.sched_setaffinity, 0, {last_core()}),
+    )
+    output, _ = await process.communicate()
+    figures: dict[str, float] = json.loads(output)
+    return figures
 
 
 async def memory(servers: Bench, seconds: int) -> dict[str, Any]:
@@ -165,7 +129,7 @@ async def memory(servers: Bench, seconds: int) -> dict[str, Any]:
     role = await servers.stack.start_role("api")
     empty = _rss_mb(role.pid)
     port = role.ports[0]
-    for _ in range(20):
+    for _ in range(10):
         await wrk(port, max(seconds, 3), {}, Spread("room", ENTRIES))
         before = _metric(port, "neverstale_reads_total"), _metric(port, "neverstale_l1_hits_total")
         await wrk(port, max(seconds, 3), {}, Spread("room", ENTRIES))
@@ -187,11 +151,27 @@ async def workers(servers: Bench, seconds: int) -> dict[str, Any]:
 
 
 async def _insert(servers: Bench, name: str, count: int, size: int | None = None) -> None:
-    async with AsyncMongoClient[dict[str, Any]](servers.stack.mongo_uri) as client:
+    """Waits until the consumer has applied it."""
+    async with AsyncMongoClient[dict[str, Any]](servers.stack.mongo_uri) as client, client.start_session() as session:
         for start in range(0, count, CHUNK):
             numbers = range(start, min(start + CHUNK, count))
             documents = [document(f"{name}-{number:06}", size) for number in numbers]
-            await client["bench"]["items"].insert_many(documents, ordered=False)
+            await client["bench"]["items"].insert_many(documents, ordered=False, session=session)
+        assert session.operation_time is not None
+        await _applied(servers, from_timestamp(session.operation_time))
+
+
+async def _applied(servers: Bench, version: Version) -> None:
+    deadline = time.monotonic() + SETTLED_SECONDS
+    async with Redis.from_url(servers.stack.redis_url) as redis:
+        cache = Cache(redis, Names("ns"))
+        while time.monotonic() < deadline:
+            held = await cache.watermarks(Kafka().group)
+            marks = held.by_partition.values()
+            if held.partitions == len(marks) and all(mark.version >= version for mark in marks):
+                return
+            await asyncio.sleep(0.05)
+    raise SystemExit("the consumer did not keep up")
 
 
 async def _invalidate(servers: Bench, key: str) -> None:
@@ -221,19 +201,34 @@ def _rss_mb(pid: int) -> float:
 PARTS: Final[dict[str, Callable[[Bench, int], Awaitable[dict[str, Any]]]]] = {
     "misses": misses,
     "stampede": stampede,
-    "open": open_loop,
+    "loops": loops,
     "memory": memory,
     "workers": workers,
 }
 
 
-async def measure(parts: Sequence[str], seconds: int) -> dict[str, Any]:
+async def measure_parts(servers: Bench, parts: Sequence[str], seconds: int) -> dict[str, Any]:
     found = {}
-    async with bench() as servers:
-        for part in parts:
-            found[part] = await PARTS[part](servers, seconds)
-            print(part, json.dumps(found[part]), flush=True)
+    for part in parts:
+        found[part] = await PARTS[part](servers, seconds)
+        print(part, json.dumps(found[part]), flush=True)
     return found
+
+
+def lines_of(found: Mapping[str, Any]) -> Iterator[Line]:
+    """What was measured beside what is wanted."""
+    if part := found.get("misses"):
+        yield at_least("misses, 200 at once ÷ one find for each", part["ratio"], TARGET_MISSES, "{:.1f}")
+    if part := found.get("stampede"):
+        yield at_most(f"MongoDB reads for {part['clients']:,} clients of one key", part["mongodb_reads"], 1)
+    if part := found.get("memory"):
+        figure = f"resident MB with {part['entries']:,} answers of {part['body_bytes']} bytes"
+        yield at_most(figure, part["rss_mb"], TARGET_RSS_MB)
+
+
+async def _alone(parts: Sequence[str], seconds: int) -> dict[str, Any]:
+    async with bench() as servers:
+        return await measure_parts(servers, parts, seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -242,10 +237,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
-    found = asyncio.run(measure(given.parts.split(","), given.seconds))
+    found = asyncio.run(_alone(given.parts.split(","), given.seconds))
+    lines = list(lines_of(found))
+    show_lines(lines)
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
-    return 0
+    return 0 if all(line.good for line in lines) else 1
 
 
 if __name__ == "__main__":

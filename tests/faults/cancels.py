@@ -42,7 +42,7 @@ DELAYS: Final = (0.0, 0.002, 0.01, 0.08)
 DELAY_SECONDS: Final = 0.05
 CHANGE_SECONDS: Final = 0.01
 ALLOWED: Final = Counter({"connections to Redis": 10, "tasks": 5})
-"""Connections of a pool come and go, and so do tasks that do something every second."""
+"""Connections are opened and closed at any time, and so come and go tasks that do something every second."""
 
 
 @dataclass
@@ -184,7 +184,8 @@ async def _settled(served: Served, proxy: Proxy, before: Counter[str]) -> Counte
             {
                 "tasks": sum(not _is_of_proxy(task) for task in asyncio.all_tasks()),
                 "flights": len(served.app.state.reader._misses._flights),
-                "connections to Redis": proxy.open,
+                # A pool keeps what it has opened; what nobody has given back is lost to it.
+                "connections to Redis": len(served.app.state.reader._cache._redis.connection_pool._in_use_connections),
                 "connections of clients": len(served.server.server_state.connections),
             }
         )

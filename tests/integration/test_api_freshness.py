@@ -85,7 +85,7 @@ async def test_a_mark_that_came_after_the_read_was_issued_widens_nothing(
     read = cache.read_raw
 
     async def read_then_mark(*arguments: object) -> object:
-        reply = await read(*arguments)  # type: ignore[arg-type]
+        reply = await read(*arguments)
         await world.mark(await world.write("things", {"_id": "b"}))
         return reply
 
