@@ -176,6 +176,7 @@ async def _disturbed(served: Served, proxy: Proxy, revisions: dict[int, int], di
 async def _settled(served: Served, proxy: Proxy, before: Counter[str]) -> Counter[str]:
     """What there is when nothing is asked any more."""
     counts: Counter[str] = Counter()
+    pool = served.app.state.reader._cache._redis.connection_pool
 
     async def quiet() -> bool:
         nonlocal counts
@@ -185,7 +186,7 @@ async def _settled(served: Served, proxy: Proxy, before: Counter[str]) -> Counte
                 "tasks": sum(not _is_of_proxy(task) for task in asyncio.all_tasks()),
                 "flights": len(served.app.state.reader._misses._flights),
                 # A pool keeps what it has opened; what nobody has given back is lost to it.
-                "connections to Redis": len(served.app.state.reader._cache._redis.connection_pool._in_use_connections),
+                "connections to Redis": len(pool._in_use_connections),
                 "connections of clients": len(served.server.server_state.connections),
             }
         )
