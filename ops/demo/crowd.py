@@ -1,7 +1,7 @@
 """The demo's helpers in processes of their own: the readers, and whoever watches Redis for corrections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,10 @@ from neverstale.settings import Redis as RedisSettings
 from ops import corrections
 from ops.corrections import Corrections
 from ops.demo import readlog
-from ops.demo.board import Week
+from ops.demo.board import Week, week
 from ops.demo.gauges import Gauges
-from ops.demo.readers import GAUGES, LOG
+from ops.demo.places import places
+from ops.demo.readers import GAUGES, LOG, screens
 from ops.oracle import Read, Writes
 from ops.stack.process import Launch, RunningProcess, python
 from ops.stack.stack import LocalStack
@@ -58,24 +59,32 @@ class Crowd:
 
 @asynccontextmanager
 async def gather(stack: LocalStack, folder: Path, count: int, seed: int) -> AsyncIterator[Crowd]:
-    """Start readers and watching; whatever still runs at the end is stopped."""
-    gauges = Gauges.create(folder / GAUGES)
+    """Start watching, and readers, and wait until these have read everything once; whatever still runs at the end is
+    stopped."""
+    gauges, seen = Gauges.create(folder / GAUGES), folder / SEEN
     prefix = Names(RedisSettings().prefix).entry_prefix("flights").decode()
-    watch = ("ops.corrections", stack.redis_url, prefix, str(folder / SEEN), "--one-in", str(SAMPLED))
+    watch = ("ops.corrections", stack.redis_url, prefix, str(seen), "--one-in", str(SAMPLED))
     read = ("ops.demo.readers", stack.api_url, str(folder), "--readers", str(count), "--seed", str(seed))
+    everything = len(screens(places(week())))
+
+    async def watches() -> bool:
+        return await asyncio.to_thread(lambda: seen.exists() and seen.stat().st_size > 0)
+
+    async def has_read_everything() -> bool:
+        return gauges["opened"] >= everything
+
     async with (
-        await _start("corrections", watch, folder / SEEN, stack.data) as watching,
-        await _start("readers", read, folder / LOG, stack.data) as reading,
+        await _start("corrections", watch, watches, stack.data) as watching,
+        await _start("readers", read, has_read_everything, stack.data) as reading,
     ):
         yield Crowd(folder, gauges, (reading, watching))
 
 
-async def _start(name: str, command: Sequence[str], notes: Path, data: Path) -> RunningProcess:
-    async def noted() -> bool:
-        return await asyncio.to_thread(lambda: notes.exists() and notes.stat().st_size > 0)
-
+async def _start(
+    name: str, command: Sequence[str], ready: Callable[[], Awaitable[bool]], data: Path
+) -> RunningProcess:
     module, *arguments = command
-    launch = Launch(name=name, argv=python(module, *arguments), log=data / "logs" / f"{name}.log", ready=noted)
+    launch = Launch(name=name, argv=python(module, *arguments), log=data / "logs" / f"{name}.log", ready=ready)
     return await RunningProcess.start(launch)
 
 

@@ -5,8 +5,9 @@ import struct
 from pathlib import Path
 from typing import Final
 
-NAMES: Final = ("now", "documents", "requests", "hits", "local_hits", "server_errors", "shed", "broken")
-"""`now`: the flight at which the replay stands; the rest is counted by the readers."""
+NAMES: Final = ("now", "opened", "documents", "requests", "hits", "local_hits", "server_errors", "shed", "broken")
+"""`now`: the flight at which the replay stands; the rest is counted by the readers. `opened`: screens that were read
+once before anything was written."""
 _NUMBER = struct.Struct("<q")
 
 

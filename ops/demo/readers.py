@@ -123,12 +123,14 @@ class Reader:
         start = time.monotonic()
         answer = await connection.get(path, TIMEOUT_SECONDS)
         end = time.monotonic()
+        reads = self.taken_down(keys, answer, start, end) if answer.status in (200, 404) else []
+        self._notes.take(reads)
+        if opening is not None:  # a board that is just being opened says nothing about the ratio of hits
+            self._notes.count("opened")
+            return
         self._notes.count("requests")
-        if answer.status in (200, 404):
-            reads = self.taken_down(keys, answer, start, end)
-            self._notes.take(reads)
-            if opening is None:  # a board that is just being opened says nothing about the ratio of hits
-                self._notes.count_documents(len(reads), answer.headers.get("cache-status", ""))
+        if reads:
+            self._notes.count_documents(len(reads), answer.headers.get("cache-status", ""))
         else:
             self._notes.count("shed" if answer.status == 503 else "server_errors")
 
@@ -172,10 +174,9 @@ def _bound(headers: Mapping[str, str]) -> float:
     return nan if text == "unknown" else float(text)
 
 
-def screens(known: Places) -> Iterator[range]:
+def screens(known: Places) -> Sequence[range]:
     """The whole week, one screen of the board after the other."""
-    for first in range(0, known.flights, BOARD_LINES):
-        yield range(first, min(first + BOARD_LINES, known.flights))
+    return [range(first, min(first + BOARD_LINES, known.flights)) for first in range(0, known.flights, BOARD_LINES)]
 
 
 async def read_board(url: str, folder: Path, readers: int, seed: int) -> None:
@@ -185,7 +186,7 @@ async def read_board(url: str, folder: Path, readers: int, seed: int) -> None:
     known = places(week())
     with (folder / LOG).open("wb") as file:
         notes = Notes(file, Gauges(folder / GAUGES))
-        opening = screens(known)  # shared: together they read the week once
+        opening = iter(screens(known))  # shared: together they read the week once
         async with asyncio.TaskGroup() as group:
             for number in range(readers):
                 reader = Reader(number, url, known, notes, Choice(known, seed + number), opening)

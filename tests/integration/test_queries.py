@@ -190,8 +190,9 @@ async def test_a_query_that_needs_longer_than_it_is_given_is_too_slow(
     mongo_uri: str, database: str, collection: Any
 ) -> None:
     await collection.insert_many([{"_id": number} for number in range(20)])
+    await collection.find_one({"$where": "true"})  # what runs JavaScript starts with the first query that needs it
     async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
-        loader = Loader(client, database, 300)
-        command = {"find": "things", "filter": {"$where": "sleep(100) || true"}, "batchSize": 100}
+        loader = Loader(client, database, 2000)
+        command = {"find": "things", "filter": {"$where": "sleep(200) || true"}, "batchSize": 100}
         with pytest.raises(TooSlow):
             await loader.query(command, 0)

@@ -25,7 +25,7 @@ def known() -> Places:
 @pytest.fixture
 def reader(known: Places, tmp_path: Path) -> Reader:
     notes = Notes(BytesIO(), Gauges.create(tmp_path / "gauges"))
-    return Reader(3, "http://127.0.0.1:1", known, notes, Choice(known, 1), screens(known))
+    return Reader(3, "http://127.0.0.1:1", known, notes, Choice(known, 1), iter(screens(known)))
 
 
 def told(body: object, status: int = 200, **headers: str) -> Answer:
