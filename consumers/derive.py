@@ -60,6 +60,7 @@ class ResourceDeriver:
         self.store = store
         self._loader = loader
         self._known = Generations()
+        self._unsummable = Seldom()
         self._changed: set[str] = set()
         """Groups of lists that were changed and not announced yet. They outlive an attempt that failed: the next one
         may not know them any more."""
@@ -148,6 +149,21 @@ class ResourceDeriver:
             plans.append(plan)
             self._changed.update(plan.groups(self.resource.name))
         await self.store.contribute(known, part.partition, plans)
+        for plan in plans:
+            for counter, more in plan.unsummable.items():
+                self._warn_of_sum(counter, more)
+
+    def _warn_of_sum(self, counter: str, documents: int) -> None:
+        telemetry.DERIVED_UNSUMMABLE.labels(self.resource.name, counter).inc(documents)
+        if times := self._unsummable.due(documents):
+            log.warning(
+                "sum_unknown",
+                resource=self.resource.name,
+                counter=counter,
+                documents=times,
+                reason="a number has more decimal places than the sum's scale, or does not fit",
+                remedy="declare a scale that holds it, or correct the documents",
+            )
 
     async def _lost(self, lost: Lost) -> None:
         log.warning("generation_void", resource=self.resource.name, generation=lost.generation.id, reason=str(lost))

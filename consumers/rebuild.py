@@ -1,7 +1,8 @@
 """Rebuilding: see to it that every resource with something derived has a generation, and that it gets its walk.
 
 A consumer begins a generation when there is none, or none that is declared as its catalog says (once in its life:
-during a deployment, consumers of two catalogs must not take turns). Whoever finds one claimed gives it its birth, and
+during a deployment, consumers of two catalogs must not take turns), or when something of the one that serves is gone
+(`consumers.inspection`). Whoever finds one claimed gives it its birth, and
 whoever finds one building asks for its walk; so it does not matter who dies in between.
 """
 
@@ -10,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
+from consumers.inspection import Inspection
 from neverstale import cancellation, telemetry
 from neverstale.catalog import Resource
 from neverstale.derived.beginning import begin, further
@@ -48,6 +50,7 @@ class Rebuilder:
         self._walks = walks
         self._identity = identity
         self._clock = clock
+        self._inspection = Inspection(store)
         self._insisted = False
         self._not_before = float("-inf")
         self._pause = FIRST_PAUSE_SECONDS
@@ -66,9 +69,17 @@ class Rebuilder:
         """Do what is to be done next."""
         known = await self._store.generations()
         identity = await self._identity()
+        if (complete := known.on(identity).readable().complete) is not None:
+            lost = await self._inspection.lost(complete)
+            if lost is not None:
+                known = await self._void(complete.id, lost)
         if self._is_wanted(known.on(identity)) and self._clock() >= self._not_before:
             known = await self._begin(identity)
         await further(self.resource, self._store, self._loader, self._walks, known)
+
+    async def _void(self, generation: str, lost: bytes) -> Generations:
+        log.warning("generation_void", resource=self.resource.name, generation=generation, reason=f"{lost!r} is gone")
+        return await self._store.change(lambda known: known.void(generation))
 
     def _is_wanted(self, known: Generations) -> bool:
         if not known.all:

@@ -66,6 +66,12 @@ TOPIC_MADE_ANEW = _counter(
 CONSUMER_RECOVERIES = _counter("consumer_recoveries", "Times a consumer closed its client of Kafka and began anew.")
 DERIVED = _counter("derived", "Documents met by what is derived from them, by outcome.", "outcome")
 DERIVED_AGAIN = _counter("derived_again", "Batches of derived data that were begun again, by reason.", "reason")
+DERIVED_UNSUMMABLE = _counter(
+    "derived_unsummable",
+    "Documents that came into a counter with a number that one of its sums cannot hold exactly.",
+    "resource",
+    "counter",
+)
 GENERATIONS_BEGUN = _counter("generations_begun", "Generations of derived data that were begun.", "resource")
 REGISTERS_ESTABLISHED = _counter("registers_established", "Registers that were unknown and were given a time.")
 REDIS_LACKED = _counter(

@@ -37,6 +37,11 @@ def counted(shape: CounterShape, lost: Sequence[Facts], gained: Sequence[Facts])
     return ((field, amount) for field, amount in added.items() if amount)
 
 
+def unsummable_of(fields: Iterable[tuple[str | bytes, int]]) -> int:
+    """Of what `counted` says: how many documents more hold a number that a sum cannot."""
+    return sum(amount for field, amount in fields if amount > 0 and isinstance(field, str) and field[0] == _KINDS[-1])
+
+
 def _totals(shape: CounterShape, lost: Sequence[Facts], gained: Sequence[Facts]) -> dict[Facts, list[int]]:
     """Facts that make the group -> what is added, four for each sum."""
     totals: dict[Facts, list[int]] = {}

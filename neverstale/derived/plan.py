@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 from neverstale.announcements import group_name
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, bucket_of, pack
-from neverstale.derived.differences import Move, Moves, counted
+from neverstale.derived.differences import Move, Moves, counted, unsummable_of
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import SPLIT, texts_of
 from neverstale.derived.names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
@@ -104,6 +104,8 @@ class Plan:
         self._moves: list[Move] = []
         self._lost: list[Facts] = []
         self._gained: list[Facts] = []
+        self.unsummable: dict[str, int] = {}
+        """Counter -> how many documents more hold a number that one of its sums cannot. Known after `call`."""
 
     def add(self, key: str, said: Sequence[Said], held: bytes, observed: str | None) -> None:
         """One document: what its records say, oldest first; its packed contribution (`b""`: none); its facts in the
@@ -237,11 +239,12 @@ class Plan:
 
     def call(self, epoch: str, partition: int) -> Call:
         """`contribute.lua` for all that was added."""
-        differences = [
-            (self._names.counter(one.name), field, amount)
-            for one in self._shape.counters
-            for field, amount in counted(one, self._lost, self._gained)
-        ]
+        differences: list[tuple[bytes, str | bytes, int]] = []
+        for counter in self._shape.counters:
+            fields = list(counted(counter, self._lost, self._gained))
+            differences += [(self._names.counter(counter.name), field, amount) for field, amount in fields]
+            if unsummable := unsummable_of(fields):
+                self.unsummable[counter.name] = unsummable
         ranks = [Moves(one, self._names, self._moves) for one in self._shape.rankings]
         differences += [(one.sizes, BEYOND, one.beyond) for one in ranks if one.beyond]
         sets = [(key, one.sizes, group) for one in ranks for group, key in one.sets.items()]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from neverstale.cache import Cache
 from neverstale.derived import generations as register
 from neverstale.derived.generations import Generation, Generations
-from neverstale.derived.names import PRESENT, DerivedNames
+from neverstale.derived.names import BEYOND, PRESENT, DerivedNames
 from neverstale.derived.plan import Call, Plan, begin
 from neverstale.versions import Version, from_hex
 
@@ -120,6 +120,37 @@ class DerivedStore:
         """Drop the register, whatever it says, and free all that it may have named."""
         await self._cache.send(("DEL", self.names.generations))
         await self._unlink_all(self.names.base)
+
+    async def lost_hash(self, hashes: Sequence[bytes]) -> bytes | None:
+        """One of these that is not there."""
+        (found,) = await self._cache.send(("EXISTS", *hashes))
+        if found == len(hashes):
+            return None
+        answers = await self._cache.send(*(("EXISTS", key) for key in hashes))
+        return next((key for key, there in zip(hashes, answers, strict=True) if not there), None)
+
+    async def lost_set(
+        self, generation: Generation, ranking: str, cursor: int, count: int
+    ) -> tuple[int, bytes | None]:
+        """A sorted set that is not there although it has members, among some `count` that come next; and where to go
+        on, 0: at the beginning."""
+        own = self.names.of(generation.id)
+        sizes = own.sizes(ranking)
+        ((raw_cursor, pairs),) = await self._cache.send((b"HSCAN", sizes, cursor, "COUNT", count))
+        groups = [group for group in pairs[::2] if group not in (PRESENT, BEYOND)]
+        if not groups:
+            return int(raw_cursor), None
+        sets = [own.ranking(ranking, group.decode()) for group in groups]
+        # Who has members before and after we looked had them then, or lost and regained them meanwhile: then it is
+        # counted anew for nothing.
+        held = ("HMGET", sizes, *groups)
+        before, *there, after = await self._cache.send(held, *(("EXISTS", key) for key in sets), held)
+        gone = (
+            key
+            for key, one, is_there, two in zip(sets, before, there, after, strict=True)
+            if one and two and not is_there
+        )
+        return int(raw_cursor), next(gone, None)
 
     async def unlink(self, generation: str) -> int:
         """Free everything of a generation that is in no register any more; answers how many keys."""

@@ -202,6 +202,35 @@ async def test_a_server_that_becomes_another_one_while_connected_is_believed_aft
         await world.mark()
 
 
+async def test_a_demoted_master_vouches_for_nothing_more_although_nobody_was_disconnected(
+    mongo_uri: str, database: str, redises: tuple[RedisServer, RedisServer]
+) -> None:
+    first, second = redises
+    async with World.of(settings_of(mongo_uri, first.url, "test"), catalog_of(database)) as world:
+        mark = await world.mark(await world.write("things", {"_id": "a"}))
+        await world.reader.get(world.things, "a")
+        await world.until_filled("things", "a")
+        assert (await world.reader.get(world.things, "a")).complete == mark
+        before = world.freshness.evidence()
+        await world.redis.wait(1, 5000)
+        await promote(second)
+        await world.redis.replicaof("127.0.0.1", str(second.port))
+
+        async def followed() -> bool:
+            return bool((await world.redis.info("replication")).get("master_link_status") == "up")
+
+        await eventually(followed, "the first one has the second one's data")
+
+        async def void() -> bool:
+            return not world.freshness.still_holds(before)
+
+        await eventually(void, "the evidence is void")
+        await explained(world, "is of another Redis")
+        # What it still serves it does not vouch for: a change since then would be told to the new master.
+        later = await world.write("things", {"_id": "a", "n": 1})
+        assert (await world.reader.get(world.things, "a")).complete < later
+
+
 async def test_a_flushed_redis_has_no_watermark(
     mongo_uri: str, database: str, redises: tuple[RedisServer, RedisServer]
 ) -> None:

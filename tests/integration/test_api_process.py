@@ -2,16 +2,20 @@
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from signal import Signals
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
+from api.hot import COUNT_SECONDS
+from neverstale.popularity import Popularity
 from ops.stack.errors import StackError
 from ops.stack.ports import free_port, listens
 from ops.stack.role import RunningRole, start_role
@@ -121,6 +125,51 @@ async def test_workers_end_with_their_supervisor(world: World, tmp_path: Path) -
 
         await eventually(gone, "no worker is left", seconds=20)
         assert not await listens(api.ports[0])
+
+
+async def test_a_worker_opens_no_more_connections_than_operations_md_says(world: World, tmp_path: Path) -> None:
+    limits = {"NEVERSTALE_REDIS__MAX_CONNECTIONS": "3", "NEVERSTALE_MONGODB__MAX_POOL_SIZE": "2"}
+    limits["NEVERSTALE_API__L1_BYTES"] = "0"
+    await world.write("things", *({"_id": str(number)} for number in range(400)))
+    uris = {"redis": world.settings.redis.url, "mongodb": world.settings.mongodb.uri}
+    ports = {urlsplit(uri.get_secret_value()).port: server for server, uri in uris.items()}
+    most = Counter[str]()
+    async with api_process(world, tmp_path, **limits) as api, client(api) as http:
+        process = psutil.Process(api.pid)
+
+        def count() -> None:
+            open_now = [one for one in process.net_connections("tcp") if one.raddr and one.status == "ESTABLISHED"]
+            for server, number in Counter(ports.get(one.raddr.port, "") for one in open_now).items():
+                most[server] = max(most[server], number)
+
+        for _ in range(3):
+            asking = asyncio.gather(*(http.get(f"/v1/things/{number}") for number in range(400)))
+            while not asking.done():
+                count()
+                await asyncio.sleep(0.005)
+            assert {answer.status_code for answer in await asking} <= {200, 503}
+    assert 2 <= most["redis"] <= 3 + 2
+    assert 2 <= most["mongodb"] <= 2 + 2
+
+
+async def test_a_crash_loses_no_reads_but_the_last_ones(world: World, tmp_path: Path) -> None:
+    often = {"NEVERSTALE_API__READS_FLUSH_MS": "500"}
+    told = Popularity(world.cache, 3600)
+
+    async def reads() -> float:
+        found = await told.of("things", "s:a")
+        return found.reads if found is not None else 0.0
+
+    async with api_process(world, tmp_path, **often) as api, client(api) as http:
+        for _ in range(100):
+            assert (await http.get("/v1/things/a")).status_code == 200
+        # The period, what hits in memory wait for, and a second for Redis and a busy machine.
+        await asyncio.sleep(0.5 + COUNT_SECONDS + 1)
+        for _ in range(10):
+            await http.get("/v1/things/a")
+        psutil.Process(api.pid).kill()
+        await api.wait()
+    assert 100 <= round(await reads()) <= 110
 
 
 async def test_a_port_in_use_is_a_sentence_and_exit_2(world: World, tmp_path: Path) -> None:

@@ -94,6 +94,29 @@ async def test_the_gets_of_a_turn_leave_as_one_lease_and_one_read_of_mongodb(
     assert loads("things") == before + 1
 
 
+async def test_single_gets_and_several_multi_gets_of_a_turn_share_one_find(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds: list[Any] = []
+    original = Loader._command
+
+    async def noted(loader: Loader, command: dict[str, Any], *more: Any) -> dict[str, Any]:
+        finds.append(command["filter"]["_id"])
+        return await original(loader, command, *more)
+
+    monkeypatch.setattr(Loader, "_command", noted)
+    await world.write("things", *({"_id": str(number)} for number in range(30)))
+    one, some, others, _ = await asyncio.gather(
+        get(world, "0"),
+        world.reader.get_many(world.things, [str(number) for number in range(1, 15)]),
+        world.reader.get_many(world.things, [str(number) for number in range(10, 30)]),
+        get(world, "29"),
+    )
+    assert [sorted(wanted["$in"]) for wanted in finds] == [sorted(str(number) for number in range(30))]
+    assert len({answer.version for answer in (one, *some, *others)}) == 1
+    assert None not in {answer.body for answer in (one, *some, *others)}
+
+
 async def test_200_gets_of_one_missing_key_read_mongodb_once(world: World) -> None:
     await world.write("things", {"_id": "a"})
     before = loads("things")

@@ -1,9 +1,11 @@
 """Derived data on real servers: built, kept, rebuilt, and never different from what MongoDB says."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
+from neverstale import telemetry
 from neverstale.settings import Settings
 from tests.consuming import settings_of
 from tests.deriving import Deriving, Writer, catalog_of
@@ -65,6 +67,55 @@ async def test_a_lost_hash_leads_to_another_generation(deriving: Deriving) -> No
 
         await eventually(another, "another generation serves", 60)
         await deriving.until_right()
+
+
+@pytest.mark.parametrize("kind", ["bucket", "tags", "counter", "sizes", "sorted set"])
+async def test_what_no_change_touches_any_more_is_missed_too(deriving: Deriving, kind: str) -> None:
+    writer = Writer(deriving, seed=6, keys=100)
+    await deriving.documents.insert_many([writer.document(f"k{number}") for number in range(100)])
+    async with deriving.watcher(), deriving.consumer():
+        first = await deriving.until_complete()
+        own, redis = deriving.store.names.of(first.id), deriving.redis
+        gone = {
+            "bucket": own.bucket(first.buckets - 1),
+            "tags": own.tags("tagged"),
+            "counter": own.counter("by_status"),
+            "sizes": own.sizes("late"),
+            "sorted set": own.ranking("early", ""),
+        }[kind]
+        # Long enough for several rounds: nothing is found missing in what is whole.
+        await asyncio.sleep(3)
+        assert (await deriving.store.generations()).complete == first
+        assert await redis.delete(gone) == 1
+
+        async def another() -> bool:
+            known = (await deriving.store.generations()).complete
+            return known is not None and known.id != first.id
+
+        await eventually(another, "another generation serves", 60)
+        await deriving.until_right()
+
+
+async def test_a_number_that_a_sum_cannot_hold_is_said_when_it_comes(deriving: Deriving) -> None:
+    labels = {"resource": "flights", "counter": "totals"}
+
+    def said() -> float:
+        return telemetry.REGISTRY.get_sample_value("neverstale_derived_unsummable_total", labels) or 0.0
+
+    writer, before = Writer(deriving, seed=7), said()
+    async with deriving.watcher(), deriving.consumer():
+        await deriving.until_complete()
+        await deriving.documents.insert_one(writer.document("fits") | {"delay": 0.1})
+        await deriving.documents.insert_one(writer.document("fine") | {"delay": 0.12})
+        await deriving.documents.insert_one(writer.document("huge") | {"delay": 2**62})
+
+        async def both() -> bool:
+            return said() == before + 2
+
+        await eventually(both, "two documents are said not to fit", 30)
+        await deriving.documents.delete_one({"_id": "fine"})
+        await deriving.until_right()
+        assert said() == before + 2
 
 
 async def test_a_dropped_collection_leaves_nothing_counted(deriving: Deriving) -> None:
