@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol
+
+from prometheus_client import Counter
 
 from api.answers import Answer, How
 from api.marks import Marks
@@ -59,7 +62,7 @@ class Ask:
 
     def settle(self, answer: Answer) -> None:
         """Answer, unless the client has gone."""
-        telemetry.READS.labels(self.source.name, answer.how).inc()
+        _reads(self.source.name, answer.how).inc()
         if not self.future.done():
             self.future.set_result(answer)
 
@@ -128,6 +131,11 @@ class Ask:
             return None
         bound = marks.bound(held.complete)
         return None if bound is None or bound > limit else held
+
+
+@cache
+def _reads(source: str, how: How) -> Counter:
+    return telemetry.READS.labels(source, how)
 
 
 def fail_all(asks: Iterable[Ask], error: BaseException, marks: Marks) -> None:

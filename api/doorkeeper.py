@@ -8,7 +8,6 @@ absences a second are kept, those first that are asked for again.
 
 import time
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Final
 
 from neverstale import telemetry
@@ -87,8 +86,10 @@ def _filter() -> bytearray:
 
 
 def _places(key: bytes) -> list[int]:
-    number = int.from_bytes(blake2b(key, digest_size=16).digest(), "big")
-    return [number >> (_BITS * probe) & _MASK for probe in range(_PROBES)]
+    # Python's own hash: keyed anew in every process, so that nobody can make up ids that look like others.
+    number = hash(key)
+    step = number >> _BITS | 1
+    return [number + step * probe & _MASK for probe in range(_PROBES)]
 
 
 def _holds(filter_: bytearray, places: list[int]) -> bool:

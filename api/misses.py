@@ -125,8 +125,7 @@ class Misses:
                 current = leases.floor is not None and answer.version >= max(floor, leases.floor)
                 asks = self._close([flight])
                 unmet += [ask for ask in asks if not current or not ask.found(answer, self._marks)]
-        known = [pair for pair in granted if self._is_known(*pair)]
-        unknown = [pair for pair in granted if not self._is_known(*pair)] if len(known) < len(granted) else []
+        known, unknown = self._by_knowledge(granted)
         await at_once(
             self._load(source, known, leases, floor, known=True) if known else None,
             self._load(source, unknown, leases, floor, known=False) if unknown else None,
@@ -134,10 +133,17 @@ class Misses:
             self._directly(unmet) if unmet else None,
         )
 
-    def _is_known(self, flight: Flight, lease: Granted) -> bool:
-        """Whether there was a document when somebody last looked."""
-        held = lease.previous is not None and lease.previous.body is not None
-        return held or self._loads.doorkeeper.knows(flight.entry_key)
+    def _by_knowledge(
+        self, granted: Sequence[tuple[Flight, Granted]]
+    ) -> tuple[list[tuple[Flight, Granted]], list[tuple[Flight, Granted]]]:
+        """Those of which there was a document when somebody last looked, and the others."""
+        known: list[tuple[Flight, Granted]] = []
+        unknown: list[tuple[Flight, Granted]] = []
+        for flight, lease in granted:
+            held = lease.previous is not None and lease.previous.body is not None
+            met = held or self._loads.doorkeeper.knows(flight.entry_key)
+            (known if met else unknown).append((flight, lease))
+        return known, unknown
 
     async def _wait(self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
         """Another process fills. Ask again for all, at a moment of our own, until patience ends."""

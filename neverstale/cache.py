@@ -7,6 +7,7 @@ A missing entry, an outage and a stored absence are three things: `None`, `Outag
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -185,8 +186,8 @@ class Cache:
             arguments += (fill.token, to_hex(fill.version), kind, fill.ttl_ms, etag, body)
         (answers,) = await self.send(await self.call("fill", [fill.key for fill in fills], arguments))
         results = [answer.decode() for answer in answers]
-        for result in results:
-            telemetry.FILLS.labels(result).inc()
+        for result, count in Counter(results).items():
+            telemetry.FILLS.labels(result).inc(count)
         return results
 
     async def touch(self, keys: Sequence[bytes]) -> None:
