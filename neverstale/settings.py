@@ -211,7 +211,7 @@ class Watcher(Section):
 
 
 class Consumer(Section):
-    max_batch: PositiveInt = Field(4000, description="Records applied together.")
+    max_batch: PositiveInt = Field(8000, description="Records applied together.")
     commit_interval_ms: PositiveInt = Field(500, description="Offsets of applied records are committed this often.")
     replay_seconds: PositiveInt = Field(
         900, description="What a Redis lacks is applied to it again; if that is older, all it holds is void instead."
