@@ -137,9 +137,11 @@ class ResourceDeriver:
         begun = await self.store.begin(known, part.partition, part.newest, keys)
         at_least = max(at_least, part.newest, *(one.at_least for one in begun))
         projection = _projection(known.all)
-        values = [any_value_of(key) for key in keys]
+        values = [key[2:] if key[0] == "s" else any_value_of(key) for key in keys]
         read_at, found = await self._loader.read(self.resource.collection, values, projection, at_least)
-        documents = {canonical(document["_id"]): document for document in found}
+        documents = {
+            "s:" + key if type(key := document["_id"]) is str else canonical(key): document for document in found
+        }
         plans = []
         for one in begun:
             plan, facts_of = Plan(self.store.names, one.generation, read_at), one.generation.shape.facts

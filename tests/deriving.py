@@ -21,7 +21,6 @@ from neverstale.derived.counters import Group, Sum
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import combinations
 from neverstale.derived.members import member_of
-from neverstale.derived.plan import facts
 from neverstale.derived.store import DerivedStore
 from neverstale.keys import Names, canonical
 from neverstale.service import Health, Life
@@ -137,7 +136,7 @@ class Deriving:
     async def differences(self, generation: Generation) -> list[str]:
         """Every group of every counter and ranking that is not what the documents say."""
         shape, names = generation.shape, self.store.names.of(generation.id)
-        held = [(one["_id"], facts(shape.facts(one))) for one in await self.documents.find().to_list()]
+        held = [(one["_id"], shape.facts(one)) for one in await self.documents.find().to_list()]
         found: list[str] = []
         for counter in shape.counters:
             expected: dict[str, Group] = {}
@@ -190,7 +189,7 @@ class Deriving:
         for one in generation.shape.lists:
             by_group: dict[str, list[Any]] = {}
             for document in found:
-                some = facts(generation.shape.facts(document))
+                some = generation.shape.facts(document)
                 assert some is not None
                 for group in one.groups(some) or ():
                     by_group.setdefault(group, []).append(

@@ -8,6 +8,8 @@ alone would cost twice as much.
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from neverstale.derived.groups import SPLIT
+from neverstale.derived.shape import Facts
 from neverstale.versions import Version
 
 DOCUMENTS_A_BUCKET: Final = 16
@@ -15,18 +17,23 @@ DOCUMENTS_A_BUCKET: Final = 16
 MAX_BUCKETS: Final = 2**20
 
 
-def pack(version: Version, facts: str) -> bytes:
-    return version.to_bytes(8, "big") + facts.encode()
+def stamp(version: Version) -> bytes:
+    """What a contribution of this version begins with."""
+    return version.to_bytes(8, "big")
+
+
+def pack(version: Version, facts: Facts) -> bytes:
+    return stamp(version) + SPLIT.join(facts).encode()
 
 
 class Contribution(NamedTuple):
     version: Version
     """At which its document was read."""
-    facts: str
+    facts: Facts
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Contribution":
-        return cls(int.from_bytes(packed[:8], "big"), packed[8:].decode())
+        return cls(int.from_bytes(packed[:8], "big"), tuple(packed[8:].decode().split(SPLIT)))
 
 
 def buckets_for(documents: int) -> int:

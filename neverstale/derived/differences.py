@@ -96,12 +96,15 @@ class Moves:
         for key, before, after in moves:
             was = before[score] if before is not None else ""
             now = after[score] if after is not None else ""
+            if was == now == "":
+                continue
             old = combinations(by(before)) if before is not None and was else ()
             new = combinations(by(after)) if after is not None and now else ()
             if old == new:
                 if was != now:
+                    member = member_of(key)
                     for group in new or ():
-                        self.scores[self._set(group)].append((member_of(key), now))
+                        self.scores[self._set(group)].append((member, now))
                 continue
             self.beyond += (new is None) - (old is None)
             for group in old or ():

@@ -44,7 +44,7 @@ class GenerationNames:
         return f"{self.base}:p".encode()
 
     def bucket(self, number: int) -> bytes:
-        return b"%s:b:%x" % (self.base.encode(), number)
+        return _bucket(self.base, number)
 
     def tags(self, name: str) -> bytes:
         return f"{self.base}:t:{name}".encode()
@@ -62,6 +62,11 @@ class GenerationNames:
         """A page's entry; long group names are cut to a digest, for a key may be read from a URL."""
         shown = group if len(group) <= 128 else "#" + blake2b(group.encode(), digest_size=16).hexdigest()
         return f"{self.base}:l:{name}:{shown}:{cursor}".encode()
+
+
+@lru_cache(maxsize=65_536)
+def _bucket(base: str, number: int) -> bytes:
+    return f"{base}:b:{number:x}".encode()
 
 
 @dataclass(frozen=True, slots=True)

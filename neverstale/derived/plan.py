@@ -26,9 +26,9 @@ from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, bucket_of, pack
 from neverstale.derived.differences import Move, Moves, counted, unsummable_of
 from neverstale.derived.generations import Generation
-from neverstale.derived.groups import SPLIT, texts_of
+from neverstale.derived.groups import texts_of
 from neverstale.derived.names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
-from neverstale.derived.shape import Facts, ListShape
+from neverstale.derived.shape import NOTHING, Effect, Facts, ListShape
 from neverstale.versions import Version, to_hex
 
 _NAMELESS: Final = frozenset(("delete", "touch"))
@@ -107,7 +107,7 @@ class Plan:
         self.unsummable: dict[str, int] = {}
         """Counter -> how many documents more hold a number that one of its sums cannot. Known after `call`."""
 
-    def add(self, key: str, said: Sequence[Said], held: bytes, observed: str | None) -> None:
+    def add(self, key: str, said: Sequence[Said], held: bytes, observed: Facts | None) -> None:
         """One document: what its records say, oldest first; its packed contribution (`b""`: none); its facts in the
         snapshot (`None`: absent)."""
         stored = Contribution.unpack(held) if held else None
@@ -126,13 +126,11 @@ class Plan:
             raw = key.encode()
             bucket = self._names.bucket(bucket_of(raw, self.generation.buckets))
             self._documents.append((bucket, raw, held, packed))
-        former = stored.facts if stored is not None else None
-        before = facts(former)
-        after = facts(found) if found != former else before
+        before = stored.facts if stored is not None else None
         for place, one in enumerate(self._shape.lists):
-            self._raise(one, place, said, stored, before, after)
-        if former != found:
-            self.differ(key, before, after)
+            self._raise(one, place, said, stored, before, found)
+        if before != found:
+            self.differ(key, before, found)
 
     def differ(self, key: str, before: Facts | None, after: Facts | None) -> None:
         """What counters and rankings lose with the facts that a document had, and gain with those that it has."""
@@ -153,11 +151,11 @@ class Plan:
         before: Facts | None,
         after: Facts | None,
     ) -> None:
-        touched, names = False, not one.by_paths
-        for record in said:
-            if record.operation != "touch":
-                effect = self._shape.effects(record.fields)[place]
-                touched, names = touched or effect.touches, names or bool(effect.named) or effect.enters
+        effect = self._effect_of(said[0], place)
+        touched, names = effect.touches, effect.names
+        for record in said[1:]:
+            effect = self._effect_of(record, place)
+            touched, names = touched or effect.touches, names or effect.names
         left = self._left(one, before, after, touched)
         if left == () and not touched and (stored is not None or after is None):
             return
@@ -172,6 +170,9 @@ class Plan:
             self._lift(tags, slot_of(group), version)
         for group in named:
             self._lift(tags, slot_of(group), version)
+
+    def _effect_of(self, record: Said, place: int) -> Effect:
+        return NOTHING if record.operation == "touch" else self._shape.effects(record.fields)[place]
 
     def _left(
         self, one: ListShape, before: Facts | None, after: Facts | None, touched: bool
@@ -198,7 +199,7 @@ class Plan:
         for record in said:
             if record.operation in _NAMELESS:
                 continue
-            effect = self._shape.effects(record.fields)[place]
+            effect = self._effect_of(record, place)
             met, enters = effect.named, enters or effect.enters
             needs_stored = bool(met) or effect.enters
             if (
@@ -250,14 +251,14 @@ class Plan:
         sets = [(key, one.sizes, group) for one in ranks for group, key in one.sets.items()]
         # Those of one set side by side: the script makes one command of them.
         scores = [(key, member, score) for one in ranks for key, some in one.scores.items() for member, score in some]
-        unproven = dict.fromkeys(bucket for bucket, _, held, _ in self._documents if not held)
-        unproven |= dict.fromkeys(key for key, _, _ in differences)
-        unproven |= dict.fromkeys(sizes for _, sizes, _ in sets)
-        unproven |= dict.fromkeys(key for key, _ in self.tags)
+        unproven = dict.fromkeys([bucket for bucket, _, held, _ in self._documents if not held])
+        unproven |= dict.fromkeys([key for key, _, _ in differences])
+        unproven |= dict.fromkeys([sizes for _, sizes, _ in sets])
+        unproven |= dict.fromkeys([key for key, _ in self.tags])
         # A bucket that holds the contribution that is expected is there.
-        proven = dict.fromkeys(bucket for bucket, _, held, _ in self._documents if held and bucket not in unproven)
+        proven = dict.fromkeys([bucket for bucket, _, _, _ in self._documents if bucket not in unproven])
         keys = [self._register, self._names.partitions, *unproven, *proven, *(key for key, _, _ in sets)]
-        place = {key: i for i, key in enumerate(keys, 1)}
+        place = {key: b"%d" % i for i, key in enumerate(keys, 1)}
         arguments: list[Any] = [
             epoch,
             partition,
@@ -280,8 +281,3 @@ class Plan:
         for (key, slot), version in self.tags.items():
             arguments += (place[key], slot, to_hex(version))
         return Call(keys, arguments)
-
-
-def facts(joined: str | None) -> Facts | None:
-    """Facts as `Shape.facts` joins them; `None`: no document."""
-    return None if joined is None else tuple(joined.split(SPLIT))

@@ -21,7 +21,7 @@ from bson.decimal128 import Decimal128
 
 from neverstale.derived import groups
 from neverstale.derived.declarations import Declarations
-from neverstale.derived.groups import SPLIT, at_path, combinations, fact_at, meets, short_text, text_of
+from neverstale.derived.groups import at_path, combinations, fact_at, meets, short_text, text_of
 
 UNSUMMABLE: Final = "u"
 _WIDE: Final = Context(prec=60, Emax=999_999, Emin=-999_999)
@@ -108,12 +108,22 @@ class Effect:
     """What a change of some paths means for a list."""
 
     touches: bool
+    """Pages may show something else."""
     named: tuple[int, ...]
+    """Which of the fields that make groups may have changed."""
     enters: bool
+    """The document may have come to hold the list's constants."""
+    names: bool
+    """Groups that the document may have come into are to be looked for."""
+
+
+NOTHING: Final = Effect(touches=False, named=(), enters=False, names=False)
+"""What a record that is no change means for any list."""
 
 
 def _effect(one: ListShape, changed: Sequence[str] | None) -> Effect:
-    return Effect(one.affected_by(changed), one.named_by(changed), one.entered_by(changed))
+    named, enters = one.named_by(changed), one.entered_by(changed)
+    return Effect(one.affected_by(changed), named, enters, names=bool(named) or enters or not one.by_paths)
 
 
 class Shape:
@@ -206,8 +216,8 @@ class Shape:
                 self._effects[key] = known
         return known
 
-    def facts(self, document: Mapping[str, Any]) -> str:
-        """A document's facts, joined: what its contribution holds besides the version."""
+    def facts(self, document: Mapping[str, Any]) -> Facts:
+        """A document's facts: what its contribution holds besides the version."""
         facts = [
             short_text(value)
             if type(value := document.get(path)) is str and len(value) < 64
@@ -227,7 +237,7 @@ class Shape:
             else score(_only(document, path), descends=descends)
             for path, descends, plain in self._scored
         ]
-        return SPLIT.join(facts)
+        return tuple(facts) or ("",)  # as a contribution without facts is read
 
 
 def _only(document: Mapping[str, Any], path: str) -> Any:

@@ -19,7 +19,7 @@ from ops.stack.ports import LOOPBACK, free_port, listens, wanted_port
 from ops.stack.process import POLL_SECONDS, Launch, RunningProcess, together
 
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-JVM_TOOL = (*JVM, "-XX:TieredStopAtLevel=1")  # a short life wants no second compiler
+JVM_SHORT_LIVED = (*JVM, "-XX:TieredStopAtLevel=1")  # the second compiler takes more than it gives back in minutes
 REMEDY = f"install a Java of version {LEAST_JAVA} or later, or use --broker embedded"
 SERVING_SECONDS = 60.0
 
@@ -29,6 +29,7 @@ class KafkaOptions:
     data: Path
     port: int = 0  # of the first broker; 0: a free one
     brokers: int = 1
+    short_lived: bool = False  # ready sooner, slower at its peak
     properties: tuple[str, ...] = ()  # further lines of server.properties
 
 
@@ -120,7 +121,7 @@ async def _format_node(command: Sequence[str | Path], node: _Node, cluster_id: s
     tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", node.properties)
     launch = Launch(
         name=f"kafka-{node.number}-format",
-        argv=[command[0], *JVM_TOOL, *command[1:], *tool],
+        argv=[command[0], *JVM_SHORT_LIVED, *command[1:], *tool],
         log=options.data / "logs" / f"kafka-{node.number}.log",
         ready=formatted,
     )
@@ -134,7 +135,13 @@ async def _format_node(command: Sequence[str | Path], node: _Node, cluster_id: s
 def _launch(command: Sequence[str | Path], node: _Node, options: KafkaOptions) -> Launch:
     return Launch(
         name="kafka" if options.brokers == 1 else f"kafka-{node.number}",
-        argv=[command[0], *JVM, *command[1:], "kafka.Kafka", node.properties],
+        argv=[
+            command[0],
+            *(JVM_SHORT_LIVED if options.short_lived else JVM),
+            *command[1:],
+            "kafka.Kafka",
+            node.properties,
+        ],
         log=options.data / "logs" / f"kafka-{node.number}.log",
         ready=partial(listens, node.port),
         ports=(node.port, node.controller_port),

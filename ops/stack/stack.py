@@ -37,6 +37,7 @@ class StackOptions:
     redis_port: int = 0
     broker: BrokerChoice = "auto"
     brokers: int = 1
+    short_lived: bool = False  # ready sooner rather than fast at its peak
     mongo_members: int = 1
     mongo_oplog_mb: int | None = None
     mongo_test_commands: bool = False
@@ -204,7 +205,13 @@ def _mongod(options: StackOptions, data: Path) -> MongodOptions:
 
 
 def _broker(options: StackOptions, data: Path) -> BrokerOptions:
-    return BrokerOptions(data=data, choice=options.broker, port=options.kafka_port, brokers=options.brokers)
+    return BrokerOptions(
+        data=data,
+        choice=options.broker,
+        port=options.kafka_port,
+        brokers=options.brokers,
+        short_lived=options.short_lived,
+    )
 
 
 def _redis(options: StackOptions, data: Path) -> RedisOptions:

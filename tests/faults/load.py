@@ -37,8 +37,8 @@ class Shape:
     keys: int = 500
     writers: int = 4
     readers: int = 4
-    writes_per_second: float = 400
-    reads_per_second: float = 200
+    writes_per_second: float = 200
+    reads_per_second: float = 100
     removals: float = 0.05
     """Share of the writes that delete the document."""
     converge_seconds: float = CONVERGE_SECONDS

@@ -497,21 +497,21 @@ def _lagging_reads() -> Patches:
 def _incr() -> Patches:
     """Inserts add one and deletes take one away as often as they are told."""
     from neverstale.derived.contributions import Contribution
-    from neverstale.derived.plan import Plan, facts
+    from neverstale.derived.plan import Plan
 
     class Counted(Plan):
         told = False
 
-        def add(self, key: str, said: Any, held: bytes, observed: str | None) -> None:
+        def add(self, key: str, said: Any, held: bytes, observed: Any) -> None:
             operations = [one.operation for one in said]
             self.told = not {"insert", "delete"}.isdisjoint(operations)
             super().add(key, said, held, observed)
             self.told = False
             for operation in operations:
                 if operation == "insert" and observed is not None:
-                    self.differ(key, None, facts(observed))
+                    self.differ(key, None, observed)
                 elif operation == "delete" and held:
-                    self.differ(key, facts(Contribution.unpack(held).facts), None)
+                    self.differ(key, Contribution.unpack(held).facts, None)
 
         def differ(self, key: str, before: Any, after: Any) -> None:
             if not self.told:

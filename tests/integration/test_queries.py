@@ -20,7 +20,6 @@ from neverstale.derived.declarations import (
 )
 from neverstale.derived.differences import counted
 from neverstale.derived.groups import fact_at, text_of, texts_of
-from neverstale.derived.plan import facts
 from neverstale.derived.shape import Shape
 from neverstale.loader import Loader, TooSlow
 
@@ -82,7 +81,7 @@ async def test_the_rows_of_a_counter_are_the_groups_of_its_contributions(
         {"by": by, "sums": {"n": {"field": "n", "scale": 1}, "deep": {"field": "deep.n"}}}
     )
     shape = Shape(Declarations(counters={"c": declared}))
-    gained = [found for document in held if (found := facts(shape.facts(document)))]
+    gained = [found for document in held if (found := shape.facts(document))]
     expected = dict(counted(shape.counters[0], [], gained))
 
     rows = await (await collection.aggregate(queries.counter_groups(declared, {}))).to_list()

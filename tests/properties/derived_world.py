@@ -14,7 +14,8 @@ from neverstale.derived.declarations import Declarations
 from neverstale.derived.generations import Generation, Generations, shape_of
 from neverstale.derived.members import member_of
 from neverstale.derived.names import LIST_FLOOR, PRESENT, DerivedNames, slot_of
-from neverstale.derived.plan import Call, Plan, facts
+from neverstale.derived.plan import Call, Plan
+from neverstale.derived.shape import Facts
 from neverstale.derived.store import hashes_of
 from neverstale.scripts import Name
 from tests.lua_collections import CollectionsRedis
@@ -188,7 +189,7 @@ class World:
         counted = Plan(NAMES, generation, s)
         for t in log:
             if t != TOUCH:
-                before, after = (facts(self._facts[i]) for i in self.story.history[t - 2 : t])
+                before, after = (self._facts[i] for i in self.story.history[t - 2 : t])
                 counted.differ(KEY, before, after)
         counted.tags.update(planned.tags)
         return counted
@@ -262,10 +263,8 @@ class World:
         member = {member_of(KEY): -float(document["x"])} if document else {}
         return {group: member if group in self._counted[i] else {} for group in self.groups}
 
-    def _counted_as(self, joined: str | None) -> tuple[str, ...]:
-        held = facts(joined)
+    def _counted_as(self, held: Facts | None) -> tuple[str, ...]:
         return () if held is None else groups.combinations(self._shape.counters[0].by(held)) or ()
 
-    def _groups_of(self, joined: str | None) -> tuple[str, ...]:
-        held = facts(joined)
+    def _groups_of(self, held: Facts | None) -> tuple[str, ...]:
         return () if held is None else self._shape.lists[0].groups(held) or ()

@@ -86,7 +86,7 @@ async def apply(store: FakeStore, *batches: Batch) -> None:
 
 def holding(shelf: str, *names: str) -> FakeStore:
     store = FakeStore(*names)
-    store.held["s:k"] = pack(10, f"s:{shelf}")
+    store.held["s:k"] = pack(10, (f"s:{shelf}",))
     return store
 
 
