@@ -143,11 +143,11 @@ class ResourceDeriver:
             "s:" + key if type(key := document["_id"]) is str else canonical(key): document for document in found
         }
         plans = []
+        said = [_in_order(records) for records in part.documents.values()]
         for one in begun:
-            plan, facts_of = Plan(self.store.names, one.generation, read_at), one.generation.shape.facts
-            for key, held in zip(keys, one.contributions, strict=True):
-                document = documents.get(key)
-                plan.add(key, _in_order(part.documents[key]), held, None if document is None else facts_of(document))
+            plan = Plan(self.store.names, one.generation, read_at)
+            facts = dict(zip(documents, one.generation.shape.facts(list(documents.values())), strict=True))
+            plan.add(keys, said, one.contributions, [facts.get(key) for key in keys])
             plans.append(plan)
             self._changed.update(plan.groups(self.resource.name))
         await self.store.contribute(known, part.partition, plans)

@@ -136,7 +136,8 @@ class Deriving:
     async def differences(self, generation: Generation) -> list[str]:
         """Every group of every counter and ranking that is not what the documents say."""
         shape, names = generation.shape, self.store.names.of(generation.id)
-        held = [(one["_id"], shape.facts(one)) for one in await self.documents.find().to_list()]
+        documents = await self.documents.find().to_list()
+        held = list(zip([one["_id"] for one in documents], shape.facts(documents), strict=True))
         found: list[str] = []
         for counter in shape.counters:
             expected: dict[str, Group] = {}
@@ -189,7 +190,7 @@ class Deriving:
         for one in generation.shape.lists:
             by_group: dict[str, list[Any]] = {}
             for document in found:
-                some = generation.shape.facts(document)
+                some = generation.shape.facts([document])[0]
                 assert some is not None
                 for group in one.groups(some) or ():
                     by_group.setdefault(group, []).append(

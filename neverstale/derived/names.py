@@ -14,10 +14,13 @@
 Every hash holds the field `.g`, so that an empty one is there. One that is missing was lost: unknown, never empty.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
+
+from neverstale.derived.contributions import bucket_of
 
 PRESENT: Final = b".g"
 """Field of every hash. Groups and document keys never begin with a dot."""
@@ -45,6 +48,11 @@ class GenerationNames:
 
     def bucket(self, number: int) -> bytes:
         return _bucket(self.base, number)
+
+    def buckets(self, keys: Iterable[bytes], count: int) -> list[bytes]:
+        """Of each document key, the one of `count` buckets that holds its contribution."""
+        base = self.base
+        return [_bucket(base, bucket_of(key, count)) for key in keys]
 
     def tags(self, name: str) -> bytes:
         return f"{self.base}:t:{name}".encode()

@@ -23,12 +23,12 @@ from typing import Any, Final, Protocol
 
 from neverstale.announcements import group_name
 from neverstale.derived import groups
-from neverstale.derived.contributions import Contribution, bucket_of, pack
+from neverstale.derived.contributions import Contribution, pack, stamp
 from neverstale.derived.differences import Move, Moves, counted, unsummable_of
 from neverstale.derived.generations import Generation
-from neverstale.derived.groups import texts_of
+from neverstale.derived.groups import SPLIT, texts_of
 from neverstale.derived.names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
-from neverstale.derived.shape import NOTHING, Effect, Facts, ListShape
+from neverstale.derived.shape import NOTHING, Effect, Effects, Facts, ListShape
 from neverstale.versions import Version, to_hex
 
 _NAMELESS: Final = frozenset(("delete", "touch"))
@@ -80,12 +80,16 @@ def begin(names: DerivedNames, generation: Generation, partition: int, version: 
     """`begin.lua` for the documents of a batch, whose newest change is at `version`."""
     own = names.of(generation.id)
     raws = [key.encode() for key in keys]
-    buckets = [own.bucket(bucket_of(raw, generation.buckets)) for raw in raws]
+    buckets = own.buckets(raws, generation.buckets)
     places = {bucket: place for place, bucket in enumerate(dict.fromkeys(buckets), 2)}
     arguments: list[Any] = [partition, to_hex(version)]
     for raw, bucket in zip(raws, buckets, strict=True):
         arguments += (places[bucket], raw)
     return Call([own.partitions, *places], arguments)
+
+
+_Usual = tuple[str, Sequence[Said], bytes, Facts, Effects]
+"""Of one document: key, records, packed contribution, facts in the snapshot, effects of its one record."""
 
 
 class Plan:
@@ -97,6 +101,7 @@ class Plan:
         self._names = own = names.of(generation.id)
         self._shape = generation.shape
         self._read_at = read_at
+        self._stamp = stamp(read_at)
         self._documents: list[tuple[bytes, bytes, bytes, bytes]] = []
         self.tags: dict[tuple[bytes, bytes], Version] = {}
         """Hash and field -> what it is raised to."""
@@ -107,9 +112,54 @@ class Plan:
         self.unsummable: dict[str, int] = {}
         """Counter -> how many documents more hold a number that one of its sums cannot. Known after `call`."""
 
-    def add(self, key: str, said: Sequence[Said], held: bytes, observed: Facts | None) -> None:
-        """One document: what its records say, oldest first; its packed contribution (`b""`: none); its facts in the
-        snapshot (`None`: absent)."""
+    def add(
+        self,
+        keys: Sequence[str],
+        said: Sequence[Sequence[Said]],
+        held: Sequence[bytes],
+        observed: Sequence[Facts | None],
+    ) -> None:
+        """Documents, in columns: what the records of each say, oldest first; its packed contribution (`b""`: none);
+        its facts in the snapshot (`None`: absent)."""
+        usual: list[_Usual] = []
+        for key, records, packed, found in zip(keys, said, held, observed, strict=True):
+            # The version comes first in a contribution: so it is what is compared.
+            if packed and found is not None and packed < self._stamp and (effects := self._usual(records)):
+                usual.append((key, records, packed, found, effects))
+            else:
+                self._add(key, records, packed, found)
+        if usual:
+            self._add_usual(usual)
+
+    def _usual(self, records: Sequence[Said]) -> Effects | None:
+        """The effects of one update that names no group, if that is all that happened."""
+        first = records[0]
+        if len(records) > 1 or first.operation != "update":
+            return None
+        effects = self._shape.effects(first.fields)
+        return None if effects.names else effects
+
+    def _add_usual(self, documents: Sequence[_Usual]) -> None:
+        """What `_add` does, for documents of which a newer state was read after one update that names no group: tags
+        depend on nothing but what the update touches and the facts that a list sees."""
+        keys, said, held, observed, effects = zip(*documents, strict=True)
+        raws = [key.encode() for key in keys]
+        buckets = self._names.buckets(raws, self.generation.buckets)
+        packed = [self._stamp + SPLIT.join(found).encode() for found in observed]
+        self._documents += zip(buckets, raws, held, packed, strict=True)
+        stored = [Contribution.unpack(contribution) for contribution in held]
+        former = [contribution.facts for contribution in stored]
+        for place, one in enumerate(self._shape.lists):
+            touches = [effect.lists[place].touches for effect in effects]
+            alike = zip(touches, map(one.seen, former), map(one.seen, observed), strict=True)
+            for at in dict(zip(alike, range(len(keys)), strict=True)).values():
+                self._raise(one, place, said[at], stored[at], former[at], observed[at])
+        for key, before, after in zip(keys, former, observed, strict=True):
+            if before != after:
+                self.differ(key, before, after)
+
+    def _add(self, key: str, said: Sequence[Said], held: bytes, observed: Facts | None) -> None:
+        """One document."""
         stored = Contribution.unpack(held) if held else None
         found = observed
         packed = held
@@ -124,7 +174,7 @@ class Plan:
             packed = pack(self._read_at, observed)
         if held or packed:
             raw = key.encode()
-            bucket = self._names.bucket(bucket_of(raw, self.generation.buckets))
+            (bucket,) = self._names.buckets((raw,), self.generation.buckets)
             self._documents.append((bucket, raw, held, packed))
         before = stored.facts if stored is not None else None
         for place, one in enumerate(self._shape.lists):
@@ -172,7 +222,7 @@ class Plan:
             self._lift(tags, slot_of(group), version)
 
     def _effect_of(self, record: Said, place: int) -> Effect:
-        return NOTHING if record.operation == "touch" else self._shape.effects(record.fields)[place]
+        return NOTHING if record.operation == "touch" else self._shape.effects(record.fields).lists[place]
 
     def _left(
         self, one: ListShape, before: Facts | None, after: Facts | None, touched: bool

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import cached_property
-from operator import itemgetter
+from operator import itemgetter, neg
 from typing import Any, Final
 
 from bson.datetime_ms import DatetimeMS
@@ -26,6 +26,8 @@ from neverstale.derived.groups import at_path, combinations, fact_at, meets, sho
 UNSUMMABLE: Final = "u"
 _WIDE: Final = Context(prec=60, Emax=999_999, Emin=-999_999)
 _WHOLE: Final = 2**53
+SHORT: Final = 64
+"""Strings below so many characters keep their text (`short_text`)."""
 _EFFECTS: Final = 4096
 """Combinations of changed paths whose effects are remembered."""
 LIMIT: Final = 2**63
@@ -58,6 +60,8 @@ class ListShape:
     """Paths whose change can change a page; `None`: all."""
     constants: tuple[str, ...] = ()
     """Paths that the list's constants are compared with."""
+    seen: Pick = itemgetter(slice(None))
+    """All facts that the list depends on."""
 
     def groups(self, facts: Facts) -> Facts | None:
         """The groups whose pages show a document; `None`: beyond a bound."""
@@ -121,6 +125,15 @@ NOTHING: Final = Effect(touches=False, named=(), enters=False, names=False)
 """What a record that is no change means for any list."""
 
 
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a change of some paths means."""
+
+    lists: tuple[Effect, ...]
+    names: bool
+    """For some list, groups that the document may have come into are to be looked for."""
+
+
 def _effect(one: ListShape, changed: Sequence[str] | None) -> Effect:
     named, enters = one.named_by(changed), one.entered_by(changed)
     return Effect(one.affected_by(changed), named, enters, names=bool(named) or enters or not one.by_paths)
@@ -136,16 +149,11 @@ class Shape:
         self.group_paths: tuple[str, ...] = tuple(dict.fromkeys(path for one in grouping for path in one.by))
         """Paths whose facts make groups, in the order of the facts."""
         self._constants = [{path: text_of(value) for path, value in one.where.items()} for one in listed if one.where]
-        summed = dict.fromkeys(
-            (one.field, one.scale, not one.scale and "." not in one.field)
-            for counter in declared.counters.values()
-            for one in counter.sums.values()
-        )
-        self._summed = tuple(summed)
-        scored = dict.fromkeys((one.path, one.descends, "." not in one.path) for one in declared.rankings.values())
-        self._scored = tuple(scored)
+        sums = (one for counter in declared.counters.values() for one in counter.sums.values())
+        self._summed = tuple(dict.fromkeys((one.field, one.scale) for one in sums))
+        self._scored = tuple(dict.fromkeys((one.path, one.descends) for one in declared.rankings.values()))
         self._place_facts()
-        self._effects: dict[tuple[str, ...] | None, tuple[Effect, ...]] = {}
+        self._effects: dict[tuple[str, ...] | None, Effects] = {}
 
     def _place_facts(self) -> None:
         place = {path: i for i, path in enumerate(self.group_paths)}
@@ -154,10 +162,11 @@ class Shape:
         for name, one in self.declared.lists.items():
             member = count if one.where else None
             count += 1 if one.where else 0
-            by = picking([place[path] for path in one.by])
-            lists.append(ListShape(name, by, one.by, member, self._used(name), tuple(one.where)))
-        sums = {(path, scale): count + i for i, (path, scale, _) in enumerate(self._summed)}
-        scores = {(path, descends): count + len(sums) + i for i, (path, descends, _) in enumerate(self._scored)}
+            places = [place[path] for path in one.by]
+            seen = picking([*places, *([] if member is None else [member])])
+            lists.append(ListShape(name, picking(places), one.by, member, self._used(name), tuple(one.where), seen))
+        sums = {summed: count + i for i, summed in enumerate(self._summed)}
+        scores = {scored: count + len(sums) + i for i, scored in enumerate(self._scored)}
         self.lists: tuple[ListShape, ...] = tuple(lists)
         self.counters: tuple[CounterShape, ...] = tuple(
             CounterShape(
@@ -187,8 +196,8 @@ class Shape:
             (
                 *self.group_paths,
                 *constants,
-                *(path for path, *_ in self._summed),
-                *(path for path, *_ in self._scored),
+                *(path for path, _ in self._summed),
+                *(path for path, _ in self._scored),
             )
         )
 
@@ -206,38 +215,51 @@ class Shape:
             return True
         return any(one.affected_by(changed) for one in self.lists)
 
-    def effects(self, changed: Sequence[str] | None) -> tuple[Effect, ...]:
-        """What a change of these paths (`None`: all) means for each of the lists."""
+    def effects(self, changed: Sequence[str] | None) -> Effects:
+        """What a change of these paths (`None`: all) means."""
         key = None if changed is None else tuple(changed)
         known = self._effects.get(key)
         if known is None:
-            known = tuple(_effect(one, changed) for one in self.lists)
+            lists = tuple(_effect(one, changed) for one in self.lists)
+            known = Effects(lists, any(effect.touches and effect.names for effect in lists))
             if len(self._effects) < _EFFECTS:
                 self._effects[key] = known
         return known
 
-    def facts(self, document: Mapping[str, Any]) -> Facts:
-        """A document's facts: what its contribution holds besides the version."""
-        facts = [
-            short_text(value)
-            if type(value := document.get(path)) is str and len(value) < 64
-            else fact_at(document, path)
-            for path in self.group_paths
-        ]
-        facts += ["1" if _holds(document, constant) else "" for constant in self._constants]
-        facts += [
-            str(value)
-            if whole and type(value := document.get(path)) is int and -LIMIT < value < LIMIT
-            else summable(_only(document, path), scale)
-            for path, scale, whole in self._summed
-        ]
-        facts += [
-            str(-value if descends else value)
-            if plain and type(value := document.get(path)) is int and -_WHOLE < value < _WHOLE
-            else score(_only(document, path), descends=descends)
-            for path, descends, plain in self._scored
-        ]
-        return tuple(facts) or ("",)  # as a contribution without facts is read
+    def facts(self, documents: Sequence[Mapping[str, Any]]) -> list[Facts]:
+        """The facts of each document: what its contribution holds besides the version.
+
+        Fact by fact, since what most documents hold is then spelled without a step of ours for each.
+        """
+        columns = [_group_facts(documents, path) for path in self.group_paths]
+        columns += [["1" if _holds(one, constant) else "" for one in documents] for constant in self._constants]
+        columns += [_sum_facts(documents, path, scale) for path, scale in self._summed]
+        columns += [_score_facts(documents, path, descends) for path, descends in self._scored]
+        if not columns:
+            return [("",)] * len(documents)  # as a contribution without facts is read
+        return list(zip(*columns, strict=True))
+
+
+def _group_facts(documents: Sequence[Mapping[str, Any]], path: str) -> list[str]:
+    if "." not in path:
+        values: list[Any] = [document.get(path) for document in documents]
+        if set(map(type, values)) == {str} and max(map(len, values)) < SHORT:
+            return list(map(short_text, values))
+    return [fact_at(document, path) for document in documents]
+
+
+def _sum_facts(documents: Sequence[Mapping[str, Any]], path: str, scale: int) -> list[str]:
+    values = [_only(document, path) for document in documents]
+    if not scale and set(map(type, values)) == {int} and min(values) > -LIMIT and max(values) < LIMIT:
+        return list(map(str, values))
+    return [summable(value, scale) for value in values]
+
+
+def _score_facts(documents: Sequence[Mapping[str, Any]], path: str, descends: bool) -> list[str]:
+    values = [_only(document, path) for document in documents]
+    if set(map(type, values)) == {int} and min(values) > -_WHOLE and max(values) < _WHOLE:
+        return list(map(str, map(neg, values) if descends else values))
+    return [score(value, descends=descends) for value in values]
 
 
 def _only(document: Mapping[str, Any], path: str) -> Any:

@@ -502,10 +502,10 @@ def _incr() -> Patches:
     class Counted(Plan):
         told = False
 
-        def add(self, key: str, said: Any, held: bytes, observed: Any) -> None:
+        def _add(self, key: str, said: Any, held: bytes, observed: Any) -> None:
             operations = [one.operation for one in said]
             self.told = not {"insert", "delete"}.isdisjoint(operations)
-            super().add(key, said, held, observed)
+            super()._add(key, said, held, observed)
             self.told = False
             for operation in operations:
                 if operation == "insert" and observed is not None:

@@ -120,7 +120,7 @@ class World:
         )
         self.declared = declared.text
         self._shape = shape_of(declared.text)
-        self._facts = [None if one is None else self._shape.facts(one) for one in documents.all]
+        self._facts = [None if one is None else self._shape.facts([one])[0] for one in documents.all]
         self._groups = [self._groups_of(one) for one in self._facts]
         self._counted = [self._counted_as(one) for one in self._facts]
         self.groups = sorted({group for some in self._counted for group in some})
@@ -179,7 +179,8 @@ class World:
 
     def planned(self, generation: Generation, known: Generations, log: Sequence[int], held: bytes, s: int) -> Call:
         plan = self.rules.plan(NAMES, generation, s)
-        plan.add(KEY, [self._record(t) for t in sorted(log)], held, self._facts[self.story.history[s - 1]])
+        records = [self._record(t) for t in sorted(log)]
+        plan.add([KEY], [records], [held], [self._facts[self.story.history[s - 1]]])
         if not self.rules.differences_of_contributions and set(log) != {TOUCH}:
             plan = self._incremented(generation, plan, log, s)
         return plan.call(known.epoch, PARTITION)

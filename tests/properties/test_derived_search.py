@@ -103,7 +103,7 @@ class EnteredGroupsStay(Plan):
     def _named(
         self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
     ) -> tuple[str, ...] | None:
-        names = [record for record in said if self._shape.effects(record.fields)[place].named]
+        names = [record for record in said if self._shape.effects(record.fields).lists[place].named]
         return super()._named(one, place, names, stored, before)
 
 

@@ -88,12 +88,12 @@ FLIGHT = {"origin": "JFK", "day": "mon", "status": "departed", "cancelled": Fals
 
 
 def test_facts_are_what_declarations_use_in_one_order() -> None:
-    assert Shape(DECLARED).facts(FLIGHT) == ("s:JFK", "s:mon", "s:departed", "1", "70", "-7")
+    assert Shape(DECLARED).facts([FLIGHT]) == [("s:JFK", "s:mon", "s:departed", "1", "70", "-7")]
 
 
 def test_a_document_without_the_constants_is_in_no_group_of_the_list() -> None:
     shape = Shape(DECLARED)
-    held = shape.facts(FLIGHT | {"cancelled": True})
+    (held,) = shape.facts([FLIGHT | {"cancelled": True}])
     assert shape.lists[0].groups(held) == ()
 
 
@@ -114,13 +114,13 @@ CHANGES = [
 
 @pytest.mark.parametrize(("changed", "touches", "why"), CHANGES)
 def test_a_change_touches_a_list_if_pages_can_differ(changed: list[str] | None, touches: bool, why: str) -> None:
-    assert Shape(DECLARED).effects(changed)[0].touches is touches, why
+    assert Shape(DECLARED).effects(changed).lists[0].touches is touches, why
 
 
 def test_a_change_of_a_constants_field_may_let_a_document_into_the_list() -> None:
     shape = Shape(DECLARED)
     changes: list[list[str] | None] = [["cancelled"], ["cancelled.by"], None, ["carrier"], ["origin"]]
-    assert [shape.effects(changed)[0].enters for changed in changes] == [True, True, True, False, False]
+    assert [shape.effects(changed).lists[0].enters for changed in changes] == [True, True, True, False, False]
 
 
 def test_a_change_of_fields_that_nothing_derived_uses_is_no_concern() -> None:
