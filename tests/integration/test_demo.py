@@ -17,6 +17,8 @@ from rich.console import Console
 from ops.demo.main import DemoOptions, demo
 
 FLIGHTS_AND_ALL = 6104 + 16 + 1458 + 200
+GENTLE: dict[str, Any] = {"readers": 4, "writes_per_second": 100}
+"""Load that leaves a busy machine room for what a test is about."""
 
 
 def play(folder: Path, **options: Any) -> tuple[int, dict[str, Any], str]:
@@ -44,7 +46,7 @@ def test_every_answer_keeps_its_word_and_nothing_is_stale_after_convergence(tmp_
 
 @pytest.mark.timeout(240)
 def test_the_oracle_notices_a_cache_that_is_spoiled_behind_its_back(tmp_path: Path) -> None:
-    code, figures, printed = play(tmp_path, seconds=5, broker="embedded", sabotage=True)
+    code, figures, printed = play(tmp_path, seconds=5, broker="embedded", sabotage=True, **GENTLE)
     assert code == 1 and not figures["ok"]
     assert figures["stale_after_convergence"]["k"] > 0
     assert "Something is wrong" in printed
@@ -52,7 +54,7 @@ def test_the_oracle_notices_a_cache_that_is_spoiled_behind_its_back(tmp_path: Pa
 
 @pytest.mark.timeout(400)
 def test_killing_every_role_and_server_under_load_leaves_nothing_stale(tmp_path: Path) -> None:
-    code, figures, printed = play(tmp_path, seconds=5, chaos=True)
+    code, figures, printed = play(tmp_path, seconds=5, chaos=True, **GENTLE)
     assert code == 0, printed
     assert set(figures["recovery_seconds"]) >= {"watcher-1", "consumer-1", "consumer-2", "api-1", "Redis", "MongoDB"}
     truths = ("stale_after_convergence", "wrong_boards", "violated_bounds", "foreign_answers", "unwritten_answers")
