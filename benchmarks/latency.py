@@ -9,6 +9,9 @@ sends at the end of the very turn that modified the key. So nothing polls, and n
 The writer, the observer and a plain `watch()` are processes of their own; all note `time.monotonic()`, one clock.
 What they take of the machine counts, too, and is shown.
 
+At each rate the same is measured of the least that could do the work (`benchmarks.peers.bare_pipeline`), while our
+own roles are idle: what is beyond it is the price of our rules, whatever the machine.
+
 Meanwhile one entry that nobody writes is read again and again, for the bound that its answers state; and once more
 when nothing is written at all. How tight that is depends on the periods of marks and heartbeats, which are settings.
 
@@ -23,8 +26,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -34,6 +37,7 @@ from redis.asyncio import Redis as RedisClient
 
 from benchmarks import bare_stream, paced_writer
 from benchmarks.beside import cpu_seconds, finish, noting
+from benchmarks.peers import bare_pipeline
 from neverstale.keys import Names, canonical
 from neverstale.settings import Redis
 from ops import corrections
@@ -45,6 +49,8 @@ from ops.stack.stack import LocalStack, StackOptions
 
 DATABASE: Final = "bench"
 COLLECTION: Final = "items"
+PEER: Final = "peer"
+"""Collection, topic and prefix in Redis of the least that could do the work."""
 CATALOG: Final = f"""\
 database = "{DATABASE}"
 
@@ -96,6 +102,8 @@ class Rate:
     """That answers stated meanwhile."""
     cores: dict[str, float] = field(default_factory=dict)
     """Process -> cores that it kept busy while the clock ran."""
+    peer: list[float] = field(default_factory=list)
+    """From acknowledged to corrected by the least that could do the work."""
 
     @property
     def good(self) -> bool:
@@ -126,14 +134,18 @@ async def measure(options: LatencyOptions) -> Measured:
         catalog.write_text(CATALOG)
         async with LocalStack.start(StackOptions(catalog=catalog, broker=options.broker)) as stack:
             counts = [int(rate * (WARM_UP_SECONDS + options.seconds)) for rate in options.rates]
-            await _load(stack.mongo_uri, sum(counts))
+            await _load(stack.mongo_uri, COLLECTION, sum(counts))
+            await _load(stack.mongo_uri, PEER, sum(counts))
+            await bare_pipeline.make_topic(stack.bootstrap_servers, PEER)
             await stack.start_roles()
             await _exercise(stack.mongo_uri, options.exercise_seconds)
             await _fill(stack, sum(counts))
             found = []
             for place, rate in enumerate(options.rates):
                 first = sum(counts[:place])
-                found.append(await _measure_rate(stack, folder, rate, range(first, first + counts[place])))
+                numbers = range(first, first + counts[place])
+                found.append(await _measure_rate(stack, folder, rate, numbers))
+                found[-1].peer = await _measure_peer(stack, folder, rate, numbers)
             async with _bounds(stack.api_url) as idle:
                 await asyncio.sleep(IDLE_SECONDS)
             return Measured(stack.kafka.description, found, sorted(idle))
@@ -159,8 +171,38 @@ async def _measure_rate(stack: LocalStack, folder: Path, rate: int, numbers: ran
     return found
 
 
-def join(rate: int, seen: Path, told: Path, written: Path, first: int) -> Rate:
-    """`first`: documents with a smaller number were written to warm up."""
+async def _measure_peer(stack: LocalStack, folder: Path, rate: int, numbers: range) -> list[float]:
+    seen, told, written = (folder / f"{name}-{PEER}-{rate}" for name in ("seen", "told", "written"))
+    kafka, redis_url = stack.bootstrap_servers, stack.redis_url
+    async with RedisClient.from_url(redis_url) as redis:
+        await redis.mset({peer_key(number): b"x" * 500 for number in numbers})
+        module, notes = bare_pipeline.__name__, [folder / f"{role}-{rate}" for role in bare_pipeline.ROLES]
+        watch = (module, "watch", stack.mongo_uri, DATABASE, PEER, kafka, PEER, str(notes[0]))
+        apply = (module, "apply", kafka, PEER, redis_url, f"{PEER}:", str(notes[1]))
+        observer = ("ops.corrections", redis_url, f"{PEER}:", str(seen), "--no-headers")
+        bare = ("benchmarks.bare_stream", stack.mongo_uri, DATABASE, PEER, str(told))
+        pace = (str(numbers.start), str(len(numbers)), str(rate), str(written))
+        async with AsyncExitStack() as exits:
+            for command, file in ((apply, notes[1]), (watch, notes[0]), (observer, seen), (bare, told)):
+                await exits.enter_async_context(noting(file.name, command, file))
+            writer = ("benchmarks.paced_writer", stack.mongo_uri, DATABASE, PEER, *pace)
+            await finish("writer", writer, folder / "writer.log")
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while await redis.exists(*map(peer_key, numbers)):  # noqa: ASYNC110 (nothing here could tell us)
+                    await asyncio.sleep(SETTLE_POLL_SECONDS)
+    return join(rate, seen, told, written, numbers.start + int(rate * WARM_UP_SECONDS), peer_key).corrected
+
+
+def peer_key(number: int) -> bytes:
+    return b"%s:%d" % (PEER.encode(), number)
+
+
+def join(
+    rate: int, seen: Path, told: Path, written: Path, first: int, key_of: Callable[[int], bytes] | None = None
+) -> Rate:
+    """`first`: documents with a smaller number were written to warm up. `key_of`: what stands for a document in
+    Redis; our entry unless it is given."""
+    key_of = key_of or entry
     corrected_at: dict[bytes, float] = {}
     for sight in corrections.read(seen):
         corrected_at.setdefault(sight.key, sight.at)
@@ -170,7 +212,7 @@ def join(rate: int, seen: Path, told: Path, written: Path, first: int) -> Rate:
         if write.number < first:
             continue
         found.acknowledged.append((write.acknowledged - write.sent) * 1000)
-        corrected, bare = corrected_at.get(entry(write.number)), told_at.get(write.number)
+        corrected, bare = corrected_at.get(key_of(write.number)), told_at.get(write.number)
         if corrected is None or bare is None:
             found.missing += 1
             continue
@@ -190,9 +232,9 @@ def entry(number: int) -> bytes:
 # --- before and after
 
 
-async def _load(uri: str, count: int) -> None:
+async def _load(uri: str, collection: str, count: int) -> None:
     async with AsyncMongoClient[dict[str, Any]](uri, w="majority") as client:
-        items = client[DATABASE][COLLECTION]
+        items = client[DATABASE][collection]
         for first in range(0, count, 1000):
             numbers = range(first, min(first + 1000, count))
             await items.insert_many([{"_id": number, "rev": 0, "text": "x" * 300} for number in numbers])
@@ -267,7 +309,7 @@ async def _states(redis: RedisClient, entries: Iterable[bytes]) -> list[bytes]:
 
 
 def show(measured: Measured) -> str:
-    titles = ("writes/s", "n", "corrected", "wanted", "bare stream", "beyond it", "acknowledged")
+    titles = ("writes/s", "n", "corrected", "wanted", "bare pipeline", "bare stream", "acknowledged")
     lines = [f"p50 / p99 in ms after the acknowledgement, {measured.broker}, {os.cpu_count()} cores"]
     lines.append("{:>9}{:>8}{:>18}{:>15}{:>18}{:>18}{:>18}".format(*titles))
     for rate in measured.rates:
@@ -277,8 +319,8 @@ def show(measured: Measured) -> str:
             len(rate.corrected),
             _pair(rate.corrected),
             f"{wanted[0]:g} / {wanted[1]:g}" if wanted else "",
+            _pair(rate.peer),
             _pair(rate.bare),
-            _pair(rate.beyond),
             _pair(rate.acknowledged),
         )
         lines.append("{:>9,}{:>8,}{:>18}{:>15}{:>18}{:>18}{:>18}".format(*cells))
@@ -307,7 +349,7 @@ def as_json(measured: Measured) -> dict[str, Any]:
 
 def _figures(rate: Rate) -> Mapping[str, Any]:
     lists = {"corrected": rate.corrected, "bare": rate.bare, "beyond": rate.beyond, "acknowledged": rate.acknowledged}
-    lists["bound"] = rate.bounds
+    lists |= {"bound": rate.bounds, "peer": rate.peer}
     return {
         "writes_per_second": rate.per_second,
         "n": len(rate.corrected),
