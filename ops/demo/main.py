@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
+from typing import Final
 
 from rich.console import Console
 
@@ -31,6 +32,10 @@ from ops.stack.errors import StackError
 from ops.stack.process import PROJECT, at_once
 from ops.stack.stack import LocalStack, StackOptions
 from ops.up import AS_ASKED, FOUND_A_PROBLEM, Interrupts, interruptible
+
+
+LAST_WRITES_SECONDS: Final = 60.0
+"""A write gives up before; several may wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +101,16 @@ def _catalog() -> Path:
     """The catalog of the demo: beside this file where neverstale is installed, else the project's own."""
     installed = Path(__file__).with_name("catalog.toml")
     return installed if installed.exists() else PROJECT / "catalog.toml"
+
+
+async def _ended(playing: asyncio.Task[None]) -> None:
+    try:
+        async with asyncio.timeout(LAST_WRITES_SECONDS):
+            await playing
+    except TimeoutError:
+        raise NotConverged(
+            f"writes were still under way {LAST_WRITES_SECONDS:g} s after the last one began"
+        ) from None
 
 
 class Play:
@@ -185,7 +200,7 @@ class Play:
             await asyncio.sleep(self._options.seconds)
             await trouble
             stop.set()
-            await playing
+            await _ended(playing)
             for other in others:
                 other.cancel()
 

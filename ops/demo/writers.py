@@ -30,6 +30,7 @@ from ops.oracle import Writes
 
 THREADS: Final = 2
 CHUNK: Final = 1000
+READ_ALL_SECONDS: Final = 60.0
 OPTIONS: Final[dict[str, Any]] = {
     "w": WriteConcern("majority").document["w"],
     "readConcernLevel": "majority",
@@ -83,10 +84,11 @@ class Writers:
 
     async def stored(self) -> dict[str, dict[str, Document]]:
         """What MongoDB holds now: collection -> `_id` -> document."""
-        return {
-            name: {document["_id"]: document async for document in self._database[name].find()}
-            for name in COLLECTIONS
-        }
+        with pymongo.timeout(READ_ALL_SECONDS):
+            return {
+                name: {document["_id"]: document async for document in self._database[name].find()}
+                for name in COLLECTIONS
+            }
 
     async def write(self, step: Sequence[Happening]) -> int:
         """Write one step; answers how many changes of documents were acknowledged."""
