@@ -33,7 +33,6 @@ from ops.stack.process import PROJECT, at_once
 from ops.stack.stack import LocalStack, StackOptions
 from ops.up import AS_ASKED, FOUND_A_PROBLEM, Interrupts, interruptible
 
-
 LAST_WRITES_SECONDS: Final = 60.0
 """A write gives up before; several may wait for each other."""
 
