@@ -79,7 +79,7 @@ class LocalServers:
 
     @cached_property
     def kafka(self) -> Broker:
-        return self._keep(run(start_broker(BrokerOptions(data=self.data, short_lived=True))))
+        return self._keep(run(start_broker(BrokerOptions(data=self.data))))
 
     @cached_property
     def redis(self) -> RedisServer:

@@ -82,7 +82,7 @@ async def _demo(options: DemoOptions, console: Console) -> int:
 
 async def _on_stack(options: DemoOptions, console: Console, interrupts: Interrupts) -> Run:
     catalog = _catalog()
-    stack_options = StackOptions(data=options.data, catalog=catalog, broker=options.broker, short_lived=True)
+    stack_options = StackOptions(data=options.data, catalog=catalog, broker=options.broker)
     async with AsyncExitStack() as exits:
         writes = Writes()
         with Board(console) as board:

@@ -19,7 +19,6 @@ class BrokerOptions:
     choice: BrokerChoice = "auto"
     port: int = 0  # of the first Apache Kafka broker; 0: a free one
     brokers: int = 1  # of Apache Kafka
-    short_lived: bool = False  # Apache Kafka is ready sooner and slower at its peak
 
 
 async def start_broker(options: BrokerOptions) -> Broker:
@@ -30,11 +29,7 @@ async def start_broker(options: BrokerOptions) -> Broker:
     """
     choice = options.choice if options.choice != "auto" else await _available()
     if choice == "kafka":
-        return await start_kafka(
-            KafkaOptions(
-                data=options.data, port=options.port, brokers=options.brokers, short_lived=options.short_lived
-            )
-        )
+        return await start_kafka(KafkaOptions(data=options.data, port=options.port, brokers=options.brokers))
     if options.port or options.brokers > 1:
         raise StackError(
             "the embedded broker is one and chooses its own port", "drop --kafka-port, or use --broker kafka"

@@ -18,8 +18,8 @@ from ops.stack.kafka_libs import KAFKA_VERSION, LEAST_JAVA, cached_libs, fetch_l
 from ops.stack.ports import LOOPBACK, free_port, listens, wanted_port
 from ops.stack.process import POLL_SECONDS, Launch, RunningProcess, together
 
-JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-JVM_SHORT_LIVED = (*JVM, "-XX:TieredStopAtLevel=1")  # the second compiler takes more than it gives back in minutes
+# The second compiler never pays: it takes longer than a local broker lives, pauses and half a core.
+JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
 REMEDY = f"install a Java of version {LEAST_JAVA} or later, or use --broker embedded"
 SERVING_SECONDS = 60.0
 
@@ -29,7 +29,6 @@ class KafkaOptions:
     data: Path
     port: int = 0  # of the first broker; 0: a free one
     brokers: int = 1
-    short_lived: bool = False  # ready sooner, slower at its peak
     properties: tuple[str, ...] = ()  # further lines of server.properties
 
 
@@ -121,7 +120,7 @@ async def _format_node(command: Sequence[str | Path], node: _Node, cluster_id: s
     tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", node.properties)
     launch = Launch(
         name=f"kafka-{node.number}-format",
-        argv=[command[0], *JVM_SHORT_LIVED, *command[1:], *tool],
+        argv=[command[0], *JVM, *command[1:], *tool],
         log=options.data / "logs" / f"kafka-{node.number}.log",
         ready=formatted,
     )
@@ -137,7 +136,7 @@ def _launch(command: Sequence[str | Path], node: _Node, options: KafkaOptions) -
         name="kafka" if options.brokers == 1 else f"kafka-{node.number}",
         argv=[
             command[0],
-            *(JVM_SHORT_LIVED if options.short_lived else JVM),
+            *JVM,
             *command[1:],
             "kafka.Kafka",
             node.properties,

@@ -125,6 +125,7 @@ def _launch(binary: Path, options: MongodOptions, number: int, port: int) -> Lau
     argv: list[str | Path] = [binary, "--dbpath", folder, "--bind_ip", LOOPBACK, "--port", str(port)]
     argv += ["--nounixsocket", "--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", str(options.cache_gb)]
     argv += ["--setParameter", f"shutdownTimeoutMillisForSignaledShutdown={SHUTDOWN_MS}"]
+    argv += ["--setParameter", "diagnosticDataCollectionEnabled=false"]  # nobody will ask for it
     if options.oplog_mb is not None:
         argv += ["--oplogSize", str(options.oplog_mb)]
     if options.test_commands:

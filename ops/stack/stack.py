@@ -37,7 +37,6 @@ class StackOptions:
     redis_port: int = 0
     broker: BrokerChoice = "auto"
     brokers: int = 1
-    short_lived: bool = False  # ready sooner rather than fast at its peak
     mongo_members: int = 1
     mongo_oplog_mb: int | None = None
     mongo_test_commands: bool = False
@@ -210,7 +209,6 @@ def _broker(options: StackOptions, data: Path) -> BrokerOptions:
         choice=options.broker,
         port=options.kafka_port,
         brokers=options.brokers,
-        short_lived=options.short_lived,
     )
 
 

@@ -108,9 +108,7 @@ class Bench:
             "log.retention.check.interval.ms=1000",
             "group.min.session.timeout.ms=500",
         )
-        options = KafkaOptions(
-            data=self.data / self.name("kafka"), port=port, short_lived=True, properties=properties
-        )
+        options = KafkaOptions(data=self.data / self.name("kafka"), port=port, properties=properties)
         return Broker(self.keep(await start_kafka(options)), watcher_port, inner_port)
 
     async def kafka_pair(self) -> Broker:
@@ -119,9 +117,7 @@ class Bench:
 
     async def new_kafka_pair(self) -> Broker:
         properties = ("group.min.session.timeout.ms=500",)
-        options = KafkaOptions(
-            data=self.data / self.name("kafka"), brokers=2, short_lived=True, properties=properties
-        )
+        options = KafkaOptions(data=self.data / self.name("kafka"), brokers=2, properties=properties)
         return Broker(self.keep(await start_kafka(options)), 0, 0)
 
     def keep(self, server: K) -> K:

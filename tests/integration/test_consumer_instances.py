@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    cluster = run(start_kafka(KafkaOptions(data=tmp_path_factory.mktemp("instances"), short_lived=True)))
+    cluster = run(start_kafka(KafkaOptions(data=tmp_path_factory.mktemp("instances"))))
     yield cluster
     cluster.kill()
 
