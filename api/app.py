@@ -37,7 +37,6 @@ from api.tally import Tally
 from api.targets import UndecodedPaths
 from api.tasks import Tasks
 from api.warm import KeepWarm, Warmer
-from api.wire import Wire
 from neverstale import __version__
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog, Resource
@@ -48,6 +47,7 @@ from neverstale.loader import Loader
 from neverstale.popularity import Popularity
 from neverstale.service import Life, service_url, show_card
 from neverstale.settings import Settings
+from neverstale.wire import Wire
 
 DESCRIPTION = """Documents of MongoDB, from a cache that knows how fresh it is.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from neverstale.cache import identity_of
+from neverstale.wire import ask_identity
 
 
 def tell_identity(redis: Redis, opened: Callable[[str], None]) -> None:
@@ -19,15 +19,6 @@ def tell_identity(redis: Redis, opened: Callable[[str], None]) -> None:
         opened(await ask_identity(connection))
 
     redis.connection_pool.connection_kwargs["redis_connect_func"] = on_connect
-
-
-async def ask_identity(connection: Any) -> str:
-    """Of the server behind a connection of the client's that nobody else uses now."""
-    answers = []
-    for section in ("server", "replication"):
-        await connection.send_command("INFO", section)
-        answers.append(await connection.read_response())
-    return identity_of(*answers)
 
 
 def reconnection(redis: Redis) -> Callable[[], Awaitable[None]]:

@@ -3,8 +3,9 @@
 import asyncio
 import gc
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from consumers.apply import Applier, Section, pauses
@@ -33,6 +34,7 @@ from neverstale.popularity import Popularity
 from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
 from neverstale.walks import Walks
+from neverstale.wire import Wire
 
 COLLECT_AFTER: Final = 300_000
 """Objects. A batch of records makes thousands, none of them in cycles: looking through them often finds nothing."""
@@ -49,18 +51,28 @@ def run(settings: Settings, catalog: Catalog) -> int:
 async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     """Consume until `life.stop`."""
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
+    wire = Wire(redis)
     mongo = mongo_client(settings.mongodb)
     try:
-        loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-        await _live(settings, catalog, life, redis, loader, Walks(mongo, catalog.database, settings.kafka))
+        await _live(settings, catalog, life, redis, wire, mongo)
     finally:
+        wire.close()
         await mongo.close()
         await redis.aclose()
 
 
-async def _live(settings: Settings, catalog: Catalog, life: Life, redis: Redis, loader: Loader, walks: Walks) -> None:
+async def _live(
+    settings: Settings,
+    catalog: Catalog,
+    life: Life,
+    redis: Redis,
+    wire: Wire,
+    mongo: AsyncMongoClient[dict[str, Any]],
+) -> None:
     names = Names(settings.redis.prefix)
-    cache = Cache(redis, names, Announcer())
+    cache = Cache(redis, names, Announcer(), wire.exchange)
+    loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
+    walks = Walks(mongo, catalog.database, settings.kafka)
     registers = Registers(cache, catalog.collections, loader.now, life.health)
     replay = Replay(cache, settings.kafka.group, catalog.collections, life.health)
     refresher = Refresher(cache, loader, settings.consumer)

@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as TooLate
 
 from api.connections import tell_identity
-from api.wire import Wire
 from neverstale.clients import redis_client
 from neverstale.settings import Redis as RedisSettings
+from neverstale.wire import Wire
 from ops.stack.redis import RedisOptions, RedisServer, start_redis
 from tests.waiting import eventually
 

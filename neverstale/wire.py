@@ -1,8 +1,8 @@
-"""One connection to Redis for the reads of hits: a batch leaves as one write and comes back as parsed replies.
+"""One connection to Redis for what is asked most often: a batch leaves as one write and comes back as parsed replies.
 
-The client's pool and pipeline cost as much for a batch as all else that is done for its hits. So the client only
-opens the connection (address, TLS, password, database), and what goes over it from then on is ours. Three rules make
-it safe:
+The client's pool and pipeline cost as much for a batch as all else that is done for its hits, or for a few changes.
+So the client only opens the connection (address, TLS, password, database), and what goes over it from then on is
+ours. Three rules make it safe:
 
 - **No reply is taken for another's.** Replies come in the order of the batches. A connection on which a batch was
   given up, too late or not understood is closed, and nothing more is read from it.
@@ -26,8 +26,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as TooLate
 
-from api.connections import ask_identity
-from neverstale.cache import Command
+from neverstale.cache import Command, identity_of
 
 WHO_ANSWERS: Final = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"
 _REPLID: Final = b"\r\nmaster_replid:"
@@ -127,14 +126,27 @@ class _Line(asyncio.Protocol):
         return replication.startswith(self._replid, begin) and self._vouched(self.identity)
 
 
+async def ask_identity(connection: Any) -> str:
+    """Of the server behind a connection of the client's that nobody else uses now."""
+    answers = []
+    for section in ("server", "replication"):
+        await connection.send_command("INFO", section)
+        answers.append(await connection.read_response())
+    return identity_of(*answers)
+
+
+def _any(identity: str) -> bool:
+    return True
+
+
 class Wire:
     """`redis`: how connections are opened, and how long they wait for replies. `vouched`: whether what the Redis with
-    this identity holds may be served now.
+    this identity holds may be served now; whoever writes asks for no more than that it stays the same.
 
     Belongs to the event loop in which it is first used.
     """
 
-    def __init__(self, redis: Redis, vouched: Callable[[str], bool]) -> None:
+    def __init__(self, redis: Redis, vouched: Callable[[str], bool] = _any) -> None:
         self._pool: Any = redis.connection_pool
         self._vouched = vouched
         self._line: _Line | None = None
