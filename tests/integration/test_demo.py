@@ -46,7 +46,7 @@ def test_every_answer_keeps_its_word_and_nothing_is_stale_after_convergence(tmp_
 
 @pytest.mark.timeout(240)
 def test_the_oracle_notices_a_cache_that_is_spoiled_behind_its_back(tmp_path: Path) -> None:
-    code, figures, printed = play(tmp_path, seconds=5, broker="embedded", sabotage=True, **GENTLE)
+    code, figures, printed = play(tmp_path, seconds=5, sabotage=True, **GENTLE)
     assert code == 1 and not figures["ok"]
     assert figures["stale_after_convergence"]["k"] > 0
     assert "Something is wrong" in printed
