@@ -19,6 +19,7 @@ cannot change what results, because it only depends on the newest state that was
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import ne
 from typing import Any, Final, Protocol
 
 from neverstale.announcements import group_name
@@ -141,7 +142,7 @@ class Plan:
 
     def _add_usual(self, documents: Sequence[_Usual]) -> None:
         """What `_add` does, for documents of which a newer state was read after one update that names no group: tags
-        depend on nothing but what the update touches and the facts that a list sees."""
+        depend on nothing but what the update touches, the facts that a list sees, and whether any changed."""
         keys, said, held, observed, effects = zip(*documents, strict=True)
         raws = [key.encode() for key in keys]
         buckets = self._names.buckets(raws, self.generation.buckets)
@@ -151,7 +152,9 @@ class Plan:
         former = [contribution.facts for contribution in stored]
         for place, one in enumerate(self._shape.lists):
             touches = [effect.lists[place].touches for effect in effects]
-            alike = zip(touches, map(one.seen, former), map(one.seen, observed), strict=True)
+            alike = zip(
+                touches, map(one.seen, former), map(one.seen, observed), map(ne, former, observed), strict=True
+            )
             for at in dict(zip(alike, range(len(keys)), strict=True)).values():
                 self._raise(one, place, said[at], stored[at], former[at], observed[at])
         for key, before, after in zip(keys, former, observed, strict=True):

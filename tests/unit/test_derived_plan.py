@@ -34,8 +34,8 @@ NAMES = DerivedNames("ns", "things")
 documents = st.fixed_dictionaries(
     {},
     optional={
-        "gate": st.sampled_from(["A1", "B2", "x|y", ["A1", "B2"], None, "g" * 70]),
-        "day": st.sampled_from(["mon", "tue", 3]),
+        "gate": st.sampled_from(["A1", "B2", "x|y", ["A1", "B2"], None, "g" * 70, "b" * 600]),
+        "day": st.sampled_from(["mon", "tue", 3, [*range(40)]]),
         "open": st.booleans(),
         "delay": st.sampled_from([0, -5, 7, 2**40, 2**70, 1.5, "late", None]),
     },
@@ -92,6 +92,13 @@ def meaning(keys: list[bytes], arguments: list[Any]) -> tuple[Any, ...]:
 @given(st.lists(told, max_size=6))
 def test_a_usual_update_asks_the_same_as_if_it_were_looked_at_alone(some: list[Any]) -> None:
     assert asked(Plan, some) == asked(Slow, some)
+
+
+def test_a_document_beyond_a_bound_that_changed_is_seen_beside_one_that_did_not() -> None:
+    update, beyond = [Seen("update", 5, ["delay"], None)], {"day": [*range(40)], "delay": 1}
+    some = [(update, (4, beyond), beyond | {"delay": 2}), (update, (4, beyond), beyond)]
+    for order in (some, some[::-1]):
+        assert asked(Plan, order) == asked(Slow, order)
 
 
 def test_updates_of_a_field_that_names_no_group_are_usual() -> None:
