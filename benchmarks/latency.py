@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -45,6 +45,7 @@ from ops.demo.client import Connection
 from ops.demo.report import quantile
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
+from ops.stack.process import RunningProcess
 from ops.stack.stack import LocalStack, StackOptions
 
 DATABASE: Final = "bench"
@@ -151,58 +152,87 @@ async def measure(options: LatencyOptions) -> Measured:
             return Measured(stack.kafka.description, found, sorted(idle))
 
 
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Documents of one collection, each written once, at a rate, while an observer of Redis and a bare change stream
+    note what they see."""
+
+    stack: LocalStack
+    folder: Path
+    collection: str
+    rate: int
+    numbers: range
+
+    @asynccontextmanager
+    async def watched(self, prefix: str) -> AsyncIterator[tuple[RunningProcess, RunningProcess]]:
+        """`prefix`: of the keys in Redis that stand for the documents."""
+        seen, told, stack = self._notes("seen"), self._notes("told"), self.stack
+        observer = ("ops.corrections", stack.redis_url, prefix, str(seen), "--no-headers")
+        bare = ("benchmarks.bare_stream", stack.mongo_uri, DATABASE, self.collection, str(told))
+        async with noting("observer", observer, seen) as watching, noting("bare stream", bare, told) as listening:
+            yield watching, listening
+
+    async def write(self) -> None:
+        numbers, notes = self.numbers, self._notes("written")
+        pace = (str(numbers.start), str(len(numbers)), str(self.rate), str(notes))
+        writer = ("benchmarks.paced_writer", self.stack.mongo_uri, DATABASE, self.collection, *pace)
+        await finish("writer", writer, self.folder / "writer.log")
+
+    def found(self, key_of: Callable[[int], bytes]) -> Rate:
+        """Once nobody notes any more."""
+        seen, told, written = map(self._notes, ("seen", "told", "written"))
+        first = self.numbers.start + int(self.rate * WARM_UP_SECONDS)
+        return join(self.rate, seen, told, written, first, key_of)
+
+    def _notes(self, name: str) -> Path:
+        return self.folder / f"{name}-{self.collection}-{self.rate}"
+
+
 async def _measure_rate(stack: LocalStack, folder: Path, rate: int, numbers: range) -> Rate:
-    seen, told, written = (folder / f"{name}-{rate}" for name in ("seen", "told", "written"))
-    prefix = Names(Redis().prefix).entry_prefix(COLLECTION).decode()
-    observer = ("ops.corrections", stack.redis_url, prefix, str(seen), "--no-headers")
-    bare = ("benchmarks.bare_stream", stack.mongo_uri, DATABASE, COLLECTION, str(told))
-    pace = (str(numbers.start), str(len(numbers)), str(rate), str(written))
-    writer = ("benchmarks.paced_writer", stack.mongo_uri, DATABASE, COLLECTION, *pace)
-    async with noting("observer", observer, seen) as watching, noting("bare stream", bare, told) as listening:
-        processes = [*stack.processes, watching, listening]
+    scene = _Scene(stack, folder, COLLECTION, rate, numbers)
+    async with scene.watched(Names(Redis().prefix).entry_prefix(COLLECTION).decode()) as beside:
+        processes = [*stack.processes, *beside]
         before, started = cpu_seconds(processes), time.monotonic()
         async with _bounds(stack.api_url) as bounds:
-            await finish("writer", writer, folder / "writer.log")
+            await scene.write()
         after, seconds = cpu_seconds(processes), time.monotonic() - started
         await _until_corrected(stack.redis_url, map(entry, numbers))
-    found = join(rate, seen, told, written, numbers.start + int(rate * WARM_UP_SECONDS))
+    found = scene.found(entry)
     found.bounds = sorted(bounds)
     found.cores = {name: (after[name] - before[name]) / seconds for name in before}
     return found
 
 
 async def _measure_peer(stack: LocalStack, folder: Path, rate: int, numbers: range) -> list[float]:
-    seen, told, written = (folder / f"{name}-{PEER}-{rate}" for name in ("seen", "told", "written"))
-    kafka, redis_url = stack.bootstrap_servers, stack.redis_url
-    async with RedisClient.from_url(redis_url) as redis:
+    scene, module, kafka = _Scene(stack, folder, PEER, rate, numbers), bare_pipeline.__name__, stack.bootstrap_servers
+    applies, watches = folder / f"apply-{rate}", folder / f"watch-{rate}"
+    apply = (module, "apply", kafka, PEER, stack.redis_url, f"{PEER}:", str(applies))
+    watch = (module, "watch", stack.mongo_uri, DATABASE, PEER, kafka, PEER, str(watches))
+    async with RedisClient.from_url(stack.redis_url) as redis:
         await redis.mset({peer_key(number): b"x" * 500 for number in numbers})
-        module, notes = bare_pipeline.__name__, [folder / f"{role}-{rate}" for role in bare_pipeline.ROLES]
-        watch = (module, "watch", stack.mongo_uri, DATABASE, PEER, kafka, PEER, str(notes[0]))
-        apply = (module, "apply", kafka, PEER, redis_url, f"{PEER}:", str(notes[1]))
-        observer = ("ops.corrections", redis_url, f"{PEER}:", str(seen), "--no-headers")
-        bare = ("benchmarks.bare_stream", stack.mongo_uri, DATABASE, PEER, str(told))
-        pace = (str(numbers.start), str(len(numbers)), str(rate), str(written))
-        async with AsyncExitStack() as exits:
-            for command, file in ((apply, notes[1]), (watch, notes[0]), (observer, seen), (bare, told)):
-                await exits.enter_async_context(noting(file.name, command, file))
-            writer = ("benchmarks.paced_writer", stack.mongo_uri, DATABASE, PEER, *pace)
-            await finish("writer", writer, folder / "writer.log")
+        async with noting("apply", apply, applies), noting("watch", watch, watches), scene.watched(f"{PEER}:"):
+            await scene.write()
             async with asyncio.timeout(SETTLE_SECONDS):
                 while await redis.exists(*map(peer_key, numbers)):  # noqa: ASYNC110 (nothing here could tell us)
                     await asyncio.sleep(SETTLE_POLL_SECONDS)
-    return join(rate, seen, told, written, numbers.start + int(rate * WARM_UP_SECONDS), peer_key).corrected
+    return scene.found(peer_key).corrected
+
+
+def entry(number: int) -> bytes:
+    """The key in Redis of a document's entry."""
+    return Names(Redis().prefix).entry(COLLECTION, canonical(number))
 
 
 def peer_key(number: int) -> bytes:
+    """The key in Redis that stands for a document of the peer."""
     return b"%s:%d" % (PEER.encode(), number)
 
 
 def join(
-    rate: int, seen: Path, told: Path, written: Path, first: int, key_of: Callable[[int], bytes] | None = None
+    rate: int, seen: Path, told: Path, written: Path, first: int, key_of: Callable[[int], bytes] = entry
 ) -> Rate:
-    """`first`: documents with a smaller number were written to warm up. `key_of`: what stands for a document in
-    Redis; our entry unless it is given."""
-    key_of = key_of or entry
+    """`first`: documents with a smaller number were written to warm up. `key_of`: the key in Redis that stands for
+    a document."""
     corrected_at: dict[bytes, float] = {}
     for sight in corrections.read(seen):
         corrected_at.setdefault(sight.key, sight.at)
@@ -222,11 +252,6 @@ def join(
     for values in (found.acknowledged, found.corrected, found.bare, found.beyond):
         values.sort()
     return found
-
-
-def entry(number: int) -> bytes:
-    """The key in Redis of a document's entry."""
-    return Names(Redis().prefix).entry(COLLECTION, canonical(number))
 
 
 # --- before and after

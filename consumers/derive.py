@@ -137,11 +137,9 @@ class ResourceDeriver:
         begun = await self.store.begin(known, part.partition, part.newest, keys)
         at_least = max(at_least, part.newest, *(one.at_least for one in begun))
         projection = _projection(known.all)
-        values = [key[2:] if key[0] == "s" else any_value_of(key) for key in keys]
+        values = [any_value_of(key) for key in keys]
         read_at, found = await self._loader.read(self.resource.collection, values, projection, at_least)
-        documents = {
-            "s:" + key if type(key := document["_id"]) is str else canonical(key): document for document in found
-        }
+        documents = {canonical(document["_id"]): document for document in found}
         plans = []
         said = [_in_order(records) for records in part.documents.values()]
         for one in begun:

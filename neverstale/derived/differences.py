@@ -5,6 +5,7 @@ All documents of a batch at once, since most of the work on each of them is then
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from neverstale.derived.contributions import LIMB, limbs
 from neverstale.derived.groups import combinations
@@ -29,11 +30,10 @@ def counted(shape: CounterShape, lost: Sequence[Facts], gained: Sequence[Facts])
         groups = combinations(facts)
         for field in (BEYOND,) if groups is None else ("n|" + group for group in groups):
             added[field] += count
-    for i in range(shape.summed):
-        for facts, totals in _totals(shape, i, lost, gained).items():
-            for kind, amount in zip(_KINDS, totals, strict=True):
-                for group in combinations(facts) or ():
-                    added[f"{kind}{i}|{group}"] += amount
+    for facts, totals in _totals(shape, lost, gained).items():
+        for name, amount in zip(_prefixes(len(totals)), totals, strict=True):
+            for group in combinations(facts) or ():
+                added[name + group] += amount
     return ((field, amount) for field, amount in added.items() if amount)
 
 
@@ -42,28 +42,38 @@ def unsummable_of(fields: Iterable[tuple[str | bytes, int]]) -> int:
     return sum(amount for field, amount in fields if amount > 0 and isinstance(field, str) and field[0] == _KINDS[-1])
 
 
-def _totals(
-    shape: CounterShape, i: int, lost: Sequence[Facts], gained: Sequence[Facts]
-) -> defaultdict[Facts, list[int]]:
-    """Facts that make the group -> what is added for sum i."""
-    totals: defaultdict[Facts, list[int]] = defaultdict(lambda: [0] * len(_KINDS))
-    for documents, sign in ((lost, -1), (gained, 1)):
-        summed = [facts[i] for facts in map(shape.sums, documents)]
-        _sum(totals, list(map(shape.by, documents)), summed, sign)
+def _totals(shape: CounterShape, lost: Sequence[Facts], gained: Sequence[Facts]) -> dict[Facts, list[int]]:
+    """Facts that make the group -> what is added, four for each sum."""
+    totals: dict[Facts, list[int]] = {}
+    if shape.summed:
+        _sum(totals, zip(map(shape.by, lost), map(shape.sums, lost), strict=True), -1)
+        _sum(totals, zip(map(shape.by, gained), map(shape.sums, gained), strict=True), 1)
     return totals
 
 
-def _sum(totals: defaultdict[Facts, list[int]], groups: Sequence[Facts], summed: Sequence[str], sign: int) -> None:
-    for group, fact in zip(groups, summed, strict=True):
-        if fact == UNSUMMABLE:
-            totals[group][_UNSUMMABLE] += sign
-        elif fact:
-            total, low = totals[group], int(fact)
-            total[_NUMBERS] += sign
-            if not -LIMB < low < LIMB:
-                high, low = limbs(low)
-                total[_HIGH] += sign * high
-            total[_LOW] += sign * low
+def _sum(totals: dict[Facts, list[int]], documents: Iterable[tuple[Facts, Facts]], sign: int) -> None:
+    for group, sums in documents:
+        total = totals.get(group)
+        if total is None:
+            total = totals[group] = [0] * (len(_KINDS) * len(sums))
+        at = 0
+        for fact in sums:
+            if fact == UNSUMMABLE:
+                total[at + _UNSUMMABLE] += sign
+            elif fact:
+                low = int(fact)
+                total[at + _NUMBERS] += sign
+                if not -LIMB < low < LIMB:
+                    high, low = limbs(low)
+                    total[at + _HIGH] += sign * high
+                total[at + _LOW] += sign * low
+            at += len(_KINDS)
+
+
+@cache
+def _prefixes(count: int) -> list[str]:
+    """How the fields of so many totals begin."""
+    return [f"{kind}{i}|" for i in range(count // len(_KINDS)) for kind in _KINDS]
 
 
 class Moves:
@@ -86,15 +96,12 @@ class Moves:
         for key, before, after in moves:
             was = before[score] if before is not None else ""
             now = after[score] if after is not None else ""
-            if was == now == "":
-                continue
             old = combinations(by(before)) if before is not None and was else ()
             new = combinations(by(after)) if after is not None and now else ()
             if old == new:
                 if was != now:
-                    member = member_of(key)
                     for group in new or ():
-                        self.scores[self._set(group)].append((member, now))
+                        self.scores[self._set(group)].append((member_of(key), now))
                 continue
             self.beyond += (new is None) - (old is None)
             for group in old or ():

@@ -27,7 +27,7 @@ from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, pack, stamp
 from neverstale.derived.differences import Move, Moves, counted, unsummable_of
 from neverstale.derived.generations import Generation
-from neverstale.derived.groups import SPLIT, texts_of
+from neverstale.derived.groups import texts_of
 from neverstale.derived.names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
 from neverstale.derived.shape import NOTHING, Effect, Effects, Facts, ListShape
 from neverstale.versions import Version, to_hex
@@ -146,7 +146,7 @@ class Plan:
         keys, said, held, observed, effects = zip(*documents, strict=True)
         raws = [key.encode() for key in keys]
         buckets = self._names.buckets(raws, self.generation.buckets)
-        packed = [self._stamp + SPLIT.join(found).encode() for found in observed]
+        packed = [pack(self._read_at, found) for found in observed]
         self._documents += zip(buckets, raws, held, packed, strict=True)
         stored = [Contribution.unpack(contribution) for contribution in held]
         former = [contribution.facts for contribution in stored]

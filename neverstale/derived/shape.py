@@ -58,9 +58,9 @@ class ListShape:
     """Place of the fact that says whether a document holds the constants; `None`: every document does."""
     used: frozenset[str] | None
     """Paths whose change can change a page; `None`: all."""
-    constants: tuple[str, ...] = ()
+    constants: tuple[str, ...]
     """Paths that the list's constants are compared with."""
-    seen: Pick = itemgetter(slice(None))
+    seen: Pick
     """All facts that the list depends on."""
 
     def groups(self, facts: Facts) -> Facts | None:
@@ -131,7 +131,7 @@ class Effects:
 
     lists: tuple[Effect, ...]
     names: bool
-    """For some list, groups that the document may have come into are to be looked for."""
+    """For some list whose pages it touches, groups that the document may have come into are to be looked for."""
 
 
 def _effect(one: ListShape, changed: Sequence[str] | None) -> Effect:

@@ -134,13 +134,7 @@ async def _format_node(command: Sequence[str | Path], node: _Node, cluster_id: s
 def _launch(command: Sequence[str | Path], node: _Node, options: KafkaOptions) -> Launch:
     return Launch(
         name="kafka" if options.brokers == 1 else f"kafka-{node.number}",
-        argv=[
-            command[0],
-            *JVM,
-            *command[1:],
-            "kafka.Kafka",
-            node.properties,
-        ],
+        argv=[command[0], *JVM, *command[1:], "kafka.Kafka", node.properties],
         log=options.data / "logs" / f"kafka-{node.number}.log",
         ready=partial(listens, node.port),
         ports=(node.port, node.controller_port),

@@ -204,12 +204,7 @@ def _mongod(options: StackOptions, data: Path) -> MongodOptions:
 
 
 def _broker(options: StackOptions, data: Path) -> BrokerOptions:
-    return BrokerOptions(
-        data=data,
-        choice=options.broker,
-        port=options.kafka_port,
-        brokers=options.brokers,
-    )
+    return BrokerOptions(data=data, choice=options.broker, port=options.kafka_port, brokers=options.brokers)
 
 
 def _redis(options: StackOptions, data: Path) -> RedisOptions:
