@@ -102,8 +102,9 @@ async def serving(
     cache = Cache(redis, names)
     freshness = Freshness(cache, settings.kafka.group, Marks(clock), state, reconnection(redis))
     tell_identity(redis, freshness.opened)
-    wire = Wire(redis, lambda identity: identity == freshness.identity)
-    hits = Cache(redis, names, round_trip=wire.exchange)
+    # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
+    wires = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
+    hits, fills = (Cache(redis, names, round_trip=wire.exchange) for wire in wires)
 
     def breaker(server: Any) -> Breaker:
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
@@ -117,7 +118,7 @@ async def serving(
     known = known_of(derived.values(), cache, lambda: freshness.identity)
     sources = shelves(catalog, derived.values(), known, hits)
     redis_breaker = breaker("redis")
-    reader = Reader(cache, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
+    reader = Reader(fills, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
     figures = Figures(cache, aggregations, freshness, redis_breaker, tasks, api.aggregation_kept_ms / 1000)
     compressed = Compressed(tasks)
     popularity = Popularity(cache, api.reads_half_life_seconds)
@@ -163,7 +164,8 @@ async def serving(
         await background.finish(0)
         hot.tell_hits()
         await tally.tell()
-        wire.close()
+        for wire in wires:
+            wire.close()
         await channel_redis.aclose()
         await redis.aclose()
         await mongo.close()

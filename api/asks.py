@@ -14,7 +14,7 @@ from api.shelves import Place
 from api.source import AnySource
 from api.wish import ANYTHING, Wish
 from neverstale import telemetry
-from neverstale.entries import NO_ETAG, Entry, etag_of
+from neverstale.entries import Entry
 from neverstale.errors import NeverstaleError
 from neverstale.loader import Snapshot
 from neverstale.versions import Version
@@ -68,10 +68,9 @@ class Ask:
 
     def settle_from(self, snapshot: Snapshot) -> None:
         """Answer with what MongoDB held at a version, which must be at least what the ask needs."""
-        body = snapshot.bodies.get(self.canonical)
-        etag = etag_of(body) if body is not None else NO_ETAG
-        version = snapshot.version
-        self.settle(Answer(body, etag, version, version, self.how, "mongodb", collapsed=self.collapsed))
+        key, version = self.canonical, snapshot.version
+        body, etag = snapshot.bodies.get(key), snapshot.etag(key)
+        self.settle(Answer(body, etag, version, version, self.how, "mongodb", self.collapsed))
 
     def met_by(self, version: Version, marks: Marks) -> bool:
         """Whether a state of MongoDB at `version` will do.

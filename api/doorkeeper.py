@@ -7,6 +7,7 @@ absences a second are kept, those first that are asked for again.
 """
 
 import time
+from array import array
 from collections.abc import Callable
 from typing import Final
 
@@ -15,17 +16,17 @@ from neverstale.settings import Api
 
 KEYS: Final = 100_000
 """Of one generation."""
-_BITS: Final = 21
+_BITS: Final = 16
 _MASK: Final = (1 << _BITS) - 1
-_PROBES: Final = 4
 BURST_SECONDS: Final = 10.0
 """Absences of so many seconds may be kept at once, after as long without any."""
 
 
 class Seen:
-    """Keys that were met lately: two Bloom filters of 256 KiB, the older forgotten when the younger is full.
+    """Keys that were met lately: two Bloom filters of 512 KiB, the older forgotten when the younger is full.
 
-    Of keys that were never met, fewer than one in 500 counts as met.
+    A key sets up to four bits of one word. Of keys that were never met, fewer than one in 1,000 counts as met.
+    Source: Putze, Sanders, Singler, "Cache-, Hash- and Space-Efficient Bloom Filters" (2007), blocked filters.
     """
 
     def __init__(self, keys: int = KEYS) -> None:
@@ -34,18 +35,17 @@ class Seen:
         self._room = keys
 
     def __contains__(self, key: bytes) -> bool:
-        places = _places(key)
-        return _holds(self._young, places) or _holds(self._old, places)
+        word, bits = _place(key)
+        return self._young[word] & bits == bits or self._old[word] & bits == bits
 
     def add(self, key: bytes) -> None:
-        places = _places(key)
-        if _holds(self._young, places):
+        word, bits = _place(key)
+        if self._young[word] & bits == bits:
             return
         if not self._room:
             self._young, self._old, self._room = _filter(), self._young, self._keys
         self._room -= 1
-        for place in places:
-            self._young[place >> 3] |= 1 << (place & 7)
+        self._young[word] |= bits
 
 
 class Doorkeeper:
@@ -81,16 +81,13 @@ class Doorkeeper:
         return admitted
 
 
-def _filter() -> bytearray:
-    return bytearray(1 << (_BITS - 3))
+def _filter() -> "array[int]":
+    return array("Q", bytes(8 << _BITS))
 
 
-def _places(key: bytes) -> list[int]:
+def _place(key: bytes) -> tuple[int, int]:
+    """A word, and bits of it."""
     # Python's own hash: keyed anew in every process, so that nobody can make up ids that look like others.
     number = hash(key)
-    step = number >> _BITS | 1
-    return [number + step * probe & _MASK for probe in range(_PROBES)]
-
-
-def _holds(filter_: bytearray, places: list[int]) -> bool:
-    return all(filter_[place >> 3] >> (place & 7) & 1 for place in places)
+    bits = number >> _BITS
+    return number & _MASK, 1 << (bits & 63) | 1 << (bits >> 6 & 63) | 1 << (bits >> 12 & 63) | 1 << (bits >> 18 & 63)

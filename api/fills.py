@@ -19,9 +19,9 @@ class Fills:
 
     async def offer(self, fills: Sequence[Fill]) -> None:
         """Offer all, a limited number of bytes at a time."""
-        spoilt = [fill.key for fill in fills if not _may_be_kept(fill)]
-        small = [fill for fill in fills if _may_be_kept(fill)]
-        for call in _portions(small):
+        kept = [fill for fill in fills if _may_be_kept(fill)]
+        spoilt = [fill.key for fill in fills if not _may_be_kept(fill)] if len(kept) < len(fills) else []
+        for call in _portions(kept):
             try:
                 results = await self._cache.fill(call)
             except Outage:

@@ -8,7 +8,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import Final, TypeAlias
 
-from api import heads, responses
+from api import heads
 from api.answers import Answer
 from api.asks import Ask
 from api.compression import FROM_BYTES, Compressed
@@ -22,11 +22,12 @@ from api.page_lines import PageLines, PageTarget
 from api.plain import PLAIN, Plain
 from api.problems import internal, of_error, unknown_key
 from api.reader import Reader
-from api.responses import L1_HIT, L2_HIT, Raw, facts_of
+from api.responses import L1_HIT, L2_HIT, Raw, cache_status
 from api.tally import Tally
 from neverstale import telemetry
 from neverstale.entries import facts_of_hit
 from neverstale.errors import NeverstaleError
+from neverstale.versions import Version, to_hex
 
 log = telemetry.logger(__name__)
 
@@ -54,7 +55,7 @@ class Request(ABC):
 
     @abstractmethod
     def send(self, status: int, tail: bytes, moment: Moment) -> None:
-        """Answer with a hit."""
+        """Answer with a document or its absence."""
 
     @abstractmethod
     def send_raw(self, response: Raw) -> None:
@@ -89,7 +90,7 @@ class Request(ABC):
         self.settled = True
         if answer.body is not None and self.target.counted:
             self._hot.tally.saw(self.entry_key)
-        self.send_raw(self._hot.response(self.target, self.plain, answer))
+        self.send(*self._hot.answered(self.target, self.plain, answer))
 
     def set_exception(self, error: BaseException) -> None:
         self.settled = True
@@ -137,6 +138,9 @@ class Hot:
         self._absences = {name: unknown_key(name.decode()).body for name in targets}
         self._evidence = Evidence(0, 0)
         self._moment = self.moment
+        self._shared: tuple[Version, bytes] = (0, b"")
+        """Of answers that are no plain hits, one after the other: all that MongoDB answered at once share it."""
+        self._answered = self.moment
 
     def find(self, line: bytes) -> tuple[AnyTarget, bytes, bytes] | None:
         """The target, path segment and entry key that a line of `GET` or `HEAD` names, if all is as usual."""
@@ -192,15 +196,19 @@ class Hot:
             self._moment = Moment(self._marks, self.server, L2_HIT, evidence)
         return self._moment
 
-    def response(self, target: AnyTarget, plain: Plain, answer: Answer) -> Raw:
-        """What the ordinary way answers."""
-        facts = facts_of(answer, self._reader.bound(answer))
+    def answered(self, target: AnyTarget, plain: Plain, answer: Answer) -> tuple[int, bytes, Moment]:
+        """Status, tail and moment of what is no plain hit."""
+        version = to_hex(answer.version).encode("ascii")
         if answer.body is None:
-            return responses.absent(facts, self._absences[target.name])
-        packed = self._compressed.of(plain.coding, answer.etag, answer.body)
-        if plain.holds(answer.etag):
-            return responses.not_modified(facts, answer.etag, weak=packed is not None)
-        return responses.found(facts, answer.etag, answer.body, packed)
+            tail = heads.absence_tail(version, self._absences[target.name])
+        else:
+            tail = heads.document_tail(answer.etag, version, answer.body)
+        shared = answer.complete, cache_status(answer)
+        if shared != self._shared:
+            self._shared = shared
+            complete, status = shared
+            self._answered = Moment(self._marks, self.server, status, Evidence(complete, 0))
+        return (*self.choose(plain, tail), self._answered)
 
     async def count(self) -> None:
         """Tell of hits in L1, for ever: telling of each would cost more than answering it."""

@@ -54,7 +54,7 @@ class Target:
 
     def entry_key(self, segment: bytes) -> bytes | None:
         """The entry of an undecoded path segment as `LINE` finds it; `None`: it names no key of this resource."""
-        if self.resource.key_type == "string" and b"%" not in segment and len(segment) < MAX_KEY_BYTES:
+        if self._is_plain(segment):
             return self.entry_prefix + b"s:" + segment
         try:
             return self.entry_prefix + canonical(self.key(segment)).encode()
@@ -63,8 +63,15 @@ class Target:
 
     def ask(self, segment: bytes, entry_key: bytes, reply: Reply) -> Ask:
         """For what is no plain hit."""
+        if self._is_plain(segment):
+            text = segment.decode("ascii")
+            return Ask(self.resource, text, "s:" + text, entry_key, reply)
         key = self.key(segment)
         return Ask(self.resource, key, canonical(key), entry_key, reply)
+
+    def _is_plain(self, segment: bytes) -> bool:
+        """Whether it is the key itself."""
+        return self.resource.key_type == "string" and b"%" not in segment and len(segment) < MAX_KEY_BYTES
 
     def canonical(self, entry_key: bytes) -> str:
         return entry_key[len(self.entry_prefix) :].decode()

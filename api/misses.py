@@ -213,7 +213,8 @@ class Misses:
                     withheld.append(flight.entry_key)
                     continue
                 life_ms = ttl_ms(source, body, snapshot.expiries.get(key), now_ms, self._random.random())
-                fills.append(Fill(flight.entry_key, leases.token, snapshot.version, body, life_ms))
+                etag = snapshot.etag(key)
+                fills.append(Fill(flight.entry_key, leases.token, snapshot.version, body, life_ms, etag))
             await at_once(self._fills.offer(fills), self._fills.give_back(withheld) if withheld else None)
         finally:
             self._close(flights)

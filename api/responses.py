@@ -85,7 +85,7 @@ def absent(facts: Facts, body: bytes) -> Raw:
 
 
 def _raw(status: int, facts: Facts, tail: bytes, body: bytes) -> Raw:
-    lines = heads.moving(facts.bound) + heads.fixed(status, _cache_status(facts)) + heads.without_body(tail)
+    lines = heads.moving(facts.bound) + heads.fixed(status, cache_status(facts)) + heads.without_body(tail)
     return Raw(status, heads.pairs(lines), body)
 
 
@@ -93,7 +93,8 @@ def _version(facts: Facts) -> bytes:
     return to_hex(facts.version).encode("ascii")
 
 
-def _cache_status(facts: Facts) -> bytes:
+def cache_status(facts: Facts | Answer) -> bytes:
+    """The header that says where an answer comes from, and why."""
     if facts.how == "hit":
         return L2_HIT
     status = f"neverstale; fwd={facts.how}"

@@ -20,6 +20,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -40,8 +41,11 @@ from neverstale.versions import Version, from_timestamp, to_hex
 from ops.stack.ports import LOOPBACK
 from ops.stack.process import PROJECT, python
 
-MISSES: Final = 30_000
-MISS_ROUNDS: Final = 2
+MISSES: Final = 40_000
+MISS_ROUNDS: Final = 3
+MISS_SECONDS: Final = 2
+MISSING: Final = 200
+"""Clients that ask for what is not cached."""
 CLIENTS: Final = 5_000
 ENTRIES: Final = 100_000
 ENTRY_BYTES: Final = 600
@@ -54,17 +58,20 @@ TARGET_RSS_MB: Final = 150
 async def misses(servers: Bench, seconds: int) -> dict[str, Any]:
     """Each document is asked for once by each server; `seconds` is of no meaning here."""
     found: dict[str, Any] = {"one-find": [], "L2": []}
-    for number in range(MISS_ROUNDS):
+    for number in range(MISS_ROUNDS + 1):
         await _insert(servers, f"miss{number}", MISSES)
         for server in found:
-            port = await servers.port(server)
-            assert port is not None
-            load = await wrk(port, 1, {}, Spread(f"miss{number}", MISSES, connections=200))
+            load = await servers.load(server, MISS_SECONDS, {}, Spread(f"miss{number}", MISSES, MISSING))
             # More requests than documents: the last ones were no misses.
             assert load.requests <= MISSES, f"{load.requests} requests for {MISSES} documents"
-            found[server].append({"per_second": load.per_second, "p99_ms": load.p99_ms, "errors": load.errors})
-    pairs = zip(found["L2"], found["one-find"], strict=True)
-    return {**found, "ratio": median(one["per_second"] / other["per_second"] for one, other in pairs)}
+            if number:  # in the first round connections are opened
+                found[server].append(asdict(load))
+    pairs = list(zip(found["L2"], found["one-find"], strict=True))
+    return {
+        **found,
+        "ratio": median(one["per_second"] / other["per_second"] for one, other in pairs),
+        "cpu_ratio": median(other["cpu_us"] / one["cpu_us"] for one, other in pairs),
+    }
 
 
 async def stampede(servers: Bench, seconds: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -105,16 +105,10 @@ async def _rows(servers: Bench, options: ReadOptions) -> list[Figures]:
     figures = [Figures(row) for row in options.rows]
     for _ in range(options.rounds):
         for figure in figures:
-            port = await servers.port(figure.row.server)
-            if port is not None:
-                figure.loads.append(await _load(servers, figure.row, port, options.seconds))
+            row = figure.row
+            if await servers.port(row.server) is not None:
+                figure.loads.append(await servers.load(row.server, options.seconds, row.headers, row.spread))
     return figures
-
-
-async def _load(servers: Bench, row: Row, port: int, seconds: int) -> Load:
-    before = servers.cpu_seconds(row.server)
-    load = await wrk(port, seconds, row.headers, row.spread)
-    return replace(load, cpu_us=(servers.cpu_seconds(row.server) - before) / max(load.requests, 1) * 1e6)
 
 
 def ratio(figures: Sequence[Figures], name: str, beside: str) -> float | None:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,7 +112,15 @@ class Bench:
         self._ports: dict[str, int] = {}
         self._pids: dict[str, int] = {}
 
-    def cpu_seconds(self, server: str) -> float:
+    async def load(self, server: str, seconds: int, headers: Mapping[str, str], spread: "Spread") -> Load:
+        """What `wrk` finds, and the CPU time that the server used for it; the server must be installed."""
+        port = await self.port(server)
+        assert port is not None
+        before = self._cpu_seconds(server)
+        load = await wrk(port, seconds, headers, spread)
+        return replace(load, cpu_us=(self._cpu_seconds(server) - before) / max(load.requests, 1) * 1e6)
+
+    def _cpu_seconds(self, server: str) -> float:
         """Used so far."""
         process = psutil.Process(self._pids[server])
         times = [one.cpu_times() for one in (process, *process.children(recursive=True))]

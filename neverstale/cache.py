@@ -71,6 +71,8 @@ class Fill:
     body: bytes | None
     """JSON; `None`: known to be absent."""
     ttl_ms: int
+    etag: bytes | None = None
+    """Of the body, if somebody has made it already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ class Cache:
             ("MGET", self.names.applied, self.names.floor(collection)),
         )
         leases = [_lease_answer(answer, key) for answer, key in zip(answers, keys, strict=True)]
+        for word, count in Counter(answer[0] for answer in answers).items():
+            telemetry.LEASES.labels(word.decode()).inc(count)
         return Leases(token, leases, applied=_register(registers[0]), floor=_register(registers[1]))
 
     async def fill(self, fills: Sequence[Fill]) -> list[str]:
@@ -182,7 +186,7 @@ class Cache:
         for fill in fills:
             body = fill.body if fill.body is not None else b""
             kind = b"D" if fill.body is not None else b"N"
-            etag = entries.etag_of(body) if fill.body is not None else entries.NO_ETAG
+            etag = fill.etag or (entries.etag_of(body) if fill.body is not None else entries.NO_ETAG)
             arguments += (fill.token, to_hex(fill.version), kind, fill.ttl_ms, etag, body)
         (answers,) = await self.send(await self.call("fill", [fill.key for fill in fills], arguments))
         results = [answer.decode() for answer in answers]
@@ -430,7 +434,6 @@ def _decode(raw: bytes | None, key: bytes) -> Entry | CorruptEntry | None:
 
 def _lease_answer(answer: list[Any], key: bytes) -> Granted | Wait | Entry:
     word = answer[0]
-    telemetry.LEASES.labels(word.decode()).inc()
     if word == b"wait":
         return Wait(answer[1])
     entry = _decode(answer[1] or None, key)

@@ -22,6 +22,7 @@ from neverstale import documents, telemetry
 from neverstale.cancellation import heed
 from neverstale.catalog import Resource
 from neverstale.clients import CODEC
+from neverstale.entries import NO_ETAG, etag_of
 from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.keys import KeyValue, canonical
 from neverstale.lives import expiry_of
@@ -61,6 +62,15 @@ class Snapshot:
     """Canonical key -> JSON."""
     expiries: Mapping[str, int] = field(default_factory=dict)
     """Canonical key -> when the document says that it ends, in ms since 1970."""
+    _etags: dict[str, bytes] = field(default_factory=dict, compare=False)
+
+    def etag(self, key: str) -> bytes:
+        """Of the body that `bodies` has for a key, if it has one; it is made once."""
+        etag = self._etags.get(key)
+        if etag is None:
+            body = self.bodies.get(key)
+            etag = self._etags[key] = etag_of(body) if body is not None else NO_ETAG
+        return etag
 
 
 @dataclass(frozen=True, slots=True)
