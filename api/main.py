@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from functools import partial
 
@@ -24,6 +25,9 @@ from neverstale.service import Life, run_role, service_url
 from neverstale.settings import Settings
 
 log = telemetry.logger(__name__)
+
+# FastAPI asks of each type whether it belongs to Pydantic's first version, and would load all of it to find out: 8 MB.
+sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]
 
 BACKLOG = 2048
 COLLECT_AFTER = 100_000

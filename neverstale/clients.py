@@ -4,7 +4,6 @@ import ssl
 from typing import Any
 
 import hiredis
-from aiokafka.helpers import create_ssl_context
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.read_concern import ReadConcern
@@ -80,14 +79,9 @@ def kafka_options(settings: Kafka) -> dict[str, Any]:
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol in ("SSL", "SASL_SSL"):
-        options["ssl_context"] = _ssl_context(settings)
+        options["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_cafile)
     if settings.security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else None
     return options
-
-
-def _ssl_context(settings: Kafka) -> ssl.SSLContext:
-    context: ssl.SSLContext = create_ssl_context(cafile=str(settings.ssl_cafile) if settings.ssl_cafile else None)
-    return context
