@@ -26,7 +26,7 @@ from neverstale.settings import Settings
 
 log = telemetry.logger(__name__)
 
-# FastAPI asks of each type whether it belongs to Pydantic's first version, and would load all of it to find out: 8 MB.
+# FastAPI asks of every type whether it is one of the first Pydantic, and would load all of that to find out: 8 MB.
 sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]
 
 BACKLOG = 2048

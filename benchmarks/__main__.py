@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import apply, capture, derive, latency
+from benchmarks import apply, capture, derive, latency_report
 from benchmarks.targets import Line, at_least, at_most, show
 from ops.stack.process import PROJECT, python
 
@@ -67,7 +67,7 @@ def _derive(found: dict[str, Any]) -> Iterator[Line]:
 
 def _latency(found: dict[str, Any]) -> Iterator[Line]:
     for rate in found["rates"]:
-        wanted = latency.TARGETS_MS[rate["writes_per_second"]]
+        wanted = latency_report.TARGETS_MS[rate["writes_per_second"]]
         for name, most in zip(("p50", "p99"), wanted, strict=True):
             figure = f"acknowledged → corrected at {rate['writes_per_second']:,} writes/s, {name} ms"
             yield at_most(figure, rate["corrected_ms"][name], most, "{:.2f}")

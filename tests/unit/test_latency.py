@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.latency import Measured, Rate, as_json, entry, join, show
+from benchmarks.latency import entry, join
+from benchmarks.latency_report import Measured, Rate, as_json, show
 
 SEEN, TOLD, WRITTEN = struct.Struct("<dc16sH"), struct.Struct("<qd"), struct.Struct("<qdd")
 
