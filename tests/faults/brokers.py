@@ -28,7 +28,7 @@ async def lose_broker(turn: Turn) -> Outcome:
     kafka = broker.cluster.members[0]
     variables = {"KAFKA__REQUEST_TIMEOUT_MS": REQUEST_MS, "SERVICE__DRAIN_SECONDS": str(DRAIN_SECONDS)}
     async with scene(turn, outcome, watcher=variables) as stage:
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             seconds = LONG_SECONDS if turn.rounds >= LONG_FORM and round_ % 2 else SHORT_SECONDS
             memory = psutil.Process(stage.watcher.pid)
             before = memory.memory_info().rss
@@ -79,7 +79,7 @@ async def drop_acks(turn: Turn) -> Outcome:
         Proxy(broker.inner_port, broker.watcher_port) as proxy,
         scene(turn, outcome, watcher=variables) as stage,
     ):
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             await asyncio.sleep(0.2)
             proxy.down.dropped = True
             await asyncio.sleep(1.5 * int(REQUEST_MS) / 1000)
@@ -100,7 +100,7 @@ async def restart_broker(turn: Turn) -> Outcome:
     broker = await (bench.kafka_pair() if turn.rounds >= LONG_FORM else bench.kafka())
     members = broker.cluster.members
     async with scene(turn, outcome, inject=["the first client goes silent"], broker=broker) as stage:
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             second = await stage.pipe.start("consumer")
             await members[round_ % len(members)].restart(5)
             back = time.monotonic()

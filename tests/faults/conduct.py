@@ -9,12 +9,15 @@ from tests.faults.experiment import BROKE, Experiment, Outcome, Row, Turn
 from tests.faults.sabotage import without
 
 
-async def conduct(experiment: Experiment, bench: Bench, rounds: int, seed: int, rule: str | None) -> Row:
-    """Run it once and say what was found."""
+async def conduct(
+    experiment: Experiment, bench: Bench, rounds: int, seed: int, rule: str | None, *, briefly: bool = False
+) -> Row:
+    """Run it once and say what was found. `briefly`: a control may end when it has found what it must find."""
     started = time.monotonic()
+    enough = experiment.controls[rule] if briefly and rule is not None else None
     try:
         with without(rule):
-            outcome = await experiment.run(Turn(bench, rounds, seed, rule))
+            outcome = await experiment.run(Turn(bench, rounds, seed, rule, enough))
     except Exception as error:
         # One that breaks must not keep the others from being run; nor may it pass for one that held.
         outcome = Outcome()

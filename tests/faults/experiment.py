@@ -5,7 +5,7 @@ away (see `tests.faults.sabotage`), where the tally that this rule guards must n
 """
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any, Final
@@ -74,6 +74,14 @@ class Turn:
     seed: int
     rule: str | None = None
     """The rule that is taken away; `None`: all hold."""
+    enough: str | None = None
+    """One wrong of this tally is enough: there need be no further round."""
+
+    def each_round(self, outcome: Outcome) -> Iterator[int]:
+        for number in range(self.rounds):
+            yield number
+            if self.enough is not None and outcome.tally(self.enough).wrong:
+                return
 
     @property
     def random(self) -> random.Random:

@@ -38,7 +38,7 @@ async def kill_consumer(turn: Turn) -> Outcome:
 
 async def _kill(turn: Turn, victim: RunningRole, load: Load, outcome: Outcome) -> None:
     """Kill it while all keys are cached and some are being changed; then see what became of those."""
-    for _ in range(turn.rounds):
+    for _ in turn.each_round(outcome):
         await asyncio.sleep(load.random.uniform(0.1, 0.4))
         victim.kill()
         died = time.monotonic()

@@ -93,7 +93,7 @@ async def lose_redis(turn: Turn) -> Outcome:
             lambda: _forget_scripts(redis),
         )
         stage.load.latencies.clear()
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             await acts[round_ % len(acts)]()
             await stage.load.recovered(outcome, time.monotonic())
             await stage.load.check(outcome)

@@ -20,7 +20,7 @@ async def change_topic(turn: Turn) -> Outcome:
     outcome = Outcome()
     async with scene(turn, outcome, partitions=FIRST) as stage, _admin(stage) as admin:
         acts = (_lose_records, _recreate, _add_partitions)
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             began = time.monotonic()
             await acts[round_ % len(acts)](stage, admin)
             await stage.load.recovered(outcome, began)
