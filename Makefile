@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3.11 python3.12 python3 python3.13 python3.14; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Most of what is installed is never imported; the rest is compiled when it is.
+INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt --editable
 WANTED := pyproject.toml constraints.txt
 
 .PHONY: demo test lint search bench bench-read faults docs constraints clean
@@ -54,13 +56,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.local: $(WANTED) | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[local]'
+	$(INSTALL) '.[local]'
 	touch $@
 
 $(VENV)/.bench: $(WANTED) | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(INSTALL) '.[bench]'
 	touch $@
 
 $(VENV)/.dev: $(WANTED) | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) '.[dev]'
 	touch $@ $(VENV)/.local
