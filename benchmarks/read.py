@@ -1,7 +1,7 @@
 """Requests a second of one API worker on one core, beside what a reader would otherwise write, and beside what is
 wanted of it.
 
-    python -m benchmarks.read [--seconds 2] [--rounds 3] [--rows L1,L2,...] [--parts misses,memory,...] [--json FILE]
+    python -m benchmarks.read [--seconds 1] [--rounds 7] [--rows L1,L2,...] [--parts misses,memory,...] [--json FILE]
 
 Real MongoDB, Redis, watcher and consumer. Every server has core 0 for itself while it is asked, `wrk` has the last
 core; the servers are asked in turn, round after round, and each round's figures are compared with those of the same
@@ -82,8 +82,8 @@ TARGET_P99_MS: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    seconds: int = 2
-    rounds: int = 3
+    seconds: int = 1
+    rounds: int = 7
     rows: Sequence[Row] = ROWS
     parts: Sequence[str] = tuple(pressure.PARTS)
 
