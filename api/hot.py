@@ -6,6 +6,7 @@ given the same bytes.
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from api import heads
@@ -34,6 +35,8 @@ log = telemetry.logger(__name__)
 AnyTarget: TypeAlias = Target | PageTarget
 
 COUNT_SECONDS: Final = 0.2
+LINES_A_TURN: Final = 50
+"""So many are told of between two turns of the event loop: requests wait for a fraction of a millisecond."""
 
 
 class Request(ABC):
@@ -127,6 +130,8 @@ class Hot:
         """What blocks of header lines mean, of those that were plain."""
         self.hits: dict[bytes, int] = {}
         """Request line -> answers from L1 that nobody has been told of yet."""
+        self._counted: dict[bytes, int] = {}
+        """Those of which is being told now."""
         self.tally = tally
         self.limits: Limits | None = None
         """`None`: there are none."""
@@ -214,12 +219,20 @@ class Hot:
         """Tell of hits in L1, for ever: telling of each would cost more than answering it."""
         while True:
             await asyncio.sleep(COUNT_SECONDS)
-            self.tell_hits()
+            self._counted, self.hits = self.hits, {}
+            while self._counted:
+                self._tell([self._counted.popitem() for _ in range(min(len(self._counted), LINES_A_TURN))])
+                await asyncio.sleep(0)
 
     def tell_hits(self) -> None:
-        """To the metrics, and to the tally."""
+        """To the metrics, and to the tally, all at once."""
+        for counted in (self._counted, self.hits):
+            self._tell(list(counted.items()))
+            counted.clear()
+
+    def _tell(self, counted: Sequence[tuple[bytes, int]]) -> None:
         hits = dict.fromkeys(self.targets, 0)
-        for line, count in self.hits.items():
+        for line, count in counted:
             found = self.find(line)
             if found is not None:
                 target, _, entry_key = found
@@ -227,7 +240,6 @@ class Hot:
                 tail = self.l1.answers.get(line) if target.counted else b""
                 if target.counted and (tail is None or tail[0] == DOCUMENT):
                     self.tally.saw(entry_key, count)
-        self.hits.clear()
         for name, count in hits.items():
             if count:
                 telemetry.READS.labels(name.decode(), "hit").inc(count)

@@ -5,13 +5,14 @@ What Redis was not told of is lost when a process is killed: the reads of one pe
 """
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn
 
 from neverstale import cancellation, telemetry
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue, Names, canonical
-from neverstale.popularity import Popularity
+from neverstale.popularity import DOCUMENTS_A_CALL, Popularity
 
 log = telemetry.logger(__name__)
 
@@ -49,17 +50,26 @@ class Tally:
     async def tell(self) -> None:
         """Add what was counted; what Redis does not take is counted on."""
         reads, self._reads = self._reads, {}
-        for resource, counts in self._by_resource(reads).items():
-            try:
-                await self._popularity.add(resource, counts)
-            except Outage as outage:
-                log.debug("reads_wait", resource=resource, reason=str(outage))
-                for key, count in counts.items():
-                    self.saw(self._names.entry(resource, key), count)
+        try:
+            while reads:
+                some = [reads.popitem() for _ in range(min(len(reads), DOCUMENTS_A_CALL))]
+                for resource, counts in self._by_resource(some).items():
+                    await self._add(resource, counts)
+        finally:
+            for entry_key, count in reads.items():  # if we were cancelled
+                self.saw(entry_key, count)
 
-    def _by_resource(self, reads: dict[bytes, int]) -> dict[str, dict[str, int]]:
+    async def _add(self, resource: str, counts: Mapping[str, int]) -> None:
+        try:
+            await self._popularity.add(resource, counts)
+        except Outage as outage:
+            log.debug("reads_wait", resource=resource, reason=str(outage))
+            for key, count in counts.items():
+                self.saw(self._names.entry(resource, key), count)
+
+    def _by_resource(self, reads: Iterable[tuple[bytes, int]]) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
-        for entry_key, count in reads.items():
+        for entry_key, count in reads:
             resource, _, key = entry_key[self._prefix :].decode().partition(":d:")
             found.setdefault(resource, {})[key] = count
         return found

@@ -14,7 +14,8 @@ from neverstale.cache import Cache
 
 MOST: Final = 10_000
 """Documents kept of a resource: about 1 MB."""
-DOCUMENTS_A_CALL: Final = 1_000
+DOCUMENTS_A_CALL: Final = 200
+"""More would hold up this Redis, and the process, for milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Reads that wait in the process."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import cast
 
@@ -9,7 +10,7 @@ from api import tally as tallying
 from api.tally import Tally
 from neverstale.errors import Outage
 from neverstale.keys import Names
-from neverstale.popularity import Popularity
+from neverstale.popularity import DOCUMENTS_A_CALL, Popularity
 
 NAMES = Names("p:x")
 
@@ -18,12 +19,14 @@ class Told:
     """Takes reads, unless it is away."""
 
     def __init__(self) -> None:
-        self.away = False
+        self.away = self.slow = False
         self.reads: dict[tuple[str, str], int] = {}
 
     async def add(self, resource: str, reads: Mapping[str, int]) -> None:
         if self.away:
             raise Outage("redis", "away")
+        if self.slow:
+            await asyncio.sleep(60)
         for key, count in reads.items():
             self.reads[resource, key] = self.reads.get((resource, key), 0) + count
 
@@ -61,3 +64,20 @@ async def test_only_so_many_documents_wait(monkeypatch: pytest.MonkeyPatch) -> N
         tally.saw(NAMES.entry("things", f"s:{key}"))
     await tally.tell()
     assert told.reads == {("things", "s:a"): 2, ("things", "s:b"): 1}
+
+
+async def test_who_is_cancelled_while_telling_tells_the_rest_later() -> None:
+    tally, told = made()
+    for number in range(3 * DOCUMENTS_A_CALL):
+        tally.saw(NAMES.entry("things", f"i:{number}"))
+    told.slow = True
+    telling = asyncio.create_task(tally.tell())
+    await asyncio.sleep(0)
+    telling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await telling
+    told.slow = False
+    await tally.tell()
+    # Of those that were under way nobody knows whether they were taken.
+    assert len(told.reads) >= 2 * DOCUMENTS_A_CALL
+    assert set(told.reads.values()) == {1}
