@@ -100,11 +100,13 @@ async def serving(
     tasks, clock, api = Tasks(), PrimaryClock(), settings.api
     names = Names(settings.redis.prefix)
     cache = Cache(redis, names)
-    freshness = Freshness(cache, settings.kafka.group, Marks(clock), state, reconnection(redis))
+    looks = Wire(redis)
+    watermarks = Cache(redis, names, round_trip=looks.exchange)
+    freshness = Freshness(watermarks, settings.kafka.group, Marks(clock), state, reconnection(redis, looks))
     tell_identity(redis, freshness.opened)
     # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
-    wires = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
-    hits, fills = (Cache(redis, names, round_trip=wire.exchange) for wire in wires)
+    vouched = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
+    hits, fills = (Cache(redis, names, round_trip=wire.exchange) for wire in vouched)
 
     def breaker(server: Any) -> Breaker:
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
@@ -164,7 +166,7 @@ async def serving(
         await background.finish(0)
         hot.tell_hits()
         await tally.tell()
-        for wire in wires:
+        for wire in (looks, *vouched):
             wire.close()
         await channel_redis.aclose()
         await redis.aclose()

@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from neverstale.wire import ask_identity
+from neverstale.wire import Wire, ask_identity
 
 
 def tell_identity(redis: Redis, opened: Callable[[str], None]) -> None:
@@ -21,12 +21,13 @@ def tell_identity(redis: Redis, opened: Callable[[str], None]) -> None:
     redis.connection_pool.connection_kwargs["redis_connect_func"] = on_connect
 
 
-def reconnection(redis: Redis) -> Callable[[], Awaitable[None]]:
-    """Close idle connections now and busy ones after use."""
+def reconnection(redis: Redis, wire: Wire) -> Callable[[], Awaitable[None]]:
+    """Close the wire and idle connections now, and busy ones after use."""
 
     pool: Any = redis.connection_pool
 
     async def reconnect() -> None:
+        wire.close()
         await pool.update_active_connections_for_reconnect()
         await pool.disconnect(inuse_connections=False)
 

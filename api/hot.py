@@ -34,7 +34,7 @@ log = telemetry.logger(__name__)
 
 AnyTarget: TypeAlias = Target | PageTarget
 
-COUNT_SECONDS: Final = 0.2
+COUNT_SECONDS: Final = 0.5
 LINES_A_TURN: Final = 50
 """So many are told of between two turns of the event loop: requests wait for a fraction of a millisecond."""
 
