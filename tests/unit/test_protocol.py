@@ -1,16 +1,21 @@
 """The protocol class does everything that uvicorn's does: its tests, restated for ours, on a fake transport."""
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from starlette.responses import Response
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from api.protocol import HotProtocol
+from api.asgi import HOT
+from api.heads import Moment
+from api.protocol import Cycle, HotProtocol
 
 GET = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 GET_CLOSE = b"GET / HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n"
@@ -56,10 +61,10 @@ class Transport:
 
 
 class Connected:
-    def __init__(self, app: Any, **options: Any) -> None:
+    def __init__(self, app: Any, *, hot: Any = None, **options: Any) -> None:
         self.state = ServerState()
         config = Config(app, access_log=False, log_config=None, **options)
-        self.protocol = HotProtocol(config, self.state, {}, asyncio.get_running_loop())
+        self.protocol = HotProtocol(config, self.state, {HOT: hot}, asyncio.get_running_loop())
         self.transport = Transport()
         self.protocol.connection_made(self.transport)  # type: ignore[arg-type]
 
@@ -74,6 +79,26 @@ class Connected:
             self.protocol.data_received(each)
         await self.run()
         return self.transport.buffer
+
+
+class Reading:
+    """A hot path that is still reading what it is asked for; and the moment of what it will have read."""
+
+    def __init__(self) -> None:
+        self.started: list[Cycle] = []
+        self.server = SimpleNamespace(serve=lambda state: None)
+        self.limits = None
+        self.blocks: dict[bytes, Any] = {}
+        self.l1 = SimpleNamespace(answers={})
+
+    def find(self, line: bytes) -> tuple[Any, bytes, bytes]:
+        return SimpleNamespace(place=None), b"", b"key"
+
+    def start(self, cycle: Cycle) -> None:
+        self.started.append(cycle)
+
+    def beginning(self, status: int, now: float) -> bytes:
+        return b"HTTP/1.1 200 OK\r\n"
 
 
 def answering(content: bytes = b"Hello, world", **options: Any) -> Any:
@@ -223,6 +248,27 @@ async def test_a_client_that_goes_away_is_a_disconnect() -> None:
     connected.protocol.connection_lost(None)
     await connected.run()
     assert got == ["http.disconnect"]
+
+
+@pytest.mark.parametrize("how", [None, ConnectionResetError()], ids=["closed", "reset"])
+@pytest.mark.parametrize("hot", [False, True])
+async def test_a_connection_that_has_ended_is_freed_at_once(hot: bool, how: Exception | None) -> None:
+    """Clients that open one for each request would leave them all to the collector, which comes rarely."""
+    reading = Reading()
+    connected = Connected(answering(), hot=reading if hot else None)
+    await connected.exchange(GET)
+    while reading.started:
+        reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+    assert connected.transport.buffer.startswith(b"HTTP/1.1 200 OK")
+    ended = weakref.ref(connected.protocol)
+    gc.disable()
+    try:
+        connected.protocol.connection_lost(how)
+        del connected
+        await asyncio.sleep(0)
+        assert ended() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_shutdown_closes_an_idle_connection() -> None:
