@@ -75,7 +75,21 @@ def test_an_interrupt_ends_everything_that_was_started() -> None:
         printed = run.stdout.read()
         assert run.wait(60) == 1
     assert "nothing was checked" in printed
-    assert not [child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not list(filter(is_alive, started))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_reader(process: psutil.Process) -> bool:
+    try:
+        return "ops.demo.readers" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
 
 
 def wait_for_readers(pid: int, seconds: float = 90.0) -> list[psutil.Process]:
@@ -83,7 +97,7 @@ def wait_for_readers(pid: int, seconds: float = 90.0) -> list[psutil.Process]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         children = psutil.Process(pid).children(recursive=True)
-        if any("ops.demo.readers" in " ".join(child.cmdline()) for child in children):
+        if any(map(is_reader, children)):
             return children
         time.sleep(0.05)
     raise AssertionError("the readers did not start")
