@@ -43,7 +43,8 @@ WAYS = ("pool", "wire")
 
 @asynccontextmanager
 async def cache_of(url: str, timeout_ms: int = 10_000, way: str = "pool") -> AsyncIterator[Cache]:
-    client = redis_client(RedisSettings.model_validate({"url": url}), timeout_ms=timeout_ms)
+    settings = RedisSettings.model_validate({"url": url, "connect_timeout_ms": 10_000})
+    client = redis_client(settings, timeout_ms=timeout_ms)
     wire = Wire(client, lambda _: True)
     try:
         yield Cache(client, NAMES, round_trip=wire.exchange if way == "wire" else None)
