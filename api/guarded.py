@@ -35,9 +35,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._end_head()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # which uvicorn does not do for a connection that was reset
-        if self.cycle is not None and self.cycle.response_complete:
-            # It may refer to us as we to it, and then only the collector would ever free the two.
-            self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -90,12 +90,10 @@ class Cycle(Request):
         self._write(as_text(response, self._hot.server.text(), close=False, bodiless=bodiless), monotonic())
 
     def abandon(self) -> None:
-        self.response_complete = True
-        self._protocol.transport.close()
+        self._complete().transport.close()
 
     def _write(self, text: bytes, now: float) -> None:
-        self.response_complete = True
-        protocol = self._protocol
+        protocol = self._complete()
         transport = protocol.transport
         if self.disconnected or transport.is_closing():
             return
@@ -109,6 +107,13 @@ class Cycle(Request):
         if not self.keep_alive:
             transport.close()
         protocol.on_response_complete()
+
+    def _complete(self) -> "HotProtocol":
+        """Let go of the protocol, which refers to us, or only the collector would ever free the two."""
+        self.response_complete = True
+        protocol = self._protocol
+        del self._protocol
+        return protocol
 
 
 class _Answered(Cycle):

@@ -271,6 +271,22 @@ async def test_a_connection_that_has_ended_is_freed_at_once(hot: bool, how: Exce
         gc.enable()
 
 
+async def test_it_is_freed_too_if_the_answer_comes_after_its_end() -> None:
+    reading = Reading()
+    connected = Connected(answering(), hot=reading)
+    await connected.exchange(GET)
+    ended = weakref.ref(connected.protocol)
+    gc.disable()
+    try:
+        connected.protocol.connection_lost(None)
+        del connected
+        reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+        await asyncio.sleep(0)
+        assert ended() is None
+    finally:
+        gc.enable()
+
+
 async def test_a_shutdown_closes_an_idle_connection() -> None:
     connected = Connected(answering())
     await connected.exchange(GET)
