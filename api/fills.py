@@ -20,7 +20,7 @@ class Fills:
     async def offer(self, fills: Sequence[Fill]) -> None:
         """Offer all, a limited number of bytes at a time."""
         kept = [fill for fill in fills if _may_be_kept(fill)]
-        spoilt = [fill.key for fill in fills if not _may_be_kept(fill)] if len(kept) < len(fills) else []
+        spoilt = [fill.key for fill in fills if not _may_be_kept(fill)]
         for call in _portions(kept):
             try:
                 results = await self._cache.fill(call)

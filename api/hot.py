@@ -73,13 +73,13 @@ class Request(ABC):
     def hit(self, entry: bytes, evidence: Evidence, reading: Reading | None) -> None:
         hot, plain = self._hot, self.plain
         self.settled = True
-        tail = hot.tail(self.target, entry)
+        tail = hot.tail(self.target, *facts_of_hit(entry))
         if tail[0] == DOCUMENT and self.target.counted:
             hot.tally.saw(self.entry_key)
         if reading is not None:
             hot.keep(reading, self, tail)
         status, tail = (200, tail) if plain is PLAIN and tail[0] == DOCUMENT else hot.choose(plain, tail)
-        self.send(status, tail, hot.moment_of(evidence))
+        self.send(status, tail, hot.moment_of(evidence.watermark, L2_HIT))
 
     def ask(self) -> Ask:
         return self.target.ask(self._segment, self.entry_key, self)
@@ -141,11 +141,9 @@ class Hot:
         self.targets = targets
         self._pages = pages
         self._absences = {name: unknown_key(name.decode()).body for name in targets}
-        self._evidence = Evidence(0, 0)
-        self._moment = self.moment
-        self._shared: tuple[Version, bytes] = (0, b"")
-        """Of answers that are no plain hits, one after the other: all that MongoDB answered at once share it."""
-        self._answered = self.moment
+        self._moments: dict[bytes, tuple[Version, Moment]] = {}
+        """Cache status -> the last moment of answers with it, and up to which version they miss nothing. All that
+        Redis, or MongoDB, answered at once share one."""
 
     def find(self, line: bytes) -> tuple[AnyTarget, bytes, bytes] | None:
         """The target, path segment and entry key that a line of `GET` or `HEAD` names, if all is as usual."""
@@ -177,8 +175,8 @@ class Hot:
             return 304, heads.unchanged_tail(etag, version, weak=packed is not None)
         return 200, tail if packed is None else heads.packed_tail(etag, version, packed)
 
-    def tail(self, target: AnyTarget, entry: bytes) -> bytes:
-        etag, version, body = facts_of_hit(entry)
+    def tail(self, target: AnyTarget, etag: bytes, version: bytes, body: bytes | None) -> bytes:
+        """`version`: 16 hex digits; `body` `None`: an absence."""
         if body is None:
             return heads.absence_tail(version, self._absences[target.name])
         return heads.document_tail(etag, version, body)
@@ -194,26 +192,18 @@ class Hot:
         elif line in spellings(target.resource.name, target.canonical(request.entry_key)):
             self.l1.keep(reading, request.entry_key, line, tail)
 
-    def moment_of(self, evidence: Evidence) -> Moment:
-        """Of what Redis held when this was known."""
-        if evidence is not self._evidence:
-            self._evidence = evidence
-            self._moment = Moment(self._marks, self.server, L2_HIT, evidence)
-        return self._moment
+    def moment_of(self, complete: Version, status: bytes) -> Moment:
+        """Of answers with this cache status that miss no change up to this version."""
+        held = self._moments.get(status)
+        if held is None or held[0] != complete:
+            moment = Moment(self._marks, self.server, status, Evidence(complete, 0))
+            held = self._moments[status] = complete, moment
+        return held[1]
 
     def answered(self, target: AnyTarget, plain: Plain, answer: Answer) -> tuple[int, bytes, Moment]:
         """Status, tail and moment of what is no plain hit."""
-        version = to_hex(answer.version).encode("ascii")
-        if answer.body is None:
-            tail = heads.absence_tail(version, self._absences[target.name])
-        else:
-            tail = heads.document_tail(answer.etag, version, answer.body)
-        shared = answer.complete, cache_status(answer)
-        if shared != self._shared:
-            self._shared = shared
-            complete, status = shared
-            self._answered = Moment(self._marks, self.server, status, Evidence(complete, 0))
-        return (*self.choose(plain, tail), self._answered)
+        tail = self.tail(target, answer.etag, to_hex(answer.version).encode("ascii"), answer.body)
+        return (*self.choose(plain, tail), self.moment_of(answer.complete, cache_status(answer)))
 
     async def count(self) -> None:
         """Tell of hits in L1, for ever: telling of each would cost more than answering it."""
