@@ -24,7 +24,7 @@ from api.plain import PLAIN, Plain
 from api.problems import internal, of_error, unknown_key
 from api.reader import Reader
 from api.responses import L1_HIT, L2_HIT, Raw, cache_status
-from api.tally import Tally
+from api.tally import Tally, taken
 from neverstale import telemetry
 from neverstale.entries import facts_of_hit
 from neverstale.errors import NeverstaleError
@@ -211,14 +211,13 @@ class Hot:
             await asyncio.sleep(COUNT_SECONDS)
             self._counted, self.hits = self.hits, {}
             while self._counted:
-                self._tell([self._counted.popitem() for _ in range(min(len(self._counted), LINES_A_TURN))])
+                self._tell(taken(self._counted, LINES_A_TURN))
                 await asyncio.sleep(0)
 
     def tell_hits(self) -> None:
         """To the metrics, and to the tally, all at once."""
         for counted in (self._counted, self.hits):
-            self._tell(list(counted.items()))
-            counted.clear()
+            self._tell(taken(counted, len(counted)))
 
     def _tell(self, counted: Sequence[tuple[bytes, int]]) -> None:
         hits = dict.fromkeys(self.targets, 0)

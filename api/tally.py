@@ -20,6 +20,11 @@ MOST_WAITING: Final = 20_000
 """Documents whose reads wait to be told."""
 
 
+def taken(counts: dict[bytes, int], most: int) -> list[tuple[bytes, int]]:
+    """Remove some, at most so many."""
+    return [counts.popitem() for _ in range(min(len(counts), most))]
+
+
 class Tally:
     """Of one process."""
 
@@ -52,8 +57,7 @@ class Tally:
         reads, self._reads = self._reads, {}
         try:
             while reads:
-                some = [reads.popitem() for _ in range(min(len(reads), DOCUMENTS_A_CALL))]
-                for resource, counts in self._by_resource(some).items():
+                for resource, counts in self._by_resource(taken(reads, DOCUMENTS_A_CALL)).items():
                     await self._add(resource, counts)
         finally:
             for entry_key, count in reads.items():  # if we were cancelled

@@ -7,7 +7,6 @@ and a document that is read less than the last of the most read may be missing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 from neverstale.cache import Cache
@@ -37,11 +36,10 @@ class Popularity:
         self._most = most
 
     async def add(self, resource: str, reads: Mapping[str, int]) -> None:
-        """Canonical key -> reads that were not added before. An outage may have added some of them."""
-        left = iter(reads.items())
-        while some := list(islice(left, DOCUMENTS_A_CALL)):
-            pairs: list[Any] = [item for key, count in some for item in (key.encode(), count)]
-            await self._cache.send(await self._call(resource, pairs))
+        """Canonical key -> reads that were not added before, of at most `DOCUMENTS_A_CALL` documents. An outage may
+        have added them."""
+        pairs: list[Any] = [item for key, count in reads.items() for item in (key.encode(), count)]
+        await self._cache.send(await self._call(resource, pairs))
 
     async def most(self, resource: str, limit: int) -> list[ReadCount]:
         """The most read, at most so many."""
