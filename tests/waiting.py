@@ -4,7 +4,25 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import psutil
+
 POLL_SECONDS = 0.02
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it has not ended; a zombie has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def runs(process: psutil.Process, word: str) -> bool:
+    """Whether its command has this in it."""
+    try:
+        return word in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:

@@ -21,7 +21,7 @@ from ops.stack.ports import free_port, listens
 from ops.stack.role import RunningRole, start_role
 from tests.api_process import api_process, client, options
 from tests.api_world import World, catalog_of, settings_of
-from tests.waiting import eventually
+from tests.waiting import eventually, is_alive, runs
 
 WORKERS = {"NEVERSTALE_API__WORKERS": "2"}
 
@@ -121,7 +121,7 @@ async def test_workers_end_with_their_supervisor(world: World, tmp_path: Path) -
         psutil.Process(api.pid).kill()
 
         async def gone() -> bool:
-            return not any(worker.is_running() and worker.status() != "zombie" for worker in workers)
+            return not any(map(is_alive, workers))
 
         await eventually(gone, "no worker is left", seconds=20)
         assert not await listens(api.ports[0])
@@ -185,7 +185,7 @@ async def test_a_port_in_use_is_a_sentence_and_exit_2(world: World, tmp_path: Pa
 def _workers(api: RunningRole) -> list[psutil.Process]:
     """The children that serve; multiprocessing has one more, which watches over resources."""
     children = psutil.Process(api.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in children if runs(child, "spawn_main")]
 
 
 async def _answers(http: httpx.AsyncClient) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from ops.demo.main import DemoOptions, demo
+from tests.waiting import is_alive, runs
 
 FLIGHTS_AND_ALL = 6104 + 16 + 1458 + 200
 GENTLE: dict[str, Any] = {"readers": 4, "writes_per_second": 100}
@@ -78,26 +79,12 @@ def test_an_interrupt_ends_everything_that_was_started() -> None:
     assert not list(filter(is_alive, started))
 
 
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def is_reader(process: psutil.Process) -> bool:
-    try:
-        return "ops.demo.readers" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # it has ended since it was listed
-        return False
-
-
 def wait_for_readers(pid: int, seconds: float = 90.0) -> list[psutil.Process]:
     """The demo's children, once the readers are among them."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         children = psutil.Process(pid).children(recursive=True)
-        if any(map(is_reader, children)):
+        if any(runs(child, "ops.demo.readers") for child in children):
             return children
         time.sleep(0.05)
     raise AssertionError("the readers did not start")
