@@ -94,6 +94,7 @@ async def stampede(servers: Bench, seconds: int) -> dict[str, Any]:
         number = min(250, clients - start)
         connections += await asyncio.gather(*(asyncio.open_connection(LOOPBACK, port) for _ in range(number)))
     try:
+        await wrk(port, 1, {})
         await _invalidate(servers, "s:item-0000")
         before = _metric(port, "neverstale_loads_total")
         bypassed = _metric(port, "neverstale_reads_total", 'how="bypass"')
@@ -194,10 +195,14 @@ async def _invalidate(servers: Bench, key: str) -> None:
     """What a consumer does about a change of now."""
     async with Redis.from_url(servers.stack.redis_url) as redis:
         cache = Cache(redis, Names("ns"), Announcer())
-        raw = await redis.get(cache.names.applied)
-        assert raw is not None
-        version = int(raw, 16) + 1
-        await cache.invalidate(version, [cache.names.entry("items", key)], [to_hex(version), "n"], {"items": 0}, 1000)
+        applied, entry = cache.names.applied, cache.names.entry("items", key)
+        _, (held,) = await cache.read("items", [entry])
+        raw = await redis.get(applied)
+        assert raw is not None and held is not None and held.fresh
+        version = max(int(raw, 16), held.version) + 1
+        await cache.invalidate(version, [entry], [to_hex(version), "n"], {"items": 0}, 1000)
+        _, (held,) = await cache.read("items", [entry])
+        assert held is not None and not held.fresh, "it was not invalidated"
 
 
 def _metric(port: int, name: str, label: str = "") -> float:
