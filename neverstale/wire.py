@@ -116,7 +116,8 @@ class _Line(asyncio.Protocol):
             return
         batch = self._waiting.popleft()
         batch.late.cancel()
-        batch.set_result(replies)
+        if not batch.cancelled():  # just now: whoever gave it up has not been told yet, and will close the connection
+            batch.set_result(replies)
 
     def _is_same(self, replication: Any) -> bool:
         if isinstance(replication, Exception):

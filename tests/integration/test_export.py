@@ -166,7 +166,7 @@ async def test_the_end_of_the_process_ends_the_cursor_and_leaves_the_response_op
     async with served.connection() as client:
         await begun(served, client)
         await served.app.state.exports.finish()
-        assert await open_cursors(served) == []
+        await until_closed(served)
         assert not (await rest_of(client)).endswith(LAST_CHUNK)
 
 

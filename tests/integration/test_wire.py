@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -133,6 +134,23 @@ async def test_after_a_cancelled_exchange_the_connection_is_never_used_again(red
         await asyncio.wait([given_up])
         assert await wire.exchange([(b"ECHO", b"mine")]) == [b"mine"]
         assert len(told.identities) == 2
+
+
+async def test_a_reply_may_come_between_the_cancellation_and_its_handling(redis_url: str) -> None:
+    loop, errors = asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    async with wire_to(redis_url) as (wire, told):
+        await wire.exchange([GET])
+        given_up = asyncio.create_task(wire.exchange([(b"ECHO", b"late")]))
+        await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251 - the reply is there before the loop looks for it
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert given_up.cancelled()
+        assert await wire.exchange([(b"ECHO", b"mine")]) == [b"mine"]
+        assert len(told.identities) == 2
+    assert errors == []
 
 
 async def test_those_who_waited_on_a_lost_connection_are_told_and_the_next_gets_a_new_one(redis_url: str) -> None:
