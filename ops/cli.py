@@ -126,7 +126,10 @@ def demo(
     broker: Broker = BrokerChoice.AUTO,
     consumers: Count = 2,
     readers: Count = 16,
-    writes_per_second: Annotated[float, typer.Option(min=1, help="Documents written per second.")] = 500,
+    reads_per_second: Annotated[
+        float, typer.Option(min=1, help="Requests per second of all readers, as far as answers come in time.")
+    ] = 1000,
+    writes_per_second: Annotated[float, typer.Option(min=1, help="Documents written per second.")] = 200,
     chaos: Annotated[bool, typer.Option("--chaos", help="Kill every role and server once.")] = False,
     sabotage: Annotated[
         bool, typer.Option("--sabotage", help="Spoil the cache unseen: the check of the answers must notice.")
@@ -144,6 +147,7 @@ def demo(
         broker=broker.value,
         consumers=consumers,
         readers=readers,
+        reads_per_second=reads_per_second,
         writes_per_second=writes_per_second,
         chaos=chaos,
         sabotage=sabotage,

@@ -58,13 +58,16 @@ class Crowd:
 
 
 @asynccontextmanager
-async def gather(stack: LocalStack, folder: Path, count: int, seed: int) -> AsyncIterator[Crowd]:
+async def gather(
+    stack: LocalStack, folder: Path, *, readers: int, per_second: float, seed: int
+) -> AsyncIterator[Crowd]:
     """Start watching, and readers, and wait until these have read everything once; whatever still runs at the end is
     stopped."""
     gauges, seen = Gauges.create(folder / GAUGES), folder / SEEN
     prefix = Names(RedisSettings().prefix).entry_prefix("flights").decode()
     watch = ("ops.corrections", stack.redis_url, prefix, str(seen), "--one-in", str(SAMPLED))
-    read = ("ops.demo.readers", stack.api_url, str(folder), "--readers", str(count), "--seed", str(seed))
+    numbers = ("--readers", str(readers), "--per-second", str(per_second), "--seed", str(seed))
+    read = ("ops.demo.readers", stack.api_url, str(folder), *numbers)
     everything = len(screens(places(week())))
 
     async def watches() -> bool:

@@ -47,7 +47,10 @@ class DemoOptions:
     """Keep the servers' data here; the collections of the demo are emptied first."""
     consumers: int = 2
     readers: int = 16
-    writes_per_second: float = 500
+    reads_per_second: float = 1000
+    """Questions of all readers together, at most. Less than what they could ask: at its limit every pipeline is late,
+    and how late it is else would not be seen."""
+    writes_per_second: float = 200
     """Documents, not operations."""
     chaos: bool = False
     """Kill every role and server once."""
@@ -92,7 +95,10 @@ async def _on_stack(options: DemoOptions, console: Console, interrupts: Interrup
             await writers.load()
             await stack.start_roles(options.consumers)
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="neverstale-demo-")))
-        crowd = await exits.enter_async_context(gather(stack, folder, options.readers, options.seed))
+        asking = gather(
+            stack, folder, readers=options.readers, per_second=options.reads_per_second, seed=options.seed
+        )
+        crowd = await exits.enter_async_context(asking)
         return await Play(options, console, stack, writers, writes, crowd).run(catalog)
 
 

@@ -1,6 +1,6 @@
 """Readers of the board, in a process of their own: they ask the REST API and note every answer.
 
-    python -m ops.demo.readers URL FOLDER [--readers N] [--seed N]
+    python -m ops.demo.readers URL FOLDER [--readers N] [--per-second N] [--seed N]
 
 First they read the whole week once, screen by screen, so that all of it is cached and every change has something to
 correct. Then most look at flights that leave about now, as people before a board do; some look anywhere, some ask for
@@ -32,6 +32,7 @@ from ops.demo.readlog import pack
 from ops.oracle import ABSENT, NOBODY, Read
 
 READERS: Final = 16
+PER_SECOND: Final = 1000.0
 TIMEOUT_SECONDS: Final = 10.0
 RECONNECT_SECONDS: Final = 0.05
 BOARD_LINES: Final = 20
@@ -90,10 +91,21 @@ class Notes:
 
 
 class Reader:
-    """Asks again and again, one question at a time, over one connection."""
+    """Asks again and again, one question at a time, over one connection.
+
+    Between the beginnings of two questions there are `pause` seconds, unless an answer takes longer; none while the
+    week is opened.
+    """
 
     def __init__(
-        self, number: int, url: str, known: Places, notes: Notes, choice: Choice, opening: Iterator[range]
+        self,
+        number: int,
+        url: str,
+        known: Places,
+        notes: Notes,
+        choice: Choice,
+        opening: Iterator[range],
+        pause: float = 0.0,
     ) -> None:
         self._number = number
         self._url = url
@@ -102,22 +114,26 @@ class Reader:
         self._notes = notes
         self._choice = choice
         self._opening = opening
+        self._pause = pause
 
     async def read_until(self, stop: asyncio.Event) -> None:
         connection: Connection | None = None
         while not stop.is_set():
+            began = time.monotonic()
             try:
                 if connection is None or not connection.usable:
                     connection = await Connection.open(self._url)
-                await self._ask(connection)
+                opening = next(self._opening, None)
+                await self._ask(connection, opening)
+                if opening is None:
+                    await asyncio.sleep(began + self._pause - time.monotonic())
             except OSError:
                 self._notes.count("broken")
                 await asyncio.sleep(RECONNECT_SECONDS)
         if connection is not None:
             connection.close()
 
-    async def _ask(self, connection: Connection) -> None:
-        opening = next(self._opening, None)
+    async def _ask(self, connection: Connection, opening: range | None) -> None:
         keys = opening or self._choice.keys(self._notes.gauges["now"])
         path = self._path(keys)
         start = time.monotonic()
@@ -179,8 +195,8 @@ def screens(known: Places) -> Sequence[range]:
     return [range(first, min(first + BOARD_LINES, known.flights)) for first in range(0, known.flights, BOARD_LINES)]
 
 
-async def read_board(url: str, folder: Path, readers: int, seed: int) -> None:
-    """Read until SIGTERM; the notes are in `folder`."""
+async def read_board(url: str, folder: Path, readers: int, per_second: float, seed: int) -> None:
+    """Read until SIGTERM; the notes are in `folder`. `per_second`: questions of all readers together, at most."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     known = places(week())
@@ -189,7 +205,8 @@ async def read_board(url: str, folder: Path, readers: int, seed: int) -> None:
         opening = iter(screens(known))  # shared: together they read the week once
         async with asyncio.TaskGroup() as group:
             for number in range(readers):
-                reader = Reader(number, url, known, notes, Choice(known, seed + number), opening)
+                choice = Choice(known, seed + number)
+                reader = Reader(number, url, known, notes, choice, opening, readers / per_second)
                 group.create_task(reader.read_until(stop), name=f"reader-{number}")
 
 
@@ -198,9 +215,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("url")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--readers", type=int, default=READERS)
+    parser.add_argument("--per-second", type=float, default=PER_SECOND)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
-    uvloop.run(read_board(options.url, options.folder, options.readers, options.seed))
+    uvloop.run(read_board(options.url, options.folder, options.readers, options.per_second, options.seed))
 
 
 if __name__ == "__main__":

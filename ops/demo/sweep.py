@@ -18,7 +18,7 @@ from ops.demo.places import Places
 from ops.oracle import Tally, compare
 from ops.stack.process import at_once
 
-CONNECTIONS: Final = 8
+CONNECTIONS: Final = 32
 POLL_SECONDS: Final = 0.02
 CONVERGE_SECONDS: Final = 120.0
 PATIENCE_SECONDS: Final = 30.0

@@ -35,7 +35,9 @@ async def start_role(options: RoleOptions) -> RunningRole:
     Raises:
         StackError: it exited or did not become ready in time.
     """
-    port_variable = "NEVERSTALE_API__PORT" if options.role == "api" else "NEVERSTALE_SERVICE__PORT"
+    own = {"NEVERSTALE_API__PORT" if options.role == "api" else "NEVERSTALE_SERVICE__PORT": str(options.port)}
+    if options.role == "consumer":
+        own["NEVERSTALE_KAFKA__GROUP_INSTANCE_ID"] = options.name  # one that is killed and back keeps its partitions
     return await RunningRole.start(
         Launch(
             name=options.name,
@@ -43,7 +45,7 @@ async def start_role(options: RoleOptions) -> RunningRole:
             log=options.data / "logs" / f"{options.name}.log",
             ready=partial(answers_http, options.port, "/readyz"),
             ports=(options.port,),
-            env={**options.environment, port_variable: str(options.port)},
+            env={**options.environment, **own},
             death_signal=Signals.SIGTERM,  # it may have workers of its own to stop
         )
     )

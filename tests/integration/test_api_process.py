@@ -130,7 +130,7 @@ async def test_workers_end_with_their_supervisor(world: World, tmp_path: Path) -
 async def test_a_worker_opens_no_more_connections_than_operations_md_says(world: World, tmp_path: Path) -> None:
     limits = {"NEVERSTALE_REDIS__MAX_CONNECTIONS": "3", "NEVERSTALE_MONGODB__MAX_POOL_SIZE": "2"}
     limits["NEVERSTALE_API__L1_BYTES"] = "0"
-    await world.write("things", *({"_id": str(number)} for number in range(400)))
+    await world.write("things", *({"_id": str(number)} for number in range(200)))
     uris = {"redis": world.settings.redis.url, "mongodb": world.settings.mongodb.uri}
     ports = {urlsplit(uri.get_secret_value()).port: server for server, uri in uris.items()}
     most = Counter[str]()
@@ -142,11 +142,11 @@ async def test_a_worker_opens_no_more_connections_than_operations_md_says(world:
             for server, number in Counter(ports.get(one.raddr.port, "") for one in open_now).items():
                 most[server] = max(most[server], number)
 
-        for _ in range(3):
-            asking = asyncio.gather(*(http.get(f"/v1/things/{number}") for number in range(400)))
+        for _ in range(2):
+            asking = asyncio.gather(*(http.get(f"/v1/things/{number}") for number in range(200)))
             while not asking.done():
                 count()
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
             assert {answer.status_code for answer in await asking} <= {200, 503}
     assert 2 <= most["redis"] <= 3 + 2
     assert 2 <= most["mongodb"] <= 2 + 2

@@ -18,7 +18,7 @@ from ops.demo.main import DemoOptions, demo
 from tests.waiting import is_alive, runs
 
 FLIGHTS_AND_ALL = 6104 + 16 + 1458 + 200
-GENTLE: dict[str, Any] = {"readers": 4, "writes_per_second": 100}
+GENTLE: dict[str, Any] = {"readers": 4, "reads_per_second": 100, "writes_per_second": 50}
 """Load that leaves a busy machine room for what a test is about."""
 
 
@@ -32,22 +32,8 @@ def play(folder: Path, **options: Any) -> tuple[int, dict[str, Any], str]:
 
 
 @pytest.mark.timeout(240)
-def test_every_answer_keeps_its_word_and_nothing_is_stale_after_convergence(tmp_path: Path) -> None:
-    code, figures, printed = play(tmp_path, seconds=4)
-    assert code == 0, printed
-    assert figures["ok"] and "Every answer kept its word" in printed
-    assert figures["stale_after_convergence"]["k"] == 0
-    assert figures["stale_after_convergence"]["n"] == FLIGHTS_AND_ALL
-    assert figures["stale_after_convergence"]["hits"] > 0
-    assert figures["wrong_boards"]["k"] == 0 and figures["wrong_boards"]["n"] > 200
-    assert figures["violated_bounds"]["n"] > 100 and figures["changes"] > 100
-    assert figures["write_to_corrected_seconds"]["n"] > 0
-    assert figures["server_errors"] == 0 and figures["failed_writes"] == 0
-
-
-@pytest.mark.timeout(240)
 def test_the_oracle_notices_a_cache_that_is_spoiled_behind_its_back(tmp_path: Path) -> None:
-    code, figures, printed = play(tmp_path, seconds=5, sabotage=True, **GENTLE)
+    code, figures, printed = play(tmp_path, seconds=5, sabotage=True, broker="embedded", **GENTLE)
     assert code == 1 and not figures["ok"]
     assert figures["stale_after_convergence"]["k"] > 0
     assert "Something is wrong" in printed
@@ -57,10 +43,15 @@ def test_the_oracle_notices_a_cache_that_is_spoiled_behind_its_back(tmp_path: Pa
 def test_killing_every_role_and_server_under_load_leaves_nothing_stale(tmp_path: Path) -> None:
     code, figures, printed = play(tmp_path, seconds=5, chaos=True, **GENTLE)
     assert code == 0, printed
+    assert figures["ok"] and "Every answer kept its word" in printed
     assert set(figures["recovery_seconds"]) >= {"watcher-1", "consumer-1", "consumer-2", "api-1", "Redis", "MongoDB"}
     truths = ("stale_after_convergence", "wrong_boards", "violated_bounds", "foreign_answers", "unwritten_answers")
     for count in truths:
         assert figures[count]["k"] == 0 and figures[count]["n"] > 0
+    assert figures["stale_after_convergence"]["n"] == FLIGHTS_AND_ALL
+    assert figures["stale_after_convergence"]["hits"] > 0
+    assert figures["wrong_boards"]["n"] > 200 and figures["violated_bounds"]["n"] > 100
+    assert figures["changes"] > 100 and figures["write_to_corrected_seconds"]["n"] > 0
 
 
 @pytest.mark.timeout(240)
