@@ -2,7 +2,8 @@
 
 aiokafka's `start()` and `stop()` wait for brokers without end (its issue 1101), and a producer that met a fatal
 error stays dead (1017). So a producer lives inside `started_producer`, is never mended, and leaves nothing
-behind when it is given up.
+behind when it is given up. And where a partition has no leader, as while its broker restarts, its sender asks for
+metadata again the moment that it was answered, or refused, and fills a core. So there is a pause between.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ LARGEST_BATCH_BYTES: Final = 512 * 1024
 METADATA_SECONDS: Final = 10
 """A change of the topic's partitions is noticed after at most this."""
 
+RETRY_SECONDS: Final = 0.1
+
 STOP_SECONDS: Final = 1.0
 
 
@@ -40,15 +43,31 @@ async def started_producer(settings: Kafka) -> AsyncIterator[AIOKafkaProducer]:
         max_batch_size=LARGEST_BATCH_BYTES,
         max_request_size=LARGEST_BATCH_BYTES,
         compression_type=None,
-        retry_backoff_ms=100,
+        retry_backoff_ms=int(RETRY_SECONDS * 1000),
         metadata_max_age_ms=METADATA_SECONDS * 1000,
         connections_max_idle_ms=540_000,
     )
+    _pace(producer)
     try:
         await _start(producer, settings.request_timeout_ms / 1000)
         yield producer
     finally:
         await _discard(producer)
+
+
+def _pace(producer: AIOKafkaProducer) -> None:
+    client, loop, earliest = producer.client, asyncio.get_running_loop(), 0.0
+    update = client._metadata_update
+
+    async def paced(*asked: object) -> bool:
+        nonlocal earliest
+        await asyncio.sleep(earliest - loop.time())
+        try:
+            return bool(await update(*asked))
+        finally:
+            earliest = loop.time() + RETRY_SECONDS
+
+    client._metadata_update = paced
 
 
 async def _start(producer: AIOKafkaProducer, seconds: float) -> None:
