@@ -4,6 +4,7 @@ Commands only wire: settings, catalog, call. What they call is imported when it 
 """
 
 import asyncio
+import gc
 import os
 import sys
 from enum import StrEnum
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from neverstale.settings_sources import Origins
 
 DEFAULT_CONFIG = Path("neverstale.toml")
+COLLECT_AFTER = 100_000
 
 app = typer.Typer(
     name="neverstale",
@@ -66,6 +68,7 @@ Broker = Annotated[
 
 def main() -> None:
     """The console script."""
+    gc.set_threshold(COLLECT_AFTER)  # importing makes many objects and no garbage; roles have thresholds of their own
     try:
         app()
     except NeverstaleError as error:

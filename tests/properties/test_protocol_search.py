@@ -20,8 +20,8 @@ DOC = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 SEARCHES = {
     "crowd": Bounds(changes=3, readers=3, refreshers=1),
-    "floors": Bounds(changes=3, readers=2, refreshers=1, floors=True),
-    "lost registers": Bounds(changes=2, readers=2, claimants=1),
+    "floors": Bounds(changes=2, readers=2, refreshers=1, floors=True),
+    "lost registers": Bounds(changes=2, readers=1, claimants=1),
     "lost registers, two claimants": Bounds(changes=1, readers=2, claimants=2),
     "lost registers, refresh, floors": Bounds(changes=1, readers=1, refreshers=1, claimants=1, floors=True),
     "failover": Bounds(changes=2, readers=1, failovers=True),
@@ -29,6 +29,7 @@ SEARCHES = {
 }
 LARGE = {
     "crowd, floors": Bounds(changes=3, readers=3, refreshers=1, floors=True),
+    "lost registers, two readers": Bounds(changes=2, readers=2, claimants=1),
     "lost registers, refresh": Bounds(changes=2, readers=2, refreshers=1, claimants=1),
     "lost registers, floors": Bounds(changes=2, readers=2, claimants=1, floors=True),
     "lost registers, three changes": Bounds(changes=3, readers=2, claimants=1),
