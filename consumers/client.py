@@ -40,7 +40,6 @@ def options(settings: Settings) -> dict[str, Any]:
         "fetch_max_wait_ms": kafka.fetch_max_wait_ms,
         "fetch_max_bytes": FETCH_BYTES,
         "max_partition_fetch_bytes": PARTITION_FETCH_BYTES,
-        "metadata_max_age_ms": 30_000,
     }
 
 

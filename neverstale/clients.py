@@ -1,7 +1,7 @@
 """Clients of the three servers, with every default that matters set explicitly. Nothing is built at import."""
 
 import ssl
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -23,6 +23,9 @@ CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     uuid_representation=4,  # STANDARD: binary subtype 4 is a UUID
 )
 """How documents are decoded everywhere: dates beyond year 9999 stay `DatetimeMS` instead of failing."""
+
+METADATA_MS: Final = 2000
+"""A topic that has more partitions, or is there again, is noticed after at most this by clients that use it."""
 
 
 def mongo_client(settings: MongoDB, **options: Any) -> AsyncMongoClient[dict[str, Any]]:
@@ -76,6 +79,7 @@ def kafka_options(settings: Kafka) -> dict[str, Any]:
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
         "client_id": "neverstale",
         "request_timeout_ms": settings.request_timeout_ms,
+        "metadata_max_age_ms": METADATA_MS,
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol in ("SSL", "SASL_SSL"):

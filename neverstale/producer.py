@@ -23,9 +23,6 @@ from neverstale.settings import Kafka
 LARGEST_BATCH_BYTES: Final = 512 * 1024
 """Of one partition in one request; half of what brokers accept as they are shipped."""
 
-METADATA_SECONDS: Final = 10
-"""A change of the topic's partitions is noticed after at most this."""
-
 RETRY_SECONDS: Final = 0.1
 
 STOP_SECONDS: Final = 1.0
@@ -44,7 +41,6 @@ async def started_producer(settings: Kafka) -> AsyncIterator[AIOKafkaProducer]:
         max_request_size=LARGEST_BATCH_BYTES,
         compression_type=None,
         retry_backoff_ms=int(RETRY_SECONDS * 1000),
-        metadata_max_age_ms=METADATA_SECONDS * 1000,
         connections_max_idle_ms=540_000,
     )
     _pace(producer)
@@ -99,6 +95,7 @@ async def _discard(producer: AIOKafkaProducer) -> None:
 def _fail_batches(producer: AIOKafkaProducer) -> None:
     accumulator = producer._message_accumulator
     batches = [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]
+    accumulator._pending_batches.update(batches)  # where those that were to be sent again are missed as they end
     accumulator.fail_all(KafkaError("the producer was given up"))
     for batch in batches:
         batch.future.exception()  # nobody else will look at it, which asyncio would complain about

@@ -5,7 +5,6 @@ producer sends again for ever.
 """
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Literal, NoReturn
@@ -43,27 +42,35 @@ class Guard:
             Outage: a request was not answered, or a batch not acknowledged, for longer than the patience.
             TopicChanged: open again, with the new number.
         """
-        looked_at = float("-inf")
+        looked_at, is_there = float("-inf"), True
         while True:
             cancellation.heed()
             now = monotonic()
             if now - looked_at > INCARNATION_SECONDS:
                 looked_at = now
-                await self._check_incarnation()
+                is_there = await self._check_incarnation(is_there)
             self._check("mongodb", self.cursor.seconds_overdue(now), self.cursor_patience_seconds)
             self._check("kafka", self.publisher.seconds_unacknowledged(now), self.publisher_patience_seconds)
             if (known := self.publisher.known_partitions()) != self.publisher.partitions:
                 raise TopicChanged(f"the topic has {known} partitions instead of {self.publisher.partitions}")
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _check_incarnation(self) -> None:
-        """Deleted and made again at once, a topic takes what we send as if nothing had happened."""
-        known = None
-        with contextlib.suppress(KafkaError, TimeoutError):
+    async def _check_incarnation(self, was_there: bool) -> bool:
+        """Whether the topic is there. Deleted and made again at once, it takes what we send as if nothing had
+        happened; only deleted, it lets us wait until the producer gives up. A broker that has just started may not
+        know yet what there is, so what is missing is looked for twice."""
+        try:
             async with asyncio.timeout(SLOW_SECONDS):
                 known = await self.publisher.known_incarnation()
-        if known is not None and self.publisher.incarnation not in (None, known):
+        except (KafkaError, TimeoutError):
+            return was_there
+        if self.publisher.incarnation in (None, known):
+            return True
+        if known is not None:
             raise TopicChanged(f"the topic has the id {known} instead of {self.publisher.incarnation}")
+        if not was_there:
+            raise TopicChanged("the topic is no longer there")
+        return False
 
     def _check(self, server: Literal["mongodb", "kafka"], silent: float, patience: float) -> None:
         if silent > patience:

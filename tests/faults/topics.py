@@ -41,9 +41,13 @@ async def _lose_records(stage: Scene, admin: AIOKafkaAdminClient) -> None:
 
 
 async def _recreate(stage: Scene, admin: AIOKafkaAdminClient) -> None:
+    """The new topic has records already when the consumer comes to it."""
     await stage.load.pause()
+    stage.consumer.kill()
     await admin.delete_topics([stage.pipe.name])
     await _change_some(stage)
+    await _published(stage)
+    await stage.consumer.restart(0)
 
 
 async def _add_partitions(stage: Scene, admin: AIOKafkaAdminClient) -> None:

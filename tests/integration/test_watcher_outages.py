@@ -215,14 +215,19 @@ async def test_a_broker_that_comes_back_is_given_everything(place: Place, client
 
 
 async def test_a_deleted_topic_is_created_again_and_voids_what_was_told(place: Place, client: Client) -> None:
-    admin = await real_broker(place)
-    async with watching(place, COLLECTION) as running:
+    """Long before the producer gives up."""
+    admin, loop, errors = await real_broker(place), asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    settings = place.settings()
+    patient = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"request_timeout_ms": 90_000})})
+    async with watching(place, COLLECTION, settings=patient) as running:
         await until_stored(client, place, await write(client, place, "before"))
         await admin.delete_topics([place.topic])
         await admin.close()
         version = await write(client, place, "after")
-        await until_silent_broker_is_reported(running)
         async with Published.reading(place) as published:
             await published.until(lambda: version in published.versions, 60)
             assert {floor.reason for floor in published.floors} == {"the topic was created anew"}
             assert len(published.floors) == PARTITIONS
+        assert not running.task.done()
+    assert errors == []
