@@ -119,6 +119,7 @@ EXPERIMENTS = (
         controls={"bare start and stop of the producer": HUNG},
         short=1,
         long=4,
+        long_controls=("bare start and stop of the producer",),
     ),
     Experiment(
         number="14",
@@ -128,6 +129,7 @@ EXPERIMENTS = (
         controls={"keep the producer": STALE},
         short=1,
         long=20,
+        long_controls=("keep the producer",),
     ),
     Experiment(
         number="15",
@@ -137,5 +139,6 @@ EXPERIMENTS = (
         controls={"no progress watchdog": LATE},
         short=1,
         long=10,
+        long_controls=("no progress watchdog",),
     ),
 )

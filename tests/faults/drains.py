@@ -70,5 +70,6 @@ EXPERIMENTS = (
         controls={"no drain": BROKEN},
         short=1,
         long=50,
+        long_controls=("no drain",),
     ),
 )

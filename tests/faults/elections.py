@@ -57,5 +57,6 @@ EXPERIMENTS = (
         controls={"no outer retry": STALE},
         short=2,
         long=30,
+        long_controls=("no outer retry",),
     ),
 )

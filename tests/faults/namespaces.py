@@ -77,5 +77,6 @@ EXPERIMENTS = (
         controls={"resumeAfter": LOST, "drops are not told": STALE},
         short=4,
         long=80,
+        long_controls=("resumeAfter",),
     ),
 )

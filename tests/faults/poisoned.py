@@ -152,5 +152,6 @@ EXPERIMENTS = (
         controls={"raise in the handler": LATE, "dead letters are dropped": KEPT},
         short=1,
         long=20,
+        long_controls=("raise in the handler",),
     ),
 )

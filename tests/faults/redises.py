@@ -171,5 +171,6 @@ EXPERIMENTS = (
         controls={"the library's time-outs": SLOW},
         short=4,
         long=8,
+        long_controls=("the library's time-outs",),
     ),
 )
