@@ -99,7 +99,11 @@ async def _on_stack(options: DemoOptions, console: Console, interrupts: Interrup
             stack, folder, readers=options.readers, per_second=options.reads_per_second, seed=options.seed
         )
         crowd = await exits.enter_async_context(asking)
-        return await Play(options, console, stack, writers, writes, crowd).run(catalog)
+        try:
+            return await Play(options, console, stack, writers, writes, crowd).run(catalog)
+        except NotConverged as error:
+            # The logs may be gone when this is read.
+            raise NotConverged("\n".join([str(error), *(each.obituary for each in stack.processes)])) from error
 
 
 def _catalog() -> Path:

@@ -95,7 +95,7 @@ class RunningProcess:
 
     @property
     def obituary(self) -> str:
-        """How it ended, with the tail of its log."""
+        """How it ended, if it did, with the tail of its log."""
         return f"{self.name} {_ending(self.exit_code)}, its log {self.log} ends: {tail(self.log)}"
 
     def signal(self, number: Signals) -> None:
