@@ -4,7 +4,8 @@ With `kafka.group_instance_id` a consumer that stops does not leave the group; i
 time-out, nothing is handed over (static membership, KIP-345). Who joins under a name that is taken replaces the one
 before. Kafka tells that one so (FENCED_INSTANCE_ID) only where its requests carry the name, and aiokafka's heartbeats
 and commits do not (0.14): to it the group has just forgotten it, and it would join anew, replace its successor,
-be replaced in turn, and so for ever. So whoever was forgotten looks first whether somebody else has its name.
+be replaced in turn, and so for ever. So whoever was forgotten looks first whether somebody else has its name. That
+may also be itself: the group keeps a named member that was too slow to join it anew, and only its generation is over.
 """
 
 import asyncio
@@ -37,8 +38,9 @@ def is_of(member_id: str, instance: str) -> bool:
     return member_id.startswith(instance) and _MADE_UP.fullmatch(member_id, len(instance)) is not None
 
 
-async def is_taken(kafka: Kafka, instance: str) -> bool:
-    """Whether the group has a member with this instance's name. Raises `KafkaError` or `TimeoutError`."""
+async def is_taken(kafka: Kafka, instance: str, ours: str) -> bool:
+    """Whether the group has a member with this instance's name whose id is not `ours`. Raises `KafkaError` or
+    `TimeoutError`."""
     admin = AIOKafkaAdminClient(**kafka_options(kafka))
     try:
         async with asyncio.timeout(ASK_SECONDS):
@@ -47,4 +49,4 @@ async def is_taken(kafka: Kafka, instance: str) -> bool:
     finally:
         await admin.close()
     members = [member[0] for response in responses for group in response.groups for member in group[5]]
-    return any(is_of(member_id, instance) for member_id in members)
+    return any(is_of(member_id, instance) and member_id != ours for member_id in members)

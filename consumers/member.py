@@ -89,6 +89,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._replaced = asyncio.Event()
         self._joining_since: float | None = time.monotonic()
         """`None`: partitions are assigned and stay so. While the group is joined anew nothing is delivered."""
+        self._member_id = NOBODY
+        """What the group called us when it was joined last."""
         self.heard_at = time.monotonic()
         """When Kafka was last seen to answer."""
 
@@ -234,12 +236,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             return False
         # The group has forgotten us. It may just have waited too long for us.
         with contextlib.suppress(KafkaError, TimeoutError, OSError):
-            return await is_taken(self._consumed.kafka, instance)
+            return await is_taken(self._consumed.kafka, instance, self._member_id)
         return False
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self.heard_at = time.monotonic()
         self._joining_since = None
+        self._member_id = self._kafka._coordinator.member_id
         self._progress.forget()
         partitions = sorted(partition.partition for partition in assigned)
         if partitions:

@@ -96,6 +96,31 @@ async def test_of_two_consumers_with_one_name_the_older_ends_and_says_why(rig: C
         await asyncio.gather(older, return_exceptions=True)
 
 
+async def test_a_member_that_missed_a_generation_is_not_its_own_successor(
+    rig: Consuming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group keeps a named member that was too slow to join it anew, and tells it that its generation is over."""
+    members: list[Member] = []
+    assigned = Member.on_partitions_assigned
+
+    async def note(member: Member, partitions: Iterable[TopicPartition]) -> None:
+        await assigned(member, partitions)
+        members.append(member)
+
+    monkeypatch.setattr(Member, "on_partitions_assigned", note)
+
+    async def again() -> bool:
+        return len(members) > 1
+
+    async with rig.consumer(named(rig.settings, "one")):
+        await rig.until_applied()
+        members[0]._kafka._coordinator.reset_generation()  # as aiokafka does about ILLEGAL_GENERATION
+        await eventually(again, "it has joined again", 20)
+        assert not members[0].is_replaced
+        await rig.publish(await rig.change("quiet", text(1)))
+        await rig.until_applied()
+
+
 async def joined(life: Life) -> bool:
     return life.health.parts.get("kafka", "") is None
 
