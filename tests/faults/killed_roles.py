@@ -66,5 +66,6 @@ EXPERIMENTS = (
         controls={"auto-commit": STALE},
         short=2,
         long=100,
+        long_controls=("auto-commit",),
     ),
 )
