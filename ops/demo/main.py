@@ -22,6 +22,7 @@ from ops.demo.crowd import Crowd, entry_keys, gather
 from ops.demo.live import Live, Moment
 from ops.demo.places import places
 from ops.demo.player import Player
+from ops.demo.readers import PER_SECOND, READERS
 from ops.demo.report import Counts, Heard, Run, figures, show
 from ops.demo.sweep import NotConverged, Sweep, converge, fields_of, sweep
 from ops.demo.writers import Writers
@@ -46,8 +47,8 @@ class DemoOptions:
     data: Path | None = None
     """Keep the servers' data here; the collections of the demo are emptied first."""
     consumers: int = 2
-    readers: int = 16
-    reads_per_second: float = 1000
+    readers: int = READERS
+    reads_per_second: float = PER_SECOND
     """Questions of all readers together, at most. Less than what they could ask: at its limit every pipeline is late,
     and how late it is else would not be seen."""
     writes_per_second: float = 200

@@ -46,12 +46,14 @@ class Handed:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.times: dict[str, int] = {}
         self.partitions: dict[str, set[int]] = {}
+        self.members: dict[str, Member] = {}
         assigned = Member.on_partitions_assigned
 
         async def note(member: Member, partitions: Iterable[TopicPartition]) -> None:
             name = member._consumed.kafka.group_instance_id or ""
             self.times[name] = self.times.get(name, 0) + 1
             self.partitions[name] = {partition.partition for partition in partitions}
+            self.members[name] = member
             await assigned(member, partitions)
 
         monkeypatch.setattr(Member, "on_partitions_assigned", note)
@@ -100,23 +102,17 @@ async def test_a_member_that_missed_a_generation_is_not_its_own_successor(
     rig: Consuming, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The group keeps a named member that was too slow to join it anew, and tells it that its generation is over."""
-    members: list[Member] = []
-    assigned = Member.on_partitions_assigned
-
-    async def note(member: Member, partitions: Iterable[TopicPartition]) -> None:
-        await assigned(member, partitions)
-        members.append(member)
-
-    monkeypatch.setattr(Member, "on_partitions_assigned", note)
+    handed = Handed(monkeypatch)
 
     async def again() -> bool:
-        return len(members) > 1
+        return handed.times["one"] > 1
 
     async with rig.consumer(named(rig.settings, "one")):
         await rig.until_applied()
-        members[0]._kafka._coordinator.reset_generation()  # as aiokafka does about ILLEGAL_GENERATION
+        member = handed.members["one"]
+        member._kafka._coordinator.reset_generation()  # as aiokafka does about ILLEGAL_GENERATION
         await eventually(again, "it has joined again", 20)
-        assert not members[0].is_replaced
+        assert not member.is_replaced
         await rig.publish(await rig.change("quiet", text(1)))
         await rig.until_applied()
 

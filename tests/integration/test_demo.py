@@ -36,6 +36,7 @@ def test_the_oracle_notices_a_cache_that_is_spoiled_behind_its_back(tmp_path: Pa
     code, figures, printed = play(tmp_path, seconds=5, sabotage=True, broker="embedded", **GENTLE)
     assert code == 1 and not figures["ok"]
     assert figures["stale_after_convergence"]["k"] > 0
+    assert figures["server_errors"] == 0 and figures["failed_writes"] == 0
     assert "Something is wrong" in printed
 
 
