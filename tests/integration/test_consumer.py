@@ -89,6 +89,8 @@ async def test_only_what_was_read_since_its_last_fill_is_refreshed_by_default(ri
 async def test_a_floor_voids_what_was_read_before_it(rig: Consuming) -> None:
     async with rig.consumer():
         await rig.until_applied()
+        for resource in ("quiet", "eager"):
+            await rig.until_known(resource)  # what is unknown, as all is at first, becomes the present's later on
         read = await rig.fill("quiet", text(1))
         floor = await rig.loader.now()
         await rig.publish(Floor(rig.catalog.database, "quiet", floor, "drop"))

@@ -54,6 +54,7 @@ from tests.properties.deriving_world import (
     servers,
     shown,
 )
+from tests.properties.noticing import finds
 from tests.properties.test_cache_machine import choose
 
 FULL: Final = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
@@ -575,15 +576,5 @@ MORE_RULES: Final = {
 def test_the_machine_notices_a_rule_that_is_taken_away(
     rule: str, mongo_uri: str, redis_url: str, database: str
 ) -> None:
-    @given(STEPS)
-    # To find one is enough; the shortest one is a matter for the exhaustive search.
-    @settings(max_examples=200, deadline=None, phases=[Phase.generate], derandomize=True, report_multiple_bugs=False)
-    def check(steps: list[tuple[str, int]]) -> None:
-        run(started, steps)
-
-    with (
-        without(rule),
-        servers(mongo_uri, redis_url, database) as started,
-        pytest.raises(AssertionError, match=(RULES | MORE_RULES)[rule]),
-    ):
-        check()
+    with without(rule), servers(mongo_uri, redis_url, database) as started:
+        finds(STEPS, lambda steps: run(started, steps), (RULES | MORE_RULES)[rule])
