@@ -178,7 +178,7 @@ class Folding:
         for collection in poison.concern.collections:
             watched, key = self._watched[collection], poison.concern.key
             if watched.derived:
-                _tell(batch.told, collection, poison.partition, key, Seen("update", present, None, None))
+                _tell(batch, collection, poison.partition, key, Seen("update", present, None, None))
             if key.startswith(watched.types):
                 _note(batch.newest[collection], key, present)
 
@@ -190,6 +190,7 @@ class Folding:
         """Plain changes are told here by the checks that `events.decode` makes; whatever fails one goes there."""
         loads, database, watched_of = orjson.loads, self._database, self._watched.get
         oldest, changes, newest, latest_text = batch.oldest_wall_ms, 0, batch.newest, to_hex(latest)
+        told: dict[str, dict[str, list[Seen]]] = {}
         for record in records:
             try:
                 fields = loads(record.value)  # type: ignore[arg-type]
@@ -226,7 +227,13 @@ class Folding:
                 versions[key] = version
             if watched is not None and watched.derived:
                 seen = Seen(fields["op"], int(version, 16), touched, named)
-                _tell(batch.told, collection, partition, key, seen)
+                documents = told.get(collection)
+                if documents is None:
+                    documents = told[collection] = _told(batch, collection, partition)
+                if (known := documents.get(key)) is None:
+                    documents[key] = [seen]
+                else:
+                    known.append(seen)
         batch.changes += changes
         # What the other way has met may be older still.
         batch.oldest_wall_ms = _older(oldest, batch.oldest_wall_ms)
@@ -255,7 +262,7 @@ class Folding:
         batch.touches += 1
         if watched.derived:
             seen = Seen("touch", touch.version, (), None)
-            _tell(batch.told, touch.collection, partition, touch.key, seen)
+            _tell(batch, touch.collection, partition, touch.key, seen)
         if touch.entries and touch.key.startswith(watched.types):
             _note(batch.newest[touch.collection], touch.key, touch.version)
 
@@ -266,7 +273,7 @@ class Folding:
             return
         if watched.derived:
             seen = Seen(change.operation, change.version, change.fields, change.named)
-            _tell(batch.told, change.collection, partition, change.key, seen)
+            _tell(batch, change.collection, partition, change.key, seen)
             batch.highest = max(batch.highest, change.version)
         if not change.key.startswith(watched.types):
             batch.skip("key_type")
@@ -330,16 +337,12 @@ def _watched(resources: tuple[Resource, ...]) -> _Watched:
     return _Watched(resources, tuple(types), None if served is None else frozenset(served), derived)
 
 
-def _tell(told: Told, collection: str, partition: int, key: str, seen: Seen) -> None:
-    at = collection, partition
-    documents = told.get(at)
-    if documents is None:
-        documents = told[at] = {}
-    known = documents.get(key)
-    if known is None:
-        documents[key] = [seen]
-    else:
-        known.append(seen)
+def _told(batch: Batch, collection: str, partition: int) -> dict[str, list[Seen]]:
+    return batch.told.setdefault((collection, partition), {})
+
+
+def _tell(batch: Batch, collection: str, partition: int, key: str, seen: Seen) -> None:
+    _told(batch, collection, partition).setdefault(key, []).append(seen)
 
 
 def _note(versions: dict[str, str], key: str, version: Version) -> None:

@@ -49,7 +49,7 @@ class Part:
 
     @property
     def newest(self) -> Version:
-        return max(seen.version for records in self.documents.values() for seen in records)
+        return max([seen.version for records in self.documents.values() for seen in records])
 
 
 class ResourceDeriver:

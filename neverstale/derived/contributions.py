@@ -6,7 +6,6 @@ alone would cost twice as much.
 """
 
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from neverstale.derived.groups import SPLIT
 from neverstale.derived.shape import Facts
@@ -26,6 +25,10 @@ def pack(version: Version, facts: Facts) -> bytes:
     return stamp(version) + SPLIT.join(facts).encode()
 
 
+def facts_of(packed: bytes) -> Facts:
+    return tuple(packed[8:].decode().split(SPLIT))
+
+
 class Contribution(NamedTuple):
     version: Version
     """At which its document was read."""
@@ -33,7 +36,7 @@ class Contribution(NamedTuple):
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Contribution":
-        return cls(int.from_bytes(packed[:8], "big"), tuple(packed[8:].decode().split(SPLIT)))
+        return cls(int.from_bytes(packed[:8], "big"), facts_of(packed))
 
 
 def buckets_for(documents: int) -> int:
@@ -42,11 +45,6 @@ def buckets_for(documents: int) -> int:
     while count * DOCUMENTS_A_BUCKET < documents and count < MAX_BUCKETS:
         count *= 2
     return count
-
-
-def bucket_of(key: bytes, buckets: int) -> int:
-    """The bucket of a canonical document key; the same in every process and release."""
-    return crc32(key) & (buckets - 1)
 
 
 LIMB: Final = 2**32

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
-
-from neverstale.derived.contributions import bucket_of
+from zlib import crc32
 
 PRESENT: Final = b".g"
 """Field of every hash. Groups and document keys never begin with a dot."""
@@ -50,9 +49,10 @@ class GenerationNames:
         return _bucket(self.base, number)
 
     def buckets(self, keys: Iterable[bytes], count: int) -> list[bytes]:
-        """Of each document key, the one of `count` buckets that holds its contribution."""
-        base = self.base
-        return [_bucket(base, bucket_of(key, count)) for key in keys]
+        """Of each document key, the one of `count` buckets (a power of two) that holds its contribution; the same in
+        every process and release."""
+        base, last = self.base, count - 1
+        return [_bucket(base, crc32(key) & last) for key in keys]
 
     def tags(self, name: str) -> bytes:
         return f"{self.base}:t:{name}".encode()

@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 
 from neverstale.announcements import group_name
 from neverstale.derived import groups
-from neverstale.derived.contributions import Contribution, pack, stamp
+from neverstale.derived.contributions import Contribution, facts_of, pack, stamp
 from neverstale.derived.differences import Move, Moves, counted, unsummable_of
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import texts_of
@@ -108,8 +108,6 @@ class Plan:
         """Hash and field -> what it is raised to."""
         self._tag_keys = [own.tags(one.name) for one in self._shape.lists]
         self._moves: list[Move] = []
-        self._lost: list[Facts] = []
-        self._gained: list[Facts] = []
         self.unsummable: dict[str, int] = {}
         """Counter -> how many documents more hold a number that one of its sums cannot. Known after `call`."""
 
@@ -148,18 +146,15 @@ class Plan:
         buckets = self._names.buckets(raws, self.generation.buckets)
         packed = [pack(self._read_at, found) for found in observed]
         self._documents += zip(buckets, raws, held, packed, strict=True)
-        stored = [Contribution.unpack(contribution) for contribution in held]
-        former = [contribution.facts for contribution in stored]
+        former = list(map(facts_of, held))
         for place, one in enumerate(self._shape.lists):
             touches = [effect.lists[place].touches for effect in effects]
             alike = zip(
                 touches, map(one.seen, former), map(one.seen, observed), map(ne, former, observed), strict=True
             )
             for at in dict(zip(alike, range(len(keys)), strict=True)).values():
-                self._raise(one, place, said[at], stored[at], former[at], observed[at])
-        for key, before, after in zip(keys, former, observed, strict=True):
-            if before != after:
-                self.differ(key, before, after)
+                self._raise(one, place, said[at], Contribution.unpack(held[at]), former[at], observed[at])
+        self._moves += [move for move in zip(keys, former, observed, strict=True) if move[1] != move[2]]
 
     def _add(self, key: str, said: Sequence[Said], held: bytes, observed: Facts | None) -> None:
         """One document."""
@@ -188,10 +183,6 @@ class Plan:
     def differ(self, key: str, before: Facts | None, after: Facts | None) -> None:
         """What counters and rankings lose with the facts that a document had, and gain with those that it has."""
         self._moves.append((key, before, after))
-        if before is not None:
-            self._lost.append(before)
-        if after is not None:
-            self._gained.append(after)
 
     # Tags
 
@@ -294,8 +285,10 @@ class Plan:
     def call(self, epoch: str, partition: int) -> Call:
         """`contribute.lua` for all that was added."""
         differences: list[tuple[bytes, str | bytes, int]] = []
+        lost = [before for _, before, _ in self._moves if before is not None]
+        gained = [after for _, _, after in self._moves if after is not None]
         for counter in self._shape.counters:
-            fields = list(counted(counter, self._lost, self._gained))
+            fields = list(counted(counter, lost, gained))
             differences += [(self._names.counter(counter.name), field, amount) for field, amount in fields]
             if unsummable := unsummable_of(fields):
                 self.unsummable[counter.name] = unsummable

@@ -9,10 +9,11 @@ from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverstale.derived.contributions import Contribution, bucket_of, buckets_for, joined, limbs, pack
+from neverstale.derived.contributions import Contribution, buckets_for, joined, limbs, pack
 from neverstale.derived.counters import Group, Sum, fields_to_read, read_groups
 from neverstale.derived.declarations import Declarations
 from neverstale.derived.members import key_of, member_of
+from neverstale.derived.names import GenerationNames
 from neverstale.derived.shape import LIMIT, UNSUMMABLE, Shape, score, summable
 from neverstale.keys import canonical
 
@@ -139,7 +140,8 @@ def test_a_contribution_survives_packing() -> None:
 def test_buckets_stay_small_and_every_key_has_one(documents: int) -> None:
     buckets = buckets_for(documents)
     assert documents / buckets <= 40 or buckets == 2**20
-    assert 0 <= bucket_of(b"s:k", buckets) < buckets
+    (bucket,) = GenerationNames("g").buckets([b"s:k"], buckets)
+    assert 0 <= int(bucket.removeprefix(b"g:b:"), 16) < buckets
 
 
 KEYS: list[list[Any]] = [[-(2**63), -5, 0, 9, 10, 2**63 - 1], ["", "a", "b", "é"]]
