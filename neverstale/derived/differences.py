@@ -5,16 +5,16 @@ All documents of a batch at once, since most of the work on each of them is then
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from operator import itemgetter
 
 from neverstale.derived.contributions import LIMB, limbs
 from neverstale.derived.groups import combinations
 from neverstale.derived.members import member_of
 from neverstale.derived.names import BEYOND, GenerationNames
-from neverstale.derived.shape import UNSUMMABLE, CounterShape, Facts, RankingShape
+from neverstale.derived.shape import UNSUMMABLE, CounterShape, Facts, Pick, RankingShape
 
 _NUMBERS, _LOW, _HIGH, _UNSUMMABLE = range(4)
-"""Places of what is added for each sum; see `neverstale.derived.counters` for the fields."""
+"""Places of what is added to a sum; see `neverstale.derived.counters` for the fields."""
 _KINDS = "mlhu"
 
 Move = tuple[str, Facts | None, Facts | None]
@@ -30,10 +30,11 @@ def counted(shape: CounterShape, lost: Sequence[Facts], gained: Sequence[Facts])
         groups = combinations(facts)
         for field in (BEYOND,) if groups is None else ("n|" + group for group in groups):
             added[field] += count
-    for facts, totals in _totals(shape, lost, gained).items():
-        for name, amount in zip(_prefixes(len(totals)), totals, strict=True):
-            for group in combinations(facts) or ():
-                added[name + group] += amount
+    for i, place in enumerate(shape.sums):
+        sums: Sums = {facts: [0] * len(_KINDS) for facts in documents}
+        _sum(sums, shape.by, place, lost, -1)
+        _sum(sums, shape.by, place, gained, 1)
+        _spread(sums, i, added)
     return ((field, amount) for field, amount in added.items() if amount)
 
 
@@ -42,38 +43,50 @@ def unsummable_of(fields: Iterable[tuple[str | bytes, int]]) -> int:
     return sum(amount for field, amount in fields if amount > 0 and isinstance(field, str) and field[0] == _KINDS[-1])
 
 
-def _totals(shape: CounterShape, lost: Sequence[Facts], gained: Sequence[Facts]) -> dict[Facts, list[int]]:
-    """Facts that make the group -> what is added, four for each sum."""
-    totals: dict[Facts, list[int]] = {}
-    if shape.summed:
-        _sum(totals, zip(map(shape.by, lost), map(shape.sums, lost), strict=True), -1)
-        _sum(totals, zip(map(shape.by, gained), map(shape.sums, gained), strict=True), 1)
-    return totals
+Sums = dict[Facts, list[int]]
+"""Of one fact that is summed: facts that make the group -> what is added."""
 
 
-def _sum(totals: dict[Facts, list[int]], documents: Iterable[tuple[Facts, Facts]], sign: int) -> None:
-    for group, sums in documents:
-        total = totals.get(group)
-        if total is None:
-            total = totals[group] = [0] * (len(_KINDS) * len(sums))
-        at = 0
-        for fact in sums:
-            if fact == UNSUMMABLE:
-                total[at + _UNSUMMABLE] += sign
-            elif fact:
-                low = int(fact)
-                total[at + _NUMBERS] += sign
-                if not -LIMB < low < LIMB:
-                    high, low = limbs(low)
-                    total[at + _HIGH] += sign * high
-                total[at + _LOW] += sign * low
-            at += len(_KINDS)
+def _sum(sums: Sums, by: Pick, place: int, documents: Sequence[Facts], sign: int) -> None:
+    facts = list(map(itemgetter(place), documents))
+    numbers = _small(facts)
+    if numbers is None:
+        _add_each(sums, map(by, documents), facts, sign)
+        return
+    for group, number in zip(map(by, documents), numbers, strict=True):
+        added = sums[group]
+        added[_NUMBERS] += sign
+        added[_LOW] += sign * number
 
 
-@cache
-def _prefixes(count: int) -> list[str]:
-    """How the fields of so many totals begin."""
-    return [f"{kind}{i}|" for i in range(count // len(_KINDS)) for kind in _KINDS]
+def _small(facts: Sequence[str]) -> list[int] | None:
+    """The numbers, if all are some, and within the low limb."""
+    try:
+        numbers = list(map(int, facts))
+    except ValueError:
+        return None
+    return numbers if not numbers or (min(numbers) > -LIMB and max(numbers) < LIMB) else None
+
+
+def _add_each(sums: Sums, by: Iterable[Facts], facts: Sequence[str], sign: int) -> None:
+    for group, fact in zip(by, facts, strict=True):
+        added = sums[group]
+        if fact == UNSUMMABLE:
+            added[_UNSUMMABLE] += sign
+        elif fact:
+            high, low = limbs(int(fact))
+            added[_NUMBERS] += sign
+            added[_HIGH] += sign * high
+            added[_LOW] += sign * low
+
+
+def _spread(sums: Sums, i: int, added: defaultdict[str | bytes, int]) -> None:
+    """Into the fields of every group; of the counter it is sum number `i`."""
+    names = [f"{kind}{i}|" for kind in _KINDS]
+    for facts, amounts in sums.items():
+        for group in combinations(facts) or ():
+            for name, amount in zip(names, amounts, strict=True):
+                added[name + group] += amount
 
 
 class Moves:
@@ -93,22 +106,30 @@ class Moves:
 
     def _take(self, shape: RankingShape, moves: Iterable[Move]) -> None:
         by, score = shape.by, shape.score
+        stayed: defaultdict[Facts, list[tuple[bytes, str]]] = defaultdict(list)
         for key, before, after in moves:
             was = before[score] if before is not None else ""
             now = after[score] if after is not None else ""
+            if before is not None and after is not None and was and now and by(before) == (facts := by(after)):
+                if was != now:
+                    stayed[facts].append((member_of(key), now))
+                continue
             old = combinations(by(before)) if before is not None and was else ()
             new = combinations(by(after)) if after is not None and now else ()
-            if old == new:
-                if was != now:
-                    for group in new or ():
-                        self.scores[self._set(group)].append((member_of(key), now))
-                continue
-            self.beyond += (new is None) - (old is None)
-            for group in old or ():
-                if group not in (new or ()):
-                    self.scores[self._set(group)].append((member_of(key), ""))
-            for group in new or ():
-                self.scores[self._set(group)].append((member_of(key), now))
+            self._move(member_of(key), old, new, now, is_new=was != now)
+        for facts, scores in stayed.items():
+            for group in combinations(facts) or ():
+                self.scores[self._set(group)] += scores
+
+    def _move(self, member: bytes, old: Facts | None, new: Facts | None, score: str, *, is_new: bool) -> None:
+        """A document leaves some groups for others; `None`: it is beyond a bound there."""
+        self.beyond += (new is None) - (old is None)
+        for group in old or ():
+            if group not in (new or ()):
+                self.scores[self._set(group)].append((member, ""))
+        for group in new or ():
+            if is_new or group not in (old or ()):
+                self.scores[self._set(group)].append((member, score))
 
     def _set(self, group: str) -> bytes:
         known = self.sets.get(group)

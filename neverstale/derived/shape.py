@@ -93,10 +93,8 @@ class ListShape:
 class CounterShape:
     name: str
     by: Pick
-    sums: Pick
-    """The facts that are summed."""
-    summed: int
-    """How many those are."""
+    sums: tuple[int, ...]
+    """Places of the facts that are summed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +170,7 @@ class Shape:
             CounterShape(
                 name,
                 picking([place[path] for path in one.by]),
-                picking([sums[summed.field, summed.scale] for summed in one.sums.values()]),
-                len(one.sums),
+                tuple(sums[summed.field, summed.scale] for summed in one.sums.values()),
             )
             for name, one in self.declared.counters.items()
         )
