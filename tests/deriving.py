@@ -144,7 +144,7 @@ class Deriving:
             for _, some in held:
                 assert some is not None
                 for group in combinations(counter.by(some)) or ():
-                    expected[group] = _plus(expected.get(group), counter.sums(some))
+                    expected[group] = _plus(expected.get(group), [some[place] for place in counter.sums])
             sums = len(generation.shape.declared.counters[counter.name].sums)
             kept = reading.all_groups(await self._hash(names.counter(counter.name)), sums)
             found += _compare(counter.name, expected, kept)
@@ -218,7 +218,7 @@ class Deriving:
         return stale
 
 
-def _plus(group: Group | None, sums: tuple[str, ...]) -> Group:
+def _plus(group: Group | None, sums: Sequence[str]) -> Group:
     held = group or Group(0, tuple(Sum(0, 0) for _ in sums))
     totals = tuple(
         Sum(
