@@ -103,6 +103,12 @@ async def _run_maven(maven: str, folder: Path) -> None:
         raise StackError(f"Apache Kafka could not be fetched: {run.obituary}", REMEDY)
 
 
+def kept_features() -> Path:
+    """Where the features that a cluster of this release begins with are kept, once known. The folder exists."""
+    _cache().parent.mkdir(parents=True, exist_ok=True)
+    return _cache().with_name(f"{_cache().name}.checkpoint")
+
+
 def _cache() -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return caches / "neverstale" / f"kafka-{KAFKA_VERSION}"

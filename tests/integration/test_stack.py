@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 
 from ops.stack.broker import Broker, BrokerOptions, start_broker
 from ops.stack.errors import StackError
+from ops.stack.kafka import KafkaOptions, start_kafka
+from ops.stack.kafka_libs import cached_libs, fetch_libs
 from ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
 from ops.stack.redis import RedisOptions, start_redis
 from ops.stack.stack import LocalStack, StackOptions, Step
@@ -140,6 +142,28 @@ async def test_data_survive_a_stop_whatever_the_ports_are_after_it(tmp_path: Pat
         assert stack.bootstrap_servers != before["NEVERSTALE_KAFKA__BOOTSTRAP_SERVERS"]
         assert await kept(stack.mongod)
         assert await consume(stack.kafka, "kept") == BODY
+
+
+async def test_a_folder_is_formatted_without_kafkas_tool_as_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libs = cached_libs() or await fetch_libs()
+    monkeypatch.setenv("NEVERSTALE_KAFKA_LIBS", str(libs))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where nothing is kept yet
+    formatted = []
+    for attempt in ("with", "without"):
+        async with await start_kafka(KafkaOptions(data=tmp_path / attempt)) as kafka:
+            await create_topic(kafka, "topic")
+            await produce(kafka, "topic")
+            assert await consume(kafka, "topic") == BODY
+        log_dirs = tmp_path / attempt / "kafka-1" / "log"
+        names = {
+            line.split("=")[0]
+            for line in (log_dirs / "meta.properties").read_text().splitlines()
+            if not line.startswith("#")
+        }
+        formatted.append((names, (log_dirs / "bootstrap.checkpoint").read_bytes()))
+    assert formatted[0] == formatted[1]
 
 
 async def test_a_data_folder_serves_one_stack_at_a_time(tmp_path: Path) -> None:
