@@ -286,26 +286,23 @@ async def storm(turn: Turn) -> Outcome:
     return outcome
 
 
+CONTROLS: Final = {
+    "INCR instead of contributions": GROUPS,
+    "tags of stored groups are not raised": PAGES,
+    "tags of named groups are not raised": PAGES,
+    "tags are raised to s alone": PAGES,
+}
+"""CI sees them fail in the stateful test of derived data, on real servers too and in less time."""
+
 EXPERIMENTS = (
     Experiment(
         number="D",
         fault="duplicates, disorder, lagging reads; Redis emptied, consumers killed, partitions rewound",
         holds="every list page, count, sum and score is MongoDB's; no page breaks its bound",
         run=storm,
-        controls={
-            "INCR instead of contributions": GROUPS,
-            "tags of stored groups are not raised": PAGES,
-            "tags of named groups are not raised": PAGES,
-            "tags are raised to s alone": PAGES,
-        },
+        controls=CONTROLS,
         short=1,
         long=10,
-        long_controls=frozenset(
-            {
-                "tags of stored groups are not raised",
-                "tags of named groups are not raised",
-                "tags are raised to s alone",
-            }
-        ),
+        long_controls=CONTROLS,
     ),
 )

@@ -16,7 +16,7 @@ from tests.hot_world import Served
 ROOT = Path(__file__).parents[2]
 CATALOG = ROOT / "catalog.toml"
 HOOKS = "tests.integration.openapi_hooks"
-EXAMPLES = 5
+EXAMPLES = 3
 SECONDS = 90
 FLIGHT = {
     "_id": "text",
