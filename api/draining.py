@@ -9,6 +9,7 @@ those connections taken over that the kernel had accepted by then; and what come
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -22,6 +23,9 @@ from api.protocol import HotProtocol, Serving
 LAST_SECONDS: Final = 0.5
 """How long a connection may take to send its last request after listening has ended."""
 LOOK_SECONDS: Final = 0.01
+START_SECONDS: Final = 60.0
+"""Until then a worker may be busy with what it imports, and answers nobody: on a busy machine for longer than one
+that runs may be silent. Killed for that, and the next one too, none would ever serve."""
 
 
 class DrainingConfig(uvicorn.Config):
@@ -95,9 +99,21 @@ def _accept_all(listener: socket.socket) -> list[socket.socket]:
 
 
 class DrainingProcess(Process):
-    """A worker of several with such a server."""
+    """A worker of several with such a server. It is not asked whether it hangs before it can have started."""
 
     config: DrainingConfig
+
+    def start(self) -> None:
+        self._started_by = time.monotonic() + START_SECONDS
+        super().start()
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        if time.monotonic() < self._started_by:
+            return self.process.is_alive()
+        return super().is_alive(timeout)
+
+    def wait_until_ready(self, timeout: float, should_exit: threading.Event | None = None) -> bool:
+        return super().wait_until_ready(max(timeout, START_SECONDS), should_exit)
 
     @property
     def server(self) -> uvicorn.Server:

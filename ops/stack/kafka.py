@@ -24,9 +24,9 @@ JVM = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
     # Neither pays: the second compiler takes longer than a local broker lives, and pauses and half a core; verifying
-    # released classes is a seventh of each start.
+    # released classes is a seventh of each start, where the JVM lets itself be told.
     "-XX:TieredStopAtLevel=1",
-    *("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote"),
+    *("-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote"),
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )
 REMEDY = f"install a Java of version {LEAST_JAVA} or later, or use --broker embedded"

@@ -115,6 +115,21 @@ async def test_a_worker_that_dies_is_replaced(world: World, tmp_path: Path) -> N
         await eventually(lambda: _answers(http), "the API answers", seconds=20)
 
 
+async def test_workers_that_are_slow_to_start_are_waited_for(world: World, tmp_path: Path) -> None:
+    """As on a busy machine: longer than a worker that runs may be silent."""
+    slow = 'import sys, time\n"--multiprocessing-fork" in sys.orig_argv and time.sleep(5)\n'
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    async with api_process(world, tmp_path, **WORKERS, PYTHONPATH=str(tmp_path)) as api, client(api) as http:
+        before = _workers(api)
+        api.signal(Signals.SIGHUP)
+
+        async def replaced() -> bool:
+            return not any(map(is_alive, before)) and len(_workers(api)) == 2
+
+        await eventually(replaced, "the workers are replaced, one after the other", seconds=60)
+        assert await _answers(http)
+
+
 async def test_workers_end_with_their_supervisor(world: World, tmp_path: Path) -> None:
     async with api_process(world, tmp_path, **WORKERS) as api:
         workers = _workers(api)
