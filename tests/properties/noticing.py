@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 Case = TypeVar("Case")
 CASES: Final = 500
+SEED: Final = 4
+"""One with which every control fails soon; with others it may take a minute."""
 
 
 def finds(cases: SearchStrategy[Case], run: Callable[[Case], object], failure: str) -> None:
@@ -21,10 +23,9 @@ def finds(cases: SearchStrategy[Case], run: Callable[[Case], object], failure: s
     """
     found: list[str] = []
 
+    @seed(SEED)
     @given(cases)
-    @settings(
-        max_examples=CASES, deadline=None, phases=[Phase.generate], derandomize=True, report_multiple_bugs=False
-    )
+    @settings(max_examples=CASES, deadline=None, database=None, phases=[Phase.generate], report_multiple_bugs=False)
     def check(case: Case) -> None:
         try:
             run(case)
