@@ -230,10 +230,7 @@ class Folding:
                 documents = told.get(collection)
                 if documents is None:
                     documents = told[collection] = _told(batch, collection, partition)
-                if (known := documents.get(key)) is None:
-                    documents[key] = [seen]
-                else:
-                    known.append(seen)
+                documents.setdefault(key, []).append(seen)
         batch.changes += changes
         # What the other way has met may be older still.
         batch.oldest_wall_ms = _older(oldest, batch.oldest_wall_ms)
