@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import shutil
 import tempfile
 import time
@@ -107,7 +108,7 @@ async def start_kafka(options: KafkaOptions) -> KafkaCluster:
         _Node(number, port, free_port(), options.data / f"kafka-{number}") for number, port in enumerate(ports, 1)
     ]
     command = (java, "-cp", f"{libs}/*")
-    await _format(command, nodes, options)
+    await _format(command, nodes, options, kept_features(libs))
     cluster = KafkaCluster(await start_members([_launch(command, node, options) for node in nodes]))
     try:
         await cluster.until_serving()
@@ -117,29 +118,43 @@ async def start_kafka(options: KafkaOptions) -> KafkaCluster:
     return cluster
 
 
-async def _format(command: Sequence[str | Path], nodes: Sequence[_Node], options: KafkaOptions) -> None:
+async def _format(command: Sequence[str | Path], nodes: Sequence[_Node], options: KafkaOptions, kept: Path) -> None:
     """Write every node's properties, which carry this run's ports, and format the folders that are new."""
     for node in nodes:
         node.folder.mkdir(parents=True, exist_ok=True)
         node.properties.write_text(_properties(node, nodes, options))
     cluster_id = _cluster_id(options.data / "kafka-cluster-id")
     await together(
-        *(_format_node(command, node, cluster_id, options) for node in nodes if not node.identity.exists()),
+        *(_format_node(command, node, cluster_id, options, kept) for node in nodes if not node.identity.exists()),
     )
 
 
-async def _format_node(command: Sequence[str | Path], node: _Node, cluster_id: str, options: KafkaOptions) -> None:
+async def _format_node(
+    command: Sequence[str | Path], node: _Node, cluster_id: str, options: KafkaOptions, kept: Path
+) -> None:
     """With Kafka's own tool, which takes a JVM of its own, only the first time: what it writes is kept."""
-    kept = kept_features()
-    if not kept.exists():
+    if not _format_from(kept, node, cluster_id):
         await _run_storage_tool(command, node, cluster_id, options)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".keep-") as folder:
-            shutil.copyfile(node.features, Path(folder, kept.name)).replace(kept)
-        return
+        _keep(node.features, kept)
+
+
+def _format_from(kept: Path, node: _Node, cluster_id: str) -> bool:
+    """False: nothing is kept yet."""
+    if not kept.exists():
+        return False
     node.log_dirs.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(kept, node.features)
     lines = ("version=1", f"cluster.id={cluster_id}", f"node.id={node.number}", f"directory.id={_new_id()}")
     node.identity.write_text("\n".join(lines) + "\n")
+    return True
+
+
+def _keep(features: Path, kept: Path) -> None:
+    """Whole or not at all. Where nothing can be written, the tool runs the next time, too."""
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".keep-") as folder:
+            shutil.copyfile(features, Path(folder, kept.name)).replace(kept)
 
 
 async def _run_storage_tool(

@@ -103,10 +103,11 @@ async def _run_maven(maven: str, folder: Path) -> None:
         raise StackError(f"Apache Kafka could not be fetched: {run.obituary}", REMEDY)
 
 
-def kept_features() -> Path:
-    """Where the features that a cluster of this release begins with are kept, once known. The folder exists."""
-    _cache().parent.mkdir(parents=True, exist_ok=True)
-    return _cache().with_name(f"{_cache().name}.checkpoint")
+def kept_features(libs: Path) -> Path:
+    """Where the features that a cluster of this release begins with are kept, once known. The release is that of the
+    jars, which may not be the one that is fetched."""
+    jar = min(libs.glob("kafka_*.jar"))
+    return _cache().with_name(f"{jar.stem}.checkpoint")
 
 
 def _cache() -> Path:

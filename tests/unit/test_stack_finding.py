@@ -91,6 +91,16 @@ def test_the_jars_of_the_variable_must_be_there(monkeypatch: pytest.MonkeyPatch,
         kafka_libs.cached_libs()
 
 
+def test_what_is_kept_for_one_release_of_kafka_is_not_taken_for_another(tmp_path: Path) -> None:
+    kept = set()
+    for release in ("4.0.0", "4.1.1"):
+        libs = tmp_path / release
+        libs.mkdir()
+        (libs / f"kafka_2.13-{release}.jar").touch()
+        kept.add(kafka_libs.kept_features(libs))
+    assert len(kept) == 2
+
+
 async def test_a_failed_fetch_leaves_no_half_a_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program(tmp_path / "mvn", "echo 'repository unreachable'; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
