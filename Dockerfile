@@ -1,22 +1,34 @@
 # One image for every role: the command says which, e.g. `neverstale run watcher`.
 ARG PYTHON=3.11.13-slim-bookworm
 
-FROM python:${PYTHON} AS build
+# What we depend on, in layers of its own: a change of our sources downloads and installs none of it again.
+FROM python:${PYTHON} AS dependencies
 WORKDIR /src
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/neverstale
-COPY pyproject.toml README.md LICENSE constraints.txt ./
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv --without-pip /opt/neverstale
+COPY pyproject.toml constraints.txt ./
+RUN python -c "import tomllib; read = tomllib.load(open('pyproject.toml', 'rb')); \
+open('build.txt', 'w').write('\n'.join(read['build-system']['requires'])); \
+open('run.txt', 'w').write('\n'.join(read['project']['dependencies']))" \
+    && pip install --quiet --constraint constraints.txt --requirement build.txt \
+    && pip --python /opt/neverstale/bin/python install --quiet --constraint constraints.txt --requirement run.txt
+
+# Ours. It needs no package index.
+FROM dependencies AS build
+COPY README.md LICENSE catalog.toml ./
 COPY neverstale neverstale
 COPY streams streams
 COPY consumers consumers
 COPY api api
 COPY ops ops
-RUN /opt/neverstale/bin/pip install --quiet --constraint constraints.txt .
+RUN pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir dist .
+RUN pip --python /opt/neverstale/bin/python install --quiet --no-index --no-deps --root /built dist/*.whl
 
 FROM python:${PYTHON}
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin neverstale
-COPY --from=build /opt/neverstale /opt/neverstale
 ENV PATH=/opt/neverstale/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+COPY --from=dependencies /opt/neverstale /opt/neverstale
+COPY --from=build /built/opt/neverstale /opt/neverstale
 WORKDIR /etc/neverstale
 COPY catalog.toml .
 USER 10001
