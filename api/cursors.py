@@ -17,7 +17,7 @@ from zlib import crc32
 import bson
 from bson.errors import BSONError
 
-from neverstale.clients import CODEC
+from neverstale.bson_values import CODEC
 from neverstale.derived.positions import can_be_compared
 
 FORMAT: Final = 1

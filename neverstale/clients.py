@@ -4,7 +4,6 @@ import ssl
 from typing import Any, Final
 
 import hiredis
-from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -15,14 +14,6 @@ from redis.backoff import NoBackoff
 from neverstale import __version__
 from neverstale.settings import Kafka, MongoDB
 from neverstale.settings import Redis as RedisSettings
-
-CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    document_class=dict,
-    tz_aware=True,
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    uuid_representation=4,  # STANDARD: binary subtype 4 is a UUID
-)
-"""How documents are decoded everywhere: dates beyond year 9999 stay `DatetimeMS` instead of failing."""
 
 METADATA_MS: Final = 2000
 """A topic that has more partitions, or is there again, is noticed after at most this by clients that use it."""

@@ -10,14 +10,15 @@ import uuid
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-import bson
-from bson.binary import UUID_SUBTYPE, Binary, UuidRepresentation
+from bson.binary import UUID_SUBTYPE, Binary
 from bson.code import Code
 from bson.decimal128 import Decimal128
 from bson.errors import InvalidId
 from bson.objectid import ObjectId
+
+from neverstale import bson_values
 
 KeyType = Literal["string", "int", "objectid", "uuid"]
 KeyValue: TypeAlias = str | int | ObjectId | uuid.UUID
@@ -27,6 +28,7 @@ MAX_KEY_BYTES = 4096
 
 _EXACT = Context(prec=1100, Emin=-9999, Emax=9999)
 """Room for every double: the longest has 767 digits."""
+UUID_BYTES: Final = 16
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _UUID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -45,7 +47,7 @@ def canonical(value: Any) -> str:
         return "o:" + str(value)
     if isinstance(value, uuid.UUID):
         return "u:" + value.hex
-    if isinstance(value, Binary) and value.subtype == UUID_SUBTYPE:
+    if isinstance(value, Binary) and value.subtype == UUID_SUBTYPE and len(value) == UUID_BYTES:
         return "u:" + value.hex()
     if isinstance(value, bool):
         return f"x:{_bson_hex(value)}"
@@ -67,8 +69,7 @@ def _number(number: Decimal) -> str:
 
 
 def _bson_hex(value: Any) -> str:
-    options: bson.CodecOptions[Any] = bson.CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
-    return bson.encode({"": value}, codec_options=options).hex()
+    return bson_values.under("", value).raw.hex()
 
 
 def parse(text: str, key_type: KeyType) -> KeyValue:
@@ -137,10 +138,10 @@ def value_of(canonical_key: str) -> KeyValue:
 
 
 def any_value_of(canonical_key: str) -> Any:
-    """The `_id` that a canonical key of any type spells."""
+    """The `_id` that a canonical key of any type spells; `ValueError` if it spells none."""
     if canonical_key.startswith("x:"):
-        options: bson.CodecOptions[Any] = bson.CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
-        return bson.decode(bytes.fromhex(canonical_key[2:]), options)[""]
+        (value,) = bson_values.decode(bytes.fromhex(canonical_key[2:])).values()
+        return value
     if canonical_key.startswith("n:"):
         # A double and a decimal that are exactly equal are one `_id`, so either finds the other.
         nearest = float(canonical_key[2:])

@@ -11,17 +11,19 @@ import time
 from collections.abc import AsyncGenerator, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 import pymongo
-from bson import decode_iter
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from neverstale import documents, telemetry
+from neverstale.bson_values import RAW, Reply, decode, split, under
 from neverstale.cancellation import heed
 from neverstale.catalog import Resource
-from neverstale.clients import CODEC
 from neverstale.entries import NO_ETAG, etag_of
 from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.keys import KeyValue, canonical
@@ -41,6 +43,8 @@ LATER_SECONDS: Final = 0.25
 """How much longer than the server we wait for a query that it should end by itself."""
 EXPORT_DOCUMENTS: Final = 1000
 """Of a collection that is streamed, so many are asked for at once; a reply has at most 16 MB."""
+_PLAIN: Final = frozenset((str, int, ObjectId, UUID))
+"""Types of the keys that resources are declared with."""
 OFF_LOOP_BYTES: Final = 32 << 10
 """BSON of which more is encoded by a thread: it would hold up the event loop."""
 
@@ -119,11 +123,12 @@ class Loader:
         if at_least:
             concern["afterClusterTime"] = to_timestamp(at_least)
         while True:
-            cursor = await self._find(collection, wanted, projection, concern)
+            reply = await self._find(collection, wanted, projection, concern)
+            cursor = reply.cursor
             # A collection that does not exist is read without a time of its own; what was asked for is reached, and
             # claiming an earlier version than was read is always safe. (The reply's `operationTime` may be later.)
             version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else at_least
-            found += cursor["firstBatch"]
+            found += reply.documents()
             if not cursor["id"]:
                 break
             # More than one reply can hold (16 MB): the rest is read from the same state.
@@ -146,13 +151,14 @@ class Loader:
         elif at_least:
             concern["afterClusterTime"] = to_timestamp(at_least)
         collection = next(iter(command.values()))
-        cursor = (await self._command({**command, "readConcern": concern}, TOO_MUCH))["cursor"]
+        reply = Reply.of(await self._command({**command, "readConcern": concern}, TOO_MUCH))
+        cursor = reply.cursor
         version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else max(at, at_least)
         if cursor["id"]:
             await self._command({"killCursors": collection, "cursors": [cursor["id"]]})
         if version < at_least:
             raise Outage("mongodb", "a member answered with an older state than was asked for")
-        return Found(version, cursor["firstBatch"], cut=bool(cursor["id"]))
+        return Found(version, reply.documents(), cut=bool(cursor["id"]))
 
     async def export(self, resource: Resource, fields: Sequence[str] | None) -> AsyncGenerator[bytes, None]:
         """All documents in the order of `_id`, as lines of JSON, one reply of the server at a time: the next one is
@@ -161,7 +167,7 @@ class Loader:
         They are majority-committed, but not all of one version: this may take longer than the server keeps a state.
         Whoever ends early closes the generator, which ends the cursor on the server. Raises `Outage`.
         """
-        collection = self._database.get_collection(resource.collection, CODEC, read_concern=ReadConcern("majority"))
+        collection = self._database.get_collection(resource.collection, read_concern=ReadConcern("majority"))
         projection = None if fields is None else {"_id": 1} | dict.fromkeys(fields, 1)
         cursor = collection.find_raw_batches({}, projection, sort=[("_id", 1)], batch_size=EXPORT_DOCUMENTS)
         try:
@@ -195,27 +201,25 @@ class Loader:
 
     async def _find(
         self, collection: str, keys: list[Any], projection: Mapping[str, Any] | None, concern: dict[str, Any]
-    ) -> dict[str, Any]:
+    ) -> Reply:
         command: dict[str, Any] = {
             "find": collection,
-            "filter": {"_id": keys[0]} if len(keys) == 1 else {"_id": {"$in": keys}},
+            "filter": {"_id": _one_of(keys)},
             "batchSize": len(keys) + 1,  # one more than can come, so that the server closes the cursor by itself
             "readConcern": concern,
         }
         if projection is not None:
             command["projection"] = projection
-        reply = await self._command(command)
-        cursor: dict[str, Any] = reply["cursor"]
-        return cursor
+        return Reply.of(await self._command(command))
 
-    async def _command(self, command: dict[str, Any], too_much: Container[int] = ()) -> dict[str, Any]:
+    async def _command(self, command: dict[str, Any], too_much: Container[int] = ()) -> RawBSONDocument:
         """Run a read command; try once more where another member or moment may do. Errors by code, as types."""
         for last in (False, True):
             try:
                 if too_much:
                     return await self._limited(command)
                 with pymongo.timeout(self._timeout):
-                    return await self._database.command(command, codec_options=CODEC)
+                    return await self._database.command(command, codec_options=RAW)
             except OperationFailure as error:
                 if error.code == INVALID_OPTIONS and "afterClusterTime" in command.get("readConcern", ()):
                     raise VersionInFuture("the version lies in the future of this cluster") from None
@@ -232,12 +236,12 @@ class Loader:
                 raise self._outage(error) from error
         raise AssertionError("unreachable")
 
-    async def _limited(self, command: dict[str, Any]) -> dict[str, Any]:
+    async def _limited(self, command: dict[str, Any]) -> RawBSONDocument:
         """The server ends it in time and says so. The client's own time-out ends at the same moment, and could not
         tell a server that is busy with this query from one that is away; so ours ends later."""
         limited = {**command, "maxTimeMS": round(self._timeout * 1000)}
         async with asyncio.timeout(self._timeout * LATER + LATER_SECONDS):
-            return await self._database.command(limited, codec_options=CODEC)
+            return await self._database.command(limited, codec_options=RAW)
 
     def _outage(self, error: PyMongoError | TimeoutError) -> Outage:
         telemetry.OUTAGES.labels("mongodb").inc()
@@ -245,9 +249,15 @@ class Loader:
         return Outage("mongodb", f"{type(error).__name__}{f' {code}' if code else ''}")
 
 
+def _one_of(keys: list[Any]) -> Any:
+    if not _PLAIN.issuperset(map(type, keys)):
+        return under("$in", keys)  # the driver might not encode them as they are
+    return keys[0] if len(keys) == 1 else {"$in": keys}
+
+
 def _lines(batch: bytes) -> bytes:
     # One by one: a thread that decodes all of it in one call would hold the interpreter's lock as long.
-    return b"".join([documents.encode(document) + b"\n" for document in decode_iter(batch, CODEC)])
+    return b"".join([documents.encode(decode(raw)) + b"\n" for raw in split(batch)])
 
 
 def _expiries(resource: Resource, found: Sequence[Mapping[str, Any]]) -> dict[str, int]:

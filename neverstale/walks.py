@@ -28,7 +28,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from neverstale.clients import CODEC
+from neverstale.bson_values import CODEC
 from neverstale.errors import Outage
 from neverstale.settings import Kafka
 from neverstale.versions import Version, from_timestamp, to_timestamp
@@ -54,8 +54,8 @@ class Walk:
     state: State = "wanted"
     begun: Version | None = None
     """What the touches carry: every document is read at this version or later. `None`: nobody walks yet."""
-    last: Any = None
-    """The touches up to this `_id` are in Kafka, if any document was passed."""
+    last_key: str | None = None
+    """The touches up to this canonical key are in Kafka; `None`: no document was passed."""
     passed: int = 0
     about: int = 0
     """How many documents there are, estimated when the walk began."""
@@ -97,7 +97,7 @@ class Walks:
         what = {"purpose": walk.purpose, "resource": walk.resource, "collection": walk.collection, "id": walk.id}
         wanted = {
             "$set": {**by, **what, "state": "wanted", "rate": walk.rate},
-            "$unset": {"begun": 1, "last": 1, "passed": 1, "about": 1},
+            "$unset": {"begun": 1, "last_key": 1, "passed": 1, "about": 1},
             "$currentDate": {"at": True},
         }
         try:
@@ -123,7 +123,7 @@ class Walks:
     async def note(self, walk: Walk) -> Walk | None:
         """Store how far a walk is; answers it with the rate that is wanted by now. `None`: no longer wanted."""
         assert walk.begun is not None
-        change: Fields = {"state": walk.state, "last": walk.last, "passed": walk.passed, "about": walk.about}
+        change: Fields = {"state": walk.state, "last_key": walk.last_key, "passed": walk.passed, "about": walk.about}
         return await self._change(walk, change | {"begun": to_timestamp(walk.begun)})
 
     async def limit(self, walk: Walk, rate: float | None) -> Walk | None:
@@ -164,7 +164,7 @@ def _walk(fields: Mapping[str, Any]) -> Walk | None:
                 name,
                 state,
                 from_timestamp(begun) if begun is not None else None,
-                fields.get("last"),
+                fields.get("last_key"),
                 fields.get("passed", 0),
                 fields.get("about", 0),
                 fields.get("rate"),

@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from neverstale.clients import CODEC
+from neverstale.bson_values import CODEC
 from neverstale.derived import queries, reading
 from neverstale.derived.counters import Group
 from neverstale.derived.declarations import CounterDeclaration, RankingDeclaration

@@ -10,19 +10,23 @@ Source: MongoDB's specification "Change Streams", section "Drivers' cursor", and
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
+import bson
 import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from neverstale.bson_values import RAW, RawValue, Reply
 from neverstale.errors import Outage
 from neverstale.settings import Watcher
 from neverstale.versions import Version, of_resume_token, to_timestamp
@@ -32,12 +36,13 @@ from streams.pipeline import Raw, Token
 Database = AsyncDatabase[dict[str, Any]]
 
 CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
-    document_class=dict,
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    # The server stores strings unchecked; one that is no UTF-8 must not end the stream. Such a document
-    # cannot be asked for by name, so its key need not be exact.
-    unicode_decode_error_handler="replace",
+    document_class=dict, datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
+"""How all events of a batch are decoded in one call, if the driver can hold what is in them."""
+
+DOUBTFUL: Final = (b"$ref\0", b"\x03key\0", b"\x03v", b"\x04v")
+"""What a batch has in it if the driver might not hold it exactly: a key or a new value that is an object, a new value
+that is an array, what looks like a DBRef."""
 
 CLOSE_SECONDS: Final = 2.0
 
@@ -84,7 +89,7 @@ class Cursor:
     number: int
     token: Token
     """Behind the last batch that was handed out."""
-    _pending: asyncio.Task[dict[str, Any]] | None = field(default=None, init=False)
+    _pending: asyncio.Task[RawBSONDocument] | None = field(default=None, init=False)
     asked_at: float = field(default=0.0, init=False)
     """When the pending `getMore` was sent, on the monotonic clock."""
 
@@ -126,7 +131,7 @@ class Cursor:
             "readConcern": ReadConcern("majority").document,
         }
         try:
-            reply = await database.command(command, codec_options=CODEC, session=session)
+            reply = await database.command(command, session=session)
         except PyMongoError as error:
             raise as_ours(error, phase) from error
         opened = reply["cursor"]
@@ -143,7 +148,7 @@ class Cursor:
             }
             self.asked_at = monotonic()
             self._pending = asyncio.create_task(
-                self.database.command(command, codec_options=CODEC, session=self.session), name="getMore"
+                self.database.command(command, codec_options=RAW, session=self.session), name="getMore"
             )
 
     async def batch(self) -> Batch:
@@ -156,9 +161,9 @@ class Cursor:
         except PyMongoError as error:
             raise as_ours(error, Phase.READ) from error
         self._pending = None
-        cursor = reply["cursor"]
+        cursor, events = _read(reply)
         self.token = cursor["postBatchResumeToken"]
-        return Batch(cursor["nextBatch"], self.token, last=cursor["id"] == 0)
+        return Batch(events, self.token, last=cursor["id"] == 0)
 
     def seconds_overdue(self, now: float) -> float:
         """How long the pending request is waiting beyond the time that the server may hold it."""
@@ -178,6 +183,26 @@ class Cursor:
             # of a dead cursor: breaking the request off closes its connection, which ends it there too.
             pending.cancel()
             await asyncio.gather(pending, return_exceptions=True)
+
+
+def _read(reply: RawBSONDocument) -> tuple[Mapping[str, Any], list[Raw]]:
+    """The cursor of a reply, and its events: all at once, or each by itself if one of them is odd."""
+    raw = bytes(reply["cursor"].raw)
+    if not any(sign in raw for sign in DOUBTFUL):
+        try:
+            cursor = bson.decode(raw, CODEC)
+            return cursor, cursor["nextBatch"]
+        except InvalidBSON:
+            pass
+    odd = Reply.of(reply)
+    return odd.cursor, [_event(one) for one in odd.documents()]
+
+
+def _event(event: dict[str, Any]) -> Raw:
+    if event["fields"] is not None:
+        # No declared path is equal to a name that is no UTF-8, or begins with it; so it need not be exact.
+        event["fields"] = [path.text if isinstance(path, RawValue) else path for path in event["fields"]]
+    return cast("Raw", event)
 
 
 async def present_time(database: Database) -> Version:

@@ -14,19 +14,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeAlias
 
-import pymongo
 from pymongo import AsyncMongoClient
-from pymongo.errors import PyMongoError
-from pymongo.read_concern import ReadConcern
 
 from neverstale import cancellation, telemetry
-from neverstale.errors import Outage, Retry
+from neverstale.bson_values import under
+from neverstale.errors import NeverstaleError, Stop
 from neverstale.events import Event, Floor, Rebuilt, Touch, encode, record_key
-from neverstale.keys import canonical
+from neverstale.keys import any_value_of, canonical
 from neverstale.loader import Loader
 from neverstale.settings import Kafka
 from neverstale.topic import ensure_topic
-from neverstale.versions import Version, to_timestamp
+from neverstale.versions import Version
 from neverstale.walks import PURPOSES, Purpose, Walk, Walks
 from streams.partition import partition_of
 from streams.publisher import Publisher
@@ -78,7 +76,10 @@ class Walker:
                 for walk in await self._walks.unfinished(purpose) if self._holds() else ():
                     if walk.collection in self._collections:  # else it is another watcher's
                         await self._walk(walk)
-            except (Retry, TimeoutError) as error:
+            except Stop:
+                raise
+            except (NeverstaleError, TimeoutError) as error:
+                # A collection that cannot be read is no reason to stop watching the others.
                 log.warning("walk_interrupted", reason=str(error) or type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -110,10 +111,10 @@ class Walker:
                 await _landed(publisher)
                 return await self._walks.note(replace(walk, state="walked")) is not None
             for key in keys:
-                self._touch(walk, canonical(key), begun, publisher)
+                self._touch(walk, key, begun, publisher)
             await _landed(publisher)
             telemetry.TOUCHES.labels(walk.resource).inc(len(keys))
-            noted = await self._walks.note(replace(walk, last=keys[-1], passed=walk.passed + len(keys)))
+            noted = await self._walks.note(replace(walk, last_key=keys[-1], passed=walk.passed + len(keys)))
             if noted is None:
                 return False
             walk = noted
@@ -134,25 +135,22 @@ class Walker:
             return Rebuilt(walk.resource, walk.id, partitions)
         return Floor(self._database, walk.collection, begun, "resync", lost=False)
 
-    async def _keys(self, walk: Walk, begun: Version, count: int) -> Sequence[Any]:
-        """The next `_id`s, as of `begun` or later.
+    async def _keys(self, walk: Walk, begun: Version, count: int) -> Sequence[str]:
+        """The next documents' canonical keys, as of `begun` or later.
 
         A query for each step: a cursor would run out while a slow walk waits, and could not be resumed.
         """
-        reading = self._client[self._database].get_collection(walk.collection, read_concern=ReadConcern("majority"))
-        try:
-            with pymongo.timeout(BATCH_SECONDS):
-                async with self._client.start_session(causal_consistency=True) as session:
-                    session.advance_operation_time(to_timestamp(begun))
-                    # Bounds of the index, for a comparison would only find values of the same type.
-                    found = reading.find({}, {"_id": 1}, session=session).hint([("_id", 1)])
-                    if not walk.passed:
-                        return [one["_id"] for one in await found.limit(count).to_list()]
-                    # The lower bound is inclusive; what it names may be gone by now.
-                    keys = [one["_id"] for one in await found.min([("_id", walk.last)]).limit(count + 1).to_list()]
-                    return keys[1:] if keys and canonical(keys[0]) == canonical(walk.last) else keys
-        except PyMongoError as error:
-            raise Outage("mongodb", f"{type(error).__name__} during a walk") from error
+        # Bounds of the index, for a comparison would only find values of the same type.
+        command = {"find": walk.collection, "projection": {"_id": 1}, "hint": {"_id": 1}}
+        if walk.last_key is None:
+            return await self._ids(command, begun, count)
+        # The lower bound is inclusive; what it names may be gone by now.
+        keys = await self._ids(command | {"min": under("_id", any_value_of(walk.last_key))}, begun, count + 1)
+        return keys[1:] if keys and keys[0] == walk.last_key else keys[:count]
+
+    async def _ids(self, command: dict[str, Any], begun: Version, count: int) -> list[str]:
+        found = await self._loader.query({**command, "limit": count, "batchSize": count + 1}, begun)
+        return [canonical(one["_id"]) for one in found.rows]
 
 
 def step_of(rate: float | None) -> int:

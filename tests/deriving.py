@@ -13,9 +13,10 @@ from redis.asyncio import Redis
 
 import consumers.main
 import streams.main
+from neverstale.bson_values import CODEC
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog, Resource
-from neverstale.clients import CODEC, mongo_client
+from neverstale.clients import mongo_client
 from neverstale.derived import reading
 from neverstale.derived.counters import Group, Sum
 from neverstale.derived.generations import Generation

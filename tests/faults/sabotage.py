@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
+from bson.raw_bson import RawBSONDocument
+
 Patches = Iterator[AbstractContextManager[Any]]
 Rule = Callable[[], Patches]
 
@@ -204,14 +206,15 @@ def _no_lower_bound() -> Patches:
 
 @rule("read concern local")
 def _read_concern_local() -> Patches:
+    from neverstale.bson_values import decode, encode
     from neverstale.loader import Loader
 
     command = Loader._command
 
-    async def local(self: Loader, asked: dict[str, Any]) -> dict[str, Any]:
-        reply = await command(self, {**asked, "readConcern": {"level": "local"}})
+    async def local(self: Loader, asked: dict[str, Any]) -> RawBSONDocument:
+        reply = decode(bytes((await command(self, {**asked, "readConcern": {"level": "local"}})).raw))
         reply["cursor"].setdefault("atClusterTime", reply["operationTime"])
-        return reply
+        return RawBSONDocument(encode(reply))
 
     yield replaced("neverstale.loader:Loader._command", local)
 

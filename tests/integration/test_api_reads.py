@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from bson.raw_bson import RawBSONDocument
 
 from api.answers import Answer
 from api.fills import BODY_BYTES
@@ -100,7 +101,7 @@ async def test_single_gets_and_several_multi_gets_of_a_turn_share_one_find(
     finds: list[Any] = []
     original = Loader._command
 
-    async def noted(loader: Loader, command: dict[str, Any], *more: Any) -> dict[str, Any]:
+    async def noted(loader: Loader, command: dict[str, Any], *more: Any) -> RawBSONDocument:
         finds.append(command["filter"]["_id"])
         return await original(loader, command, *more)
 

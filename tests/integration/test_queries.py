@@ -10,7 +10,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pymongo import AsyncMongoClient
 
-from neverstale.clients import CODEC
+from neverstale.bson_values import CODEC
 from neverstale.derived import queries
 from neverstale.derived.declarations import (
     CounterDeclaration,

@@ -7,7 +7,7 @@ import pytest
 from bson.decimal128 import Decimal128
 from pymongo import AsyncMongoClient
 
-from neverstale.clients import CODEC
+from neverstale.bson_values import CODEC
 from neverstale.derived.groups import fact_at
 from tests.watching import PARTITIONS, Client, Place, Published, watching
 

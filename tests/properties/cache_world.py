@@ -12,9 +12,10 @@ from pymongo.change_stream import ChangeStream
 from redis.asyncio import Redis
 
 from neverstale import documents
+from neverstale.bson_values import CODEC
 from neverstale.cache import Cache
 from neverstale.catalog import Resource
-from neverstale.clients import CODEC, mongo_client, redis_client
+from neverstale.clients import mongo_client, redis_client
 from neverstale.keys import Names, canonical
 from neverstale.loader import Loader, Snapshot
 from neverstale.settings import MongoDB

@@ -15,9 +15,10 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.change_stream import ChangeStream
 from redis.asyncio import Redis
 
+from neverstale.bson_values import CODEC
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog, Resource
-from neverstale.clients import CODEC, mongo_client, redis_client
+from neverstale.clients import mongo_client, redis_client
 from neverstale.derived.store import DerivedStore
 from neverstale.keys import Names
 from neverstale.loader import Loader

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from consumers.batch import Batch, Folding
 from consumers.derive import ResourceDeriver
 from consumers.rebuild import Rebuilder
+from neverstale.bson_values import Reply
 from neverstale.derived import reading
 from neverstale.derived.beginning import begin
 from neverstale.derived.generations import Generation
@@ -97,7 +98,7 @@ class Members(Loader):
             await self.gate.wait()
         return found
 
-    async def _find(self, collection: str, keys: Any, projection: Any, concern: dict[str, Any]) -> dict[str, Any]:
+    async def _find(self, collection: str, keys: Any, projection: Any, concern: dict[str, Any]) -> Reply:
         if self.lag and (after := concern.get("afterClusterTime")) is not None:
             versions = self._world.versions((after.time << 32) + after.inc)
             concern = {"level": "snapshot", "atClusterTime": to_timestamp(versions[(self.lag - 1) % len(versions)])}

@@ -16,7 +16,7 @@ from bson.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverstale.clients import CODEC
+from neverstale.bson_values import CODEC
 from neverstale.derived.groups import BEYOND, JOIN, combinations, fact, fact_at, meets, members, text_of, value_of
 
 VALUES: list[Any] = [

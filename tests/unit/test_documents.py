@@ -6,7 +6,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import bson
 import pytest
 from bson.binary import Binary
 from bson.code import Code
@@ -23,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale import documents
-from neverstale.clients import CODEC
+from neverstale.bson_values import RawValue, decode, encode
 
 OBJECTID = "5f0d1e2a3b4c5d6e7f809192"
 UUID = "12345678-1234-5678-1234-567812345678"
@@ -32,8 +31,17 @@ DATE = datetime.datetime(2013, 2, 8, 14, 5, 0, 90_000, tzinfo=datetime.UTC)
 # A row of the table -> values and the JSON that each becomes.
 ROWS: dict[str, list[tuple[Any, str]]] = {
     "double": [(1.5, "1.5"), (float("nan"), "null"), (float("inf"), "null"), (float("-inf"), "null"), (-0.0, "-0.0")],
-    "string, symbol": [("é\u0000\U0001f600", '"é\\u0000\U0001f600"'), ("", '""')],
-    "document, array": [({"b": 1, "a": [2, []]}, '{"b":1,"a":[2,[]]}'), ({}, "{}")],
+    "string, symbol": [
+        ("é\u0000\U0001f600", '"é\\u0000\U0001f600"'),
+        ("", '""'),
+        (RawValue(0x02, b"\5\0\0\0caf\xe9\0"), '"caf\ufffd"'),
+    ],
+    "document, array": [
+        ({"b": 1, "a": [2, []]}, '{"b":1,"a":[2,[]]}'),
+        ({}, "{}"),
+        (RawValue(0x03, b"\x13\0\0\0\x10a\0\1\0\0\0\x10a\0\2\0\0\0\0"), '{"a":1}'),
+        (RawValue(0x03, b"\x0c\0\0\0\x10\xe9\0\1\0\0\0\0"), '{"\ufffd":1}'),
+    ],
     "int, long": [(42, "42"), (Int64(42), "42"), (2**63 - 1, "9223372036854775807"), (-(2**63), f"{-(2**63)}")],
     "bool, null, undefined": [(True, "true"), (False, "false"), (None, "null")],
     "ObjectId": [(ObjectId(OBJECTID), f'"{OBJECTID}"')],
@@ -47,20 +55,40 @@ ROWS: dict[str, list[tuple[Any, str]]] = {
     "Decimal128": [
         (Decimal128("10.50"), '"10.50"'),
         (Decimal128("NaN"), '"NaN"'),
+        (Decimal128("1E+5000"), '"1E+5000"'),
         (Decimal128("Infinity"), '"Infinity"'),
         (Decimal128("-Infinity"), '"-Infinity"'),
     ],
-    "UUID (binary 3, 4)": [(uuid.UUID(UUID), f'"{UUID}"'), (Binary(bytes(16), 3), '"AAAAAAAAAAAAAAAAAAAAAA=="')],
-    "binary": [(b"hello", '"aGVsbG8="'), (Binary(b"hello", 128), '"aGVsbG8="'), (b"", '""')],
-    "regular expression": [(Regex("^a.*", "im"), '{"$regex":"^a.*","$options":"im"}')],
+    "UUID (binary 4)": [(uuid.UUID(UUID), f'"{UUID}"'), (Binary(b"hello", 4), '"aGVsbG8="')],
+    "binary": [
+        (b"hello", '"aGVsbG8="'),
+        (Binary(b"hello", 128), '"aGVsbG8="'),
+        (b"", '""'),
+        (Binary(bytes(16), 3), '"AAAAAAAAAAAAAAAAAAAAAA=="'),
+    ],
+    "regular expression": [
+        (Regex("^a.*", "im"), '{"$regex":"^a.*","$options":"im"}'),
+        (RawValue(0x0B, b"\xe9.\0ij\0"), '{"$regex":"\ufffd.","$options":"ij"}'),
+    ],
     "timestamp": [(Timestamp(0x5117A1B3, 1), '"5117a1b300000001"')],
     "JavaScript": [
         (Code("f()"), '"f()"'),
         (Code("f()", {"n": Int64(1)}), '{"$code":"f()","$scope":{"n":1}}'),
+        (RawValue(0x0D, b"\3\0\0\0f\xe9\0"), '"f\ufffd"'),
+        (
+            RawValue(0x0F, b"\x17\0\0\0\3\0\0\0f\xe9\0\x0c\0\0\0\x10n\0\1\0\0\0\0"),
+            '{"$code":"f\ufffd","$scope":{"n":1}}',
+        ),
     ],
     "DBRef": [
         (DBRef("c", ObjectId(OBJECTID)), f'{{"$ref":"c","$id":"{OBJECTID}"}}'),
         (DBRef("c", 1, "d"), '{"$ref":"c","$id":1,"$db":"d"}'),
+        ({"b": 1, "$id": 2, "$ref": "c"}, '{"b":1,"$id":2,"$ref":"c"}'),
+        ({"$ref": "c"}, '{"$ref":"c"}'),
+        ({"$ref": 1, "$id": None}, '{"$ref":1,"$id":null}'),
+    ],
+    "DBPointer": [
+        (RawValue(0x0C, b"\4\0\0\0d.c\0" + bytes.fromhex(OBJECTID)), f'{{"$ref":"d.c","$id":"{OBJECTID}"}}')
     ],
     "MinKey, MaxKey": [(MinKey(), '{"$minKey":1}'), (MaxKey(), '{"$maxKey":1}')],
 }
@@ -68,12 +96,11 @@ ROWS: dict[str, list[tuple[Any, str]]] = {
 
 def answered(raw: bytes) -> bytes:
     """What the server sends, as we answer it."""
-    document: dict[str, Any] = bson.decode(raw, codec_options=CODEC)
-    return documents.encode(document)
+    return documents.encode(decode(raw))
 
 
 def encoded(document: dict[str, Any]) -> bytes:
-    return answered(bson.encode(document, codec_options=CODEC))
+    return answered(encode(document))
 
 
 def table(text: str) -> list[str]:
