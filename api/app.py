@@ -63,7 +63,8 @@ WARM_GROUPS_MS = 30_000
 def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     """The API of a catalog. Its lifespan must run (every ASGI server does that)."""
     state = health()
-    derived = derived_of(catalog)
+    secret = settings.api.cursor_secret
+    derived = derived_of(catalog, secret.get_secret_value().encode() if secret is not None else b"")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:

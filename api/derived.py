@@ -43,18 +43,18 @@ class Derived:
     rankings: Mapping[str, Ranks]
 
     @classmethod
-    def of(cls, resource: Resource) -> "Derived":
+    def of(cls, resource: Resource, secret: bytes) -> "Derived":
         return cls(
             resource,
-            {name: Pages(resource, name, one) for name, one in resource.lists.items()},
+            {name: Pages(resource, name, one, secret) for name, one in resource.lists.items()},
             {name: Counts(resource, name, one) for name, one in resource.counters.items()},
             {name: Ranks(resource, name, one) for name, one in resource.rankings.items()},
         )
 
 
-def derived_of(catalog: Catalog) -> dict[str, Derived]:
-    """By resource, of those that declare something."""
-    return {name: Derived.of(one) for name, one in catalog.resources.items() if one.derived}
+def derived_of(catalog: Catalog, secret: bytes = b"") -> dict[str, Derived]:
+    """By resource, of those that declare something. `secret`: signs cursors."""
+    return {name: Derived.of(one, secret) for name, one in catalog.resources.items() if one.derived}
 
 
 def known_of(derived: Iterable[Derived], cache: Cache, identity: Callable[[], str | None]) -> dict[str, Known]:

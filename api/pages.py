@@ -48,8 +48,10 @@ class Pages:
 
     on_change: OnChange = "invalidate"
 
-    def __init__(self, resource: Resource, list_name: str, declared: ListDeclaration) -> None:
+    def __init__(self, resource: Resource, list_name: str, declared: ListDeclaration, secret: bytes = b"") -> None:
+        """`secret`: signs cursors; see `api.cursors`."""
         self.resource = resource
+        self._secret = secret
         self.declared = declared
         self.list_name = list_name
         self.name = f"{resource.name}.lists.{list_name}"
@@ -63,12 +65,13 @@ class Pages:
 
     def key(self, group: str, values: Sequence[Any], cursor: str | None) -> PageKey:
         """The page of a group at a cursor; raises `WrongCursor`."""
+        owner = cursors.owner(self.digest, group, self._secret)
         if cursor is None:
-            return PageKey(f"{group}\n0", group, values, None)
-        owner = cursors.owner(self.digest, group)
+            # Pages hold cursors: one of another release or secret is another page.
+            return PageKey(f"{group}\n{owner[:8].hex()}", group, values, None)
         at = cursors.decode(cursor, owner, len(self.declared.order))
         # Spelled anew, for one cursor has several spellings.
-        digest = blake2b(cursors.encode(at, owner).encode(), digest_size=16).hexdigest()
+        digest = blake2b((cursors.encode(at, owner) or cursor).encode(), digest_size=16).hexdigest()
         return PageKey(f"{group}\n{digest}", group, values, at)
 
     def is_cached(self, key: PageKey) -> bool:
@@ -102,13 +105,24 @@ class Pages:
 
     def _body(self, key: PageKey, found: Found) -> bytes:
         rows = found.rows[: self.declared.page_size]
-        position = [row.pop(queries.SORT_KEY) for row in rows][-1:]
+        positions = [row.pop(queries.SORT_KEY) for row in rows]
         following = "null"
-        if position and (found.cut or len(found.rows) > len(rows)):
-            number = key.cursor.number + 1 if key.cursor is not None else 1
-            owner = cursors.owner(self.digest, key.group)
-            following = f'"{cursors.encode(Cursor(number, tuple(position[0])), owner)}"'
+        if rows and (found.cut or len(found.rows) > len(rows)):
+            shown, cursor = self._following(key, positions)
+            rows, following = rows[:shown], f'"{cursor}"'
         return b'{"items":[%b],"next":%b}' % (b",".join(map(documents.encode, rows)), following.encode())
+
+    def _following(self, key: PageKey, positions: Sequence[Sequence[Any]]) -> tuple[int, str]:
+        """How many items the page shows, and the cursor behind them.
+
+        It ends earlier where no cursor can hold the last position, so that such a document harms only its own page.
+        """
+        number = key.cursor.number + 1 if key.cursor is not None else 1
+        owner = cursors.owner(self.digest, key.group, self._secret)
+        for shown in range(len(positions), 0, -1):
+            if cursor := cursors.encode(Cursor(number, tuple(positions[shown - 1])), owner):
+                return shown, cursor
+        raise cursors.TooLong(self.name)
 
 
 class PageShelf:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import NotCached, TooManyGroups
+from api.cursors import TooLong
 from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.loader import TooSlow, VersionInFuture
 
@@ -18,6 +19,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 MIN_VERSION: Final = "Neverstale-Min-Version"
 NAMES: Final = {"mongodb": "MongoDB", "redis": "Redis", "kafka": "Kafka"}
 METHODS: Final = "GET, HEAD"
+INTERNAL: Final = "urn:neverstale:internal"
 
 
 class Problem(Exception):
@@ -119,6 +121,9 @@ def of_error(error: NeverstaleError) -> Problem:
             return bad_parameter(MIN_VERSION, "this version lies in the future of the database")
         case TooManyGroups():
             return bad_parameter("group", "more than 10000 groups; give values of more fields, or group by fewer")
+        case TooLong():
+            detail = "No cursor can hold the sort keys of these documents; sort by a smaller field."
+            return Problem(500, "position-too-large", "Position too large", detail)
         case TooSlow():
             detail = "MongoDB would take too long: what Redis keeps of this is not ready, or an index is missing."
             return Problem(503, "too-slow", "Too slow", detail, _retry_after(error.retry_after_seconds))
@@ -149,7 +154,7 @@ def install(app: FastAPI) -> None:
     async def on_error_of_ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, NeverstaleError)
         problem = of_error(error)
-        if problem.status == 500:
+        if problem.members["type"] == INTERNAL:
             raise error
         return problem.response()
 

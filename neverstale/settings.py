@@ -258,6 +258,12 @@ class Api(Section):
     export_stall_seconds: PositiveFloat = Field(
         30, description="An export whose client reads nothing for so long is broken off."
     )
+    cursor_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        max_length=64,
+        description="Signs cursors, the same in all API processes; without it callers can make cursors of their own.",
+    )
     freshness_interval_ms: PositiveInt = Field(50, description="Period at which watermarks are fetched.")
     l1_bytes: NonNegativeInt = Field(
         128 << 20, description="Answers kept in the memory of each process, in bytes; 0: none."
