@@ -28,7 +28,6 @@ MOST_GROUPS: Final = 10_000
 """More are not read from MongoDB."""
 MOST_FIELDS: Final = 20_000
 """A larger hash is not read as a whole: reading it would hold up Redis and this process."""
-MOST_SHOWN: Final = 1_000
 _WIDE: Final = Context(prec=60)
 
 

@@ -8,14 +8,14 @@ from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
 
 from api.answers import Answer
-from api.counts import MOST_SHOWN, CountKey, Counts
+from api.counts import CountKey, Counts
 from api.documents import found_or_unchanged
 from api.figures import Figures
 from api.generations import Known
 from api.page_lines import PageLines, page_of
 from api.pages import Pages, PageShelf
 from api.parameters import Asked, asked, whole_number
-from api.problems import bad_parameter, unranked
+from api.problems import bad_parameter, switched_off, unranked
 from api.ranks import RankKey, Ranks
 from api.reader import Reader
 from api.responses import absent, facts_of
@@ -125,7 +125,10 @@ class CounterEndpoint:
         """What a query string asks for; a `Problem` if that makes no sense."""
         counts = self._counts
         said = asked(query, counts.resource, counts.declared.by, ("group", "limit"), whole=False)
-        limit = whole_number(said, "limit", MOST_SHOWN, 1, MOST_SHOWN)
+        most = counts.resource.max_groups
+        limit = whole_number(said, "limit", most, 1, most) if most else 0
+        if not most and len(said.values) < len(counts.declared.by):
+            raise switched_off(counts.resource.name, "max_groups = 0", "groups of counters")
         return counts.key(said.values, _groups_of(said, counts), limit)
 
 

@@ -87,6 +87,12 @@ def unknown_derived() -> Problem:
     return Problem(404, "unknown-path", "Unknown path", detail)
 
 
+def switched_off(resource: str, field: str, what: str) -> Problem:
+    """403: `field` is the one of the catalog."""
+    detail = f"The catalog switches {what} of {resource} off: {field}."
+    return Problem(403, "switched-off", "Switched off", detail, resource=resource)
+
+
 def method_not_allowed() -> Problem:
     detail = f"Only {METHODS}: documents are written in MongoDB."
     return Problem(405, "method-not-allowed", "Method not allowed", detail, {"allow": METHODS})

@@ -18,7 +18,14 @@ from api.documents import Documents
 from api.export import Export, Lines, fields_parameter
 from api.freshness import Freshness
 from api.most_read import MostRead
-from api.problems import bad_parameter, method_not_allowed, unknown_derived, unknown_path, unknown_resource
+from api.problems import (
+    bad_parameter,
+    method_not_allowed,
+    switched_off,
+    unknown_derived,
+    unknown_path,
+    unknown_resource,
+)
 from api.ranks import Ranks
 from api.targets import PREFIX, no_parameters
 from neverstale.catalog import Catalog, Resource
@@ -42,8 +49,8 @@ def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], h
     for resource in catalog.resources.values():
         read += _one(resource)
         read += _many(resource)
-        read += _most_read(resource)
-        read += _export(resource)
+        read += _most_read(resource) if resource.most_read else _off(resource, "most-read", "most_read")
+        read += _export(resource) if resource.export else _off(resource, "export", "export")
         if resource.name in derived:
             read += _derived(derived[resource.name])
     read += _get_and_head(
@@ -62,6 +69,26 @@ def _get_and_head(path: str, endpoint: ASGIApp, model: type[BaseModel], **option
         AsgiRoute(path, endpoint, model, methods=["GET"], **options),
         AsgiRoute(path, endpoint, model, methods=["HEAD"], include_in_schema=False),
     ]
+
+
+def _off(resource: Resource, path: str, field: str) -> list[BaseRoute]:
+    """What stands where the catalog wants nothing to be: no document is meant either."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        raise switched_off(resource.name, f"{field} = false", path)
+
+    own = f"{PREFIX}{resource.name}/-/{path}"
+    return [Route(each, _Asgi(refuse), methods=["GET"]) for each in (own, own + "/{rest:path}")]
+
+
+class _Asgi:
+    """An endpoint that Starlette calls as an application, since it is no function."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 def _one(resource: Resource) -> list[BaseRoute]:
@@ -153,7 +180,7 @@ def _derived(derived: Derived) -> list[BaseRoute]:
             summary=f"How many {name}, counted as {counts.counter}",
             operation_id=f"get_{name}_counter_{counts.counter}",
             tags=[name],
-            responses=schema.answers(absent=False),
+            responses=schema.answers(absent=False) | ({} if derived.resource.max_groups else schema.SWITCHED_OFF),
             openapi_extra={"parameters": [*shapes.counter_parameters(counts), *schema.DEMANDS]},
         )
     for ranks in derived.rankings.values():

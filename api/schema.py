@@ -199,6 +199,9 @@ def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[st
     return {"description": description, "content": content, "headers": headers or {}}
 
 
+SWITCHED_OFF: Final[dict[int | str, dict[str, Any]]] = {403: _problem("The catalog wants values of all fields.")}
+
+
 def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
     """Add what the routes only refer to."""
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})

@@ -5,7 +5,7 @@ from typing import Any, Final
 from pydantic import BaseModel, Field, create_model
 
 from api import schema
-from api.counts import MOST_SHOWN, Counts
+from api.counts import Counts
 from api.pages import Pages
 from api.parameters import NULL, TYPES, kind_of
 from api.ranks import Ranks
@@ -69,12 +69,15 @@ def counter_model(counts: Counts) -> Any:
 
 def counter_parameters(counts: Counts) -> list[dict[str, Any]]:
     fields = list(counts.declared.by)
-    limit = {"type": "integer", "minimum": 1, "maximum": MOST_SHOWN, "default": MOST_SHOWN}
-    described = [*_groups(counts.resource, counts.declared.by, required=False)]
+    most = counts.resource.max_groups
+    described = [*_groups(counts.resource, counts.declared.by, required=not most)]
+    if not most:
+        return described
     if fields:
         text = "Fields that make the groups; the others are added up. Empty: one count of all."
         listed = {"type": "array", "items": {"type": "string", "enum": fields}, "uniqueItems": True}
         described.append(_parameter("group", text, listed) | {"style": "form", "explode": False})
+    limit = {"type": "integer", "minimum": 1, "maximum": most, "default": most}
     return [*described, _parameter("limit", "Groups that are shown.", limit)]
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -52,6 +52,7 @@ OnChange = Literal["invalidate", "refresh", "auto"]
 OWN_PREFIX = "neverstale."
 """Collections of ours (the watcher's heartbeat and position) start with it."""
 
+MOST_GROUPS_SHOWN: Final = 1000
 _MAX_TTL_SECONDS = 30 * 24 * 3600
 _RESERVED_RESOURCES = frozenset(("freshness",))
 """Names that the API uses itself: `GET /v1/freshness`."""
@@ -114,7 +115,12 @@ class Resource(BaseModel):
     """Counts and sums, at `/v1/{name}/-/counters/{counter}`."""
     rankings: dict[str, RankingDeclaration] = Field(default_factory=dict)
     """The documents with the highest scores, at `/v1/{name}/-/rankings/{ranking}`."""
-
+    export: bool = True
+    """Whether `/v1/{name}/-/export` streams the whole collection to callers."""
+    most_read: bool = True
+    """Whether `/v1/{name}/-/most-read` tells callers what is read most."""
+    max_groups: Annotated[int, Field(ge=0, le=MOST_GROUPS_SHOWN)] = MOST_GROUPS_SHOWN
+    """A counter lists at most so many groups in one answer; 0: it answers for one group only."""
     warm: Warm | None = None
     """Read by every API when it starts, before it is ready; see `neverstale warm`."""
 
