@@ -16,6 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.collation import Collation
 from pymongo.errors import OperationFailure, PyMongoError
 
+from neverstale.bson_values import RAW, decode
 from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client
 from neverstale.derived import queries
@@ -67,8 +68,8 @@ async def _resource(database: AsyncDatabase[Document], resource: Resource, creat
     if facts is None:
         return
     with pymongo.timeout(EXPLAIN_SECONDS):
-        sample = await database[resource.collection].find_one() or {}
-    for query in queries_of(resource, sample):
+        sample = await database[resource.collection].with_options(RAW).find_one()
+    for query in queries_of(resource, {} if sample is None else decode(bytes(sample.raw))):
         yield await _explained(database, resource, query, facts, create)
 
 

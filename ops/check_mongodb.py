@@ -9,6 +9,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from neverstale import keys
+from neverstale.bson_values import RAW, Reply
 from neverstale.catalog import Catalog, Resource
 from neverstale.errors import Outage
 from neverstale.problems import did_you_mean
@@ -123,9 +124,10 @@ async def _collection(database: AsyncDatabase[Document], resource: Resource, kin
 async def _snapshot_read(database: AsyncDatabase[Document], collection: str) -> Document | None:
     """The first document's `_id`, read as the API reads."""
     reply = await database.command(
-        {"find": collection, "limit": 1, "projection": {"_id": 1}, "readConcern": {"level": "snapshot"}}
+        {"find": collection, "limit": 1, "projection": {"_id": 1}, "readConcern": {"level": "snapshot"}},
+        codec_options=RAW,
     )
-    return next(iter(reply["cursor"]["firstBatch"]), None)
+    return next(iter(Reply.of(reply).documents()), None)
 
 
 async def _open_stream(database: AsyncDatabase[Document]) -> None:
