@@ -46,7 +46,10 @@ EXPORT_DOCUMENTS: Final = 1000
 _PLAIN: Final = frozenset((str, int, ObjectId, UUID))
 """Types of the keys that resources are declared with."""
 OFF_LOOP_BYTES: Final = 32 << 10
-"""BSON of which more is encoded by a thread: it would hold up the event loop."""
+"""BSON of an export of which more is encoded by a thread: it would hold up the event loop."""
+OFF_LOOP_BATCH_BYTES: Final = 256 << 10
+"""The same of documents that are loaded by key: usually they are few and small, and a thread costs a tenth of a
+millisecond."""
 
 
 class TooSlow(Overloaded):
@@ -106,18 +109,25 @@ class Loader:
         """
         started = time.perf_counter()
         projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
-        version, found = await self.read(resource.collection, keys, projection, at_least)
-        bodies = {canonical(document["_id"]): documents.encode(document) for document in found}
+        version, found = await self._read(resource.collection, keys, projection, at_least)
+        many = sum(map(len, found)) > OFF_LOOP_BATCH_BYTES
+        bodies, expiries = await asyncio.to_thread(_bodies, resource, found) if many else _bodies(resource, found)
         telemetry.LOADS.labels(resource.name).inc()
         telemetry.LOAD_KEYS.observe(len(keys))
         telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
-        return Snapshot(version, bodies, _expiries(resource, found))
+        return Snapshot(version, bodies, expiries)
 
     async def read(
         self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
     ) -> tuple[Version, list[dict[str, Any]]]:
         """Documents by `_id`, as decoded BSON, at one version >= `at_least`; raises like `load`."""
-        found: list[dict[str, Any]] = []
+        version, found = await self._read(collection, keys, projection, at_least)
+        return version, list(map(decode, found))
+
+    async def _read(
+        self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
+    ) -> tuple[Version, list[bytes]]:
+        found: list[bytes] = []
         wanted = list(keys)
         concern: dict[str, Any] = {"level": "snapshot"}
         if at_least:
@@ -128,12 +138,12 @@ class Loader:
             # A collection that does not exist is read without a time of its own; what was asked for is reached, and
             # claiming an earlier version than was read is always safe. (The reply's `operationTime` may be later.)
             version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else at_least
-            found += reply.documents()
+            found += reply.batch
             if not cursor["id"]:
                 break
             # More than one reply can hold (16 MB): the rest is read from the same state.
             await self._command({"killCursors": collection, "cursors": [cursor["id"]]})
-            have = {canonical(document["_id"]) for document in found}
+            have = {canonical(decode(raw)["_id"]) for raw in reply.batch}
             wanted = [key for key in wanted if canonical(key) not in have]
             concern = {"level": "snapshot", "atClusterTime": cursor["atClusterTime"]}
         if version < at_least:
@@ -260,12 +270,17 @@ def _lines(batch: bytes) -> bytes:
     return b"".join([documents.encode(decode(raw)) + b"\n" for raw in split(batch)])
 
 
-def _expiries(resource: Resource, found: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    name = resource.expires_field
-    if name is None:
-        return {}
-    expiries = ((document["_id"], expiry_of(document, name)) for document in found)
-    return {canonical(key): expiry for key, expiry in expiries if expiry is not None}
+def _bodies(resource: Resource, found: Sequence[bytes]) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Canonical key -> JSON, and -> when the document says that it ends."""
+    bodies, expiries = {}, {}
+    field = resource.expires_field
+    for raw in found:
+        document = decode(raw)
+        key = canonical(document["_id"])
+        bodies[key] = documents.encode(document)
+        if field is not None and (expiry := expiry_of(document, field)) is not None:
+            expiries[key] = expiry
+    return bodies, expiries
 
 
 def _as_of_refusal(command: dict[str, Any], error: OperationFailure) -> dict[str, Any]:
