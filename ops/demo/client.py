@@ -36,14 +36,15 @@ class Connection(asyncio.Protocol):
         _, connection = await loop.create_connection(lambda: cls(parts.netloc), parts.hostname, parts.port)
         return connection
 
-    async def get(self, path: str, seconds: float) -> Answer:
-        """Ask for a path; `OSError` if the connection breaks or no answer comes within `seconds`."""
+    async def get(self, path: str, seconds: float, *headers: str) -> Answer:
+        """Ask for a path, with header lines; `OSError` if the connection breaks or is silent for `seconds`."""
         if not self.usable:
             raise ConnectionResetError("the connection is closed")
         self._answer = Answer()
         self._parser = httptools.HttpResponseParser(self)
         self._waiting = asyncio.get_running_loop().create_future()
-        self._transport.write(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+        lines = "\r\n".join((f"GET {path} HTTP/1.1", f"Host: {self._host}", *headers))
+        self._transport.write(f"{lines}\r\n\r\n".encode())
         try:
             async with asyncio.timeout(seconds):
                 return await self._waiting

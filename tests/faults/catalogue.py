@@ -15,6 +15,7 @@ from tests.faults import (
     leaks,
     members,
     namespaces,
+    odd_documents,
     oplogs,
     paused_fills,
     poisoned,
@@ -30,7 +31,7 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
-    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile, sessions),
+    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile, sessions, odd_documents),
 )
 
 

@@ -113,10 +113,10 @@ class Asked:
         if self._connection is not None:
             self._connection.close()
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str, *headers: str) -> Answer:
         if self._connection is None or not self._connection.usable:
             self._connection = await Connection.open(self._url)
-        return await self._connection.get(path, ANSWER_SECONDS)
+        return await self._connection.get(path, ANSWER_SECONDS, *headers)
 
     async def derived(self, path: str, values: Values, more: str = "") -> Answer:
         query = "&".join(_parameter(*pair) for pair in values.items())

@@ -1,4 +1,4 @@
-"""26: connections are cut and clients fail, again and again: each restart leaves nothing behind.
+"""35: connections are cut and clients fail, again and again: each restart leaves nothing behind.
 
 Watcher and consumer run in this process, whose tasks and descriptors can be counted; their connections lead through
 proxies, which count what the servers see.
@@ -202,7 +202,7 @@ def _catalog(pipe: Pipeline) -> Catalog:
 
 EXPERIMENTS = (
     Experiment(
-        number="26",
+        number="35",
         fault="connections of watcher and consumer are cut, their clients fail",
         holds="each restart leaves no task, descriptor or connection behind",
         run=restart_connections,

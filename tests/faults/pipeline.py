@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -76,6 +77,10 @@ class Pipeline:
 
     def _variables(self, values: Mapping[str, str]) -> dict[str, str]:
         return {f"NEVERSTALE_{name}": value for name, value in values.items()}
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a command of ours that is to work with this pipeline."""
+        return {**os.environ, **self._variables(self.environment)}
 
     async def watermark(self) -> int:
         """The version up to which all partitions are applied, as Redis has it; 0: not known.

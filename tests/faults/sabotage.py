@@ -192,6 +192,20 @@ def _bound_ignored() -> Patches:
 # --- reading MongoDB
 
 
+@rule("documents are decoded as the driver does")
+def _driver_decodes() -> Patches:
+    """It refuses what it cannot hold, and makes something else of other things."""
+    import bson
+
+    from neverstale.bson_values import CODEC
+
+    def strict(raw: bytes) -> dict[str, Any]:
+        return bson.decode(raw, CODEC)
+
+    yield replaced("neverstale.bson_values:decode", strict)
+    yield replaced("neverstale.loader:decode", strict)
+
+
 @rule("no lower bound")
 def _no_lower_bound() -> Patches:
     from neverstale.loader import Loader, Snapshot

@@ -1,4 +1,4 @@
-"""27: callers with a session read what they wrote and never see time go backwards, whichever API answers and whatever
+"""36: callers with a session read what they wrote and never see time go backwards, whichever API answers and whatever
 happens behind it."""
 
 import asyncio
@@ -140,7 +140,7 @@ async def _callers(
 
 EXPERIMENTS = (
     Experiment(
-        number="27",
+        number="36",
         fault="callers change APIs with every request; the consumer is killed, Redis is emptied",
         holds="a session sees what it wrote, and time never goes backwards",
         run=sessions,
