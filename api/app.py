@@ -35,7 +35,6 @@ from api.reader import Reader
 from api.routes import add_routes
 from api.tally import Tally
 from api.targets import UndecodedPaths
-from api.tasks import Tasks
 from api.warm import KeepWarm, Warmer
 from neverstale import __version__
 from neverstale.cache import Cache
@@ -47,6 +46,8 @@ from neverstale.loader import Loader
 from neverstale.popularity import Popularity
 from neverstale.service import Life, service_url, show_card
 from neverstale.settings import Settings
+from neverstale.supervised import Supervised
+from neverstale.tasks import Tasks
 from neverstale.wire import Wire
 
 DESCRIPTION = """Documents of MongoDB, from a cache that knows how fresh it is.
@@ -143,28 +144,30 @@ async def serving(
     app.state.warmer = warmer
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), state, url)
-    background = Tasks()
-    background.start(freshness.keep_clock(mongo, clock), "clock")
-    background.start(freshness.keep_watermark(api.freshness_interval_ms, catalog.resources), "watermark")
+    beside = Supervised(state)
+    beside.keep("clock", partial(freshness.keep_clock, mongo, clock))
+    beside.keep("watermark", partial(freshness.keep_watermark, api.freshness_interval_ms, catalog.resources))
     if known:
-        background.start(keep_known(list(known.values())), "generations")
-    background.start(show_card(life, redis, names), "card")
-    background.start(hot.count(), "count")
-    background.start(tally.keep_telling(api.reads_flush_ms / 1000), "tally")
+        beside.keep("generations", partial(keep_known, list(known.values())))
+    beside.keep("card", partial(show_card, life, redis, names))
+    beside.keep("count", hot.keep_counting)
+    beside.keep("tally", partial(tally.keep_telling, api.reads_flush_ms / 1000))
     if warm := [resource for resource in catalog.resources.values() if resource.warm is not None]:
         held = partial(_held, derived, known, freshness)
         keep_warm = KeepWarm(warmer, warm, held, state, api.warm_reads_per_second)
-        background.start(keep_warm.run(api.warm_deadline_seconds), "warm")
+        beside.keep("warm", partial(keep_warm.run, api.warm_deadline_seconds))
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     if api.l1_bytes:
         channel = app.state.channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000)
-        background.start(channel.listen(), "channel")
+        beside.keep("channel", channel.listen)
     try:
-        yield hot
+        async with beside:
+            try:
+                yield hot
+            finally:
+                await exports.finish()
+                await tasks.finish(settings.service.drain_seconds / 4)
     finally:
-        await exports.finish()
-        await tasks.finish(settings.service.drain_seconds / 4)
-        await background.finish(0)
         hot.tell_hits()
         await tally.tell()
         for wire in (looks, *vouched):

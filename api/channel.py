@@ -53,9 +53,11 @@ class Channel:
                             message = await _next(subscription)
                         pause = FIRST_PAUSE_SECONDS
                         self.hear(message)
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:
                 self._identity = None
                 self._end(f"the subscription broke: {type(error).__name__}")
+                if not isinstance(error, (RedisError, OSError, TimeoutError)):
+                    raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

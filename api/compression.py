@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import brotli
 
 from api.recent import Recent
-from api.tasks import Tasks
+from neverstale.tasks import Tasks
 
 FROM_BYTES: Final = 1024
 """Smaller bodies gain nothing that a packet would notice."""

@@ -7,7 +7,7 @@ from api.asks import Ask, fail_all
 from api.loads import Loads
 from api.marks import Marks
 from api.source import is_absence
-from api.tasks import at_once
+from neverstale.tasks import at_once
 from neverstale.versions import Version
 
 

@@ -18,12 +18,12 @@ from api.freshness import Freshness
 from api.generations import Known
 from api.loads import Loads
 from api.source import Queried
-from api.tasks import Tasks
 from api.wish import Wish
 from neverstale.cache import Cache
 from neverstale.entries import NO_ETAG, etag_of
 from neverstale.errors import NeverstaleError, Outage
 from neverstale.loader import Snapshot
+from neverstale.tasks import Tasks
 
 MOST_KEPT = 1000
 """Answers of MongoDB that are kept for a moment."""

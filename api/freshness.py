@@ -7,21 +7,21 @@ the Redis that it was read from; every new connection names the Redis that it le
 the expected one voids the watermark and makes all connections anew, so that none leads to another server.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from api.marks import Marks
-from neverstale import cancellation, telemetry
+from neverstale import telemetry
 from neverstale.cache import Cache, Watermark, Watermarks
 from neverstale.clock import PrimaryClock
 from neverstale.errors import Outage
+from neverstale.retry import forever
 from neverstale.service import Health
 from neverstale.versions import Version
 
@@ -114,17 +114,20 @@ class Freshness:
         self._why = _why_unknown(held)
         self._watermark = None if self._why else min(mark.version for mark in _counted(held))
 
-    async def keep_watermark(self, interval_ms: int, resources: Iterable[str]) -> None:
+    async def keep_watermark(self, interval_ms: int, resources: Iterable[str]) -> NoReturn:
         """Read the watermarks again and again, until cancelled."""
         interval = interval_ms / 1000
         gauges = [telemetry.BOUND_SECONDS.labels(resource) for resource in resources]
-        while True:
+
+        async def look() -> float:
             started = time.monotonic()
             await self.poll()
             bound = self.marks.bound(self._watermark) if self._watermark is not None else None
             for gauge in gauges:
                 gauge.set(bound if bound is not None else float("nan"))
-            await asyncio.sleep(max(interval - (time.monotonic() - started), interval / 10))
+            return max(interval - (time.monotonic() - started), interval / 10)
+
+        await forever(look)
 
     async def poll(self) -> None:
         """Read the watermarks once. An outage changes nothing that is known: the bound just grows."""
@@ -141,20 +144,22 @@ class Freshness:
             self._expected = None
             await self._reconnect()
 
-    async def keep_clock(self, client: AsyncMongoClient[Any], clock: PrimaryClock) -> None:
+    async def keep_clock(self, client: AsyncMongoClient[Any], clock: PrimaryClock) -> NoReturn:
         """Ask the primary for its time again and again, until cancelled."""
-        while True:
+
+        async def look() -> float:
             try:
                 with pymongo.timeout(2 * CLOCK_SECONDS):
                     await clock.sample(client)
                 self._note("mongodb", None)
             except PyMongoError as error:
                 self._note("mongodb", type(error).__name__)
-            cancellation.heed()
             estimate = clock.now_ms()
             if estimate is not None:
                 telemetry.CLOCK_ERROR.set(estimate[1] / 1000)
-            await asyncio.sleep(CLOCK_SECONDS)
+            return CLOCK_SECONDS
+
+        await forever(look)
 
     def _void(self) -> None:
         self._epoch += 1

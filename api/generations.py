@@ -4,14 +4,13 @@ Being wrong about them costs a read of the register, never an answer: whoever re
 the register's epoch after it, and asks here whether the generation was still there.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from neverstale import cancellation
 from neverstale.derived.generations import Generation, Generations, UnknownFormat
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
+from neverstale.retry import forever
 
 Identity = Callable[[], str | None]
 LOOK_SECONDS = 0.5
@@ -83,11 +82,13 @@ class Known:
 
 async def keep_known(known: Sequence[Known]) -> NoReturn:
     """Look for new generations again and again, until cancelled."""
-    while True:
-        cancellation.heed()
+
+    async def look() -> float:
         for one in known:
             try:
                 await one.look()
             except Outage:
                 break  # Nothing derived can be read from Redis meanwhile either.
-        await asyncio.sleep(LOOK_SECONDS if all(one.located for one in known) else SOON_SECONDS)
+        return LOOK_SECONDS if all(one.located for one in known) else SOON_SECONDS
+
+    await forever(look)

@@ -7,7 +7,7 @@ given the same bytes.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from api import heads
 from api.answers import Answer
@@ -28,6 +28,7 @@ from api.tally import Tally, taken
 from neverstale import telemetry
 from neverstale.entries import facts_of_hit
 from neverstale.errors import NeverstaleError
+from neverstale.retry import forever
 from neverstale.versions import Version, to_hex
 
 log = telemetry.logger(__name__)
@@ -205,14 +206,16 @@ class Hot:
         tail = self.tail(target, answer.etag, to_hex(answer.version).encode("ascii"), answer.body)
         return (*self.choose(plain, tail), self.moment_of(answer.complete, cache_status(answer)))
 
-    async def count(self) -> None:
+    async def keep_counting(self) -> NoReturn:
         """Tell of hits in L1, for ever: telling of each would cost more than answering it."""
-        while True:
-            await asyncio.sleep(COUNT_SECONDS)
-            self._counted, self.hits = self.hits, {}
-            while self._counted:
-                self._tell(taken(self._counted, LINES_A_TURN))
-                await asyncio.sleep(0)
+        await forever(self._count)
+
+    async def _count(self) -> float:
+        self._counted, self.hits = self.hits, {}
+        while self._counted:
+            self._tell(taken(self._counted, LINES_A_TURN))
+            await asyncio.sleep(0)
+        return COUNT_SECONDS
 
     def tell_hits(self) -> None:
         """To the metrics, and to the tally, all at once."""

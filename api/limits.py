@@ -16,10 +16,10 @@ from typing import Final
 from api.breaker import Breaker
 from api.callers import Callers
 from api.problems import Problem, of_error, too_many_requests
-from api.tasks import Tasks
 from neverstale import settings, telemetry
 from neverstale.cache import Cache
 from neverstale.errors import Outage
+from neverstale.tasks import Tasks
 
 HELD_SECONDS: Final = 1.0
 QUICK_SECONDS: Final = 0.25

@@ -17,12 +17,12 @@ from typing import Any
 from api.breaker import Breaker
 from api.doorkeeper import Doorkeeper
 from api.source import AnySource, load
-from api.tasks import Tasks
 from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.loader import Loader, Snapshot, TooSlow, VersionInFuture
 from neverstale.settings import Api
+from neverstale.tasks import Tasks
 from neverstale.versions import Version
 
 log = telemetry.logger(__name__)

@@ -21,8 +21,9 @@ from api.protocol import HotProtocol
 from neverstale import telemetry
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
-from neverstale.service import Life, run_role, service_url
+from neverstale.service import Life, run_role, serve_until_asked, service_url
 from neverstale.settings import Settings
+from neverstale.tasks import start
 
 log = telemetry.logger(__name__)
 
@@ -46,7 +47,11 @@ def run(settings: Settings, catalog: Catalog) -> int:
         log.error("stopped", role="api", reason=str(error))
         return 2
     config = _config(partial(_worker_app, settings, catalog), settings)
-    Supervisor(config, listener, settings.service.drain_seconds).run()
+    supervisor = Supervisor(config, listener, settings.service.drain_seconds)
+    supervisor.run()
+    if not supervisor.asked:
+        log.error("failed", role="api", reason="a worker did not start")
+        return 1
     log.info("stopped", role="api", reason="asked")
     return 0
 
@@ -73,12 +78,10 @@ async def _serve(settings: Settings, catalog: Catalog, life: Life) -> None:
     server = DrainingServer(_config(app, settings))
     # The role's own signals and shutdown rule; uvicorn must not take them over.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="api-http")
-    stopped = asyncio.create_task(life.stop.wait(), name="api-stop")
-    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    server.should_exit = True
-    await task
+    async with asyncio.TaskGroup() as group:
+        start(group, serve_until_asked(server, listener), "api-http")
+        await life.stop.wait()
+        server.should_exit = True
 
 
 def _worker_app(settings: Settings, catalog: Catalog) -> FastAPI:
@@ -135,6 +138,15 @@ class Supervisor(Multiprocess):
         multiprocess.Process = DrainingProcess  # type: ignore[misc]  # there is no other way to name it
         super().__init__(config, [listener])
         self._drain_seconds = drain_seconds
+        self.asked = False
+        """To stop, by a signal."""
+
+    def keep_subprocess_alive(self) -> None:
+        before = list(self.processes)
+        super().keep_subprocess_alive()
+        for old, new in zip(before, self.processes, strict=True):
+            if new is not old:
+                log.error("worker_replaced", role="api", pid=old.pid, exit_code=old.exitcode, by=new.pid)
 
     def handle_int(self) -> None:
         self._stop()
@@ -145,6 +157,7 @@ class Supervisor(Multiprocess):
     def _stop(self) -> None:
         if self.should_exit.is_set():
             self._force("second signal")
+        self.asked = True
         self.should_exit.set()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._force("second signal"))

@@ -21,13 +21,13 @@ from api.flights import Flight, Patience
 from api.loads import Loads
 from api.marks import Marks
 from api.source import AnySource, is_absence
-from api.tasks import at_once
 from neverstale import telemetry
 from neverstale.cache import Cache, Fill, Granted, Leases, Wait
 from neverstale.errors import Outage, Overloaded
 from neverstale.lives import ttl_ms
 from neverstale.loader import Snapshot
 from neverstale.settings import Api
+from neverstale.tasks import at_once
 from neverstale.versions import Version
 
 

@@ -24,7 +24,6 @@ from api.loads import Loads
 from api.misses import Misses
 from api.shelves import Part, Place, Shelf
 from api.source import AnySource
-from api.tasks import Tasks, at_once
 from api.wish import ANYTHING, Wish
 from neverstale import telemetry
 from neverstale.cache import KEYS_A_CALL, Cache
@@ -33,6 +32,7 @@ from neverstale.entries import Entry, is_current, is_touched
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue, digest
 from neverstale.settings import Api
+from neverstale.tasks import Tasks, at_once
 from neverstale.versions import Version, to_hex
 
 BATCHES_UNDER_WAY: Final = 2

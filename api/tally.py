@@ -4,15 +4,15 @@ What Redis was not told of is lost when a process is killed: the reads of one pe
 20,000 documents wait, and reads of further documents are not counted. Absent documents do not count.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn
 
-from neverstale import cancellation, telemetry
+from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue, Names, canonical
 from neverstale.popularity import DOCUMENTS_A_CALL, Popularity
+from neverstale.retry import forever
 
 log = telemetry.logger(__name__)
 
@@ -47,10 +47,12 @@ class Tally:
 
     async def keep_telling(self, period_seconds: float) -> NoReturn:
         """Until cancelled."""
-        while True:
-            cancellation.heed()
-            await asyncio.sleep(period_seconds)
+
+        async def tell() -> float:
             await self.tell()
+            return period_seconds
+
+        await forever(tell)
 
     async def tell(self) -> None:
         """Add what was counted; what Redis does not take is counted on."""

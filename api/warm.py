@@ -27,6 +27,7 @@ from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.keys import KeyValue, value_of
 from neverstale.loader import Loader
 from neverstale.popularity import Popularity
+from neverstale.retry import forever
 
 log = telemetry.logger(__name__)
 
@@ -162,10 +163,11 @@ class KeepWarm:
                     await self._look()
                     await asyncio.sleep(PAUSE_SECONDS)
         self._health.warming = False
-        while True:
-            cancellation.heed()
-            await asyncio.sleep(LOOK_SECONDS)
-            await self._look()
+        await forever(self._look_again)
+
+    async def _look_again(self) -> float:
+        await self._look()
+        return LOOK_SECONDS
 
     async def _look(self) -> None:
         for resource in self._resources:

@@ -14,7 +14,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
-from random import random
 from typing import Final, TypeAlias
 
 from consumers.batch import Batch
@@ -25,6 +24,7 @@ from consumers.seldom import Seldom
 from neverstale import telemetry
 from neverstale.cache import Cache, Invalidated
 from neverstale.errors import Outage
+from neverstale.retry import pauses
 from neverstale.service import Health
 
 log = telemetry.logger(__name__)
@@ -39,8 +39,6 @@ OUTCOMES: Final = {
     "x": "deleted",
 }
 """What `invalidate.lua` answers for an entry."""
-FIRST_PAUSE_SECONDS: Final = 0.02
-LONGEST_PAUSE_SECONDS: Final = 0.5
 
 
 Derive: TypeAlias = Callable[[Batch, str, Callable[[], bool]], Awaitable[bool]]
@@ -180,14 +178,6 @@ class Applier:
             telemetry.INVALIDATIONS.labels(OUTCOMES[letter]).inc(done.letters.count(letter))
         if batch.oldest_wall_ms is not None:
             telemetry.APPLIED_LAG.observe(max(0.0, self._clock() - batch.oldest_wall_ms / 1000))
-
-
-def pauses(chance: Callable[[], float] = random) -> Iterator[float]:
-    """Seconds to wait before the next attempt: doubling up to a cap, each with jitter, without end."""
-    pause = FIRST_PAUSE_SECONDS
-    while True:
-        yield pause * (0.5 + chance() / 2)
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def _positions(letters: str, letter: str, start: int, end: int) -> Iterator[int]:

@@ -11,16 +11,16 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from consumers.apply import pauses
 from consumers.batch import Batch, Folding
 from consumers.member import LAST_COMMIT_SECONDS, Apply, Fetched, Member, membership
 from consumers.progress import Stuck
 from consumers.replay import Replay
 from consumers.seldom import Seldom
-from consumers.tasks import cancelled
 from neverstale import cancellation, telemetry
+from neverstale.retry import pauses
 from neverstale.service import Life
 from neverstale.settings import Settings
+from neverstale.tasks import cancelled, start
 
 log = telemetry.logger(__name__)
 
@@ -68,9 +68,9 @@ class Consumer:
     async def _consume(self, member: Member) -> None:
         async with asyncio.TaskGroup() as group:
             beside = (
-                group.create_task(self._commit_often(member), name="commit"),
-                group.create_task(self._watch(member), name="watch-kafka"),
-                group.create_task(member.until_replaced(), name="watch-group"),
+                start(group, self._commit_often(member), "commit"),
+                start(group, self._watch(member), "watch-kafka"),
+                start(group, member.until_replaced(), "watch-group"),
             )
             await self._apply_all(member)
             for task in beside:

@@ -15,13 +15,13 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from consumers.apply import pauses
 from consumers.poison import Poison
 from consumers.seldom import Seldom
 from neverstale import cancellation, telemetry
 from neverstale.deadletters import KEPT_BYTES, PARTITION, Letter, topic_of
 from neverstale.errors import Outage, Stop
 from neverstale.producer import started_producer
+from neverstale.retry import pauses
 from neverstale.service import Health
 from neverstale.settings import Settings
 from neverstale.topic import ensure_topic

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from consumers.apply import pauses
 from consumers.batch import Batch, Seen
 from consumers.seldom import Seldom
 from neverstale import telemetry
@@ -26,6 +25,7 @@ from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherG
 from neverstale.errors import Outage
 from neverstale.keys import any_value_of, canonical
 from neverstale.loader import Loader
+from neverstale.retry import pauses
 from neverstale.service import Health
 from neverstale.versions import Version
 

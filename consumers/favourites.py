@@ -4,14 +4,14 @@
 that is read all the time and changes twice between two reads would lose that chance for no good reason.
 """
 
-import asyncio
 from typing import Final, NoReturn
 
-from neverstale import cancellation, telemetry
+from neverstale import telemetry
 from neverstale.catalog import Catalog
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.popularity import Popularity
+from neverstale.retry import forever
 
 log = telemetry.logger(__name__)
 
@@ -31,13 +31,15 @@ class Favourites:
 
     async def keep(self, catalog: Catalog, names: Names, popularity: Popularity) -> NoReturn:
         """Look again and again, until cancelled."""
-        while True:
-            cancellation.heed()
+
+        async def look() -> float:
             try:
                 await self.look(catalog, names, popularity)
             except Outage as outage:
                 log.debug("favourites_unknown", reason=str(outage))
-            await asyncio.sleep(LOOK_SECONDS)
+            return LOOK_SECONDS
+
+        await forever(look)
 
     async def look(self, catalog: Catalog, names: Names, popularity: Popularity) -> None:
         found: set[bytes] = set()

@@ -6,13 +6,12 @@ asked for once a minute, carried on in between, and asked again whenever a recor
 answered for the first time our own clock must do.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
-from neverstale import cancellation
 from neverstale.errors import Outage
+from neverstale.retry import forever
 from neverstale.versions import Version
 
 ASK_SECONDS: Final = 60.0
@@ -55,7 +54,8 @@ class Horizon:
 
     async def keep(self) -> NoReturn:
         """Ask every now and then, until cancelled."""
-        while True:
-            cancellation.heed()
-            answered = await self.ask() is not None
-            await asyncio.sleep(ASK_SECONDS if answered else AWAY_SECONDS)
+
+        async def ask() -> float:
+            return AWAY_SECONDS if await self.ask() is None else ASK_SECONDS
+
+        await forever(ask)

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from consumers.apply import pauses
 from consumers.batch import Batch
 from consumers.member import Apply
 from neverstale import cancellation, telemetry
 from neverstale.cache import Cache
 from neverstale.errors import Outage
+from neverstale.retry import pauses
 from neverstale.service import Health
 
 log = telemetry.logger(__name__)

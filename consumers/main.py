@@ -8,7 +8,7 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from consumers.apply import Applier, Section, pauses
+from consumers.apply import Applier, Section
 from consumers.batch import Folding
 from consumers.consumer import Consumer
 from consumers.deadletters import DeadLetters
@@ -21,7 +21,6 @@ from consumers.rebuild import Rebuilder
 from consumers.refresh import Refresher
 from consumers.registers import Registers
 from consumers.replay import Replay
-from consumers.tasks import cancelled
 from neverstale.announcements import Announcer
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog
@@ -31,8 +30,10 @@ from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.loader import Loader
 from neverstale.popularity import Popularity
+from neverstale.retry import pauses
 from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
+from neverstale.supervised import Supervised
 from neverstale.walks import Walks
 from neverstale.wire import Wire
 
@@ -88,17 +89,17 @@ async def _live(
     incarnations = Incarnations(cache, settings.kafka.group, catalog.collections, applier.apply, life.health)
     quarantine = Quarantine(folding, horizon, incarnations.apply, letters)
     consumer = Consumer(settings, folding, replay, quarantine.apply, life)
-    async with letters, asyncio.TaskGroup() as group:
-        beside = [group.create_task(show_card(life, redis, names), name="card")]
+    async with letters, Supervised(life.health) as beside:
+        beside.keep("card", partial(show_card, life, redis, names))
         if await _begin(cache, life):
-            beside.append(group.create_task(registers.keep_known(), name="registers"))
-            beside.append(group.create_task(horizon.keep(), name="horizon"))
-            beside.append(group.create_task(refresher.work(), name="refresh"))
+            beside.keep("registers", registers.keep_known)
+            beside.keep("horizon", horizon.keep)
+            beside.keep("refresh", refresher.work)
             popularity = Popularity(cache, settings.api.reads_half_life_seconds)
-            beside.append(group.create_task(favourites.keep(catalog, names, popularity), name="favourites"))
-            beside += [group.create_task(one.keep(), name=f"rebuild-{one.resource.name}") for one in rebuilders]
+            beside.keep("favourites", partial(favourites.keep, catalog, names, popularity))
+            for rebuilder in rebuilders:
+                beside.keep(f"rebuild-{rebuilder.resource.name}", rebuilder.keep)
             await consumer.run()
-        await cancelled(*beside)
 
 
 async def _begin(cache: Cache, life: Life) -> bool:

@@ -21,9 +21,9 @@ from consumers.instance import Replaced, is_taken
 from consumers.offsets import Offsets
 from consumers.progress import Progress, Stuck
 from consumers.replay import Gap, Replay
-from consumers.tasks import unless
 from neverstale import cancellation, telemetry
 from neverstale.settings import Kafka, Settings
+from neverstale.tasks import unless
 
 log = telemetry.logger(__name__)
 

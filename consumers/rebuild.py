@@ -6,19 +6,19 @@ during a deployment, consumers of two catalogs must not take turns), or when som
 whoever finds one building asks for its walk; so it does not matter who dies in between.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 from consumers.inspection import Inspection
-from neverstale import cancellation, telemetry
+from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.derived.beginning import begin, further
 from neverstale.derived.generations import Generations
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.loader import Loader
+from neverstale.retry import forever
 from neverstale.walks import Walks
 
 log = telemetry.logger(__name__)
@@ -57,13 +57,14 @@ class Rebuilder:
 
     async def keep(self) -> NoReturn:
         """Look after the resource until cancelled. While a server is away nothing is lost by waiting."""
-        while True:
-            cancellation.heed()
-            try:
-                await self.look()
-            except Outage as outage:
-                log.debug("rebuild_waits", resource=self.resource.name, reason=str(outage))
-            await asyncio.sleep(LOOK_SECONDS)
+        await forever(self._look_unless_away)
+
+    async def _look_unless_away(self) -> float:
+        try:
+            await self.look()
+        except Outage as outage:
+            log.debug("rebuild_waits", resource=self.resource.name, reason=str(outage))
+        return LOOK_SECONDS
 
     async def look(self) -> None:
         """Do what is to be done next."""

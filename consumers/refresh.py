@@ -21,6 +21,7 @@ from neverstale.keys import value_of
 from neverstale.lives import ttl_ms
 from neverstale.loader import Loader, Snapshot
 from neverstale.settings import Consumer as Settings
+from neverstale.tasks import start
 from neverstale.versions import Version
 
 log = telemetry.logger(__name__)
@@ -74,7 +75,7 @@ class Refresher:
         """Refresh what was offered, for ever."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._workers):
-                group.create_task(self._work(), name=f"refresh-{number}")
+                start(group, self._work(), f"refresh-{number}")
 
     async def _work(self) -> None:
         while True:

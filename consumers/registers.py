@@ -32,7 +32,6 @@ class Registers:
         self._now = now
         self._health = health
         self._wanted = asyncio.Event()
-        self._wanted.set()
         self._asked = False
         """Whether MongoDB has answered when it was last asked."""
         health.wrong("mongodb", "not asked yet")
@@ -45,6 +44,7 @@ class Registers:
     async def keep_known(self) -> None:
         """Establish what `note` finds unknown, for ever. While a server is away nothing is lost by waiting: unknown
         registers mean that nothing is served from the cache."""
+        self._wanted.set()
         while True:
             await self._wanted.wait()
             self._wanted.clear()

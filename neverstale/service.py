@@ -10,8 +10,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import orjson
 import uvicorn
@@ -27,7 +28,9 @@ from starlette.routing import Route
 from neverstale import __version__, telemetry
 from neverstale.errors import Stop
 from neverstale.keys import Names
+from neverstale.retry import forever
 from neverstale.settings import Settings
+from neverstale.tasks import Ended, cancelled, failed_in, in_words, named
 
 log = telemetry.logger(__name__)
 
@@ -70,7 +73,7 @@ class Life:
     """Where the role answers HTTP; empty if it does not."""
 
 
-Body = Callable[[Life], Awaitable[None]]
+Body = Callable[[Life], Coroutine[Any, Any, None]]
 
 
 def run_role(role: str, settings: Settings, body: Body, *, serve_http: bool = True) -> int:
@@ -84,22 +87,36 @@ def run_role(role: str, settings: Settings, body: Body, *, serve_http: bool = Tr
 
 
 async def _live(role: str, settings: Settings, body: Body, serve_http: bool) -> int:
-    stop, health, url = asyncio.Event(), Health(), ""
+    stop, health, url, serving = asyncio.Event(), Health(), "", None
     listen_for_signals(stop, settings.service.drain_seconds)
-    async with contextlib.AsyncExitStack() as stack:
-        if serve_http:
-            url = await stack.enter_async_context(_http(health, settings))
-        life = Life(role, f"{socket.gethostname()}-{os.getpid()}", stop, health, url)
-        log.info("started", role=role, version=__version__)
-        try:
-            await body(life)
-        except Exception as error:
-            if (reason := _first_stop(error)) is not None:
-                raise reason from None
-            log.error("failed", role=role, exc_info=error)
-            return 1
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            if serve_http:
+                url, serving = await stack.enter_async_context(_http(health, settings))
+            life = Life(role, f"{socket.gethostname()}-{os.getpid()}", stop, health, url)
+            log.info("started", role=role, version=__version__)
+            await _lived(body(life), serving)
+        if not stop.is_set():
+            raise Ended(f"the {role} came to its end")
+    except Exception as error:
+        if (reason := _first_stop(error)) is not None:
+            raise reason from None
+        log.error("failed", role=role, tasks=failed_in(error), reason=in_words(error), exc_info=error)
+        return 1
     log.info("stopped", role=role, reason="asked")
     return 0
+
+
+async def _lived(story: Coroutine[Any, Any, None], serving: asyncio.Task[None] | None) -> None:
+    """Wait until the story ends, or until the task fails that tells of it."""
+    living = asyncio.create_task(story, name="story")
+    try:
+        await asyncio.wait({living, serving} if serving else {living}, return_when=asyncio.FIRST_COMPLETED)
+        if serving is not None and serving.done():
+            serving.result()
+        await living
+    finally:
+        await cancelled(living)
 
 
 def _first_stop(error: BaseException) -> Stop | None:
@@ -145,8 +162,8 @@ def health_routes(health: Health) -> list[Route]:
 
 
 @contextlib.asynccontextmanager
-async def _http(health: Health, settings: Settings) -> AsyncIterator[str]:
-    """Answer `/livez`, `/readyz` and `/metrics`, and say where."""
+async def _http(health: Health, settings: Settings) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+    """Answer `/livez`, `/readyz` and `/metrics`: where, and the task that does."""
     service = settings.service
     listener = socket.create_server((service.host, service.port))
     config = uvicorn.Config(
@@ -155,21 +172,31 @@ async def _http(health: Health, settings: Settings) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     # The role's own signals and shutdown rule; uvicorn must not take them over.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="service-http")
     url = service_url(service.host, listener.getsockname()[1])
     log.info("serving", url=url)
+    task = asyncio.create_task(named(serve_until_asked(server, listener), "service-http"), name="service-http")
     try:
-        yield url
+        yield url, task
     finally:
         server.should_exit = True
-        await task
+        await asyncio.wait({task})
+
+
+async def serve_until_asked(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve until `server.should_exit` is set. `Ended`: it did not start, which it has said itself, or has ended."""
+    try:
+        await server.serve(sockets=[listener])
+    except SystemExit:
+        raise Ended("the HTTP server did not start") from None
+    if not server.should_exit:
+        raise Ended("the HTTP server came to its end")
 
 
 def service_url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def show_card(life: Life, redis: Redis, names: Names, url: str | None = None) -> None:
+async def show_card(life: Life, redis: Redis, names: Names, url: str | None = None) -> NoReturn:
     """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort, no promise.
 
     `url`: where the role serves, if that is not `life.url`.
@@ -184,7 +211,10 @@ async def show_card(life: Life, redis: Redis, names: Names, url: str | None = No
         "version": __version__,
     }
     key = names.role(life.role, life.instance)
-    while True:
+
+    async def show() -> float:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             await redis.set(key, orjson.dumps(card), ex=CARD_SECONDS)
-        await asyncio.sleep(CARD_SECONDS / 3)
+        return CARD_SECONDS / 3
+
+    await forever(show)

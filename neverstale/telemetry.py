@@ -34,6 +34,9 @@ def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -
     return Histogram(f"neverstale_{name}", text, labels, registry=REGISTRY, buckets=buckets)
 
 
+# every role
+TASKS_DIED = _counter("tasks_died", "Times a task beside a role's own work died; it was started again.", "task")
+
 # streams
 CHANGES_READ = _counter("changes_read", "Change events read from MongoDB.", "operation")
 RECORDS_PUBLISHED = _counter("records_published", "Records acknowledged by Kafka.", "kind")

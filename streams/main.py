@@ -1,6 +1,5 @@
 """`neverstale run watcher`: wires settings, clients and the watcher."""
 
-import asyncio
 import gc
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
@@ -12,6 +11,7 @@ from neverstale.keys import Names
 from neverstale.loader import Loader
 from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
+from neverstale.supervised import Supervised
 from streams.translate import Watched
 from streams.walk import Walker
 from streams.watcher import Watcher
@@ -33,17 +33,15 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
         # The watcher itself needs no Redis; its card is for `neverstale status`.
         redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
         await stack.enter_async_context(aclosing(redis))
-        card = asyncio.create_task(show_card(life, redis, Names(settings.redis.prefix)), name="card")
-        stack.callback(card.cancel)
         watcher = Watcher(settings, watched, mongo.get_database(catalog.database), life.health)
         loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
         walker = Walker(
             mongo, catalog.database, watched.collections, loader, settings.kafka, lambda: watcher.lease.term > 0
         )
-        async with asyncio.TaskGroup() as group:
-            walking = group.create_task(walker.run(), name="walk")
+        async with Supervised(life.health) as beside:
+            beside.keep("card", partial(show_card, life, redis, Names(settings.redis.prefix)))
+            beside.keep("walk", walker.run)
             await watcher.run(life.stop)
-            walking.cancel()
 
 
 def tune_garbage_collection() -> None:

@@ -25,6 +25,7 @@ from neverstale.errors import Outage, Stop
 from neverstale.incarnation import incarnation_of
 from neverstale.producer import started_producer
 from neverstale.settings import Kafka
+from neverstale.tasks import start
 
 _HUMAN: Final = (TopicAuthorizationFailedError, SaslAuthenticationFailed)
 
@@ -127,7 +128,7 @@ class Publisher:
         """
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
-                group.create_task(self._carry(lane), name=f"publish-{lane.partition}")
+                start(group, self._carry(lane), f"publish-{lane.partition}")
         raise AssertionError("a lane never ends")
 
     def seconds_unacknowledged(self, now: float) -> float:

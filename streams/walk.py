@@ -22,7 +22,9 @@ from neverstale.errors import NeverstaleError, Stop
 from neverstale.events import Event, Floor, Rebuilt, Touch, encode, record_key
 from neverstale.keys import any_value_of, canonical
 from neverstale.loader import Loader
+from neverstale.retry import forever
 from neverstale.settings import Kafka
+from neverstale.tasks import cancelled, start
 from neverstale.topic import ensure_topic
 from neverstale.versions import Version
 from neverstale.walks import PURPOSES, Purpose, Walk, Walks
@@ -67,11 +69,10 @@ class Walker:
         """Walk when asked, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for purpose in PURPOSES:
-                group.create_task(self._serve(purpose), name=f"walk-{purpose}")
+                start(group, self._serve(purpose), f"walk-{purpose}")
 
     async def _serve(self, purpose: Purpose) -> NoReturn:
-        while True:
-            cancellation.heed()
+        async def look() -> float:
             try:
                 for walk in await self._walks.unfinished(purpose) if self._holds() else ():
                     if walk.collection in self._collections:  # else it is another watcher's
@@ -81,7 +82,9 @@ class Walker:
             except (NeverstaleError, TimeoutError) as error:
                 # A collection that cannot be read is no reason to stop watching the others.
                 log.warning("walk_interrupted", reason=str(error) or type(error).__name__)
-            await asyncio.sleep(LOOK_SECONDS)
+            return LOOK_SECONDS
+
+        await forever(look)
 
     async def _walk(self, walk: Walk) -> None:
         begun = walk.begun or await self._loader.now()
@@ -98,8 +101,7 @@ class Walker:
                 done = await self._touch_all(noted, begun, publisher)
                 log.info("walk_ends" if done else "walk_left", **facts)
             finally:
-                publishing.cancel()
-                await asyncio.gather(publishing, return_exceptions=True)
+                await cancelled(publishing)
 
     async def _touch_all(self, walk: Walk, begun: Version, publisher: Publisher) -> bool:
         """False: the walk is not wanted any more, or not from us."""

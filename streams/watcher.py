@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 from pymongo.errors import PyMongoError
@@ -19,6 +19,7 @@ from neverstale.errors import NeverstaleError, Outage, PositionLost, Retry, Stop
 from neverstale.events import Floor
 from neverstale.service import Health
 from neverstale.settings import Settings
+from neverstale.tasks import start
 from neverstale.topic import Topic, ensure_topic
 from neverstale.versions import Version, of_resume_token, to_hex
 from streams.acks import Acks
@@ -208,16 +209,16 @@ class Watcher:
         interval_seconds = self.settings.watcher.checkpoint_interval_ms / 1000
         cancellation.heed()  # opening everything took many steps of clients
         async with asyncio.TaskGroup() as group:
-            reading = group.create_task(reader.run(), name="read")
-            stopping = group.create_task(stop.wait(), name="await-stop")
-            company = [
+            reading = start(group, reader.run(), "read")
+            stopping = start(group, stop.wait(), "await-stop")
+            company: list[asyncio.Task[Any]] = [
                 stopping,
-                group.create_task(reader.publisher.run(), name="publish"),
-                group.create_task(reader.acks.run(), name="acks"),
-                group.create_task(reader.heart.run(), name="heart"),
-                group.create_task(checkpoint.run(interval_seconds), name="checkpoint"),
-                group.create_task(guard.run(), name="guard"),
-                group.create_task(self.lease.keep(), name="lease"),
+                start(group, reader.publisher.run(), "publish"),
+                start(group, reader.acks.run(), "acks"),
+                start(group, reader.heart.run(), "heart"),
+                start(group, checkpoint.run(interval_seconds), "checkpoint"),
+                start(group, guard.run(), "guard"),
+                start(group, self.lease.keep(), "lease"),
             ]
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             reading.cancel()

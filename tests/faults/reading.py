@@ -17,13 +17,13 @@ from api.answers import Answer
 from api.app import serving
 from api.derived import derived_of
 from api.health import health
-from api.tasks import Tasks
 from neverstale import settings
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client, redis_client
 from neverstale.keys import KeyValue, Names
 from neverstale.loader import Loader, Snapshot
+from neverstale.tasks import Tasks
 from neverstale.versions import Version, from_timestamp, to_hex
 from ops.oracle import Tally
 

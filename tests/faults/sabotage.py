@@ -153,7 +153,7 @@ def _leases_granted() -> Patches:
 def _misses_alone() -> Patches:
     """No flight, no lease, and no snapshot for several."""
     from api.reader import Reader
-    from api.tasks import at_once
+    from neverstale.tasks import at_once
 
     answer = Reader._answer_rest
 

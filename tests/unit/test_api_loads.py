@@ -8,12 +8,12 @@ import pytest
 
 from api.breaker import Breaker
 from api.loads import KEYS_A_READ, Loads
-from api.tasks import Tasks
 from neverstale.catalog import Resource
 from neverstale.errors import Outage, Overloaded
 from neverstale.keys import KeyValue
 from neverstale.loader import Loader, Snapshot, VersionInFuture
 from neverstale.settings import Api
+from neverstale.tasks import Tasks
 from neverstale.versions import Version
 from tests.waiting import eventually
 

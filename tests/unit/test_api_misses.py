@@ -16,13 +16,13 @@ from api.flights import FIRST_PAUSE, LONGEST_PAUSE
 from api.loads import Loads
 from api.marks import Marks
 from api.misses import Misses
-from api.tasks import Tasks
 from neverstale.cache import Cache, Leases, Wait
 from neverstale.catalog import Resource
 from neverstale.clock import PrimaryClock
 from neverstale.keys import KeyValue
 from neverstale.loader import Loader, Snapshot
 from neverstale.settings import Api
+from neverstale.tasks import Tasks
 from neverstale.versions import Version
 
 THINGS = Resource(name="things", key_type="int")  # type: ignore[call-arg]

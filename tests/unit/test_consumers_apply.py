@@ -1,12 +1,9 @@
 """Applying a batch: the order of its steps, and what happens when Redis does not answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any, cast
 
-import pytest
-
-from consumers.apply import LONGEST_PAUSE_SECONDS, Applier, Section, pauses
+from consumers.apply import Applier, Section
 from consumers.batch import Batch, Folding
 from consumers.refresh import Held, Refresher
 from consumers.registers import Registers
@@ -206,10 +203,3 @@ async def test_a_batch_that_needs_nothing_of_redis_does_not_ask_it() -> None:
     bench = Bench(NotingCache(outages=99))
     assert await bench.apply(fold(Change("update", "shop", "elsewhere", "s:a", 5, 1000, None)))
     assert bench.cache.told == []
-
-
-@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
-def test_pauses_double_up_to_a_cap(chance: float) -> None:
-    found = list(islice(pauses(lambda: chance), 10))
-    assert found == sorted(found)
-    assert found[-1] == LONGEST_PAUSE_SECONDS * (0.5 + chance / 2)

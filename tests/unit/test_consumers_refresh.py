@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from consumers.refresh import KEYS_A_LOAD, Held, Refresher
-from consumers.tasks import cancelled
 from neverstale import telemetry
 from neverstale.cache import Cache, Fill
 from neverstale.catalog import Resource
@@ -14,6 +13,7 @@ from neverstale.errors import Outage
 from neverstale.keys import KeyValue
 from neverstale.loader import Loader, Snapshot
 from neverstale.settings import Consumer
+from neverstale.tasks import cancelled
 from tests.waiting import eventually
 
 ITEMS = Resource(name="items", collection="items", key_type="int", ttl_seconds=100, absent_ttl_seconds=10)

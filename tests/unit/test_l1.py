@@ -14,10 +14,10 @@ from api.l1 import L1
 from api.lines import LINE, spellings, targets
 from api.plain import PLAIN, Plain, plain_of
 from api.recent import OVERHEAD, Recent
-from api.tasks import Tasks
 from neverstale.announcements import AnnouncedMarks, Announcement, Announcer, Unreadable, decode, group_name
 from neverstale.catalog import Catalog
 from neverstale.keys import Names, canonical
+from neverstale.tasks import Tasks
 
 KEY, LINE_OF_KEY = b"ns:things:d:s:a", b"GET /v1/things/a HTTP/1.1"
 TARGETS = targets(
