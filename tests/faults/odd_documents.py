@@ -42,6 +42,7 @@ database = "{database}"
 
 [resources.things]
 key_type = "string"
+warm = {{ from = "lists.up", pages = 2 }}
 
 [resources.things.lists.up]
 by = ["kind"]
@@ -91,6 +92,7 @@ async def odd_documents(turn: Turn) -> Outcome:
             await _write(stage, number)
             if not await _applied(stage):
                 outcome.tally(LATE).note(True, "round", number)
+                await _neighbours(stage, number)
                 break
             outcome.tally(LATE).note(False)
             await _look(stage, number)
@@ -109,7 +111,6 @@ async def _stage(turn: Turn, outcome: Outcome) -> AsyncIterator[Stage]:
         _declare(pipe)
         async with AsyncMongoClient[Any](pipe.environment["MONGODB__URI"], w="majority") as client:
             database = client[pipe.name]
-            await database.things.create_index({"kind": 1, "score": 1, "_id": 1})
             await database.others.insert_one({"_id": "o", "kind": "a"})
             _, _, api = await pipe.start_all()
             asked = Asked(api.url)
