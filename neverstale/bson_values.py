@@ -44,9 +44,6 @@ CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
 )
 """How the driver decodes what it decodes exactly, and encodes what it can encode."""
 
-RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(document_class=RawBSONDocument)
-"""For commands whose replies hold documents of others: the driver leaves them as they are."""
-
 DOUBLE, STRING, OBJECT, ARRAY, BINARY, UNDEFINED, OID, BOOL, DATE, NULL, REGEX = range(0x01, 0x0C)
 DBPOINTER, CODE, SYMBOL, SCOPED, INT, TIMESTAMP, LONG, DECIMAL = range(0x0C, 0x14)
 MINKEY: Final = 0xFF
@@ -71,7 +68,6 @@ _COUNTED: Final = {STRING: 4, CODE: 4, SYMBOL: 4, BINARY: 5, DBPOINTER: 16, OBJE
 """Types that begin with a length, and how many bytes more they have than it says."""
 _REF: Final = b"$ref\0"
 _UUID: Final = 4
-_BATCHES: Final = (b"firstBatch", b"nextBatch")
 _CANNOT: Final = (BSONError, ValueError, OverflowError, TypeError, RecursionError)
 """What the driver raises for what it cannot hold."""
 _REGEX_OPTIONS: Final = frozenset(b"ilmsux")
@@ -126,61 +122,31 @@ def decode(raw: bytes) -> dict[str, Any]:
     Raises:
         ValueError: the bytes are no BSON document.
     """
-    if _REF not in raw:
-        try:
-            document = bson.decode(raw, CODEC)
-            if len(bson.encode(document, codec_options=CODEC)) == len(raw):
-                return document
-        except _CANNOT:
-            pass  # our own rules can
+    if (document := by_driver(raw)) is not None:
+        return document
     try:
         return _document(raw)
     except (RecursionError, IndexError, struct.error):
         raise ValueError("no BSON document that a server stores") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A cursor's reply to `find`, `aggregate` or `getMore`."""
+def by_driver(raw: bytes, doubtful: str | None = None) -> dict[str, Any] | None:
+    """A document as the driver decodes it; `None` if that would not be exact.
 
-    cursor: Mapping[str, Any]
-    """Everything but the documents."""
-    batch: list[bytes]
-    """The documents, each as its BSON."""
-
-    @classmethod
-    def of(cls, reply: RawBSONDocument) -> "Reply":
-        """Read the reply to a command that was sent with the codec `RAW`."""
-        cursor: dict[str, Any] = {}
-        batch: list[bytes] = []
-        for kind, name, payload in _elements(bytes(reply["cursor"].raw)):
-            if name in _BATCHES:
-                batch = _documents(payload)
-            else:
-                cursor[name.decode()] = _value(kind, payload)
-        return cls(cursor, batch)
-
-    def documents(self) -> list[dict[str, Any]]:
-        """The documents, decoded one by one, so that none of them has anything to do with its neighbours."""
-        return list(map(decode, self.batch))
-
-
-def split(batch: bytes) -> Iterator[bytes]:
-    """The documents that lie one behind another in a raw batch of the driver."""
-    at = 0
-    while at < len(batch):
-        start, at = at, at + _LENGTH.unpack_from(batch, at)[0]
-        yield batch[start:at]
-
-
-def _documents(array: bytes) -> list[bytes]:
-    found = []
-    at, end = 4, len(array) - 1
-    while at < end:
-        start = array.index(0, at) + 1
-        at = start + _LENGTH.unpack_from(array, start)[0]
-        found.append(array[start:at])
-    return found
+    `doubtful`: the name of the first field, an object, if only that may hold something odd.
+    """
+    if _REF in raw:
+        return None
+    try:
+        document = bson.decode(raw, CODEC)
+        if doubtful is None:
+            encoded, size = bson.encode(document, codec_options=CODEC), len(raw)
+        else:
+            encoded = bson.encode(document[doubtful], codec_options=CODEC)
+            (size,) = _LENGTH.unpack_from(raw, 6 + len(doubtful))
+        return document if len(encoded) == size else None
+    except _CANNOT:
+        return None
 
 
 def element(name: bytes, value: Any) -> bytes:

@@ -15,19 +15,19 @@ from uuid import UUID
 
 import pymongo
 from bson.objectid import ObjectId
-from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from neverstale import documents, telemetry
-from neverstale.bson_values import RAW, Reply, decode, split, under
+from neverstale.bson_values import decode, under
 from neverstale.cancellation import heed
 from neverstale.catalog import Resource
 from neverstale.entries import NO_ETAG, etag_of
 from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.keys import KeyValue, canonical
 from neverstale.lives import expiry_of
+from neverstale.replies import REPLY, RawReply, Reply, Row, decoded, split, undecoded_bytes
 from neverstale.versions import Version, from_timestamp, to_timestamp
 
 INVALID_OPTIONS: Final = 72
@@ -46,10 +46,7 @@ EXPORT_DOCUMENTS: Final = 1000
 _PLAIN: Final = frozenset((str, int, ObjectId, UUID))
 """Types of the keys that resources are declared with."""
 OFF_LOOP_BYTES: Final = 32 << 10
-"""BSON of an export of which more is encoded by a thread: it would hold up the event loop."""
-OFF_LOOP_BATCH_BYTES: Final = 256 << 10
-"""The same of documents that are loaded by key: usually they are few and small, and a thread costs a tenth of a
-millisecond."""
+"""BSON of which more is decoded and made JSON by a thread: it would hold up the event loop."""
 
 
 class TooSlow(Overloaded):
@@ -110,7 +107,7 @@ class Loader:
         started = time.perf_counter()
         projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
         version, found = await self._read(resource.collection, keys, projection, at_least)
-        many = sum(map(len, found)) > OFF_LOOP_BATCH_BYTES
+        many = undecoded_bytes(found) > OFF_LOOP_BYTES
         bodies, expiries = await asyncio.to_thread(_bodies, resource, found) if many else _bodies(resource, found)
         telemetry.LOADS.labels(resource.name).inc()
         telemetry.LOAD_KEYS.observe(len(keys))
@@ -122,12 +119,12 @@ class Loader:
     ) -> tuple[Version, list[dict[str, Any]]]:
         """Documents by `_id`, as decoded BSON, at one version >= `at_least`; raises like `load`."""
         version, found = await self._read(collection, keys, projection, at_least)
-        return version, list(map(decode, found))
+        return version, list(map(decoded, found))
 
     async def _read(
         self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
-    ) -> tuple[Version, list[bytes]]:
-        found: list[bytes] = []
+    ) -> tuple[Version, list[Row]]:
+        found: list[Row] = []
         wanted = list(keys)
         concern: dict[str, Any] = {"level": "snapshot"}
         if at_least:
@@ -138,12 +135,12 @@ class Loader:
             # A collection that does not exist is read without a time of its own; what was asked for is reached, and
             # claiming an earlier version than was read is always safe. (The reply's `operationTime` may be later.)
             version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else at_least
-            found += reply.batch
+            found += reply.rows
             if not cursor["id"]:
                 break
             # More than one reply can hold (16 MB): the rest is read from the same state.
             await self._command({"killCursors": collection, "cursors": [cursor["id"]]})
-            have = {canonical(decode(raw)["_id"]) for raw in reply.batch}
+            have = {canonical(decoded(row)["_id"]) for row in reply.rows}
             wanted = [key for key in wanted if canonical(key) not in have]
             concern = {"level": "snapshot", "atClusterTime": cursor["atClusterTime"]}
         if version < at_least:
@@ -222,14 +219,14 @@ class Loader:
             command["projection"] = projection
         return Reply.of(await self._command(command))
 
-    async def _command(self, command: dict[str, Any], too_much: Container[int] = ()) -> RawBSONDocument:
+    async def _command(self, command: dict[str, Any], too_much: Container[int] = ()) -> RawReply:
         """Run a read command; try once more where another member or moment may do. Errors by code, as types."""
         for last in (False, True):
             try:
                 if too_much:
                     return await self._limited(command)
                 with pymongo.timeout(self._timeout):
-                    return await self._database.command(command, codec_options=RAW)
+                    return await self._database.command(command, codec_options=REPLY)
             except OperationFailure as error:
                 if error.code == INVALID_OPTIONS and "afterClusterTime" in command.get("readConcern", ()):
                     raise VersionInFuture("the version lies in the future of this cluster") from None
@@ -246,12 +243,12 @@ class Loader:
                 raise self._outage(error) from error
         raise AssertionError("unreachable")
 
-    async def _limited(self, command: dict[str, Any]) -> RawBSONDocument:
+    async def _limited(self, command: dict[str, Any]) -> RawReply:
         """The server ends it in time and says so. The client's own time-out ends at the same moment, and could not
         tell a server that is busy with this query from one that is away; so ours ends later."""
         limited = {**command, "maxTimeMS": round(self._timeout * 1000)}
         async with asyncio.timeout(self._timeout * LATER + LATER_SECONDS):
-            return await self._database.command(limited, codec_options=RAW)
+            return await self._database.command(limited, codec_options=REPLY)
 
     def _outage(self, error: PyMongoError | TimeoutError) -> Outage:
         telemetry.OUTAGES.labels("mongodb").inc()
@@ -270,12 +267,12 @@ def _lines(batch: bytes) -> bytes:
     return b"".join([documents.encode(decode(raw)) + b"\n" for raw in split(batch)])
 
 
-def _bodies(resource: Resource, found: Sequence[bytes]) -> tuple[dict[str, bytes], dict[str, int]]:
+def _bodies(resource: Resource, found: Sequence[Row]) -> tuple[dict[str, bytes], dict[str, int]]:
     """Canonical key -> JSON, and -> when the document says that it ends."""
     bodies, expiries = {}, {}
     field = resource.expires_field
-    for raw in found:
-        document = decode(raw)
+    for row in found:
+        document = decoded(row)
         key = canonical(document["_id"])
         bodies[key] = documents.encode(document)
         if field is not None and (expiry := expiry_of(document, field)) is not None:

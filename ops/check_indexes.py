@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import pymongo
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.collation import Collation
 from pymongo.errors import OperationFailure, PyMongoError
 
-from neverstale.bson_values import RAW, decode
+from neverstale.bson_values import decode
 from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client
 from neverstale.derived import queries
@@ -68,7 +69,7 @@ async def _resource(database: AsyncDatabase[Document], resource: Resource, creat
     if facts is None:
         return
     with pymongo.timeout(EXPLAIN_SECONDS):
-        sample = await database[resource.collection].with_options(RAW).find_one()
+        sample = await database[resource.collection].with_options(DEFAULT_RAW_BSON_OPTIONS).find_one()
     for query in queries_of(resource, {} if sample is None else decode(bytes(sample.raw))):
         yield await _explained(database, resource, query, facts, create)
 

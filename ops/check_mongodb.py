@@ -9,10 +9,10 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from neverstale import keys
-from neverstale.bson_values import RAW, Reply
 from neverstale.catalog import Catalog, Resource
 from neverstale.errors import Outage
 from neverstale.problems import did_you_mean
+from neverstale.replies import REPLY, Reply
 from neverstale.settings import MongoDB
 from neverstale.settings_sources import variable
 from ops.findings import Finding, Level
@@ -125,7 +125,7 @@ async def _snapshot_read(database: AsyncDatabase[Document], collection: str) -> 
     """The first document's `_id`, read as the API reads."""
     reply = await database.command(
         {"find": collection, "limit": 1, "projection": {"_id": 1}, "readConcern": {"level": "snapshot"}},
-        codec_options=RAW,
+        codec_options=REPLY,
     )
     return next(iter(Reply.of(reply).documents()), None)
 

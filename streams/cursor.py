@@ -20,14 +20,16 @@ import bson
 import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import InvalidBSON
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS as RAW
 from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from neverstale.bson_values import RAW, RawValue, Reply
+from neverstale.bson_values import RawValue
 from neverstale.errors import Outage
+from neverstale.replies import Reply
 from neverstale.settings import Watcher
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.failures import Phase, as_ours
@@ -148,7 +150,8 @@ class Cursor:
             }
             self.asked_at = monotonic()
             self._pending = asyncio.create_task(
-                self.database.command(command, codec_options=RAW, session=self.session), name="getMore"
+                self.database.command(command, codec_options=RAW, session=self.session),
+                name="getMore",
             )
 
     async def batch(self) -> Batch:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
-from bson.raw_bson import RawBSONDocument
+from neverstale.replies import RawReply
 
 Patches = Iterator[AbstractContextManager[Any]]
 Rule = Callable[[], Patches]
@@ -202,8 +202,9 @@ def _driver_decodes() -> Patches:
     def strict(raw: bytes) -> dict[str, Any]:
         return bson.decode(raw, CODEC)
 
-    yield replaced("neverstale.bson_values:decode", strict)
-    yield replaced("neverstale.loader:decode", strict)
+    for module in ("bson_values", "loader", "replies"):
+        yield replaced(f"neverstale.{module}:decode", strict)
+    yield replaced("neverstale.replies:by_driver", strict)
 
 
 @rule("no lower bound")
@@ -222,13 +223,14 @@ def _no_lower_bound() -> Patches:
 def _read_concern_local() -> Patches:
     from neverstale.bson_values import decode, encode
     from neverstale.loader import Loader
+    from neverstale.replies import REPLY
 
     command = Loader._command
 
-    async def local(self: Loader, asked: dict[str, Any]) -> RawBSONDocument:
+    async def local(self: Loader, asked: dict[str, Any]) -> RawReply:
         reply = decode(bytes((await command(self, {**asked, "readConcern": {"level": "local"}})).raw))
         reply["cursor"].setdefault("atClusterTime", reply["operationTime"])
-        return RawBSONDocument(encode(reply))
+        return RawReply(encode(reply), REPLY)
 
     yield replaced("neverstale.loader:Loader._command", local)
 

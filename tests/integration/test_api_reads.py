@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from bson.raw_bson import RawBSONDocument
 
 from api.answers import Answer
 from api.fills import BODY_BYTES
@@ -17,6 +16,7 @@ from neverstale.catalog import Resource
 from neverstale.entries import State
 from neverstale.keys import KeyValue
 from neverstale.loader import Loader, Snapshot
+from neverstale.replies import RawReply
 from neverstale.versions import Version
 from tests.api_world import World, catalog_of, loads, settings_of
 from tests.waiting import eventually
@@ -101,7 +101,7 @@ async def test_single_gets_and_several_multi_gets_of_a_turn_share_one_find(
     finds: list[Any] = []
     original = Loader._command
 
-    async def noted(loader: Loader, command: dict[str, Any], *more: Any) -> RawBSONDocument:
+    async def noted(loader: Loader, command: dict[str, Any], *more: Any) -> RawReply:
         finds.append(command["filter"]["_id"])
         return await original(loader, command, *more)
 

@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 from consumers.batch import Batch, Folding
 from consumers.derive import ResourceDeriver
 from consumers.rebuild import Rebuilder
-from neverstale.bson_values import Reply
 from neverstale.derived import reading
 from neverstale.derived.beginning import begin
 from neverstale.derived.generations import Generation
@@ -35,6 +34,7 @@ from neverstale.derived.groups import group, text_of
 from neverstale.events import Floor, Rebuilt, Touch, encode, record_key
 from neverstale.keys import canonical
 from neverstale.loader import Loader
+from neverstale.replies import Reply
 from neverstale.versions import Version, to_timestamp
 from neverstale.walks import Walk, Walks
 from streams.partition import partition_of

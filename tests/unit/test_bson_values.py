@@ -8,12 +8,11 @@ import bson
 import pytest
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
-from bson.raw_bson import RawBSONDocument
 from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale import documents
-from neverstale.bson_values import CODEC, RawObject, RawValue, Reply, decode, element, encode, split, under
+from neverstale.bson_values import CODEC, RawObject, RawValue, decode, element, encode, under
 from neverstale.keys import any_value_of, canonical
 
 
@@ -146,15 +145,7 @@ def test_odd_keys_are_not_taken_for_one_another() -> None:
     assert len({canonical(value) for value in values}) >= len(ODD) - 2  # some have nothing in `v`
 
 
-def test_a_reply_gives_its_documents_one_by_one() -> None:
-    one, two = document(ODD["a name twice"]), bson.encode({"_id": 2})
-    cursor = {"id": 7, "ns": "d.c", "nextBatch": [RawBSONDocument(one), RawBSONDocument(two)]}
-    reply = Reply.of(RawBSONDocument(bson.encode({"cursor": cursor, "ok": 1.0})))
-    assert reply.batch == [one, two]
-    assert reply.cursor == {"id": 7, "ns": "d.c"}
-    assert list(split(one + two)) == [one, two]
-
-
+Name = st.text(st.characters(exclude_characters="\0"))
 Usual = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text() | st.binary(),
     lambda inner: (
