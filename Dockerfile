@@ -22,10 +22,10 @@ COPY consumers consumers
 COPY api api
 COPY ops ops
 RUN pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir dist .
-RUN pip --python /opt/neverstale/bin/python install --quiet --no-index --no-deps --root /built dist/*.whl
+RUN pip --python /opt/neverstale/bin/python install --quiet --no-index --no-deps --no-warn-script-location --root /built dist/*.whl
 
 FROM python:${PYTHON}
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin neverstale
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin neverstale
 ENV PATH=/opt/neverstale/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY --from=dependencies /opt/neverstale /opt/neverstale
 COPY --from=build /built/opt/neverstale /opt/neverstale

@@ -1,13 +1,15 @@
 """The three servers in containers, for `--stack=containers`; a Docker engine must answer.
 
 Every server listens on the same port inside and outside of its container, so the address that it tells its
-clients is right for both.
+clients is right for both. None has a password, so all are published on loopback only.
 """
 
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property, partial
+from pathlib import Path
 
+import yaml
 from docker.errors import DockerException
 from pymongo.errors import PyMongoError
 from testcontainers.core.container import DockerContainer
@@ -19,9 +21,7 @@ from ops.stack.ports import LOOPBACK, answers_ping, free_port
 from tests.stack import run
 from tests.waiting import eventually
 
-MONGO_IMAGE = "mongo:8.0"
-KAFKA_IMAGE = "apache/kafka:4.1.1"
-REDIS_IMAGE = "redis:8.2"
+COMPOSE_FILE = Path(__file__).parents[1] / "docker-compose.yml"
 START_SECONDS = 60.0
 ELECTION_TIMEOUT_MS = 2000
 
@@ -51,14 +51,14 @@ class ContainerServers:
     def _mongod(self) -> int:
         port = free_port()
         command = ["--replSet", REPLICA_SET, "--bind_ip_all", "--port", str(port)]
-        self._start(MONGO_IMAGE, port, [*command, "--setParameter", "enableTestCommands=1"])
+        self._start("mongo", port, [*command, "--setParameter", "enableTestCommands=1"])
         run(eventually(partial(_takes_writes, port), "mongod takes writes", START_SECONDS))
         return port
 
     @cached_property
     def _kafka(self) -> int:
         port = free_port()
-        self._start(KAFKA_IMAGE, port, environment=_kafka_environment(port))
+        self._start("kafka", port, environment=_kafka_environment(port))
 
         async def serves() -> bool:
             return await registered_brokers(f"{LOOPBACK}:{port}") == 1
@@ -69,19 +69,27 @@ class ContainerServers:
     @cached_property
     def _redis(self) -> int:
         port = free_port()
-        self._start(REDIS_IMAGE, port, ["redis-server", "--port", str(port), "--save", ""])
+        self._start("redis", port, ["redis-server", "--port", str(port), "--save", ""])
         run(eventually(partial(answers_ping, port), "Redis answers", START_SECONDS))
         return port
 
     def _start(
-        self, image: str, port: int, command: list[str] | None = None, environment: Mapping[str, str] | None = None
+        self, service: str, port: int, command: list[str] | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
+        image = image_of(service)
         try:
-            container = DockerContainer(image).with_bind_ports(port, port).with_envs(**(environment or {}))
+            container = DockerContainer(image).with_envs(**(environment or {}))
+            container.ports[f"{port}/tcp"] = (LOOPBACK, port)  # type: ignore[assignment]  # with_bind_ports takes no address
             self._exits.enter_context(container.with_command(command) if command else container)
         except DockerException as error:
             remedy = "start Docker, or use --stack=local"
             raise StackError(f"no Docker engine could run {image}: {error}", remedy) from None
+
+
+def image_of(service: str) -> str:
+    """What docker compose runs is what is tested."""
+    image: str = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))["services"][service]["image"]
+    return image
 
 
 async def _takes_writes(port: int) -> bool:

@@ -6,6 +6,8 @@ from aiokafka.client import AIOKafkaClient
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from tests.unit.test_compose import ask_kafka
+
 
 async def test_the_database_takes_transactions(mongo_uri: str, database: str) -> None:
     async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client, client.start_session() as session:
@@ -22,6 +24,11 @@ async def test_the_broker_tells_its_brokers(kafka_servers: str, topic: str) -> N
         assert topic not in client.cluster.topics()
     finally:
         await client.close()
+
+
+async def test_the_broker_passes_the_health_check_of_its_container(kafka_servers: str) -> None:
+    port = int(kafka_servers.rpartition(":")[2])
+    assert ask_kafka(port).wait(10) == 0
 
 
 async def test_redis_answers_under_the_prefix(redis_url: str, redis_prefix: str) -> None:

@@ -1,6 +1,7 @@
 """docker-compose.yml, checked as far as that goes without an engine."""
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import yaml
 
 from neverstale.settings_sources import load
 from ops import cli
+from tests.containers import image_of
 
 ROOT = Path(__file__).parents[2]
 SERVERS = {"mongo", "kafka", "redis"}
@@ -81,6 +83,10 @@ def test_only_the_api_is_published_and_on_loopback() -> None:
 def test_every_image_is_pinned_to_a_full_version() -> None:
     for name, service in services().items():
         assert re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+", service["image"]), name
+
+
+def test_tests_in_containers_run_what_compose_runs() -> None:
+    assert {name: image_of(name) for name in SERVERS} == {name: services()[name]["image"] for name in SERVERS}
 
 
 def test_the_servers_have_the_fixes_that_we_require() -> None:
@@ -167,7 +173,45 @@ def test_volumes_are_declared_and_used() -> None:
     assert used == set(compose()["volumes"])
 
 
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_that_grows_without_end_harms_no_server(role: str) -> None:
+    assert services()[role]["mem_limit"] == "1g"
+    assert services(ROLE_MEMORY="2g")[role]["mem_limit"] == "2g"
+
+
+def ask_kafka(port: int) -> subprocess.Popen[bytes]:
+    """Kafka's health check, which must run wherever bash does, at another port than in its container."""
+    command, *words, script = services()["kafka"]["healthcheck"]["test"]
+    assert (command, words) == ("CMD", ["bash", "-c"])
+    return subprocess.Popen(["bash", "-c", script.replace("/9092", f"/{port}")], stderr=subprocess.DEVNULL)
+
+
+def test_kafka_is_well_when_it_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ask_kafka(server.getsockname()[1]) as asked:
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(64) == bytes.fromhex("0000000a 0012 0000 00000000 ffff")
+            connection.sendall(bytes.fromhex("0000000a 00000000 0000 00000000"))
+        assert asked.wait(10) == 0
+
+
+def test_kafka_is_not_well_when_it_only_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ask_kafka(server.getsockname()[1]) as asked:
+        connection, _ = server.accept()
+        assert connection.recv(64)
+        assert asked.poll() is None  # until Docker's time-out
+        connection.close()
+        assert asked.wait(10) == 1
+
+
+def test_kafka_is_not_well_when_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert ask_kafka(port).wait(10) == 1
+
+
 def test_another_catalog_can_be_given() -> None:
     [mount] = services(CATALOG="board.toml")["api"]["volumes"]
     assert (mount["source"], mount["read_only"]) == ("board.toml", True)
+    assert mount["bind"] == {"create_host_path": False}  # Docker says that the file is missing, and makes no folder
     assert services()["api"]["environment"]["NEVERSTALE_CATALOG"] == mount["target"]
