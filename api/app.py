@@ -31,6 +31,7 @@ from api.limits import Limits
 from api.lines import targets
 from api.loads import Loads
 from api.marks import Marks
+from api.proofs import PATIENCE_SECONDS, Proofs
 from api.reader import Reader
 from api.routes import add_routes
 from api.tally import Tally
@@ -104,7 +105,8 @@ async def serving(
     cache = Cache(redis, names)
     looks = Wire(redis)
     watermarks = Cache(redis, names, round_trip=looks.exchange)
-    freshness = Freshness(watermarks, settings.kafka.group, Marks(clock), state, reconnection(redis, looks))
+    marks = Marks(clock)
+    freshness = Freshness(watermarks, settings.kafka.group, marks, state, reconnection(redis, looks))
     tell_identity(redis, freshness.opened)
     # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
     vouched = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
@@ -114,10 +116,13 @@ async def serving(
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
 
     mongodb = breaker("mongodb")
-    loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, mongodb, tasks)
+    proving = Loader(mongo, catalog.database, round(PATIENCE_SECONDS * 1000))
+    # In a collection that is read anyway: no further privilege is needed.
+    proofs = Proofs(partial(proving.proof, min(catalog.collections)), marks, clock, tasks)
+    loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, mongodb, tasks, proofs)
     exports = app.state.exports = Exports(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api)
     few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})
-    aggregations = Loads(Loader(mongo, catalog.database, api.aggregation_timeout_ms), few, mongodb, tasks)
+    aggregations = Loads(Loader(mongo, catalog.database, api.aggregation_timeout_ms), few, mongodb, tasks, proofs)
     l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
     known = known_of(derived.values(), cache, lambda: freshness.identity)
     sources = shelves(catalog, derived.values(), known, hits)

@@ -16,6 +16,7 @@ from typing import Any
 
 from api.breaker import Breaker
 from api.doorkeeper import Doorkeeper
+from api.proofs import Proofs
 from api.source import AnySource, load
 from neverstale import telemetry
 from neverstale.catalog import Resource
@@ -60,7 +61,8 @@ class _Lane:
 class Loads:
     """Snapshot reads of all sources of one process."""
 
-    def __init__(self, loader: Loader, settings: Api, breaker: Breaker, tasks: Tasks) -> None:
+    def __init__(self, loader: Loader, settings: Api, breaker: Breaker, tasks: Tasks, proofs: Proofs) -> None:
+        self.proofs = proofs
         self._loader = loader
         self._breaker = breaker
         self._tasks = tasks
@@ -82,6 +84,8 @@ class Loads:
         self, source: AnySource, keys: Sequence[Any], at_least: Version, *, alone: bool = False, known: bool = True
     ) -> Snapshot:
         """Read `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
+
+        While MongoDB is well, the snapshot can be shown to be less than half a second old (`api.proofs`).
 
         `alone`: `at_least` comes from a caller and may be nonsense, so no other read may depend on it.
         `known`: the keys are known to have documents; else they may take only a share of what there is.
@@ -178,9 +182,11 @@ class Loads:
     async def _ask(self, reads: Sequence[_Read]) -> Snapshot:
         if not self._breaker.allows():
             raise Outage("mongodb", "the breaker is open")
+        await self.proofs.ready()
         keys = _distinct(key for read in reads for key in read.keys)
+        at_least = max(self.proofs.reached, *(read.at_least for read in reads))
         try:
-            snapshot = await load(self._loader, reads[0].source, keys, max(read.at_least for read in reads))
+            snapshot = await load(self._loader, reads[0].source, keys, at_least)
         except VersionInFuture:
             self._breaker.succeeded()
             if reads[0].alone:

@@ -6,8 +6,8 @@ So, with the newest such mark,
 
     bound = latest possible time on the primary's clock now - w
 
-Both times are of one clock, the primary's; the error of our estimate of it is on the safe side. Three mistakes are
-avoided here:
+Both times are of one clock, the primary's; the error of our estimate of it is on the safe side. Marks are told by the
+consumers, and proved by MongoDB itself when those are late (`api.proofs`). Three mistakes are avoided here:
 
 - A version is not a wall time. Its seconds are a cluster time, which may run ahead of every clock, so a version
   without a mark below it has an unknown age.
@@ -18,10 +18,11 @@ avoided here:
 """
 
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from math import floor
 
 from neverstale.clock import DRIFT, PrimaryClock
 from neverstale.versions import Version
@@ -40,9 +41,17 @@ class Mark:
     age: float
     """Seconds that it was old then, at most."""
 
+    def beats(self, other: "Mark") -> bool:
+        """Whether it says of every answer at least what the other one says."""
+        born, others = self.seen - self.age, other.seen - other.age
+        return self.version <= other.version and self.wall_ms >= other.wall_ms and born >= others
+
 
 class Marks:
-    """The marks that this process has seen, oldest first. True for ever, whichever Redis they were read from."""
+    """The marks that this process has seen, oldest first. True for ever, whichever Redis they were read from.
+
+    Those that another one beats are not kept. So of the marks that an answer contains, the newest says most.
+    """
 
     def __init__(
         self, clock: PrimaryClock, monotonic: Callable[[], float] = time.monotonic, capacity: int = CAPACITY
@@ -50,27 +59,44 @@ class Marks:
         self._clock = clock
         self._monotonic = monotonic
         self._capacity = capacity
+        self._newest: Version = 0
         self._versions: list[Version] = []
         self._marks: list[Mark] = []
 
     @property
     def newest(self) -> Version:
         """The highest version that a mark has named: MongoDB has reached it. 0 before the first."""
-        return self._versions[-1] if self._versions else 0
+        return self._newest
+
+    @property
+    def age(self) -> float | None:
+        """Seconds: the bound of an answer that misses nothing that a mark has named; `None`: unknown."""
+        return self.bound(self._newest)
 
     def note(self, version: Version, wall_ms: int) -> None:
-        place = bisect_right(self._versions, version)
-        same = self._marks[place - 1] if place and self._versions[place - 1] == version else None
-        if same is not None and same.wall_ms >= wall_ms:
-            return
+        """Consumers tell a mark."""
         latest = self._clock.latest_ms()
         age = max(latest - wall_ms, 0.0) / 1000 if latest is not None else 0.0
-        mark = Mark(version, wall_ms, self._monotonic(), age)
-        if same is not None:
-            self._marks[place - 1] = mark
+        self._take(Mark(version, wall_ms, self._monotonic(), age))
+
+    def prove(self, version: Version, wall_ms: float, asked: float) -> None:
+        """MongoDB was asked at `asked` (monotonic seconds) for a version >= all that was acknowledged by then.
+
+        `wall_ms`: the earliest that the primary's clock can have shown at that moment.
+        """
+        self._take(Mark(version, floor(wall_ms), asked, 0.0))
+
+    def _take(self, mark: Mark) -> None:
+        self._newest = max(self._newest, mark.version)
+        place = bisect_right(self._versions, mark.version)
+        if place and self._marks[place - 1].beats(mark):
             return
-        self._versions.insert(place, version)
-        self._marks.insert(place, mark)
+        first = bisect_left(self._versions, mark.version)
+        last = first
+        while last < len(self._marks) and mark.beats(self._marks[last]):
+            last += 1
+        self._versions[first:last] = [mark.version]
+        self._marks[first:last] = [mark]
         if len(self._marks) > self._capacity:
             self._thin()
 

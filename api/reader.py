@@ -293,6 +293,8 @@ class Reader:
                 direct.append(ask)
             else:
                 missing.append(ask)
+        if missing or direct:
+            self._loads.proofs.expect()
         await at_once(
             self._misses.fetch(source, missing, floor) if missing and floor is not None else None,
             read_directly(direct, self._loads, self._freshness.marks) if direct else None,

@@ -47,6 +47,11 @@ class PrimaryClock:
         now = self.now_ms()
         return None if now is None else now[0] + now[1]
 
+    def earliest_ms(self) -> float | None:
+        """The earliest that the primary's clock can show now, in milliseconds since 1970."""
+        now = self.now_ms()
+        return None if now is None else now[0] - now[1]
+
     async def sample(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
         """Ask the primary for its time once."""
         started = self._monotonic()

@@ -14,10 +14,13 @@ from typing import Any, Final
 from uuid import UUID
 
 import pymongo
+from bson.min_key import MinKey
 from bson.objectid import ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
 
 from neverstale import documents, telemetry
 from neverstale.bson_values import decode, under
@@ -196,15 +199,46 @@ class Loader:
         reply = await self._command({"count": collection})
         return int(reply["n"])
 
-    async def now(self) -> Version:
+    async def now(self, collection: str = "neverstale.control") -> Version:
         """A version >= every change that was majority-acknowledged before this call.
 
-        A linearizable read makes the primary confirm with a majority that it still is the primary.
+        It commits a transaction that read nothing. For that the primary writes an entry into its log and waits until
+        a majority has it, which confirms that it still was the primary: what was acknowledged before is in its log,
+        before that entry. A linearizable read does the same; but a primary without secondaries answers one only with
+        its next flush of the journal, up to 100 ms later.
+        Source: MongoDB server, `TransactionParticipant::Participant::commitUnpreparedTransaction` (since 4.2).
         """
-        reply = await self._command(
-            {"find": "neverstale.control", "filter": {}, "limit": 1, "readConcern": {"level": "linearizable"}}
-        )
-        return from_timestamp(reply["operationTime"])
+        try:
+            with pymongo.timeout(self._timeout):
+                return await self._commit_nothing(collection)
+        except (PyMongoError, TimeoutError) as error:
+            raise self._outage(error) from error
+
+    async def proof(self, collection: str) -> Version:
+        """The same, for who states the age of an answer by it; and an `Outage` where one member cannot speak for all:
+        the shards behind a mongos have clocks and logs of their own."""
+        servers = self._database.client.topology_description.server_descriptions().values()
+        if any(server.server_type_name in ("Mongos", "LoadBalancer") for server in servers):
+            raise Outage("mongodb", "a shard does not speak for the others")
+        return await self.now(collection)
+
+    async def _commit_nothing(self, collection: str) -> Version:
+        async with self._database.client.start_session() as session:
+            for last in (False, True):
+                await session.start_transaction(
+                    ReadConcern("local"), WriteConcern("majority"), ReadPreference.PRIMARY
+                )
+                try:
+                    await self._database.command(
+                        {"find": collection, "filter": {"_id": MinKey()}, "limit": 1}, session=session
+                    )
+                    await session.commit_transaction()
+                    break
+                except PyMongoError as error:
+                    if last or not error.has_error_label("TransientTransactionError"):
+                        raise
+            assert session.operation_time is not None
+            return from_timestamp(session.operation_time)
 
     async def _find(
         self, collection: str, keys: list[Any], projection: Mapping[str, Any] | None, concern: dict[str, Any]

@@ -105,6 +105,9 @@ ABSENCES = _counter(
     "outcome",
 )
 SHED = _counter("shed", "Reads refused to protect a server.", "server")
+PROOFS = _counter(
+    "proofs", "Questions by which reads of MongoDB prove their age while marks are late, by result.", "result"
+)
 BREAKER_OPEN = _gauge("breaker_open", "1 while reads avoid a server.", "server")
 BOUND_SECONDS = _gauge("bound_seconds", "How old an answer from the cache can be at most; NaN: unknown.", "resource")
 CLOCK_ERROR = _gauge("clock_error_seconds", "Half-width of our estimate of the primary's clock.")

@@ -15,6 +15,7 @@ from neverstale.loader import Loader, Snapshot, VersionInFuture
 from neverstale.settings import Api
 from neverstale.tasks import Tasks
 from neverstale.versions import Version
+from tests.proving import no_proofs
 from tests.waiting import eventually
 
 THINGS = Resource(name="things", key_type="int")  # type: ignore[call-arg]
@@ -40,7 +41,7 @@ class HeldLoader(Loader):
 
 
 def loads_of(loader: Loader, *, breaker: Breaker | None = None, **api: Any) -> Loads:
-    return Loads(loader, Api(**api), breaker or Breaker("mongodb", 3, 60), Tasks())
+    return Loads(loader, Api(**api), breaker or Breaker("mongodb", 3, 60), Tasks(), no_proofs())
 
 
 async def under_way(loader: HeldLoader, count: int) -> None:

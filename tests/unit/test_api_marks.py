@@ -1,6 +1,8 @@
 """The arithmetic of the bound, on clocks that a test can set."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.marks import Marks
 from neverstale.clock import PrimaryClock
@@ -108,3 +110,109 @@ def test_old_answers_keep_an_age_although_few_marks_are_kept() -> None:
     for true_age in (1, 10, 60, 3600, 20_000, 80_000):
         assert true_age <= clocks.bound(day - true_age * 1000) <= true_age * 1.07 + 2 * step / 1000
     assert clocks.marks.bound(0) is not None
+
+
+# --- proofs
+
+
+def test_a_proof_is_a_mark_of_the_moment_at_which_it_was_asked_for(clocks: Clocks) -> None:
+    clocks.mark(10, 49_000)
+    asked, earliest = clocks.seconds, clocks.primary.earliest_ms()
+    assert earliest is not None
+    clocks.seconds += 0.2
+    clocks.marks.prove(20, earliest, asked)
+    assert clocks.bound(20) == pytest.approx(0.2, abs=0.005)
+    assert clocks.bound(19) == pytest.approx(1.2, abs=0.005)
+    assert clocks.marks.newest == 20
+
+
+def test_a_late_mark_of_a_later_version_does_not_hide_what_was_proved(clocks: Clocks) -> None:
+    clocks.marks.prove(20, 50_000, clocks.seconds)
+    clocks.mark(30, 40_000)
+    assert clocks.bound(30) == pytest.approx(0, abs=0.005)
+    assert clocks.marks.newest == 30
+
+
+def test_a_proof_takes_the_place_of_marks_that_say_less(clocks: Clocks) -> None:
+    clocks.mark(30, 40_000)
+    clocks.marks.prove(20, 50_000, clocks.seconds)
+    assert clocks.bound(30) == clocks.bound(20) == pytest.approx(0, abs=0.005)
+
+
+def test_a_failover_to_a_primary_whose_clock_is_behind_lets_new_marks_count(clocks: Clocks) -> None:
+    clocks.mark(10, 50_000)
+    clocks.seconds += 5
+    clocks.set_primary(20_000)
+    clocks.mark(20, 19_900)
+    assert clocks.bound(20) == pytest.approx(0.1, abs=0.005)
+
+
+SECONDS = st.floats(0, 3)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("change"), st.integers(1, 3)),
+        st.tuples(st.just("wait"), SECONDS),
+        st.tuples(st.just("clock"), st.floats(-20, 20)),
+        st.tuples(st.just("ask"), SECONDS),
+        st.tuples(st.just("mark"), st.integers(0, 8)),
+    ),
+    max_size=40,
+)
+
+
+class Truth:
+    """What was acknowledged when, a primary whose clock may be set, and what a process is told about it."""
+
+    def __init__(self) -> None:
+        self.clocks = Clocks()
+        self.offset_ms = 50_000.0 - 1000 * self.clocks.seconds
+        self.version = 0
+        self.acknowledged: list[tuple[float, Version]] = []
+        self.heartbeats: list[tuple[Version, float]] = []
+        self.answers: list[tuple[float, float, float, Version]] = []
+        self.sample()
+
+    def sample(self) -> None:
+        self.clocks.set_primary(1000 * self.clocks.seconds + self.offset_ms)
+
+    def step(self, what: str, number: float) -> None:
+        clocks = self.clocks
+        if what == "change":
+            for _ in range(int(number)):
+                self.version += 1
+                self.acknowledged.append((clocks.seconds, self.version))
+            self.heartbeats.append((self.version, 1000 * clocks.seconds + self.offset_ms))
+        elif what == "wait":
+            clocks.seconds += number
+            self.deliver()
+        elif what == "clock":  # an election; marks of the old primary that are told later are not covered
+            self.offset_ms += 1000 * number
+            self.heartbeats.clear()
+            self.sample()
+        elif what == "ask":
+            earliest = clocks.primary.earliest_ms()
+            assert earliest is not None
+            self.answers.append((clocks.seconds + number, clocks.seconds, earliest, self.version))
+        elif self.heartbeats:  # consumers tell one of the last, late or again
+            version, wall_ms = self.heartbeats[max(len(self.heartbeats) - 1 - int(number), 0)]
+            clocks.mark(version, int(wall_ms))
+
+    def deliver(self) -> None:
+        """Answers whose time has come; a version that was reached since the question will do, too."""
+        for answer in [each for each in self.answers if each[0] <= self.clocks.seconds]:
+            self.answers.remove(answer)
+            self.clocks.marks.prove(answer[3], answer[2], answer[1])
+
+    def missing(self, complete: Version) -> float:
+        """Seconds since the acknowledgement of the first change that an answer lacks; 0: it lacks none."""
+        return max((self.clocks.seconds - at for at, version in self.acknowledged if version > complete), default=0)
+
+
+@given(STEPS)
+def test_no_answer_ever_states_a_bound_that_a_change_it_lacks_contradicts(steps: list[tuple[str, float]]) -> None:
+    truth = Truth()
+    for what, number in steps:
+        truth.step(what, number)
+        for complete in range(truth.version + 2):
+            bound = truth.clocks.marks.bound(complete)
+            assert bound is None or bound >= truth.missing(complete) - 1e-6

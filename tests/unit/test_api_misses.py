@@ -24,6 +24,7 @@ from neverstale.loader import Loader, Snapshot
 from neverstale.settings import Api
 from neverstale.tasks import Tasks
 from neverstale.versions import Version
+from tests.proving import no_proofs
 
 THINGS = Resource(name="things", key_type="int")  # type: ignore[call-arg]
 WAITERS = 40
@@ -56,7 +57,7 @@ class Waiter:
         self.cache, self.loader, self.now = Busy(), Ready(), 0.0
         self.pauses: list[float] = []
         api, tasks = Api(), Tasks()
-        loads = Loads(self.loader, api, Breaker("mongodb", 3, 60), tasks)
+        loads = Loads(self.loader, api, Breaker("mongodb", 3, 60), tasks, no_proofs())
         marks = Marks(PrimaryClock())
         self.misses = Misses(cast("Cache", self.cache), loads, marks, api, Random(seed), lambda: self.now)
 
