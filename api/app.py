@@ -116,10 +116,11 @@ async def serving(
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
 
     mongodb = breaker("mongodb")
+    reading = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
     proving = Loader(mongo, catalog.database, round(PATIENCE_SECONDS * 1000))
     # In a collection that is read anyway: no further privilege is needed.
     proofs = Proofs(partial(proving.proof, min(catalog.collections)), marks, clock, tasks)
-    loads = Loads(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api, mongodb, tasks, proofs)
+    loads = Loads(reading, api, mongodb, tasks, proofs)
     exports = app.state.exports = Exports(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api)
     few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})
     aggregations = Loads(Loader(mongo, catalog.database, api.aggregation_timeout_ms), few, mongodb, tasks, proofs)

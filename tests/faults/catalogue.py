@@ -8,6 +8,7 @@ from tests.faults import (
     cancels,
     drains,
     elections,
+    frozen,
     full_memory,
     ghosts,
     hostile,
@@ -31,7 +32,7 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
-    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile, sessions, odd_documents),
+    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile, sessions, odd_documents, frozen),
 )
 
 

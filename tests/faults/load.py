@@ -148,20 +148,21 @@ class Load:
         if connection is not None:
             connection.close()
 
-    async def ask(self, connection: Connection, key: int, reader: int) -> None:
-        """Ask for one key and note the answer. Readers have numbers of their own."""
+    async def ask(self, connection: Connection, key: int, reader: int, *headers: str) -> Answer | None:
+        """Ask for one key, with further header lines, and note the answer. Readers have numbers of their own."""
         start = time.monotonic()
         try:
-            answer = await connection.get(f"/v1/{RESOURCE}/{key}", ANSWER_SECONDS)
+            answer = await connection.get(f"/v1/{RESOURCE}/{key}", ANSWER_SECONDS, *headers)
         except OSError as error:
             self.broken.append(f"after {1000 * (time.monotonic() - start):.1f} ms, {error!r}")
-            return
+            return None
         end = time.monotonic()
         self.latencies.append(end - start)
         self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
         if answer.status in (200, 404):
             document = json.loads(answer.body) if answer.status == 200 else None
             self.reads.append(_read(key, document, answer, reader, start, end))
+        return answer
 
     async def pause(self) -> None:
         """Let no more writes begin, and wait for those that have."""

@@ -189,6 +189,15 @@ def _bound_ignored() -> Patches:
     yield replaced("api.marks:Marks.bound", boast)
 
 
+@rule("reads of MongoDB prove their age")
+def _marks_alone() -> Patches:
+    async def nothing(_: Any) -> None:
+        pass
+
+    yield replaced("api.proofs:Proofs.ready", nothing)
+    yield replaced("api.proofs:Proofs.expect", lambda _: None)
+
+
 # --- reading MongoDB
 
 
