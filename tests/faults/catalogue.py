@@ -32,7 +32,8 @@ from tests.faults.experiment import Experiment
 
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
-    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile, sessions, odd_documents, frozen),
+    *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile, sessions, odd_documents),
+    frozen,
 )
 
 
