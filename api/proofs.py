@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from api.marks import Marks
-from api.tasks import Tasks
 from neverstale import telemetry
 from neverstale.clock import PrimaryClock
 from neverstale.errors import NeverstaleError
+from neverstale.tasks import Tasks
 from neverstale.versions import Version
 
 log = telemetry.logger(__name__)

@@ -2,8 +2,8 @@
 
 from api.marks import Marks
 from api.proofs import Proofs
-from api.tasks import Tasks
 from neverstale.clock import PrimaryClock
+from neverstale.tasks import Tasks
 from neverstale.versions import Version
 
 

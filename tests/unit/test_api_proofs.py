@@ -6,9 +6,9 @@ import pytest
 
 from api.marks import Marks
 from api.proofs import APART_SECONDS, LATE_SECONDS, PAUSE_SECONDS, YOUNG_SECONDS, Proofs
-from api.tasks import Tasks
 from neverstale.clock import PrimaryClock
 from neverstale.errors import Outage
+from neverstale.tasks import Tasks
 from neverstale.versions import Version
 from tests.waiting import eventually
 
