@@ -3,24 +3,31 @@
     {"count": 12, "sums": {"delay_minutes": 340}, "averages": {"delay_minutes": 28.333333333333332}}
     {"groups": [{"by": {"status": "departed"}, "count": 7, ...}, ...], "more": false, "total": {"count": 12, ...}}
 
+A group whose values JSON does not tell says how to ask for it: `{"by": {"at": "1.5"}, "ask": "at:decimal=1.5", …`.
 Groups are in the order of their counts, the largest first, equal ones by their values' texts. Totals add up groups;
 a document with an array counts once for each of its elements.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any, Final
 
+import orjson
+
+from api import typed
 from api.answers import TooManyGroups
 from api.figures import Held
 from api.generations import Known
+from api.parameters import kind_of
 from neverstale import documents
 from neverstale.cache import Cache
 from neverstale.catalog import OnChange, Resource
 from neverstale.derived import groups, queries, reading
 from neverstale.derived.counters import Group
 from neverstale.derived.declarations import CounterDeclaration
+from neverstale.derived.texts import text_of, value_of
 from neverstale.loader import Loader, Snapshot
 from neverstale.versions import Version
 
@@ -28,7 +35,9 @@ MOST_GROUPS: Final = 10_000
 """More are not read from MongoDB."""
 MOST_FIELDS: Final = 20_000
 """A larger hash is not read as a whole: reading it would hold up Redis and this process."""
-_WIDE: Final = Context(prec=60)
+_WIDE: Final = Context(prec=60, traps=[])
+_PLAIN_DIGITS: Final = 40
+"""A number of more, before or behind its point, has an exponent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +85,13 @@ class Counts:
         self.ttl_seconds = resource.ttl_seconds
         self.absent_ttl_seconds = resource.absent_ttl_seconds
         self.digest = resource.derived.digests()[f"counters.{counter}"]
+        self._declared = {path: kind_of(path, resource) for path in declared.by}
 
     def key(self, values: Mapping[str, Any], kept: Sequence[str] | None, limit: int) -> CountKey:
         """`kept`: the fields that make groups; default: all that have no value."""
         shown = tuple(path for path in self.declared.by if path not in values) if kept is None else tuple(kept)
-        texts = [f"{path}={groups.text_of(value)}" for path, value in values.items()]
-        return CountKey("\n".join([*texts, "|".join(shown), str(limit)]), values, shown, not shown, limit)
+        texts = [f"{path}={text_of(value)}" for path, value in values.items()]
+        return CountKey(groups.SPLIT.join([*texts, "|".join(shown), str(limit)]), values, shown, not shown, limit)
 
     # --- Redis
 
@@ -92,7 +102,7 @@ class Counts:
         hash_key = known.names.of(generation.id).counter(self.counter)
         sums = len(self.declared.sums)
         if len(key.values) == len(self.declared.by):
-            name = groups.group([groups.text_of(key.values[path]) for path in self.declared.by])
+            name = groups.group([text_of(key.values[path]) for path in self.declared.by])
             fields = reading.group_fields(name, sums)
             values, epoch = await cache.send((b"HMGET", hash_key, *fields), known.epoch_command())
             one = reading.one_group(values)
@@ -114,7 +124,7 @@ class Counts:
 
     def _selected(self, held: Mapping[str, Group], key: CountKey, order: Sequence[int]) -> dict[str, Total]:
         by = self.declared.by
-        wanted = [(by.index(path), groups.text_of(value)) for path, value in key.values.items()]
+        wanted = [(by.index(path), text_of(value)) for path, value in key.values.items()]
         places = [by.index(path) for path in key.kept]
         totals: dict[str, Total] = {}
         for name, one in held.items():
@@ -154,7 +164,9 @@ class Counts:
             if found.cut or len(found.rows) > MOST_GROUPS:
                 raise TooManyGroups
             rows = [queries.read_counter_row(row, len(key.kept), len(self.declared.sums)) for row in found.rows]
-            totals = {row.group: Total(row.documents, list(row.sums), list(row.numbers)) for row in rows}
+            totals: dict[str, Total] = {}
+            for row in rows:
+                self._add(totals, row.group, Total(row.documents, list(row.sums), list(row.numbers)))
             bodies[key.canonical] = self._body(key, totals)
         return Snapshot(version, bodies)
 
@@ -170,10 +182,15 @@ class Counts:
         shown = []
         for name, one in ordered[: key.limit]:
             texts = groups.members(name, len(key.kept))
-            values = dict(zip(key.kept, map(groups.value_of, texts), strict=True))
-            shown.append(b'{"by":%b,%b}' % (documents.encode(values), self._members(one)))
+            values = dict(zip(key.kept, map(value_of, texts), strict=True))
+            shown.append(b'{"by":%b%b,%b}' % (documents.encode(values), self._asked(values), self._members(one)))
         more = b"true" if len(ordered) > key.limit else b"false"
         return b'{"groups":[%b],"more":%b,"total":{%b}}' % (b",".join(shown), more, self._members(total))
+
+    def _asked(self, values: Mapping[str, Any]) -> bytes:
+        """How to ask for a group whose values JSON does not tell."""
+        question = typed.question(values, self._declared)
+        return b"" if question == "" else b',"ask":%b' % orjson.dumps(question)
 
     def _sum_of(self, totals: Iterable[Total]) -> Total:
         count = len(self.declared.sums)
@@ -199,15 +216,18 @@ def _mapping(pairs: Any) -> dict[bytes, bytes]:
 
 
 def _number(total: Decimal | None, scale: int) -> str:
-    """With the declared decimal places, or more if it has them; `null` for what JSON cannot say."""
-    if total is None or not total.is_finite():
+    """With the declared decimal places, or more if it has them; `null` for what no reader of JSON can hold."""
+    if total is None or not math.isfinite(float(total)):
         return "null"
-    shown = total.quantize(Decimal(1).scaleb(-scale), context=_WIDE) if total.adjusted() < 40 else total
+    if not total:
+        total = Decimal(0)
+    if not -_PLAIN_DIGITS < total.adjusted() < _PLAIN_DIGITS:
+        return f"{total.normalize(_WIDE):E}"
+    shown = total.quantize(Decimal(1).scaleb(-scale), context=_WIDE)
     return f"{shown if shown == total else total.normalize(_WIDE):f}"
 
 
 def _average(total: Decimal | None, numbers: int) -> str:
-    """A double; `null` without numbers."""
-    if total is None or not total.is_finite() or not numbers:
-        return "null"
-    return repr(float(_WIDE.divide(total, Decimal(numbers))))
+    """A double; `null` without numbers, and for what is none."""
+    average = float(_WIDE.divide(total, Decimal(numbers))) if total is not None and numbers else math.nan
+    return repr(average) if math.isfinite(average) else "null"

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from api.well_formed import IllFormed, check_document
 from neverstale import bson_values
-from neverstale.derived.positions import can_be_compared
 from neverstale.errors import NeverstaleError
 
 FORMAT: Final = 2
@@ -95,6 +94,6 @@ def _position(data: bytes, fields: int) -> tuple[Any, ...]:
         position = bson_values.decode(data)[""]
     except (IllFormed, KeyError, ValueError):
         raise WrongCursor("is not a cursor") from None
-    if not isinstance(position, list) or len(position) != fields or not all(map(can_be_compared, position)):
+    if not isinstance(position, list) or len(position) != fields:
         raise WrongCursor("is not a cursor of this list")
     return tuple(position)

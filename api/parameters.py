@@ -8,28 +8,17 @@ A field that is called like a parameter of ours (`limit`, ...) must be written w
 query says is refused: a misspelt filter must not answer with more than was asked for.
 """
 
-import base64
-import binascii
-import datetime
-import decimal
-import math
-import re
-import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote_to_bytes
-
-from bson.decimal128 import Decimal128
-from bson.errors import InvalidId
-from bson.objectid import ObjectId
 
 from api.problems import bad_parameter
 from api.targets import parameters_of, shown
+from api.typed import NULL, TYPES, WrongValue, read
 from neverstale.catalog import Resource
-from neverstale.derived.groups import MAX_TEXT_BYTES, group, text_of
-
-NULL: Final = "null"
+from neverstale.derived.groups import group
+from neverstale.derived.texts import text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +71,7 @@ def kind_of(path: str, resource: Resource) -> str:
     if path == "_id":
         return resource.key_type
     declared = (resource.fields or {}).get(path, "string")
-    return declared if declared in _READ else "string"
+    return declared if declared in TYPES else "string"
 
 
 def _field(name: str, by: Sequence[str], resource: Resource) -> tuple[str, str]:
@@ -92,8 +81,8 @@ def _field(name: str, by: Sequence[str], resource: Resource) -> tuple[str, str]:
     if not colon or path not in by:
         known = ", ".join(by) if by else "none"
         raise bad_parameter(name, f"there is no such parameter; fields: {known}")
-    if kind != NULL and kind not in _READ:
-        raise bad_parameter(name, f"{kind} is not a type; use {', '.join(_READ)} or {NULL}")
+    if kind != NULL and kind not in TYPES:
+        raise bad_parameter(name, f"{kind} is not a type; use {', '.join(TYPES)} or {NULL}")
     return path, kind
 
 
@@ -102,13 +91,10 @@ def _value(path: str, kind: str, text: str) -> Any:
         if text:
             raise bad_parameter(path, f"{NULL} takes no value")
         return None
-    if len(text.encode()) > MAX_TEXT_BYTES - 2:
-        raise bad_parameter(path, f"longer than {MAX_TEXT_BYTES - 2} bytes")
-    read, expected = _READ[kind]
     try:
-        return read(text)
-    except (ValueError, InvalidId, ArithmeticError, binascii.Error):
-        raise bad_parameter(path, f"expected {expected}") from None
+        return read(kind, text)
+    except WrongValue as wrong:
+        raise bad_parameter(path, str(wrong)) from None
 
 
 def _text(name: bytes, value: bytes) -> str:
@@ -116,59 +102,3 @@ def _text(name: bytes, value: bytes) -> str:
         return unquote_to_bytes(value.replace(b"+", b"%20")).decode("utf-8")
     except UnicodeDecodeError:
         raise bad_parameter(shown(name), "is not valid UTF-8") from None
-
-
-def _int(text: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
-        raise ValueError
-    return int(text)
-
-
-def _double(text: str) -> float:
-    if not re.fullmatch(r"[-+0-9.eE]{1,40}", text) or not math.isfinite(float(text)):
-        raise ValueError
-    return float(text)
-
-
-def _decimal(text: str) -> Decimal128:
-    if not decimal.Decimal(text).is_finite():
-        raise ValueError
-    return Decimal128(text)
-
-
-def _bool(text: str) -> bool:
-    return {"true": True, "false": False}[text] if text in ("true", "false") else _refuse()
-
-
-def _refuse() -> bool:
-    raise ValueError
-
-
-def _date(text: str) -> datetime.datetime:
-    date = datetime.datetime.fromisoformat(text)
-    if date.microsecond % 1000:
-        raise ValueError
-    return date.astimezone(datetime.UTC) if date.tzinfo is not None else date.replace(tzinfo=datetime.UTC)
-
-
-def _object_id(text: str) -> ObjectId:
-    return ObjectId(text)
-
-
-def _binary(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-_READ: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
-    "string": (str, "a text"),
-    "int": (_int, "a whole number of 64 bits"),
-    "long": (_int, "a whole number of 64 bits"),
-    "double": (_double, "a number"),
-    "decimal": (_decimal, "a number"),
-    "bool": (_bool, "true or false"),
-    "date": (_date, "a date, e.g. 2013-02-08T14:05:00.000Z"),
-    "objectid": (_object_id, "an ObjectId: 24 hex digits"),
-    "uuid": (uuid.UUID, "a UUID"),
-    "binary": (_binary, "base64"),
-}
-TYPES: Final = tuple(_READ)

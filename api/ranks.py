@@ -178,7 +178,7 @@ class _Asking:
         number = queries.score_of(declared, found.rows[0]) if found.rows else None
         if number is None:
             return None
-        place = number, key
+        place = queries.scored(declared, found.rows[0]), key
         rank = 1
         for kind in queries.KINDS:
             stages = queries.ranking_count_before(declared, values, kind, place)
@@ -191,7 +191,7 @@ class _Asking:
         before, behind = await self._beside(place)
         return _one_body(one, self._numbered([*before, mine, *behind], rank - len(before)))
 
-    async def _beside(self, place: tuple[float, KeyValue]) -> tuple[list["_Placed"], list["_Placed"]]:
+    async def _beside(self, place: queries.Place) -> tuple[list["_Placed"], list["_Placed"]]:
         before: list[_Placed] = []
         behind: list[_Placed] = []
         count, collection = self._key.count, self._ranks.collection

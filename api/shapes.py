@@ -7,8 +7,9 @@ from pydantic import BaseModel, Field, create_model
 from api import schema
 from api.counts import Counts
 from api.pages import Pages
-from api.parameters import NULL, TYPES, kind_of
+from api.parameters import kind_of
 from api.ranks import Ranks
+from api.typed import NULL, TYPES
 from neverstale.catalog import Resource
 
 _TYPED: Final[dict[str, tuple[dict[str, Any], Any]]] = {
@@ -51,8 +52,12 @@ def counter_model(counts: Counts) -> Any:
         figures["averages"] = (averages, ...)
     total = create_model(_model(counts.resource, counts.counter, "Count"), __doc__="Of one group.", **figures)
     by: Any = dict[str, Any]
+    text = "Where `by` does not tell the types of its values: the parameters that do. Null: one is too long for them."
     group = create_model(
-        _model(counts.resource, counts.counter, "Group"), by=(by, Field(examples=[_by(counts)])), **figures
+        _model(counts.resource, counts.counter, "Group"),
+        by=(by, Field(examples=[_by(counts)])),
+        ask=(str | None, Field(None, description=text, examples=["price:decimal=10.50"])),
+        **figures,
     )
     groups: Any = list[group]
     return create_model(

@@ -23,6 +23,7 @@ from neverstale import cancellation, telemetry
 from neverstale.catalog import Resource, Warm
 from neverstale.derived import groups, queries
 from neverstale.derived.declarations import CounterDeclaration
+from neverstale.derived.texts import text_of
 from neverstale.errors import NeverstaleError, Outage, Overloaded
 from neverstale.keys import KeyValue, value_of
 from neverstale.loader import Loader
@@ -94,7 +95,7 @@ class Warmer:
     async def _warm_group(
         self, pages: Pages, values: Sequence[Any], count: int, pace: "_Pace", warmed: Warmed
     ) -> None:
-        group, cursor = groups.group([groups.text_of(value) for value in values]), None
+        group, cursor = groups.group([text_of(value) for value in values]), None
         for _ in range(count):
             await pace.wait(1)
             answer = await self._page(pages, pages.key(group, values, cursor))

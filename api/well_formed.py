@@ -99,8 +99,8 @@ def _behind_text(data: bytes, at: int, end: int) -> int:
 
 def _behind_binary(data: bytes, at: int, end: int) -> int:
     size = _number(data, at, end)
-    if size < 0 or (data[at + 4 : at + 5] == b"\x02" and _number(data, at + 5, end) != size - 4):
-        raise IllFormed
+    if size < 0:
+        raise IllFormed  # MongoDB does not look at the second length of subtype 2
     return at + 5 + size
 
 

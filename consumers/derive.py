@@ -137,7 +137,7 @@ class ResourceDeriver:
         begun = await self.store.begin(known, part.partition, part.newest, keys)
         at_least = max(at_least, part.newest, *(one.at_least for one in begun))
         projection = _projection(known.all)
-        values = [any_value_of(key) for key in keys]
+        values = [value for key in keys if (value := _value_of(key)) is not None]
         read_at, found = await self._loader.read(self.resource.collection, values, projection, at_least)
         documents = {canonical(document["_id"]): document for document in found}
         plans = []
@@ -220,6 +220,14 @@ def _parts(partition: int, documents: Documents) -> list[Part]:
         Part(partition, {key: documents[key] for key in keys[start : start + DOCUMENTS_A_CALL]})
         for start in range(0, len(keys), DOCUMENTS_A_CALL)
     ]
+
+
+def _value_of(key: str) -> object:
+    """The `_id` to look for; `None`: the key spells none, so there is no such document."""
+    try:
+        return any_value_of(key)
+    except ValueError:
+        return None
 
 
 def _concerned(part: Part, known: Generations) -> Part:

@@ -14,11 +14,12 @@ was decoded from has lost nothing.
 | names twice in one document                   | `RawObject`: the first one counts, as in MongoDB's own queries |
 | a name that is no UTF-8                       | `RawObject`: U+FFFD stands for what is none                    |
 | string, code, regular expression: no UTF-8    | `RawValue`                                                     |
-| regular expression with options Python lacks  | `RawValue`                                                     |
+| regular expression with options Python lacks, or in another order | `RawValue`                                 |
 | DBPointer (of old drivers)                    | `RawValue`                                                     |
 | binary of subtype 4 that is not 16 bytes long | `Binary`                                                       |
 | date before year 1 or after 9999              | `DatetimeMS`                                                   |
-| symbol, undefined                             | `str`, `None`                                                  |
+| undefined                                     | `RawValue`: a value of its own inside other values             |
+| symbol                                        | `str`, which it is equal to                                    |
 | everything else                               | as the driver decodes it                                       |
 
 Source: the BSON specification, version 1.1 (https://bsonspec.org/spec.html).
@@ -70,7 +71,6 @@ _REF: Final = b"$ref\0"
 _UUID: Final = 4
 _CANNOT: Final = (BSONError, ValueError, OverflowError, TypeError, RecursionError)
 """What the driver raises for what it cannot hold."""
-_REGEX_OPTIONS: Final = frozenset(b"ilmsux")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +140,10 @@ def by_driver(raw: bytes, doubtful: str | None = None) -> dict[str, Any] | None:
     try:
         document = bson.decode(raw, CODEC)
         if doubtful is None:
-            encoded, size = bson.encode(document, codec_options=CODEC), len(raw)
+            is_exact = bson.encode(document, codec_options=CODEC) == raw
         else:
-            encoded = bson.encode(document[doubtful], codec_options=CODEC)
-            (size,) = _LENGTH.unpack_from(raw, 6 + len(doubtful))
-        return document if len(encoded) == size else None
+            is_exact = raw.startswith(bson.encode(document[doubtful], codec_options=CODEC), 6 + len(doubtful))
+        return document if is_exact else None
     except _CANNOT:
         return None
 
@@ -191,7 +190,7 @@ def _replaced(text: bytes) -> str:
 def _document(raw: bytes) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     exact = True
-    for kind, name, payload in _elements(raw):
+    for kind, name, payload in elements(raw):
         try:
             spelled = name.decode()
         except UnicodeDecodeError:
@@ -203,7 +202,7 @@ def _document(raw: bytes) -> dict[str, Any]:
     return fields if exact else RawObject(fields, raw)
 
 
-def _elements(raw: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+def elements(raw: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Type, name and payload of each element of a document or array."""
     at, end = 4, len(raw) - 1
     if end < at or _LENGTH.unpack_from(raw)[0] != len(raw):
@@ -233,17 +232,12 @@ def _value(kind: int, payload: bytes) -> Any:
         case 0x03:
             return _document(payload)
         case 0x04:
-            return [_value(kind, item) for kind, _, item in _elements(payload)]
+            return [_value(kind, item) for kind, _, item in elements(payload)]
         case 0x05 if payload[4] == _UUID and len(payload) != 21:
             return Binary(payload[5:], _UUID)
-        case 0x06:
-            return None
         case 0x08:
             return payload != b"\0"
-        case 0x0B:
-            options = payload[payload.index(0) + 1 : -1]
-            return _exactly(kind, payload) if _REGEX_OPTIONS.issuperset(options) else RawValue(kind, payload)
-        case 0x0C:
+        case 0x06 | 0x0C:
             return RawValue(kind, payload)
         case 0x0F:
             return _scoped(payload)
@@ -260,17 +254,19 @@ def _string(payload: bytes) -> str | RawValue:
 def _scoped(payload: bytes) -> Code | RawValue:
     end = 8 + _LENGTH.unpack_from(payload, 4)[0]
     try:
-        scope = _document(payload[end:])
-        bson.encode(scope, codec_options=CODEC)
-        return Code(payload[8 : end - 1].decode(), scope)
+        value = Code(payload[8 : end - 1].decode(), _document(payload[end:]))
+        exact = element(b"", value)[2:] == payload
     except _CANNOT:
-        return RawValue(SCOPED, payload)
+        exact = False
+    return value if exact else RawValue(SCOPED, payload)
 
 
 def _exactly(kind: int, payload: bytes) -> Any:
     """What the driver makes of a value, unless it cannot hold it."""
     raw = _joined([bytes((kind,)) + b"\0" + payload])
     try:
-        return bson.decode(raw, CODEC)[""]
+        value = bson.decode(raw, CODEC)[""]
+        exact = bson.encode({"": value}, codec_options=CODEC) == raw
     except _CANNOT:
-        return RawValue(kind, payload)
+        exact = False
+    return value if exact else RawValue(kind, payload)

@@ -75,6 +75,8 @@ def _raw(value: RawValue) -> Any:
             return {"$ref": value.text, "$id": value.payload[-12:].hex()}
         case bson_values.SCOPED:
             return {"$code": value.text, "$scope": value.scope}
+        case bson_values.UNDEFINED:
+            return None
         case bson_values.BINARY:
             return base64.b64encode(value.payload[5:]).decode("ascii")
     return value.text

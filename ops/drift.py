@@ -20,8 +20,9 @@ from neverstale.catalog import Catalog
 from neverstale.clients import mongo_client, redis_client
 from neverstale.derived.declarations import CounterDeclaration
 from neverstale.derived.generations import Generation, UnknownFormat
-from neverstale.derived.groups import members, value_of
+from neverstale.derived.groups import members
 from neverstale.derived.store import DerivedStore
+from neverstale.derived.texts import value_of
 from neverstale.errors import Stop
 from neverstale.keys import Names
 from neverstale.loader import Loader

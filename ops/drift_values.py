@@ -5,27 +5,30 @@ digest of all of them with their scores, which does not depend on their order, s
 memory.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS as RAW
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from neverstale.bson_values import CODEC
+from neverstale.bson_values import RawObject
 from neverstale.derived import queries, reading
 from neverstale.derived.counters import Group
 from neverstale.derived.declarations import CounterDeclaration, RankingDeclaration
-from neverstale.derived.groups import NULL, combinations, fact_at, members, value_of
+from neverstale.derived.groups import combinations, fact_at, members
 from neverstale.derived.members import member_of
 from neverstale.derived.names import BEYOND, PRESENT, GenerationNames
+from neverstale.derived.texts import NULL, value_of
 from neverstale.errors import Outage, Stop
 from neverstale.keys import canonical
+from neverstale.replies import decoded
 from neverstale.versions import Version, to_timestamp
 
 MEMBERS_A_CALL: Final = 5_000
@@ -35,7 +38,7 @@ MOST_GROUPS: Final = 100
 """That are asked for one by one; more are found by reading everything."""
 TOO_OLD: Final = 239
 """SnapshotTooOld: the state is no longer kept."""
-_EXACT: Final = Context(prec=60)
+_EXACT: Final = Context(prec=60, traps=[])
 _TOLERANCE: Final = Decimal("1e-14")
 """Of sums, since MongoDB takes 15 digits of a double (`$toDecimal`)."""
 
@@ -110,9 +113,10 @@ class InMongoDB:
         cursor = {"batchSize": A_BATCH}
         command = {"aggregate": self._collection, "pipeline": stages, "cursor": cursor, "allowDiskUse": True}
         found: dict[str, Value] = {}
-        async for row in await self._run(command, version):
+        async for row in self._run(command, version):
             read = queries.read_counter_row(row, len(declared.by), len(declared.sums))
-            found[read.group] = Counted(read.documents, read.sums)
+            if is_told(read.group):
+                found[read.group] = _added(found.get(read.group), read)
         return found
 
     async def _ranked(
@@ -122,7 +126,7 @@ class InMongoDB:
         projection = {path: 1 for path in paths if not any(path.startswith(other + ".") for other in paths)}
         command = {"find": self._collection, "filter": matching, "projection": projection, "batchSize": A_BATCH}
         found: dict[str, Value] = {}
-        async for document in await self._run(command, version):
+        async for document in self._run(command, version):
             score = queries.score_of(declared, document)
             if score is not None:
                 kept = -score if declared.descends else score
@@ -131,10 +135,12 @@ class InMongoDB:
                     found[group] = _plus(found.get(group, NOTHING_RANKED), member)
         return found
 
-    async def _run(self, command: dict[str, Any], version: Version) -> Any:
+    async def _run(self, command: dict[str, Any], version: Version) -> AsyncIterator[dict[str, Any]]:
         at = {"level": "snapshot", "atClusterTime": to_timestamp(version)}
         command = command | {"readConcern": at, "collation": queries.BYTES}
-        return await self._database.cursor_command(command, codec_options=CODEC)
+        cursor: Any = await self._database.cursor_command(command, codec_options=RAW)
+        async for document in cursor:
+            yield decoded(document)
 
 
 def _documents_of(by: Sequence[str], groups: Collection[str]) -> dict[str, Any]:
@@ -142,7 +148,28 @@ def _documents_of(by: Sequence[str], groups: Collection[str]) -> dict[str, Any]:
     texts = [members(group, len(by)) for group in groups]
     if not by or not 0 < len(texts) <= MOST_GROUPS or any(NULL in each for each in texts):
         return {}  # What is counted as null, a filter may not find: an empty array on the way to a path.
-    return {"$or": [{path: {"$eq": value_of(text)} for path, text in zip(by, each, strict=True)} for each in texts]}
+    return {"$or": [queries.equal(by, list(map(value_of, each))) for each in texts]}
+
+
+def is_told(group: str) -> bool:
+    """Whether MongoDB's aggregations tell a group from others: an object with two fields of one name they do not."""
+    return "x:" not in group or not any(map(_has_odd_names, map(value_of, group.split("|"))))
+
+
+def _has_odd_names(value: Any) -> bool:
+    if isinstance(value, RawObject):
+        return True
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_has_odd_names, inside))
+
+
+def _added(held: Value | None, row: queries.CounterRow) -> Counted:
+    """Rows that are one group of ours, together."""
+    if held is None:
+        return Counted(row.documents, row.sums)
+    assert isinstance(held, Counted)
+    sums = [None if one is None else _EXACT.add(one, more) for one, more in zip(held.sums, row.sums, strict=True)]
+    return Counted(held.documents + row.documents, tuple(sums))
 
 
 @contextmanager
@@ -183,7 +210,8 @@ class InRedis:
         """Every group that is not empty; given `only`, at least those."""
         if isinstance(declared, CounterDeclaration):
             counted = await self._counted(name, declared, only)
-            return {group: _as_counted(one, declared) for group, one in counted.items() if one.documents}
+            known = {group: one for group, one in counted.items() if one.documents and is_told(group)}
+            return {group: _as_counted(one, declared) for group, one in known.items()}
         with _redis():
             sizes: Any = await self._redis.hgetall(self._names.sizes(name))
         groups = [field.decode() for field in sizes if field[:1] != b"."]

@@ -35,7 +35,7 @@ from pydantic import (
 
 from neverstale.problems import wrong
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of facts and contributions. A generation of another format is one that we cannot keep."""
 MAX_BY: Final = 4
 MAX_SORT: Final = 8
@@ -102,7 +102,8 @@ class ListDeclaration(_Declaration):
     def _where_names_fields(cls, where: dict[str, Any]) -> dict[str, Any]:
         for path, constant in where.items():
             _check_path(path)
-            if not isinstance(constant, Constant) or constant != constant:
+            is_wide = isinstance(constant, int) and not -(2**63) <= constant < 2**63
+            if not isinstance(constant, Constant) or constant != constant or is_wide:
                 raise wrong(f"{path} is compared with {constant!r}", "use a text, a number, true or false")
         return where
 

@@ -1,111 +1,204 @@
-"""Positions in a sorted list: the filter for what comes behind a sort key.
+"""Positions in a sorted list: the filter for what comes behind a sort key, whatever the types of the values.
 
 `{field: {$gt: x}}` only finds values of x's own type, but a sort goes on with values of later types
 (https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/). So a position becomes branches, each of
-them one range of the list's index:
+them ranges of the list's index:
 
     sort [a, _id], behind (x, k):   a > x   or   a of a later type   or   a = x and _id > k
 
-Missing fields sort like `null`. A sorted field that is an array is sorted by one of its elements, but found by any of
-them: lists should not be sorted by arrays.
+Ranges find too much: an array is sorted by its least element (descending: its greatest), but found by any; some types
+cannot be asked for by value. So each branch also says, as an expression, how the sort key itself compares with the
+position. The server computes it for the few documents that the ranges find.
+
+Missing fields sort like `null`, empty arrays like undefined, just before it. Values are put into the filter as they
+lie in BSON (`neverstale.bson_values.under`).
 """
 
-import datetime
 import math
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from bson.binary import Binary
-from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
-from bson.max_key import MaxKey
-from bson.min_key import MinKey
-from bson.objectid import ObjectId
-from bson.timestamp import Timestamp
 
-Branch = dict[str, Any]
+from neverstale import bson_values
+from neverstale.bson_values import RawValue, element, under
+
+Condition: TypeAlias = Mapping[str, Any]
+Branch: TypeAlias = list[Condition]
+"""All of these hold."""
 
 _BRACKETS: Final[tuple[tuple[str, ...], ...]] = (
     ("minKey",),
-    ("null",),  # and missing, which `$type` does not find
+    (),  # undefined, empty arrays, null, missing: see `_nullish`
     ("int", "long", "double", "decimal"),
     ("string", "symbol"),
     ("object",),
-    ("array",),
+    (),  # arrays in arrays: see `_arrays`
     ("binData",),
     ("objectId",),
     ("bool",),
     ("date",),
     ("timestamp",),
     ("regex",),
-    ("dbPointer", "javascript", "javascriptWithScope"),
+    ("dbPointer",),
+    ("javascript",),
+    ("javascriptWithScope",),
     ("maxKey",),
 )
 """Types in their order; values of one bracket are compared with one another."""
-_NULL: Final = 1
-_NUMBER: Final = 2
-_ARRAY: Final = 5
-_PLACES: Final[dict[type, int]] = {
-    MinKey: 0,
-    type(None): _NULL,
-    int: _NUMBER,
-    float: _NUMBER,
-    Decimal128: _NUMBER,
-    str: 3,
-    dict: 4,
-    Binary: 6,
-    bytes: 6,
-    uuid.UUID: 6,
-    ObjectId: 7,
-    bool: 8,
-    datetime.datetime: 9,
-    DatetimeMS: 9,
-    Timestamp: 10,
-    MaxKey: 13,
+_NULL, _NUMBER, _ARRAY = 1, 2, 5
+_PLACES: Final = {
+    bson_values.MINKEY: 0,
+    bson_values.UNDEFINED: _NULL,
+    bson_values.NULL: _NULL,
+    bson_values.DOUBLE: _NUMBER,
+    bson_values.INT: _NUMBER,
+    bson_values.LONG: _NUMBER,
+    bson_values.DECIMAL: _NUMBER,
+    bson_values.STRING: 3,
+    bson_values.SYMBOL: 3,
+    bson_values.OBJECT: 4,
+    bson_values.ARRAY: _ARRAY,
+    bson_values.BINARY: 6,
+    bson_values.OID: 7,
+    bson_values.BOOL: 8,
+    bson_values.DATE: 9,
+    bson_values.TIMESTAMP: 10,
+    bson_values.REGEX: 11,
+    bson_values.DBPOINTER: 12,
+    bson_values.CODE: 13,
+    bson_values.SCOPED: 14,
+    bson_values.MAXKEY: 15,
 }
-
-
-def can_be_compared(value: Any) -> bool:
-    """Whether a filter can ask for what comes behind this value."""
-    return _place(value) is not None
+_BY_VALUE: Final = frozenset((2, 3, 4, 6, 7, 8, 9, 10))
+"""Brackets that `$gt` and `$eq` take a value of and compare as a sort does; of others all of the bracket is read."""
+_NULLISH: Final[Condition] = {"$in": [None, []]}
+_MISSING: Final[Condition] = {"$exists": False}
+"""Where a path with dots ends in an array, nothing is null to a query."""
+_UNDEFINED: Final = RawValue(bson_values.UNDEFINED, b"")
 
 
 def after(order: Sequence[tuple[str, int]], position: Sequence[Any]) -> Iterator[Branch]:
     """The branches of what sorts behind a position; `order` holds paths and ways, 1 or -1."""
-    equal: Branch = {}
+    equal: list[tuple[Branch, list[Condition]]] = [([], [])]
     for (path, way), value in zip(order, position, strict=True):
-        for condition in _behind(value, way):
-            yield equal | {path: condition}
-        equal = equal | {path: {"$eq": value}}
+        key, here = sort_key(path, way), under("$literal", value)
+        behind = {"$gt" if way > 0 else "$lt": [key, here]}
+        for ranges, exactly in equal:
+            for condition in _behind(path, value, way):
+                yield [*ranges, condition, {"$expr": {"$and": [*exactly, behind]}}]
+        equal = [
+            ([*ranges, condition], [*exactly, {"$eq": [key, here]}])
+            for ranges, exactly in equal
+            for condition in _at(path, value)
+        ]
 
 
-def _behind(value: Any, way: int) -> Iterator[Mapping[str, Any]]:
+def _behind(path: str, value: Any, way: int) -> Iterator[Condition]:
+    """Ranges that hold all whose sort key is strictly behind a value's."""
     place = _place(value)
-    assert place is not None
+    if path == "_id":
+        # It is there, and no array, so that the server makes one range of the expression.
+        yield {}
+        return
     if _is_nan(value):
         if way > 0:
-            yield {"$gte": -math.inf}
+            yield {path: {"$gte": -math.inf}}
+    elif place in _BY_VALUE:
+        yield {path: under("$gt" if way > 0 else "$lt", value)}
     elif place != _NULL:
-        yield {"$gt" if way > 0 else "$lt": value}
-    later = range(place + 1, len(_BRACKETS)) if way > 0 else range(place)
-    types = [kind for bracket in later if bracket not in (_NULL, _ARRAY) for kind in _BRACKETS[bracket]]
-    if types:
-        yield {"$type": types}
-    if _NULL in later:
-        yield {"$eq": None}
+        yield from _whole(path, (place,))
+    elif way > 0 and _is_undefined(value):
+        yield from _nullish(path)
+    elif way < 0 and not _is_undefined(value):
+        yield {path: {"$type": ["undefined"]}}
+        yield {path: {"$eq": []}}
+    yield from _whole(path, range(place + 1, len(_BRACKETS)) if way > 0 else range(place))
     if place == _NUMBER and way < 0 and not _is_nan(value):
-        yield {"$eq": math.nan}  # the least number, and less than none
+        yield {path: {"$eq": math.nan}}  # the least number, and less than none
 
 
-def _place(value: Any) -> int | None:
-    for kind in type(value).__mro__:
-        if (place := _PLACES.get(kind)) is not None:
-            return place
-    return None
+def _at(path: str, value: Any) -> Iterator[Condition]:
+    """Ranges that hold all whose sort key is a value."""
+    place = _place(value)
+    if place in _BY_VALUE:
+        yield {path: under("$eq", value)}
+    else:
+        yield from _whole(path, (place,))
+
+
+def _whole(path: str, places: Sequence[int]) -> Iterator[Condition]:
+    """All of some brackets."""
+    if types := [kind for place in places for kind in _BRACKETS[place]]:
+        yield {path: {"$type": types}}
+    if _NULL in places:
+        yield from _nullish(path)
+    if _ARRAY in places:
+        yield _arrays(path)
+
+
+def _nullish(path: str) -> Iterator[Condition]:
+    yield {path: _NULLISH}
+    if "." in path:
+        yield {path: _MISSING}
+
+
+def _arrays(path: str) -> Condition:
+    """All arrays, and all objects. `$type` and `$gte: []` would read the whole index for them; of an expression the
+    server makes a range where no document has an array there."""
+    value = f"${path}"
+    return {"$expr": {"$and": [{"$gte": [value, {"$literal": {}}]}, {"$lt": [value, {"$literal": b""}]}]}}
+
+
+def _place(value: Any) -> int:
+    return _PLACES[element(b"", value)[0]]
+
+
+def _is_undefined(value: Any) -> bool:
+    return isinstance(value, RawValue) and value.kind == bson_values.UNDEFINED
 
 
 def _is_nan(value: Any) -> bool:
     if isinstance(value, Decimal128):
         return value.to_decimal().is_nan()
     return isinstance(value, float) and math.isnan(value)
+
+
+# --- the sort key as an expression
+
+
+def sort_key(path: str, way: int) -> Any:
+    """Expression: what a document is sorted by, as `{$meta: "sortKey"}` says it."""
+    if path == "_id":
+        return "$_id"
+    found: Any = {"$let": {"vars": {"keys": _keys(path, "$", 0)}, "in": _first("$$keys", way)}}
+    return found if "." in path else {"$cond": [{"$isArray": f"${path}"}, found, _present(f"${path}")]}
+
+
+def _first(keys: str, way: int) -> Any:
+    nearer = {"$cond": [{"$lt" if way > 0 else "$gt": ["$$this", "$$value"]}, "$$this", "$$value"]}
+    return {"$reduce": {"input": keys, "initialValue": {"$arrayElemAt": [keys, 0]}, "in": nearer}}
+
+
+def _keys(path: str, inside: str, depth: int) -> Any:
+    """All keys that an index has of a document. `inside`: the beginning of a reference to what holds the path."""
+    name, _, rest = path.partition(".")
+    value = f"{inside}{name}"
+    if not rest:
+        empty = {"$eq": [value, []]}
+        alone = {"$cond": [empty, under("$literal", [_UNDEFINED]), value]}
+        return {"$cond": [{"$isArray": value}, alone, [_present(value)]]}
+    one = f"e{depth}"
+    deeper = {"$cond": [_is_object(f"$${one}"), _keys(rest, f"$${one}.", depth + 1), [None]]}
+    each = {"$map": {"input": value, "as": one, "in": deeper}}
+    joined = {"$reduce": {"input": each, "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this"]}}}
+    many = {"$cond": [{"$eq": [value, []]}, [None], joined]}
+    return {"$cond": [{"$isArray": value}, many, {"$let": {"vars": {one: value}, "in": deeper}}]}
+
+
+def _is_object(value: str) -> Any:
+    return {"$eq": [{"$type": value}, "object"]}
+
+
+def _present(value: str) -> Any:
+    return {"$cond": [{"$eq": [{"$type": value}, "missing"]}, None, value]}

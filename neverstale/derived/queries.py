@@ -7,6 +7,7 @@ element of an array is a group, only numbers are summed, only finite numbers and
 Nothing here talks to a server. Commands lack `readConcern`, which the caller adds.
 """
 
+import datetime
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from typing import Any, Final, Literal, TypeAlias
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 
+from neverstale.bson_values import under
 from neverstale.derived.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
-from neverstale.derived.groups import at_path, group, text_of
+from neverstale.derived.groups import at_path, group
 from neverstale.derived.positions import after
 from neverstale.derived.shape import score
+from neverstale.derived.texts import text_of
 
 Filter: TypeAlias = dict[str, Any]
 Command: TypeAlias = dict[str, Any]
@@ -43,7 +46,7 @@ def aggregate(collection: str, stages: Stages, rows: int) -> Command:
 
 def list_filter(declared: ListDeclaration, values: Values) -> Filter:
     """The documents of one group of a list."""
-    return {**_equal(declared.by, values), **{path: {"$eq": constant} for path, constant in declared.where.items()}}
+    return {**equal(declared.by, values), **{path: is_value(constant) for path, constant in declared.where.items()}}
 
 
 def list_page(
@@ -60,7 +63,7 @@ def list_page(
     """
     found = list_filter(declared, values)
     if position is not None:
-        found = {"$or": [found | branch for branch in after(declared.order, position)]}
+        found = {"$or": [{"$and": [*_each(found), *branch]} for branch in after(declared.order, position)]}
     return {
         "find": collection,
         "filter": found,
@@ -70,6 +73,10 @@ def list_page(
         "batchSize": declared.page_size + 2,  # so that the server closes the cursor by itself
         "collation": BYTES,
     }
+
+
+def _each(found: Filter) -> list[Filter]:
+    return [{path: condition} for path, condition in found.items()]
 
 
 def list_index(declared: ListDeclaration) -> dict[str, int]:
@@ -91,12 +98,12 @@ def counter_groups(
     value). Over fields that are in neither the groups are added up.
     """
     kept = [path for path in declared.by if path not in values] if by is None else list(by)
-    stages: Stages = [{"$match": _equal(tuple(values), tuple(values.values()))}] if values else []
+    stages: Stages = [{"$match": _counted(values)}] if values else []
     unwound = [path for path in declared.by if path not in values]
     for i, path in enumerate(unwound):
-        stages.append({"$set": {f"g{i}": {"$setUnion": [elements(path)]}}})
+        stages.append({"$set": {f"g{i}": {"$setUnion": [_or_null(elements(path))]}}})
     wanted: dict[str, Any] = {f"k{kept.index(path)}": f"$g{i}" for i, path in enumerate(unwound) if path in kept}
-    wanted |= {f"k{kept.index(path)}": {"$literal": value} for path, value in values.items() if path in kept}
+    wanted |= {f"k{kept.index(path)}": under("$literal", value) for path, value in values.items() if path in kept}
     summed = {f"s{i}": only(one.field) for i, one in enumerate(declared.sums.values())}
     stages.append({"$project": {"_id": 0, **{f"g{i}": 1 for i in range(len(unwound))}, **summed}})
     stages += [{"$unwind": f"$g{i}"} for i in range(len(unwound))]
@@ -146,15 +153,21 @@ KINDS: Final[tuple[Kind, ...]] = ("number", "date")
 """What can be a score. MongoDB compares values of one kind at a time, so each query asks for one; whoever wants both
 merges what two of them find by `score_of`."""
 
-_LARGEST: Final = 1.7976931348623157e308
+_LARGEST: Final = Decimal128("1.797693134862315807937289714053034E+308")
+"""Of what a double rounds to its largest: a score is a double."""
+_SMALLEST: Final = Decimal128("-1.797693134862315807937289714053034E+308")
 _FIRST_DATE, _LAST_DATE = DatetimeMS(-(2**63)), DatetimeMS(2**63 - 1)
+
+
+Place: TypeAlias = tuple[Any, Any]
+"""In a ranking: a number or a date, as it is in a document or as the ranking shows it, and a key."""
 
 
 def ranking_filter(declared: RankingDeclaration, values: Values, kind: Kind) -> Filter:
     """The documents of one group that have a rank by a score of this kind."""
-    low, high = (-_LARGEST, _LARGEST) if kind == "number" else (_FIRST_DATE, _LAST_DATE)
+    low, high = (_SMALLEST, _LARGEST) if kind == "number" else (_FIRST_DATE, _LAST_DATE)
     bounds = {"$gte": low, "$lte": high, "$not": {"$type": "array"}}
-    found: list[Filter] = [_equal(declared.by, values), {declared.path: bounds}]
+    found: list[Filter] = [equal(declared.by, values), {declared.path: bounds}]
     if "." in declared.path:
         found.append({"$expr": {"$eq": [{"$size": values_at(declared.path)}, 1]}})
     return {"$and": [some for some in found if some]}
@@ -168,30 +181,33 @@ def ranking_top(
 
 
 def ranking_before(
-    collection: str, declared: RankingDeclaration, values: Values, kind: Kind, place: tuple[float, Any], limit: int
+    collection: str, declared: RankingDeclaration, values: Values, kind: Kind, place: Place, limit: int
 ) -> Command:
-    """The nearest documents that rank before `place` (a score as the ranking shows it, and a key), nearest first."""
+    """The nearest documents that rank before `place`, nearest first."""
     return _ranked(collection, declared, _beside(declared, values, kind, place, before=True), limit, backwards=True)
 
 
 def ranking_behind(
-    collection: str, declared: RankingDeclaration, values: Values, kind: Kind, place: tuple[float, Any], limit: int
+    collection: str, declared: RankingDeclaration, values: Values, kind: Kind, place: Place, limit: int
 ) -> Command:
     """The nearest documents that rank behind `place`, nearest first."""
     return _ranked(collection, declared, _beside(declared, values, kind, place, before=False), limit, backwards=False)
 
 
-def ranking_count_before(
-    declared: RankingDeclaration, values: Values, kind: Kind, place: tuple[float, Any]
-) -> Stages:
+def ranking_count_before(declared: RankingDeclaration, values: Values, kind: Kind, place: Place) -> Stages:
     """Pipeline that answers `{n}` (or no row for none): how many rank before a place."""
     return [{"$match": _beside(declared, values, kind, place, before=True)}, {"$count": "n"}]
 
 
+def scored(declared: RankingDeclaration, document: Mapping[str, Any]) -> Any:
+    """The value that the document is ranked by, as it is; `None`: not one."""
+    found = at_path(document, declared.path)
+    return found[0] if len(found) == 1 else None
+
+
 def score_of(declared: RankingDeclaration, document: Mapping[str, Any]) -> float | None:
     """The score as Redis keeps it and the ranking shows it; `None`: the document has no rank."""
-    found = at_path(document, declared.path)
-    text = score(found[0], descends=False) if len(found) == 1 else ""
+    text = score(scored(declared, document), descends=False)
     return float(text) if text else None
 
 
@@ -218,15 +234,16 @@ def _ranked(
     return command
 
 
-def _beside(
-    declared: RankingDeclaration, values: Values, kind: Kind, place: tuple[float, Any], *, before: bool
-) -> Filter:
-    number, key = place
+def _beside(declared: RankingDeclaration, values: Values, kind: Kind, place: Place, *, before: bool) -> Filter:
+    value, key = place
     found = ranking_filter(declared, values, kind)
     better = (declared.descends) == before
-    at = _as_kind(number, kind)
+    # A value of this kind is compared as it is: the nearest double might rank on its other side.
+    is_same = isinstance(value, datetime.datetime | DatetimeMS) == (kind == "date")
+    number = float(score(value, descends=False))
+    at = value if is_same else _as_kind(number, kind)
     strictly = {declared.path: {"$gt" if better else "$lt": at}}
-    if not _is_exact(number, kind):
+    if not (is_same or _is_exact(number, kind)):
         return {"$and": [*found["$and"], strictly]}
     tied = {declared.path: {"$eq": at}, "_id": {"$lt" if before else "$gt": key}}
     return {"$and": [*found["$and"], {"$or": [strictly, tied]}]}
@@ -284,10 +301,40 @@ def _found(path: str, inside: str, depth: int, *, apart: bool) -> Any:
     return {"$cond": [{"$isArray": value}, many, {"$cond": [is_object, single, [None]]}]}
 
 
-def _equal(paths: Sequence[str], values: Values) -> Filter:
-    """`$eq` takes a value as it is, even one that looks like an operator. `null` matches what is missing, too."""
-    return {path: {"$eq": value} for path, value in zip(paths, values, strict=True)}
+def _or_null(array: Any) -> Any:
+    """Expression: an array with `null` for what is undefined: they are one group."""
+    return {"$map": {"input": array, "as": "one", "in": {"$ifNull": ["$$one", None]}}}
+
+
+def equal(paths: Sequence[str], values: Values) -> Filter:
+    """The documents that have these values at these paths."""
+    return {path: is_value(value) for path, value in zip(paths, values, strict=True)}
+
+
+def is_value(value: Any) -> Mapping[str, Any]:
+    """Condition: a field is this, or an array with it.
+
+    `$eq` takes a value as it is, even one that looks like an operator. `null` matches what is missing, too. A whole
+    array would be found as well as one with such an array in it; a group of it has only the latter.
+    """
+    return {"$elemMatch": under("$eq", value)} if isinstance(value, list) else under("$eq", value)
+
+
+def _counted(values: Mapping[str, Any]) -> Filter:
+    """`equal`, but also for what is counted as null at a path that an array ends, which a query does not find."""
+    lost = [path for path, value in values.items() if value is None and "." in path]
+    if not lost:
+        return equal(tuple(values), tuple(values.values()))
+    found: list[Filter] = [{path: is_value(value)} for path, value in values.items() if path not in lost]
+    for path in lost:
+        found += [{"$or": [{path: None}, {path: {"$exists": False}}]}, _is_null(path)]
+    return {"$and": found}
+
+
+def _is_null(path: str) -> Filter:
+    return {"$expr": {"$in": [None, _or_null(elements(path))]}}
 
 
 def _decimal(value: Any) -> Decimal:
-    return value.to_decimal() if isinstance(value, Decimal128) else Decimal(value)
+    number = value.to_decimal() if isinstance(value, Decimal128) else Decimal(value)
+    return Decimal("NaN") if number.is_nan() else number

@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import cached_property
 from operator import itemgetter, neg
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 
+from neverstale import telemetry
 from neverstale.derived import groups
 from neverstale.derived.declarations import Declarations
-from neverstale.derived.groups import at_path, combinations, fact_at, meets, short_text, text_of
+from neverstale.derived.groups import at_path, combinations, fact_at, meets
+from neverstale.derived.texts import short_text, text_of
 
 UNSUMMABLE: Final = "u"
-_WIDE: Final = Context(prec=60, Emax=999_999, Emin=-999_999)
+_WIDE: Final = Context(prec=60, Emax=999_999, Emin=-999_999, traps=[])
 _WHOLE: Final = 2**53
 SHORT: Final = 64
 """Strings below so many characters keep their text (`short_text`)."""
@@ -34,7 +36,9 @@ LIMIT: Final = 2**63
 """A scaled value must be smaller, either way: then two limbs of 64 bits hold the sum of 2^31 documents."""
 
 Facts = tuple[str, ...]
+Documents: TypeAlias = Sequence[Mapping[str, Any]]
 
+log = telemetry.logger(__name__)
 
 Pick = Callable[[Facts], Facts]
 
@@ -223,21 +227,36 @@ class Shape:
                 self._effects[key] = known
         return known
 
-    def facts(self, documents: Sequence[Mapping[str, Any]]) -> list[Facts]:
+    def facts(self, documents: Documents) -> list[Facts]:
         """The facts of each document: what its contribution holds besides the version.
 
         Fact by fact, since what most documents hold is then spelled without a step of ours for each.
         """
-        columns = [_group_facts(documents, path) for path in self.group_paths]
-        columns += [["1" if _holds(one, constant) else "" for one in documents] for constant in self._constants]
-        columns += [_sum_facts(documents, path, scale) for path, scale in self._summed]
-        columns += [_score_facts(documents, path, descends) for path, descends in self._scored]
+        columns = [_each(documents, groups.BEYOND, _group_facts, path) for path in self.group_paths]
+        columns += [_each(documents, "1", _constant_facts, constant) for constant in self._constants]
+        columns += [_each(documents, UNSUMMABLE, _sum_facts, path, scale) for path, scale in self._summed]
+        columns += [_each(documents, "", _score_facts, path, descends) for path, descends in self._scored]
         if not columns:
             return [("",)] * len(documents)  # as a contribution without facts is read
         return list(zip(*columns, strict=True))
 
 
-def _group_facts(documents: Sequence[Mapping[str, Any]], path: str) -> list[str]:
+def _each(documents: Documents, unknown: str, facts: Callable[..., list[str]], *of: Any) -> list[str]:
+    """A fact of each document. One that cannot be told, for whatever reason, is unknown of its own document alone."""
+    try:
+        return facts(documents, *of)
+    except Exception as error:
+        if len(documents) == 1:
+            log.error("fact_unknown", of=of, reason=repr(error), exc_info=error)
+            return [unknown]
+        return [fact for one in documents for fact in _each([one], unknown, facts, *of)]
+
+
+def _constant_facts(documents: Documents, constants: Mapping[str, str]) -> list[str]:
+    return ["1" if _holds(one, constants) else "" for one in documents]
+
+
+def _group_facts(documents: Documents, path: str) -> list[str]:
     if "." not in path:
         values: list[Any] = [document.get(path) for document in documents]
         if set(map(type, values)) == {str} and max(map(len, values)) < SHORT:
@@ -245,14 +264,14 @@ def _group_facts(documents: Sequence[Mapping[str, Any]], path: str) -> list[str]
     return [fact_at(document, path) for document in documents]
 
 
-def _sum_facts(documents: Sequence[Mapping[str, Any]], path: str, scale: int) -> list[str]:
+def _sum_facts(documents: Documents, path: str, scale: int) -> list[str]:
     values = [_only(document, path) for document in documents]
     if not scale and set(map(type, values)) == {int} and min(values) > -LIMIT and max(values) < LIMIT:
         return list(map(str, values))
     return [summable(value, scale) for value in values]
 
 
-def _score_facts(documents: Sequence[Mapping[str, Any]], path: str, descends: bool) -> list[str]:
+def _score_facts(documents: Documents, path: str, descends: bool) -> list[str]:
     values = [_only(document, path) for document in documents]
     if set(map(type, values)) == {int} and min(values) > -_WHOLE and max(values) < _WHOLE:
         return list(map(str, map(neg, values) if descends else values))
@@ -293,6 +312,8 @@ def summable(value: Any, scale: int) -> str:
         number = Decimal(int(value)) if isinstance(value, int) else Decimal(repr(value))
     if not number.is_finite():
         return UNSUMMABLE
+    if not number:
+        return "0"  # whatever its exponent is
     scaled = number.scaleb(scale, _WIDE)
     if scaled.adjusted() > 20 or scaled != scaled.to_integral_value() or not -LIMIT < scaled < LIMIT:
         return UNSUMMABLE

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
 import pytest_asyncio
+from bson.raw_bson import RawBSONDocument
+from pymongo import AsyncMongoClient
 
 from api.counts import Counts
 from api.pages import PageShelf
@@ -16,7 +19,13 @@ from neverstale.errors import Outage, Server
 from neverstale.loader import Loader, TooSlow
 from tests import hot_world
 from tests.deriving import RESOURCE, Writer, kill
+from tests.integration.test_values_in_mongodb import survives
+from tests.properties.raw_bson import ODD, Value, boolean, document, integer, string
 from tests.serving import Served, all_pages, cached, flight, heard, in_l1, keys, listed, serving, without_place
+
+BEYOND_BOUNDS = {name for name in ODD if "levels" in name} | {"a string of 600 bytes", "a large document"}
+MORE_ELEMENTS = 5
+"""The arrays among the others have so many elements more than there are of them."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -113,6 +122,88 @@ async def test_the_type_of_a_value_can_be_said(served: Served) -> None:
     text = await served.get("counters/by_status", origin="TYPED", status="5")
     number = await served.world.http.get(f"/v1/{RESOURCE}/-/counters/by_status?origin=TYPED&status:int=5")
     assert (text.json()["count"], number.json()["count"]) == (0, 1)
+
+
+async def _put(served: Served, values: Mapping[str, Value]) -> None:
+    """A flight for each value, which is its status, its gate and its delay."""
+    raws = [
+        document(
+            string(f"odd-{name}").named("_id"),
+            string("ODD").named("origin"),
+            integer(99).named("day"),
+            boolean(False).named("cancelled"),
+            *(value.named(field) for field in ("status", "gate", "delay")),
+        )
+        for name, value in values.items()
+    ]
+    async with AsyncMongoClient[Any](served.deriving.settings.mongodb.uri.get_secret_value()) as client:
+        await client[served.deriving.catalog.database][RESOURCE].insert_many([RawBSONDocument(raw) for raw in raws])
+
+
+async def test_values_of_every_type_are_counted_listed_and_ranked_like_any_other(served: Served) -> None:
+    usual = {name: value for name, value in ODD.items() if survives(value) and name not in BEYOND_BOUNDS}
+    before = (await served.world.http.get(f"/v1/{RESOURCE}/first")).content
+    await _put(served, usual)
+    await served.applied(await served.write(flight("beside")))
+
+    # Counted: Redis and MongoDB say the same, and each group can be asked for.
+    groups = await served.until_hit("counters/by_status", origin="ODD")
+    asked = await served.get("counters/by_status", {"cache-control": "no-cache"}, origin="ODD")
+    assert asked.json() == groups.json()
+    assert groups.json()["total"]["count"] == len(usual) + MORE_ELEMENTS
+    for one in groups.json()["groups"]:
+        question = one.get("ask") or _as_json_says("status", one["by"]["status"])
+        for headers in ({}, {"cache-control": "no-cache"}):
+            path = f"/v1/{RESOURCE}/-/counters/by_status?origin=ODD&{question}"
+            counted = await served.world.http.get(path, headers=headers)
+            assert (counted.status_code, counted.json()["count"]) == (200, one["count"]), question
+
+    # Listed: every document once, in MongoDB's order.
+    found: list[str] = []
+    more: dict[str, Any] = {}
+    while True:
+        page = await served.get("lists/departures", origin="ODD", day=99, **more)
+        assert page.status_code == 200, page.text
+        found += keys(page)
+        if page.json()["next"] is None:
+            break
+        more = {"cursor": page.json()["next"]}
+    order = served.documents.find({"origin": "ODD"}, {"_id": 1}).sort([("gate", 1), ("_id", 1)])
+    assert found == [one["_id"] for one in await order.to_list()]
+
+    # Ranked and summed, with figures that JSON can say.
+    for path in ("rankings/late?day=99&limit=5", "rankings/early", "counters/delays?day=99"):
+        for headers in ({}, {"cache-control": "no-cache"}):
+            answer = await served.world.http.get(f"/v1/{RESOURCE}/-/{path}", headers=headers)
+            assert answer.status_code == 200
+            orjson.loads(answer.content)
+    assert (await served.world.http.get(f"/v1/{RESOURCE}/first")).content == before
+
+    # A value beyond the bounds makes the counter unknown to Redis, not wrong.
+    await _put(served, {name: ODD[name] for name in BEYOND_BOUNDS})
+    await served.applied(await served.write(flight("beside")))
+    beyond = await served.get("counters/by_status", origin="ODD")
+    assert beyond.json()["total"]["count"] == len(ODD) - _left_out() + MORE_ELEMENTS
+    assert "detail=mongodb" in beyond.headers["cache-status"]
+    await served.documents.delete_many({"origin": "ODD"})
+
+
+def _left_out() -> int:
+    return sum(not survives(value) for value in ODD.values())
+
+
+def _as_json_says(path: str, value: Any) -> str:
+    """What a reader of JSON asks who is told nothing more."""
+    match value:
+        case None:
+            return f"{path}:null"
+        case bool():
+            return f"{path}:bool={str(value).lower()}"
+        case int():
+            return f"{path}:int={value}"
+        case float():
+            return f"{path}:double={quote(repr(value))}"
+    return f"{path}={quote(value, safe='')}"
 
 
 async def test_a_counter_answers_one_group_all_groups_and_totals(served: Served) -> None:

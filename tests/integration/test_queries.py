@@ -19,8 +19,9 @@ from neverstale.derived.declarations import (
     RankingDeclaration,
 )
 from neverstale.derived.differences import counted
-from neverstale.derived.groups import fact_at, text_of, texts_of
+from neverstale.derived.groups import fact_at, texts_of
 from neverstale.derived.shape import Shape
+from neverstale.derived.texts import text_of
 from neverstale.loader import Loader, TooSlow
 
 DAY = datetime.datetime(2013, 2, 8, tzinfo=datetime.UTC)

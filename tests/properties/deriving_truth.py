@@ -7,7 +7,8 @@ from bson.decimal128 import Decimal128
 
 from neverstale.derived import reading
 from neverstale.derived.generations import Generation
-from neverstale.derived.groups import group, text_of
+from neverstale.derived.groups import group
+from neverstale.derived.texts import text_of
 from neverstale.keys import canonical
 from tests.properties.deriving_world import GROUPS, KEYS, LISTS, World, query, shown
 

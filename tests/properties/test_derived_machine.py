@@ -30,7 +30,8 @@ from consumers.rebuild import Rebuilder
 from neverstale.derived import reading
 from neverstale.derived.beginning import begin
 from neverstale.derived.generations import Generation
-from neverstale.derived.groups import group, text_of
+from neverstale.derived.groups import group
+from neverstale.derived.texts import text_of
 from neverstale.events import Floor, Rebuilt, Touch, encode, record_key
 from neverstale.keys import canonical
 from neverstale.loader import Loader

@@ -12,7 +12,6 @@ from bson.binary import Binary
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.objectid import ObjectId
-from bson.regex import Regex
 from hypothesis import strategies as st
 
 from api import cursors
@@ -77,7 +76,7 @@ def test_a_cursor_of_another_release_is_told_so() -> None:
         cursors.decode(forged(bson.encode({"": ["key"]}), format_version=1), OWNER, 1)
 
 
-@pytest.mark.parametrize("position", [[], ["a", "b"], [Regex("a")], [["array"]], "text", None])
+@pytest.mark.parametrize("position", [[], ["a", "b"], "text", None])
 def test_a_position_that_no_sort_key_can_be_is_refused(position: object) -> None:
     with pytest.raises(WrongCursor):
         cursors.decode(forged(bson.encode({"": position})), OWNER, 1)

@@ -61,6 +61,12 @@ ODD: dict[str, bytes] = {
     "code with a scope that is no UTF-8": field(0x0F, b"v", i32(23) + text(b"f\xe9") + document(ONE)),
     "a regular expression that is no UTF-8": field(0x0B, b"v", b"\xe9\0i\0"),
     "options that Python lacks": field(0x0B, b"v", b"a\0jq\0"),
+    "undefined": field(6, b"v", b""),
+    "undefined inside others": field(3, b"v", document(field(4, b"a", document(field(6, b"0", b""))))),
+    "options in another order": field(0x0B, b"v", b"a\0xi\0"),
+    "options twice": field(0x0B, b"v", b"a\0ii\0"),
+    "a scope with a name twice": field(0x0F, b"v", i32(29) + text(b"f") + document(ONE, TWO)),
+    "a scope with undefined": field(0x0F, b"v", i32(18) + text(b"f") + document(field(6, b"a", b""))),
     "a date far from all calendars": field(9, b"v", struct.pack("<q", -(2**63))),
     "a decimal of all bits": field(0x13, b"v", b"\xff" * 16),
     "a decimal beyond its own range": field(0x13, b"v", b"\xff" * 8 + b"\x5f\xff" + b"\xff" * 6),
@@ -69,7 +75,6 @@ ODD: dict[str, bytes] = {
     "190 levels of arrays around one": field(4, b"v", nested(190, document(field(2, b"0", text(b"\xe9"))), 4)),
 }
 LOSSY: dict[str, tuple[bytes, Any]] = {
-    "undefined": (field(6, b"v", b""), None),
     "a symbol": (field(0x0E, b"v", text(b"x")), "x"),
     "a symbol that is no UTF-8": (field(0x0E, b"v", text(b"\xe9")), RawValue(2, text(b"\xe9"))),
     "an array whose places have names": (field(4, b"v", document(ONE, TWO)), [1, 2]),

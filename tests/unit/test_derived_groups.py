@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale.bson_values import CODEC
-from neverstale.derived.groups import BEYOND, JOIN, combinations, fact, fact_at, meets, members, text_of, value_of
+from neverstale.derived.groups import BEYOND, JOIN, combinations, fact, fact_at, meets, members
+from neverstale.derived.texts import text_of, value_of
 
 VALUES: list[Any] = [
     "JFK",

@@ -1,0 +1,207 @@
+"""Texts: one value as plain Unicode. Equal values have equal texts, and unequal ones never do.
+
+A text is a type letter, a colon and the value. Numbers are one text if they are exactly equal, whatever their types
+(1, 1.0, `NumberLong(1)`, `NumberDecimal("1.00")`), also inside objects; so are a symbol and a string. All else that
+MongoDB tells apart has texts that differ.
+
+| text      | of                                                                                            |
+|-----------|-----------------------------------------------------------------------------------------------|
+| `n`       | null, undefined                                                                               |
+| `s:…`     | a string                                                                                      |
+| `y:…`     | a string that is no UTF-8: its bytes, each as the letter of its number                        |
+| `i:…`     | a whole number of 64 bits                                                                     |
+| `f:…`     | any other number that is exactly a double, e.g. `f:0.5`, `f:1e+20`, `f:nan`                   |
+| `m:…`     | a decimal that is no double: whole digits and an exponent, e.g. `m:1E5000`                    |
+| `b:…`     | true or false, as 1 or 0                                                                      |
+| `d:…`     | a date, in milliseconds since 1970                                                            |
+| `o:…`     | an ObjectId                                                                                   |
+| `u:…`     | a UUID                                                                                        |
+| `x:…`     | all else: BSON with each number in one spelling, in hex                                       |
+
+Nothing here takes longer for a number's exponent: it is never spelled out.
+"""
+
+import datetime
+import re
+import struct
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+
+from bson.binary import UUID_SUBTYPE, Binary
+from bson.code import Code
+from bson.datetime_ms import DatetimeMS
+from bson.decimal128 import Decimal128
+from bson.int64 import Int64
+from bson.objectid import ObjectId
+
+from neverstale import bson_values as bv
+from neverstale.bson_values import CODEC, RawValue, decode, element, elements
+
+NULL: Final = "n"
+
+_SPECIAL = re.compile(r"[\x1e\x1f|\\]")
+_ESCAPES: Final = {"\x1e": "\\e", "\x1f": "\\f", "|": "\\p", "\\": "\\\\"}
+_ESCAPED = re.compile(r"\\[efp\\]")
+_PLAIN: Final = {escape: plain for plain, escape in _ESCAPES.items()}
+_LIMIT: Final = 2**63
+_DATES: Final = range(-62_135_596_800_000, 253_402_300_800_000)
+"""Milliseconds that `datetime` can hold."""
+_UUID_BYTES: Final = 16
+_NUMBERS: Final = frozenset((bv.DOUBLE, bv.INT, bv.LONG, bv.DECIMAL))
+_DOUBLE: Final = struct.Struct("<d")
+
+
+def text_of(value: Any) -> str:
+    """The text of one value (not of an array as a field's value: see `neverstale.derived.groups.fact`)."""
+    spell = _SPELL.get(type(value))
+    text = spell(value) if spell is not None else _rare(value)
+    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text) if _SPECIAL.search(text) else text
+
+
+@lru_cache(maxsize=65_536)
+def short_text(value: str) -> str:
+    """`text_of` a short string; most values come again and again."""
+    return text_of(value)
+
+
+def value_of(text: str) -> Any:
+    """The value that a text spells, as BSON types; the opposite of `text_of`. Of equal values it is the same one."""
+    plain = _ESCAPED.sub(lambda match: _PLAIN[match[0]], text) if "\\" in text else text
+    kind, value = plain[:1], plain[2:]
+    return _READ[kind](value)
+
+
+# --- numbers
+
+
+def _whole(number: int) -> str:
+    return f"i:{number}" if -_LIMIT <= number < _LIMIT else _exact(Decimal(number))
+
+
+def _double(number: float) -> str:
+    return f"i:{int(number)}" if number.is_integer() and -_LIMIT <= number < _LIMIT else f"f:{number!r}"
+
+
+def _decimal(value: Decimal128) -> str:
+    number = value.to_decimal()
+    return "f:nan" if number.is_nan() else _exact(number)
+
+
+def _exact(number: Decimal) -> str:
+    nearest = float(number)
+    if Decimal(nearest) == number:
+        return _double(nearest)
+    if -_LIMIT <= number < _LIMIT and number == number.to_integral_value():
+        return f"i:{int(number)}"
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    spelled = "".join(map(str, digits))
+    whole = spelled.rstrip("0")
+    return f"m:{'-' if sign else ''}{whole}E{exponent + len(spelled) - len(whole)}"
+
+
+# --- everything
+
+
+def _binary(value: Binary) -> str:
+    is_uuid = value.subtype == UUID_SUBTYPE and len(value) == _UUID_BYTES
+    return f"u:{value.hex()}" if is_uuid else _encoded(value)
+
+
+def _raw(value: RawValue) -> str:
+    if value.kind == bv.STRING:
+        return "y:" + value.payload[4:-1].decode("latin-1")
+    return NULL if value.kind == bv.UNDEFINED else _encoded(value)
+
+
+_SPELL: Final[dict[type, Callable[[Any], str]]] = {
+    str: lambda value: "s:" + value,
+    int: _whole,
+    Int64: lambda value: f"i:{int(value)}",
+    bool: lambda value: "b:1" if value else "b:0",
+    type(None): lambda value: NULL,
+    float: _double,
+    Decimal128: _decimal,
+    datetime.datetime: lambda value: f"d:{int(DatetimeMS(value))}",
+    DatetimeMS: lambda value: f"d:{int(value)}",
+    ObjectId: lambda value: f"o:{value}",
+    uuid.UUID: lambda value: f"u:{value.hex}",
+    Binary: _binary,
+    RawValue: _raw,
+}
+
+
+def _rare(value: Any) -> str:
+    if isinstance(value, str) and not isinstance(value, Code):
+        return "s:" + value
+    return _encoded(value)
+
+
+def _read_date(ms: int) -> datetime.datetime | DatetimeMS:
+    date = DatetimeMS(ms)
+    return date.as_datetime(CODEC) if ms in _DATES else date
+
+
+def _read_raw(text: str) -> RawValue:
+    raw = text.encode("latin-1")
+    return RawValue(bv.STRING, (len(raw) + 1).to_bytes(4, "little") + raw + b"\0")
+
+
+_READ: Final[dict[str, Callable[[str], Any]]] = {
+    "s": str,
+    "y": _read_raw,
+    "i": int,
+    "b": lambda text: text == "1",
+    "n": lambda text: None,
+    "f": float,
+    "m": Decimal128,
+    "d": lambda text: _read_date(int(text)),
+    "o": ObjectId,
+    "u": lambda text: uuid.UUID(text),
+    "x": lambda text: decode(bytes.fromhex(text))[""],
+}
+
+
+# --- BSON in one spelling
+
+
+def _encoded(value: Any) -> str:
+    raw = element(b"", value)
+    return "x:" + _document([_spelled(raw[0], b"", raw[2:])]).hex()
+
+
+def _spelled(kind: int, name: bytes, payload: bytes) -> bytes:
+    """An element as all that are equal to it are spelled: MongoDB compares numbers by their value at any depth, takes
+    a symbol for a string, and does not look at the names of an array's places."""
+    if kind in _NUMBERS:
+        kind, payload = _number(kind, payload)
+    elif kind == bv.SYMBOL:
+        kind = bv.STRING
+    elif kind == bv.OBJECT:
+        payload = _document([_spelled(*one) for one in elements(payload)])
+    elif kind == bv.ARRAY:
+        payload = _document([_spelled(one[0], b"%d" % i, one[2]) for i, one in enumerate(elements(payload))])
+    elif kind == bv.SCOPED:
+        scope = 8 + int.from_bytes(payload[4:8], "little")
+        inner = payload[4:scope] + _document([_spelled(*one) for one in elements(payload[scope:])])
+        payload = (len(inner) + 4).to_bytes(4, "little") + inner
+    return bytes((kind,)) + name + b"\0" + payload
+
+
+def _number(kind: int, payload: bytes) -> tuple[int, bytes]:
+    if kind == bv.DECIMAL:
+        text = _decimal(Decimal128.from_bid(payload))
+    elif kind == bv.DOUBLE:
+        text = _double(_DOUBLE.unpack(payload)[0])
+    else:
+        text = f"i:{int.from_bytes(payload, 'little', signed=True)}"
+    raw = element(b"", _READ[text[0]](text[2:]))
+    return raw[0], raw[2:]
+
+
+def _document(spelled: list[bytes]) -> bytes:
+    body = b"".join(spelled)
+    return (len(body) + 5).to_bytes(4, "little") + body + b"\0"
