@@ -34,9 +34,6 @@ class _AsgiRequest(Request):
         if not self.answer.done():
             self.answer.set_result(response)
 
-    def abandon(self) -> None:
-        self.answer.cancel()
-
 
 class HotPath:
     """ASGI middleware: answers plain gets of documents and pages, and hands everything else on."""

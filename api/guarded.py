@@ -1,17 +1,24 @@
 """Uvicorn's HTTP protocol with limits on what comes before a request is one: how large its head may be, and how long
 it may take. Without them a client may send header lines for ever, or one byte now and then.
 
-What is no request is answered with problem details, and the connection is closed.
+What is no request is answered with problem details after all that was asked before it, and the connection is closed.
+So it is when something fails in here: no request is dropped without an answer. Upgrades to another protocol are
+ignored (RFC 9110, section 7.8): the request is answered, and so is what follows it.
 """
 
 import asyncio
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api import heads, problems
 from api.heads import BLANK
 from api.problems import Problem
+from api.request_heads import body_head, origin_form, wrong_with
+from neverstale import telemetry
+
+log = telemetry.logger(__name__)
 
 HEAD_BYTES: Final = 64 << 10
 """A request line and header lines may have so many, and what was read together with their end."""
@@ -19,9 +26,25 @@ HEAD_SECONDS: Final = 10.0
 """From the first byte of a head to its last, and from a new connection to its first byte."""
 
 
+class _Refused(Exception):
+    """The parser must not go on."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
 class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        # Versions are told apart when the head is complete: one that we do not speak is another error than nonsense.
+        self.parser.set_dangerous_leniencies(lenient_version=True)
+        self._refused = False
+        """Nothing more is read."""
+        self._farewell: bytes | None = None
+        """A refusal that waits for the answers before it."""
+        self._bodies_only = False
+        """The parser reads a head of ours, which leads to a body that it would have skipped."""
         self._head_open = False
         """A head has begun and is not complete."""
         self._head_bytes = 0
@@ -37,8 +60,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # which uvicorn does not do for a connection that was reset
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if not self._head_open or self.transport.is_closing():
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        if not self._head_open or self._refused or self.transport.is_closing():
             return
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES:
@@ -46,21 +72,68 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_late)
 
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as ignored:
+                # The parser has skipped the body, if there is one, and goes on behind it only if it is led there.
+                head = body_head(self.headers)
+                self._bodies_only = bool(head)
+                data = head + data[ignored.args[0] :]
+            except httptools.HttpParserError as error:
+                self._refuse(_problem_of(error))
+                return
+
     def on_message_begin(self) -> None:
+        if self._bodies_only:
+            return
         self._end_head()
         self._head_open = True
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        if not self._bodies_only:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._bodies_only:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        if self._bodies_only:
+            self._bodies_only = False
+            return
         self._end_head()
+        problem = wrong_with(self.parser.get_http_version(), self.parser.get_method(), self.headers)
+        if problem is None and len(self.url) >= HEAD_BYTES:
+            problem = problems.head_too_large()
+        if problem is not None:
+            raise _Refused(problem)
+        self.url = origin_form(self.url)
+        self.on_request()
+
+    def on_request(self) -> None:
+        """The head of a request is complete, and nothing is wrong with it."""
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._end_head()
+        if self.parser.should_upgrade() and body_head(self.headers):
+            return  # its body follows
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(problems.malformed())
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._farewell is not None and not self._is_answering():
+            self._end_with(self._farewell)
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _end_head(self) -> None:
         self._head_open = False
@@ -77,13 +150,33 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()  # nothing was ever asked
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer, unless that would break into an answer that is under way, and close."""
+        """Answer when all that was asked before is answered, and close. Nothing more is read."""
         self._end_head()
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
-            response = problem.response()
-            lines = heads.lines([*self.server_state.default_headers, *response.raw_headers])
-            end = b"connection: close" + BLANK + bytes(response.body)
-            self.transport.write(b"".join((heads.status_line(problem.status), lines, end)))
-        self.transport.close()
+        self._refused = True
+        response = problem.response()
+        lines = heads.lines([*self.server_state.default_headers, *response.raw_headers])
+        body = b"" if self.parser.get_method() == b"HEAD" else bytes(response.body)
+        end = b"connection: close" + BLANK + body
+        text = b"".join((heads.status_line(problem.status), lines, end))
+        if self._is_answering():
+            self._farewell = text
+            self.flow.pause_reading()
+        else:
+            self._end_with(text)
+
+    def _end_with(self, text: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(text)
+            self.transport.close()
+
+
+def _problem_of(error: httptools.HttpParserError) -> Problem:
+    cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
+    if isinstance(cause, _Refused):
+        return cause.problem
+    if cause is None or isinstance(cause, httptools.HttpParserInvalidURLError):
+        return problems.malformed()
+    log.error("request_failed", exc_info=cause)
+    return problems.internal()

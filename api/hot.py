@@ -21,7 +21,7 @@ from api.lines import LINE, Target, spellings
 from api.marks import Marks
 from api.page_lines import PageLines, PageTarget
 from api.plain import PLAIN, Plain
-from api.problems import internal, of_error, unknown_key
+from api.problems import Problem, internal, of_error, stopping, unknown_key
 from api.reader import Reader
 from api.responses import L1_HIT, L2_HIT, Raw, cache_status
 from api.tally import Tally, taken
@@ -65,22 +65,23 @@ class Request(ABC):
     def send_raw(self, response: Raw) -> None:
         """Answer with anything else."""
 
-    @abstractmethod
-    def abandon(self) -> None:
-        """The process ends before there is an answer."""
-
     # --- for the reader
 
     def hit(self, entry: bytes, evidence: Evidence, reading: Reading | None) -> None:
         hot, plain = self._hot, self.plain
         self.settled = True
-        tail = hot.tail(self.target, *facts_of_hit(entry))
-        if tail[0] == DOCUMENT and self.target.counted:
-            hot.tally.saw(self.entry_key)
-        if reading is not None:
-            hot.keep(reading, self, tail)
-        status, tail = (200, tail) if plain is PLAIN and tail[0] == DOCUMENT else hot.choose(plain, tail)
-        self.send(status, tail, hot.moment_of(evidence.watermark, L2_HIT))
+        try:
+            tail = hot.tail(self.target, *facts_of_hit(entry))
+            if tail[0] == DOCUMENT and self.target.counted:
+                hot.tally.saw(self.entry_key)
+            if reading is not None:
+                hot.keep(reading, self, tail)
+            status, tail = (200, tail) if plain is PLAIN and tail[0] == DOCUMENT else hot.choose(plain, tail)
+            moment = hot.moment_of(evidence.watermark, L2_HIT)
+        except Exception as error:
+            self.set_exception(error)  # and the others of this batch get what is theirs
+        else:
+            self.send(status, tail, moment)
 
     def ask(self) -> Ask:
         return self.target.ask(self._segment, self.entry_key, self)
@@ -92,22 +93,31 @@ class Request(ABC):
 
     def set_result(self, answer: Answer) -> None:
         self.settled = True
-        if answer.body is not None and self.target.counted:
-            self._hot.tally.saw(self.entry_key)
-        self.send(*self._hot.answered(self.target, self.plain, answer))
+        try:
+            if answer.body is not None and self.target.counted:
+                self._hot.tally.saw(self.entry_key)
+            answered = self._hot.answered(self.target, self.plain, answer)
+        except Exception as error:
+            self.set_exception(error)
+        else:
+            self.send(*answered)
 
     def set_exception(self, error: BaseException) -> None:
         self.settled = True
         problem = of_error(error) if isinstance(error, NeverstaleError) else internal()
         if problem.status >= 500 and problem.status != 503:
             log.error("read_failed", resource=self.target.source, exc_info=error)
-        response = problem.response()
-        self.send_raw(Raw(response.status_code, response.raw_headers, bytes(response.body)))
+        self._send_problem(problem)
 
     def cancel(self) -> bool:
+        """The process ends before there is an answer."""
         self.settled = True
-        self.abandon()
+        self._send_problem(stopping())
         return True
+
+    def _send_problem(self, problem: Problem) -> None:
+        response = problem.response()
+        self.send_raw(Raw(response.status_code, response.raw_headers, bytes(response.body)))
 
 
 class Hot:

@@ -102,6 +102,16 @@ def malformed() -> Problem:
     return Problem(400, "bad-request", "Bad request", "This is no request in HTTP/1.1.")
 
 
+def unknown_version() -> Problem:
+    return Problem(505, "http-version", "HTTP version not supported", "HTTP/1.1 is spoken here, and HTTP/1.0.")
+
+
+def unknown_coding() -> Problem:
+    return Problem(
+        501, "transfer-coding", "Not implemented", "The only transfer coding that is read here is chunked."
+    )
+
+
 def head_too_large() -> Problem:
     detail = "The request line and the header lines are too large together."
     return Problem(431, "head-too-large", "Request header fields too large", detail)
@@ -146,6 +156,10 @@ def internal() -> Problem:
     return Problem(500, "internal", "Internal error", "Something is wrong here; the log says more.")
 
 
+def stopping() -> Problem:
+    return Problem(503, "stopping", "Stopping", "This process ends; another one answers.", _retry_after(1))
+
+
 def _retry_after(seconds: float) -> dict[str, str]:
     return {"retry-after": str(max(math.ceil(seconds), 1))}
 
@@ -173,7 +187,9 @@ def install(app: FastAPI) -> None:
         return Problem(error.status_code, "http", error.detail, error.detail, error.headers).response()
 
     async def on_anything_else(_: Request, error: Exception) -> Response:
-        return internal().response()  # the server logs it
+        response = internal().response()
+        response.headers["connection"] = "close"  # for so the server does, which logs the error
+        return response
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(NeverstaleError, on_error_of_ours)

@@ -32,6 +32,9 @@ from api.hot import AnyTarget, Hot, Request, as_text, closing
 from api.limits import Bucket
 from api.plain import PLAIN, Plain, plain_of
 from api.responses import Raw
+from neverstale import telemetry
+
+log = telemetry.logger(__name__)
 
 BLOCKS: Final = 1024
 BLOCK_BYTES: Final = 2048
@@ -88,9 +91,6 @@ class Cycle(Request):
     def send_raw(self, response: Raw) -> None:
         bodiless = self.line[0] != GET
         self._write(as_text(response, self._hot.server.text(), close=False, bodiless=bodiless), monotonic())
-
-    def abandon(self) -> None:
-        self._complete().transport.close()
 
     def _write(self, text: bytes, now: float) -> None:
         protocol = self._complete()
@@ -186,12 +186,15 @@ class HotProtocol(GuardedProtocol):
             return
         line, _, block = data.partition(CRLF)
         plain = hot.blocks.get(block)
-        if (
-            plain is not None
-            and (self._limits is None or self._may_spend(self._limits.callers.of_block(block)))
-            and self._answer(hot, line, plain)
-        ):
-            return
+        try:
+            if (
+                plain is not None
+                and (self._limits is None or self._may_spend(self._limits.callers.of_block(block)))
+                and self._answer(hot, line, plain)
+            ):
+                return
+        except Exception:
+            self._let_go()  # the parser leads to the same again, which tells of it
         self._headers_read = 0
         self._block = None
         super().data_received(data)
@@ -202,27 +205,41 @@ class HotProtocol(GuardedProtocol):
         self._in_message = True
         super().on_message_begin()
 
-    def on_headers_complete(self) -> None:
+    def on_request(self) -> None:
         hot = self._hot
         self._headers_read += 1
-        if hot is not None:
-            if self.parser.should_upgrade():
-                self._hot = None  # from here on the parser may be past reading HTTP
-            elif self._free() and self._may_go_on():
-                plain = plain_of(self.headers)
-                if plain is not None:
-                    line = b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)
-                    self._block = (line, plain)
-                    before = self.cycle
-                    if self._limits is not None:
-                        self._caller = self._limits.callers.named(self.headers)
-                    if (self._limits is None or self._may_spend(self._caller)) and self._answer(hot, line, plain):
-                        if self.cycle is before:
-                            self.cycle = _ANSWERED
-                        return
-        super().on_headers_complete()
+        if hot is not None and self._free() and self._may_go_on():
+            try:
+                if self._answer_plain(hot):
+                    return
+            except Exception as error:
+                log.error("fast_path_failed", exc_info=error)
+                self._let_go()
+        super().on_request()
         if self._last and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def _answer_plain(self, hot: Hot) -> bool:
+        """Answer what the parser has read, if that is plain."""
+        plain = plain_of(self.headers)
+        if plain is None:
+            return False
+        line = b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)
+        self._block = (line, plain)
+        before = self.cycle
+        if self._limits is not None:
+            self._caller = self._limits.callers.named(self.headers)
+        if (self._limits is not None and not self._may_spend(self._caller)) or not self._answer(hot, line, plain):
+            return False
+        if self.cycle is before:
+            self.cycle = _ANSWERED
+        return True
+
+    def _let_go(self) -> None:
+        """The shorter way has failed before it wrote anything: the ordinary one is still there."""
+        if self._is_answering():
+            self.cycle.disconnected = True  # what may come of it is not written
+            self.cycle = _ANSWERED
 
     def on_message_complete(self) -> None:
         self._in_message = False
@@ -316,7 +333,7 @@ class HotProtocol(GuardedProtocol):
         return True
 
     def on_response_complete(self) -> None:
-        if self.pipeline or self.flow.read_paused or self.transport.is_closing():
+        if self.pipeline or self.flow.read_paused or self._farewell is not None or self.transport.is_closing():
             super().on_response_complete()
         else:
             self.answered(monotonic())

@@ -295,10 +295,14 @@ class Reader:
                 missing.append(ask)
         if missing or direct:
             self._loads.proofs.expect()
-        await at_once(
-            self._misses.fetch(source, missing, floor) if missing and floor is not None else None,
-            read_directly(direct, self._loads, self._freshness.marks) if direct else None,
-        )
+        try:
+            await at_once(
+                self._misses.fetch(source, missing, floor) if missing and floor is not None else None,
+                read_directly(direct, self._loads, self._freshness.marks) if direct else None,
+            )
+        except BaseException as error:
+            fail_all(asks, error, self._freshness.marks)  # nobody waits for an answer that cannot come
+            raise
 
     def _touch(self, keys: Sequence[bytes]) -> None:
         keys = [key for key in keys if key not in self._touching]
