@@ -21,7 +21,7 @@ from api.reader import Reader
 from api.responses import absent, facts_of
 from api.shelves import DocumentShelf, Shelf
 from api.source import AnySource
-from api.targets import PREFIX, key_of
+from api.targets import PREFIX, key_of, listed
 from api.wishes import wish_of
 from neverstale import telemetry
 from neverstale.cache import Cache
@@ -133,13 +133,11 @@ class CounterEndpoint:
 
 
 def _groups_of(said: Asked, counts: Counts) -> list[str] | None:
-    text = said.others.get("group")
-    if text is None:
+    value = said.others.get("group")
+    if value is None:
         return None
-    named = text.split(",") if text else []
+    named = listed(value, counts.declared.by, "group")
     for path in named:
-        if path not in counts.declared.by:
-            raise bad_parameter("group", f"{path!r} is not one of {', '.join(counts.declared.by) or 'no fields'}")
         if named.count(path) > 1:
             raise bad_parameter("group", f"{path} is there twice")
     return named

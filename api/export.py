@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.problems import bad_parameter
 from api.responses import Raw
-from api.targets import parameters_of, shown
+from api.targets import listed, parameters_of, shown
 from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Overloaded
@@ -134,16 +133,10 @@ def fields_of(query: bytes, resource: Resource) -> Sequence[str] | None:
     """What `fields=a,b` asks for, or all that is declared; `None`: whole documents. Raises a `Problem`."""
     declared = list(resource.fields) if resource.fields is not None else None
     wanted: list[str] = []
-    for raw_name, value in parameters_of(query):
-        if raw_name != b"fields":
-            raise bad_parameter(shown(raw_name), "there is no such parameter; use fields")
-        for item in value.replace(b"+", b"%20").split(b","):
-            name = unquote_to_bytes(item)
-            known = name.decode("utf-8", "replace")
-            if known != "_id" and known not in (declared or ()):
-                among = f"; fields: {', '.join(declared)}" if declared else "; the catalog declares none"
-                raise bad_parameter("fields", f"{shown(name)!r} is no declared field{among}")
-            wanted.append(known)
+    for name, value in parameters_of(query):
+        if name != "fields":
+            raise bad_parameter(shown(name), "there is no such parameter; use fields")
+        wanted += listed(value, ["_id", *(declared or ())], "fields")
     if not wanted:
         return declared
     return [name for name in dict.fromkeys(wanted) if name != "_id"]

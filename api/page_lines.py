@@ -30,7 +30,7 @@ def page_of(pages: Pages, query: bytes) -> PageKey:
     by = pages.declared.by
     said = asked(query, pages.resource, by, ("cursor",), whole=True)
     try:
-        return pages.key(said.group(by), [said.values[path] for path in by], said.others.get("cursor"))
+        return pages.key(said.group(by), [said.values[path] for path in by], said.text("cursor"))
     except WrongCursor as error:
         raise bad_parameter("cursor", str(error)) from None
 

@@ -11,14 +11,13 @@ query says is refused: a misspelt filter must not answer with more than was aske
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from api.problems import bad_parameter
-from api.targets import parameters_of, shown
+from api.targets import parameters_of, shown, text_of
 from api.typed import NULL, TYPES, WrongValue, read
 from neverstale.catalog import Resource
+from neverstale.derived import texts
 from neverstale.derived.groups import group
-from neverstale.derived.texts import text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +26,33 @@ class Asked:
 
     values: Mapping[str, Any]
     """Field -> value, as BSON types."""
-    others: Mapping[str, str]
-    """Parameters of ours."""
+    others: Mapping[str, bytes]
+    """Parameters of ours, undecoded."""
+
+    def text(self, name: str) -> str | None:
+        """One of our own parameters, if it is there."""
+        value = self.others.get(name)
+        return None if value is None else text_of(value, name)
 
     def group(self, by: Sequence[str]) -> str:
         """The name of the group; all fields must be there."""
-        return group([text_of(self.values[path]) for path in by])
+        return group([texts.text_of(self.values[path]) for path in by])
 
 
 def asked(query: bytes, resource: Resource, by: Sequence[str], others: Collection[str], *, whole: bool) -> Asked:
     """Read a query string; a `Problem` names the first parameter that is wrong. `whole`: no field may be missing."""
     values: dict[str, Any] = {}
-    said: dict[str, str] = {}
-    for raw_name, raw_value in parameters_of(query):
-        name, text = shown(raw_name), _text(raw_name, raw_value)
+    said: dict[str, bytes] = {}
+    for name, value in parameters_of(query):
         if name in others:
             if name in said:
                 raise bad_parameter(name, "is there twice")
-            said[name] = text
+            said[name] = value
             continue
         path, kind = _field(name, by, resource)
         if path in values:
             raise bad_parameter(path, "is there twice")
-        values[path] = _value(path, kind, text)
+        values[path] = _value(path, kind, text_of(value, path))
     missing = [path for path in by if path not in values]
     if whole and missing:
         raise bad_parameter(missing[0], f"is missing, e.g. {missing[0]}=…, or {missing[0]}:null")
@@ -58,7 +61,7 @@ def asked(query: bytes, resource: Resource, by: Sequence[str], others: Collectio
 
 def whole_number(asked: Asked, name: str, default: int, lowest: int, highest: int) -> int:
     """One of our own parameters, a count."""
-    text = asked.others.get(name)
+    text = asked.text(name)
     if text is None:
         return default
     if not text.isdigit() or not text.isascii() or len(text) > 9 or not lowest <= int(text) <= highest:
@@ -80,9 +83,9 @@ def _field(name: str, by: Sequence[str], resource: Resource) -> tuple[str, str]:
     path, colon, kind = name.rpartition(":")
     if not colon or path not in by:
         known = ", ".join(by) if by else "none"
-        raise bad_parameter(name, f"there is no such parameter; fields: {known}")
+        raise bad_parameter(shown(name), f"there is no such parameter; fields: {known}")
     if kind != NULL and kind not in TYPES:
-        raise bad_parameter(name, f"{kind} is not a type; use {', '.join(TYPES)} or {NULL}")
+        raise bad_parameter(shown(name), f"{shown(kind)} is not a type; use {', '.join(TYPES)} or {NULL}")
     return path, kind
 
 
@@ -95,10 +98,3 @@ def _value(path: str, kind: str, text: str) -> Any:
         return read(kind, text)
     except WrongValue as wrong:
         raise bad_parameter(path, str(wrong)) from None
-
-
-def _text(name: bytes, value: bytes) -> str:
-    try:
-        return unquote_to_bytes(value.replace(b"+", b"%20")).decode("utf-8")
-    except UnicodeDecodeError:
-        raise bad_parameter(shown(name), "is not valid UTF-8") from None

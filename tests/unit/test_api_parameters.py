@@ -3,13 +3,17 @@
 import datetime
 import uuid
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.parameters import Asked, asked, whole_number
 from api.problems import Problem
+from api.targets import listed
 from neverstale.catalog import Resource
 
 RESOURCE = Resource.model_validate(
@@ -60,7 +64,7 @@ def test_a_value_has_the_declared_or_the_named_type(query: str, field: str, valu
 
 def test_a_parameter_of_ours_is_none_of_the_fields() -> None:
     said = read("limit=5&cursor=x&day=1")
-    assert (said.others, said.values) == ({"limit": "5", "cursor": "x"}, {"day": 1})
+    assert (said.text("limit"), said.text("cursor"), said.values) == ("5", "x", {"day": 1})
 
 
 def test_the_group_is_in_the_order_of_the_declaration() -> None:
@@ -108,8 +112,138 @@ def test_a_missing_field_is_named() -> None:
 @pytest.mark.parametrize("text", ["0", "11", "x", "-1", "1.0", "", "٣"])
 def test_a_count_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(Problem):
-        whole_number(Asked({}, {"limit": text}), "limit", 3, 1, 10)
+        whole_number(Asked({}, {"limit": quote(text).encode()}), "limit", 3, 1, 10)
 
 
 def test_a_count_has_a_default() -> None:
     assert whole_number(Asked({}, {}), "limit", 3, 1, 10) == 3
+
+
+# --- names
+
+ODD = (
+    "ship to",
+    "a,b",
+    "a+b",
+    "100%",
+    "%41",
+    "größe",
+    "路.名",
+    "a&b=c",
+    "a:int",
+    "a#b?c/d",
+    "customer_profile.billing_address.country_code",
+    "x" * 300,
+    "cursor",
+    "\x7f\t",
+)
+
+
+def by_javascript(text: str) -> str:
+    return quote(text, safe="!'()*")
+
+
+ENCODED = [quote_plus, lambda text: quote(text, safe=""), by_javascript, lambda text: quote(text, safe=",:/?#")]
+
+
+@pytest.mark.parametrize("encoded", ENCODED, ids=["form", "quote", "javascript", "hardly"])
+@pytest.mark.parametrize("name", ODD)
+def test_every_declared_field_can_be_asked_for(name: str, encoded: Any) -> None:
+    """Also beside one that begins alike."""
+    by = (name, name + "x")
+    for query, value in [
+        (f"{encoded(name)}=a+b", "a b"),
+        (f"{encoded(name)}:int=3", 3),
+        (f"{encoded(name)}:null", None),
+    ]:
+        assert asked(query.encode(), RESOURCE, by, (), whole=False).values == {name: value}
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=400))
+def test_a_name_is_decoded_once_and_compared_whole(name: str) -> None:
+    for query in (quote_plus(name), quote(name, safe="")):
+        assert asked(f"{query}=v".encode(), RESOURCE, (name,), (), whole=True).values == {name: "v"}
+        with pytest.raises(Problem):
+            asked(f"{query}=v".encode(), RESOURCE, (name + "x", quote(name + " ", safe="")), (), whole=False)
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("=x", ""),
+        ("=", ""),
+        ("%6Fther=1", "other"),
+        ("ot+her=1", "ot her"),
+        ("origin%=1", "origin%"),
+        ("origin%4=1", "origin%4"),
+        ("%ff=1", "%ff"),
+        ("%C3%28=1", "%C3%28"),
+        ("origin%00=1", "origin\0"),
+        ("origin%20=1", "origin "),
+        ("Origin=1", "Origin"),
+        ("origin=100%", "origin"),
+        ("origin=%4", "origin"),
+        ("origin=%zz", "origin"),
+        ("origin=%C3", "origin"),
+        ("origin=a&origin=b", "origin"),
+        ("origin=a&%6Frigin=a", "origin"),
+        ("origin=a&origin:string=a", "origin"),
+        ("cursor=a&cursor=a", "cursor"),
+        ("x" * 300 + "=1", "x" * 300),
+        ("x" * 3000 + "=1", "x" * 1000 + "…"),
+        ("origin:" + "x" * 3000 + "=1", "origin:" + "x" * 993 + "…"),
+    ],
+)
+def test_a_name_that_is_none_is_named(query: str, parameter: str) -> None:
+    with pytest.raises(Problem) as problem:
+        read(query)
+    assert (problem.value.status, problem.value.members["parameter"]) == (400, parameter)
+
+
+def test_a_nul_is_a_letter_of_a_value() -> None:
+    assert read("origin=a%00b").values == {"origin": "a\0b"}
+
+
+@given(st.binary(max_size=60))
+def test_no_query_leads_to_anything_but_values_or_a_problem(query: bytes) -> None:
+    try:
+        asked(query, RESOURCE, BY, ("limit", "cursor"), whole=False)
+    except Problem as problem:
+        assert problem.status == 400
+
+
+# --- lists of names
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("", []),
+        ("kind", ["kind"]),
+        ("a%2Cb", ["a,b"]),
+        ("a%2Cb,kind", ["a,b", "kind"]),
+        ("kind,a%2Cb", ["kind", "a,b"]),
+        ("a%2Cb%2Ckind", ["a,b", "kind"]),
+        ("kind%2Ca%2Cb", ["kind", "a,b"]),
+        ("a,kind", ["a", "kind"]),
+        ("a%2Ckind", ["a", "kind"]),
+        ("ship+to,kind", ["ship to", "kind"]),
+        ("ship%20to", ["ship to"]),
+    ],
+)
+def test_commas_separate_names_and_may_be_inside_them(value: str, names: list[str]) -> None:
+    assert listed(value.encode(), ("a", "a,b", "kind", "ship to"), "group") == names
+
+
+@pytest.mark.parametrize(
+    "value", ["b", "a,b", "a,", ",a", ",", "a%2C", "a,,kind", "%zz", "%ff", "kin", "kindx", "a%252Cb"]
+)
+def test_names_that_are_not_declared_are_refused(value: str) -> None:
+    with pytest.raises(Problem, match="group"):
+        listed(value.encode(), ("a", "a,b", "kind"), "group")
+
+
+@given(st.lists(st.sampled_from(ODD), unique=True))
+def test_names_are_found_again_in_a_list(names: list[str]) -> None:
+    assert listed(",".join(quote(name, safe="") for name in names).encode(), ODD, "group") == names
+    assert listed(",".join(map(quote_plus, names)).encode(), ODD, "group") == names

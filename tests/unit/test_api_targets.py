@@ -60,6 +60,28 @@ def test_commas_and_repeated_parameters_separate_keys(query: bytes, keys: list[s
     assert keys_of(query, THINGS) == keys
 
 
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        (b"key=a", "key"),
+        (b"k+eys=a", "k eys"),
+        (b"keys=a&=b", ""),
+        (b"keys=a&%zz=b", "%zz"),
+        (b"%ff=b", "%ff"),
+        (b"keys=%", "keys"),
+        (b"keys=a,%ff", "keys"),
+        (b"keys=a,,b", "keys"),
+        (b"keys=", "keys"),
+        (b"", "keys"),
+        (b"keys=a&" + b"x" * 300 + b"=1", "x" * 300),
+    ],
+)
+def test_what_makes_no_sense_is_named(query: bytes, parameter: str) -> None:
+    with pytest.raises(Problem) as problem:
+        keys_of(query, THINGS)
+    assert (problem.value.status, problem.value.members["parameter"]) == (400, parameter)
+
+
 def test_keys_are_of_the_resources_type() -> None:
     assert keys_of(b"keys=1,-2", NUMBERS) == [1, -2]
 
@@ -71,9 +93,27 @@ def test_keys_are_of_the_resources_type() -> None:
         ({"path": "/v1/things/é", "raw_path": "/v1/things/é".encode()}, "/v1/things/Ã©"),
         ({"path": "/v1/things/%", "raw_path": None}, "/v1/things/%25"),
         ({"path": "/docs/a b", "raw_path": b"/docs/a%20b"}, "/docs/a b"),
+        ({"path": "/v1/things/a", "raw_path": b"/%761/%74hings/%61"}, "/v1/things/%61"),
+        ({"path": "/v1/things/-", "raw_path": b"/v1/things/%2D"}, "/v1/things/%2D"),
+        (
+            {"path": "/v1/t/-/lists/down", "raw_path": b"/v1/things/%2d/l%69sts/%64own"},
+            "/v1/things/-/lists/down",
+        ),
+        ({"path": "/v1/things/-/export", "raw_path": b"/v1/things/-/ex%70ort"}, "/v1/things/-/export"),
+        (
+            {"path": "/v1/things/-/rankings/top/top", "raw_path": b"/v1/things/-/ranking%73/t%6Fp/t%6Fp"},
+            "/v1/things/-/rankings/top/t%6Fp",
+        ),
+        (
+            {"path": "/v1/things/-/most-read/a", "raw_path": b"/v1/things/-/most%2Dread/%61"},
+            "/v1/things/-/most-read/%61",
+        ),
+        ({"path": "/v1/th/ings/a", "raw_path": b"/v1/th%2Fings/a"}, "/v1/th%2Fings/a"),
+        ({"path": "/v1/%74hings/a", "raw_path": b"/v1/%2574hings/a"}, "/v1/%2574hings/a"),
+        ({"path": "/v1/thing%/a", "raw_path": b"/v1/thing%/a"}, "/v1/thing%/a"),
     ],
 )
-async def test_only_paths_of_the_interface_are_left_undecoded(scope: dict[str, Any], path: str) -> None:
+async def test_in_paths_of_the_interface_only_names_are_decoded(scope: dict[str, Any], path: str) -> None:
     seen: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
