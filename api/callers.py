@@ -5,6 +5,7 @@ ours, the one that the outermost of them has written into `X-Forwarded-For`. Eve
 was asked from, so with n of them the n-th entry from the right is true and whatever stands before it is hearsay.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
@@ -17,6 +18,14 @@ FORWARDED: Final = b"x-forwarded-for"
 V6_PREFIX: Final = 64
 """Of an IPv6 address: who has one usually has all that begin alike."""
 BLOCKS: Final = 4096
+
+LETTERS: Final = 64
+"""No address has more, whatever is written around it."""
+
+_WITH_PORT: Final = re.compile(
+    r"(?:([0-9.]+)|\[([^\[\]]+)\]|((?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}))(?::[0-9]{1,5})?", re.ASCII
+)
+"""`192.0.2.1:4711`, `[2001:db8::1]`, `[2001:db8::1]:4711`, as some proxies write it."""
 
 
 class Callers:
@@ -54,16 +63,21 @@ class Callers:
         return self._blocks.get(block) if self.by_headers else b""
 
 
-@lru_cache(4096)
 def of_address(text: str) -> bytes:
-    """The caller at an address; empty if it is none."""
+    """The caller at an address, with or without a port; empty if it is none."""
+    return _of_address(text) if len(text) <= LETTERS else b""
+
+
+@lru_cache(4096)
+def _of_address(text: str) -> bytes:
+    match = _WITH_PORT.fullmatch(text)
     try:
-        address = ip_address(text)
+        address = ip_address(text if match is None else match[match.lastindex or 0])
     except ValueError:
         return b""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
-            return of_address(str(address.ipv4_mapped))
+            return _of_address(str(address.ipv4_mapped))
         return _digest(b"a" + str(ip_network((int(address) >> V6_PREFIX << V6_PREFIX, V6_PREFIX))).encode())
     return _digest(b"a" + str(address).encode())
 

@@ -15,6 +15,7 @@ from api.generations import Known
 from api.page_lines import PageLines, page_of
 from api.pages import Pages, PageShelf
 from api.parameters import Asked, asked, whole_number
+from api.preconditions import Conditions, conditions_of
 from api.problems import bad_parameter, switched_off, unranked
 from api.ranks import RankKey, Ranks
 from api.reader import Reader
@@ -98,12 +99,12 @@ class ListEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        pages, wish = self._pages, wish_of(scope["headers"])
+        pages, wish, conditions = self._pages, wish_of(scope["headers"]), conditions_of(scope["headers"])
         key = page_of(pages, scope["query_string"])
         reader: Reader = scope["app"].state.reader
         read = reader.get if pages.is_cached(key) else reader.get_around
         answer = await read(pages, key, wish)
-        await _respond(scope, receive, send, reader, answer, b"", self._seconds, started)
+        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
 
 
 class CounterEndpoint:
@@ -116,10 +117,11 @@ class CounterEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         key, wish = self.key(scope["query_string"]), wish_of(scope["headers"])
+        conditions = conditions_of(scope["headers"])
         figures: Figures = scope["app"].state.figures
         known: Known = scope["app"].state.known[self._counts.resource.name]
         answer = await figures.get(self._counts, known, key, wish)
-        await _respond(scope, receive, send, scope["app"].state.reader, answer, b"", self._seconds, started)
+        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
 
     def key(self, query: bytes) -> CountKey:
         """What a query string asks for; a `Problem` if that makes no sense."""
@@ -153,8 +155,9 @@ class RankingEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         key, wish = self.key(scope["query_string"]), wish_of(scope["headers"])
+        conditions = conditions_of(scope["headers"])
         answer = await _rank(scope, self._ranks)(key, wish)
-        await _respond(scope, receive, send, scope["app"].state.reader, answer, b"", self._seconds, started)
+        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
 
     def key(self, query: bytes) -> RankKey:
         """What a query string asks for; a `Problem` if that makes no sense."""
@@ -176,9 +179,9 @@ class RankEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         key = self.key(scope["path_params"]["key"], scope["query_string"])
-        answer = await _rank(scope, self._ranks)(key, wish_of(scope["headers"]))
-        reader: Reader = scope["app"].state.reader
-        await _respond(scope, receive, send, reader, answer, self._absence, self._seconds, started)
+        wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
+        answer = await _rank(scope, self._ranks)(key, wish)
+        await _respond(scope, receive, send, conditions, answer, self._absence, self._seconds, started)
 
     def key(self, segment: str, query: bytes) -> RankKey:
         """What a path segment and a query string ask for; a `Problem` if that makes no sense."""
@@ -199,16 +202,17 @@ async def _respond(
     scope: Scope,
     receive: Receive,
     send: Send,
-    reader: Reader,
+    conditions: Conditions,
     answer: Answer,
     absence: bytes,
     seconds: Histogram,
     started: float,
 ) -> None:
+    reader: Reader = scope["app"].state.reader
     facts = facts_of(answer, reader.bound(answer))
     if answer.body is None:
         response = absent(facts, absence)
     else:
-        response = found_or_unchanged(scope, facts, answer.etag, answer.body)
+        response = found_or_unchanged(scope, conditions, facts, answer.etag, answer.body)
     seconds.observe(time.perf_counter() - started)
     await response(scope, receive, send)

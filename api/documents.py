@@ -10,12 +10,13 @@ from starlette.types import Receive, Scope, Send
 from api.answers import Answer
 from api.compression import Compressed
 from api.plain import coding_of
-from api.problems import unknown_key
+from api.preconditions import Conditions, conditions_of
+from api.problems import precondition_failed, unknown_key
 from api.reader import Reader
 from api.responses import Facts, Raw, absent, facts_of, facts_of_many, found, not_modified
 from api.tally import Tally
 from api.targets import key_of, keys_of, no_parameters
-from api.wishes import etags_of, wish_of
+from api.wishes import wish_of
 from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.entries import etag_of
@@ -35,7 +36,7 @@ class Documents:
         started = time.perf_counter()
         no_parameters(scope["query_string"])
         key = key_of(scope["path_params"]["key"], self._resource)
-        wish = wish_of(scope["headers"])
+        wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         reader = _reader(scope)
         answer = await reader.get(self._resource, key, wish)
         facts = facts_of(answer, reader.bound(answer))
@@ -43,7 +44,7 @@ class Documents:
             response = absent(facts, self._unknown_key)
         else:
             _tally(scope).saw_document(self._resource, key)
-            response = found_or_unchanged(scope, facts, answer.etag, answer.body)
+            response = found_or_unchanged(scope, conditions, facts, answer.etag, answer.body)
         self._seconds.observe(time.perf_counter() - started)
         await response(scope, receive, send)
 
@@ -51,7 +52,7 @@ class Documents:
         """`GET /v1/{resource}?keys=a,b,c`."""
         started = time.perf_counter()
         keys = keys_of(scope["query_string"], self._resource)
-        wish = wish_of(scope["headers"])
+        wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         reader = _reader(scope)
         answers = await reader.get_many(self._resource, keys, wish)
         for key, answer in zip(keys, answers, strict=True):
@@ -59,7 +60,7 @@ class Documents:
                 _tally(scope).saw_document(self._resource, key)
         body = _items(keys, answers)
         facts = facts_of_many(answers, [reader.bound(answer) for answer in answers])
-        response = found_or_unchanged(scope, facts, etag_of(body), body)
+        response = found_or_unchanged(scope, conditions, facts, etag_of(body), body)
         self._seconds.observe(time.perf_counter() - started)
         await response(scope, receive, send)
 
@@ -74,12 +75,14 @@ def _tally(scope: Scope) -> Tally:
     return tally
 
 
-def found_or_unchanged(scope: Scope, facts: Facts, etag: bytes, body: bytes) -> Raw:
-    """The body, compressed if that is wanted, or that the caller has it."""
+def found_or_unchanged(scope: Scope, conditions: Conditions, facts: Facts, etag: bytes, body: bytes) -> Raw:
+    """The body, compressed if that is wanted, or that the caller has it; a `Problem` if it is not what it expects."""
+    verdict = conditions.verdict(etag, facts.version)
+    if verdict == 412:
+        raise precondition_failed()
     compressed: Compressed = scope["app"].state.compressed
     packed = compressed.of(coding_of(scope["headers"]), etag, body)
-    wanted = etags_of(scope["headers"])
-    if wanted and (etag in wanted or b"*" in wanted):
+    if verdict == 304:
         return not_modified(facts, etag, weak=packed is not None)
     return found(facts, etag, body, packed)
 

@@ -182,7 +182,7 @@ class Hot:
         etag, version, packed = tail[ETAG], tail[heads.VERSION], None
         if plain.coding and len(tail) > FROM_BYTES:
             packed = self._compressed.of(plain.coding, etag, tail[tail.index(BLANK) + 4 :])
-        if plain.holds(etag):
+        if plain.none_match.holds(etag):
             return 304, heads.unchanged_tail(etag, version, weak=packed is not None)
         return 200, tail if packed is None else heads.packed_tail(etag, version, packed)
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import Final
 
 from api.compression import COMPRESS, Coding
-from api.wishes import etags_of
+from api.preconditions import IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, NO_TAGS, Tags, tags_of
+from api.problems import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,38 +17,47 @@ class Plain:
 
     coding: Coding | None = None
     """How a body may be compressed."""
-    etags: frozenset[bytes] = frozenset()
-    """What `If-None-Match` lists."""
-
-    def holds(self, etag: bytes) -> bool:
-        """Whether the caller has this document already."""
-        return etag in self.etags or b"*" in self.etags
+    none_match: Tags = NO_TAGS
+    """What `If-None-Match` lists: what the caller has already."""
 
 
 PLAIN: Final = Plain()
 _CODED: Final = {coding: Plain(coding) for coding in COMPRESS}
 
 _UNUSUAL: Final = frozenset(
-    (b"cache-control", b"neverstale-min-version", b"content-length", b"transfer-encoding", b"expect", b"upgrade")
+    (
+        b"cache-control",
+        b"neverstale-min-version",
+        IF_MATCH,
+        IF_UNMODIFIED_SINCE,
+        b"content-length",
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+    )
 )
-"""Demands on freshness and bodies are not decided here."""
+"""Demands on freshness, most preconditions and bodies are not decided here."""
 _WEIGHT: Final = re.compile(rb"[01](\.\d{0,3})?")
-_READ: Final = _UNUSUAL | {b"connection", b"accept-encoding", b"if-none-match"}
+_READ: Final = _UNUSUAL | {b"connection", b"accept-encoding", IF_NONE_MATCH}
 
 
 def plain_of(headers: Iterable[tuple[bytes, bytes]]) -> Plain | None:
     """`headers`: with names in lower case; `None`: not a plain request. All other headers change no answer."""
-    coding, conditional = None, False
+    coding: Coding | None = None
+    held: list[bytes] = []
     for name, value in headers:
         if name in _READ:
             if name == b"accept-encoding":
                 coding = coding or accepted(value)
-            elif name == b"if-none-match":
-                conditional = True
+            elif name == IF_NONE_MATCH:
+                held.append(value)
             elif name in _UNUSUAL or value.lower() != b"keep-alive":
                 return None
-    if conditional:
-        return Plain(coding, frozenset(etags_of(headers)))
+    if held:
+        try:
+            return Plain(coding, tags_of(held, "If-None-Match"))
+        except Problem:
+            return None  # the ordinary way says what is wrong
     return _CODED[coding] if coding else PLAIN
 
 

@@ -98,6 +98,11 @@ def method_not_allowed() -> Problem:
     return Problem(405, "method-not-allowed", "Method not allowed", detail, {"allow": METHODS})
 
 
+def precondition_failed() -> Problem:
+    detail = "If-Match or If-Unmodified-Since: what is there is not what the request expects."
+    return Problem(412, "precondition-failed", "Precondition failed", detail)
+
+
 def malformed() -> Problem:
     return Problem(400, "bad-request", "Bad request", "This is no request in HTTP/1.1.")
 

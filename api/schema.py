@@ -139,6 +139,12 @@ DEMANDS: Final[list[dict[str, Any]]] = [
         "description": "The ETag that the caller holds; an unchanged document is answered with 304.",
         "schema": {"type": "string"},
     },
+    {
+        "name": "If-Match",
+        "in": "header",
+        "description": "The ETag that the caller expects; 412 for another one.",
+        "schema": {"type": "string"},
+    },
 ]
 
 _FACTS: Final[dict[str, Any]] = {
@@ -166,6 +172,7 @@ def answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
         200: {"description": "Found.", "headers": _FACTS | _ETAG},
         304: {"description": "Unchanged since the caller's ETag.", "headers": _FACTS | _ETAG},
         400: _problem("A parameter is malformed; `parameter` names it."),
+        412: _problem("What is there is not what `If-Match` or `If-Unmodified-Since` expects."),
         503: _problem("MongoDB does not answer, or too many reads wait for it.", _RETRY),
         504: _problem("`only-if-cached`, and the cache holds no answer that will do."),
     }

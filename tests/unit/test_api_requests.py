@@ -73,6 +73,18 @@ async def test_an_unknown_path_is_a_404(http: httpx.AsyncClient, path: str) -> N
         ("/v1/things/a", {"cache-control": "stale-if-error=-1"}, "Cache-Control"),
         ("/v1/things/a", {"neverstale-min-version": "12"}, "Neverstale-Min-Version"),
         ("/v1/things/a", {"neverstale-min-version": "00000000000000GG"}, "Neverstale-Min-Version"),
+        ("/v1/things/a", {"if-none-match": "abc"}, "If-None-Match"),
+        ("/v1/things/a", {"if-match": '"a" "b"'}, "If-Match"),
+        ("/v1/things?keys=a", {"if-match": '*, "b"'}, "If-Match"),
+        ("/v1/things/a?", {"cache-control": "no-cache=x"}, "Cache-Control"),
+        ("/v1/%74hings/%zz", {}, "key"),
+        ("/v1/things/a?%6Dax_age=5", {}, "max_age"),
+        ("/v1/things/a?=5", {}, ""),
+        ("/v1/things/-/most-read?limit=1&limit=1", {}, "limit"),
+        ("/v1/things/-/most-read?limit=%zz", {}, "limit"),
+        ("/v1/numbers/-/export?fields=%ff", {}, "fields"),
+        ("/v1/numbers/-/export?fields=nam", {}, "fields"),
+        ("/v1/numbers/-/export?fields=name,,size", {}, "fields"),
         ("/v1/freshness?x=1", {}, "x"),
     ],
 )
@@ -101,9 +113,9 @@ async def test_openapi_has_one_typed_path_for_each_resource(http: httpx.AsyncCli
 async def test_openapi_documents_key_demands_and_errors_of_every_read(http: httpx.AsyncClient) -> None:
     read = (await http.get("/openapi.json")).json()["paths"]["/v1/objects/{key}"]["get"]
     names = [parameter["name"] for parameter in read["parameters"]]
-    assert names == ["key", "Cache-Control", "Neverstale-Min-Version", "If-None-Match"]
+    assert names == ["key", "Cache-Control", "Neverstale-Min-Version", "If-None-Match", "If-Match"]
     assert read["parameters"][0]["schema"]["pattern"] == "^[0-9a-fA-F]{24}$"
-    assert set(read["responses"]) == {"200", "304", "400", "404", "431", "503", "504"}
+    assert set(read["responses"]) == {"200", "304", "400", "404", "412", "431", "503", "504"}
     assert "application/problem+json" in read["responses"]["404"]["content"]
 
 

@@ -13,6 +13,7 @@ from api.hearing import Broken, Hearing
 from api.l1 import L1
 from api.lines import LINE, spellings, targets
 from api.plain import PLAIN, Plain, plain_of
+from api.preconditions import Tags
 from api.recent import OVERHEAD, Recent
 from neverstale.announcements import AnnouncedMarks, Announcement, Announcer, Unreadable, decode, group_name
 from neverstale.catalog import Catalog
@@ -355,7 +356,11 @@ def test_a_line_is_read_only_if_it_has_nothing_but_characters_of_a_path(noise: b
         ([(b"accept-encoding", b"br;q=0.5, gzip;q=0.8")], Plain(b"gzip")),
         ([(b"accept-encoding", b"br;q=none, x-gzip")], Plain(b"gzip")),
         ([(b"accept-encoding", b"gzip;q=0, br; q=0.0, zstd")], PLAIN),
-        ([(b"if-none-match", b'"a", W/"b"')], Plain(etags=frozenset((b"a", b"b")))),
+        ([(b"if-none-match", b'"a", W/"b"')], Plain(none_match=Tags(frozenset((b"a", b"b")), frozenset((b"a",))))),
+        ([(b"if-none-match", b'"a,b"')], Plain(none_match=Tags(frozenset((b"a,b",)), frozenset((b"a,b",))))),
+        ([(b"if-none-match", b"a")], None),
+        ([(b"if-match", b"*")], None),
+        ([(b"if-unmodified-since", b"x")], None),
         ([(b"connection", b"close")], None),
         ([(b"connection", b"keep-alive, upgrade")], None),
         ([(b"content-length", b"0")], None),
