@@ -43,8 +43,16 @@ class GuardedProtocol(HttpToolsProtocol):
         """Nothing more is read."""
         self._farewell: bytes | None = None
         """A refusal that waits for the answers before it."""
-        self._bodies_only = False
-        """The parser reads a head of ours, which leads to a body that it would have skipped."""
+        self._version = ""
+        """Of the request that is being read."""
+        self._checked: list[tuple[bytes, bytes]] | None = None
+        """The headers of the last request, with which nothing was wrong."""
+        self._same = False
+        """This request has the same, as most that follow one another have."""
+        self._body_head = b""
+        """What leads the parser to a body that it is about to skip."""
+        self._led = False
+        """It reads that."""
         self._head_open = False
         """A head has begun and is not complete."""
         self._head_bytes = 0
@@ -79,39 +87,41 @@ class GuardedProtocol(HttpToolsProtocol):
                 return
             except httptools.HttpParserUpgrade as ignored:
                 # The parser has skipped the body, if there is one, and goes on behind it only if it is led there.
-                head = body_head(self.headers)
-                self._bodies_only = bool(head)
-                data = head + data[ignored.args[0] :]
+                data = self._body_head + data[ignored.args[0] :]
+                self._led, self._body_head = bool(self._body_head), b""
             except httptools.HttpParserError as error:
                 self._refuse(_problem_of(error))
                 return
 
     def on_message_begin(self) -> None:
-        if self._bodies_only:
+        if self._led:
+            self.headers = []  # those of the head that leads to a body are nobody's
             return
         self._end_head()
         self._head_open = True
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        if not self._bodies_only:
-            super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._bodies_only:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
-        if self._bodies_only:
-            self._bodies_only = False
+        if self._led:
+            self._led = False
             return
         self._end_head()
-        problem = wrong_with(self.parser.get_http_version(), self.parser.get_method(), self.headers)
-        if problem is None and len(self.url) >= HEAD_BYTES:
-            problem = problems.head_too_large()
-        if problem is not None:
-            raise _Refused(problem)
-        self.url = origin_form(self.url)
+        parser = self.parser
+        self._version = parser.get_http_version()
+        self._same = self.headers == self._checked and self._version == "1.1"
+        if not self._same:
+            problem = wrong_with(self._version, self.headers)
+            if problem is not None:
+                raise _Refused(problem)
+            self._checked = self.headers.copy()  # trailers are added to the other
+        if len(self.url) >= HEAD_BYTES:
+            raise _Refused(problems.head_too_large())
+        if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
+                raise _Refused(problems.method_not_allowed())
+            self._body_head = body_head(self.headers)
+        if not self.url.startswith(b"/"):
+            self.url = origin_form(self.url)
         self.on_request()
 
     def on_request(self) -> None:
@@ -119,10 +129,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._end_head()
-        if self.parser.should_upgrade() and body_head(self.headers):
-            return  # its body follows
-        super().on_message_complete()
+        if not self._body_head:  # else its body follows
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -160,6 +160,8 @@ class HotProtocol(GuardedProtocol):
         self._in_message = False
         """Whether the parser has read a part of a request."""
         self._headers_read = 0
+        self._plain: Plain | None = None
+        """What the headers of this request mean, if that is known."""
         self._block: tuple[bytes, Plain] | None = None
         """The line and the meaning of the last request that was plain."""
         self._active = 0.0
@@ -208,9 +210,13 @@ class HotProtocol(GuardedProtocol):
     def on_request(self) -> None:
         hot = self._hot
         self._headers_read += 1
+        if not self._same:
+            self._plain = None
         if hot is not None and self._free() and self._may_go_on():
+            if self._plain is None:
+                self._plain = plain_of(self.headers)
             try:
-                if self._answer_plain(hot):
+                if self._plain is not None and self._answer_plain(hot, self._plain):
                     return
             except Exception as error:
                 log.error("fast_path_failed", exc_info=error)
@@ -219,17 +225,16 @@ class HotProtocol(GuardedProtocol):
         if self._last and self.cycle is not None:
             self.cycle.keep_alive = False
 
-    def _answer_plain(self, hot: Hot) -> bool:
-        """Answer what the parser has read, if that is plain."""
-        plain = plain_of(self.headers)
-        if plain is None:
-            return False
+    def _answer_plain(self, hot: Hot, plain: Plain) -> bool:
+        """Answer what the parser has read."""
         line = b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)
         self._block = (line, plain)
         before = self.cycle
         if self._limits is not None:
             self._caller = self._limits.callers.named(self.headers)
-        if (self._limits is not None and not self._may_spend(self._caller)) or not self._answer(hot, line, plain):
+            if not self._may_spend(self._caller):
+                return False
+        if not self._answer(hot, line, plain):
             return False
         if self.cycle is before:
             self.cycle = _ANSWERED
@@ -251,7 +256,7 @@ class HotProtocol(GuardedProtocol):
 
     def _may_go_on(self) -> bool:
         return (
-            self.parser.get_http_version() == "1.1"
+            self._version == "1.1"
             and self.parser.should_keep_alive()
             # A client may send many requests at once and read no answers.
             and (self._headers_read == 1 or self.transport.get_write_buffer_size() < HIGH_WATER_LIMIT)

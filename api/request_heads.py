@@ -6,11 +6,14 @@ header lines, lengths that are none or that contradict each other or a transfer 
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from httptools import parse_url
 
-from api.problems import Problem, bad_parameter, malformed, method_not_allowed, unknown_coding, unknown_version
+from api.problems import Problem, bad_parameter, malformed, unknown_coding, unknown_version
+
+HOST_BYTES: Final = 1024
 
 _VERSIONS: Final = ("1.1", "1.0")
 _HOST: Final = re.compile(
@@ -22,38 +25,42 @@ _HOST: Final = re.compile(
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
-def wrong_with(version: str, method: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+def wrong_with(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
     """Why this is no request that can be answered; where the next one begins may be unknown, too."""
-    if version not in _VERSIONS:
-        return unknown_version()
-    if method == b"CONNECT":
-        return method_not_allowed()
     host: bytes | None = None
-    codings: list[bytes] = []
+    codings: list[bytes] | None = None
     for name, value in headers:
         if name == b"host":
-            if host is not None:
+            if host is not None and version in _VERSIONS:
                 return bad_parameter("Host", "is there twice")
             host = value
         elif name == b"transfer-encoding":
-            codings.append(value)
+            codings = [*(codings or ()), value]
+    if version not in _VERSIONS:
+        return unknown_version()
     if host is None:
         if version == "1.1":
             return bad_parameter("Host", "is missing")
-    elif not _HOST.fullmatch(host.strip(b" \t")):
+    elif not _is_host(host):
         return bad_parameter("Host", "is not the name of a host")
-    if codings:
-        if version != "1.1":
-            return malformed()  # RFC 9112, section 6.1: where such a body ends is anybody's guess
-        if b",".join(codings).strip(b" \t,").lower() != b"chunked":
-            return unknown_coding()
-    return None
+    return None if codings is None else _wrong_coding(version, codings)
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return len(value) <= HOST_BYTES and _HOST.fullmatch(value.strip(b" \t")) is not None
+
+
+def _wrong_coding(version: str, codings: Sequence[bytes]) -> Problem | None:
+    if version != "1.1":
+        return malformed()  # RFC 9112, section 6.1: where such a body ends is anybody's guess
+    return None if b",".join(codings).strip(b" \t,").lower() == b"chunked" else unknown_coding()
 
 
 def origin_form(target: bytes) -> bytes:
-    """A request's target as a path with its query: proxies are given whole URLs, which may lack a path (RFC 9112,
-    section 3.2.2). Raises `HttpParserInvalidURLError`."""
-    if target.startswith((b"/", b"*")):
+    """A target that is no path as a path with its query: proxies are given whole URLs, which may lack a path (RFC
+    9112, section 3.2.2). Raises `HttpParserInvalidURLError`."""
+    if target == b"*":
         return target
     url = parse_url(target)
     query = b"" if url.query is None else b"?" + url.query

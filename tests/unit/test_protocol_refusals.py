@@ -200,6 +200,27 @@ async def test_a_refusal_waits_for_an_answer_that_is_still_being_read() -> None:
     assert refusal(connected)["type"] == "urn:neverstale:bad-request"
 
 
+async def test_what_headers_mean_is_not_remembered_for_others() -> None:
+    reading = Reading()
+    connected = Connected(answering(), hot=reading)
+    demanding = HEAD + b"Cache-Control: no-cache\r\n\r\n"
+    await connected.exchange(GET)
+    connected.protocol.data_received(demanding)
+    reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+    await connected.run()
+    assert (await connected.exchange(demanding)).endswith(b"Hello, world")
+    await connected.exchange(GET)
+    assert len(reading.started) == 1
+
+
+async def test_trailers_are_no_headers_of_a_later_request() -> None:
+    chunked = request("Host: a", "Transfer-Encoding: chunked", line="POST / HTTP/1.1")
+    connected = Connected(echo)
+    await connected.exchange(chunked + b"0\r\nHost: b\r\n\r\n")
+    text = await connected.exchange(request("Host: a", "Transfer-Encoding: chunked", "Host: b"))
+    assert statuses(text) == [200, 400]
+
+
 # --- what fails in here
 
 
