@@ -58,14 +58,30 @@ class Served:
             server.should_exit = True
             await task
 
+    @contextlib.asynccontextmanager
+    async def routes(self) -> AsyncIterator[int]:
+        """The port of a server of the same app whose requests all take the ordinary way."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = self.server.config
+        options: dict[str, Any] = {"http": HotProtocol, "ws": "none", "lifespan": "off", "server_header": False}
+        server = uvicorn.Server(uvicorn.Config(config.app, access_log=False, log_config=None, **options))
+        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await _until_started(server, task)
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
+
     @property
     def hot(self) -> Hot:
         hot: Hot = self.app.state.hot
         return hot
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator["Client"]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def connection(self, port: int | None = None) -> AsyncIterator["Client"]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port or self.port)
         try:
             yield Client(reader, writer)
         finally:

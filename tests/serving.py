@@ -33,11 +33,13 @@ DECLARED: dict[str, Any] = {
             "cached_pages": 2,
         },
         "everything": {"page_size": 50},
+        "odd": {"by": ["ship to", "a,b"]},
     },
     "counters": {
         "by_status": {"by": ["origin", "status"]},
         "delays": {"by": ["day"], "sums": {"delay": {"field": "delay"}, "cost": {"field": "cost", "scale": 2}}},
         "all": {},
+        "odd": {"by": ["ship to", "a,b", "x" * 300]},
     },
     "rankings": {"late": {"by": ["day"], "score": "delay", "size": 5}, "early": {"score": "-delay"}},
 }
