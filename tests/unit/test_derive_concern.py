@@ -4,9 +4,10 @@ from consumers.batch import Batch, Seen
 from consumers.derive import Deriver, ResourceDeriver
 from neverstale import telemetry
 from neverstale.catalog import Catalog
+from neverstale.derived.contributions import facts_of
 from neverstale.derived.generations import Generation, Generations
 from neverstale.service import Health
-from tests.unit.test_derive_announces import FakeLoader, FakeStore
+from tests.unit.test_derive_announces import FakeLoader, FakeStore, apply, holding
 
 RESOURCE = Catalog.model_validate(
     {
@@ -46,3 +47,11 @@ async def test_a_field_that_is_only_summed_is_no_such_field() -> None:
     before = counted("applied")
     assert await steps_for("weight") == ["contribute"]
     assert counted("applied") == before + 1
+
+
+async def test_a_key_that_spells_no_id_is_no_documents_and_keeps_nothing_from_being_derived() -> None:
+    store = holding("a", "g1")
+    seen = [Seen("update", 50, ("shelf",), {"shelf": "s:c"})]
+    await apply(store, Batch(told={("things", 0): {"x:zz": seen, "i:": seen, "?": seen, "s:k": seen}}))
+    assert facts_of(store.held["s:k"]) == ("s:c",)
+    assert set(store.held) == {"s:k"}

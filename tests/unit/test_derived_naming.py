@@ -2,14 +2,17 @@
 
 from typing import Any, cast
 
+import orjson
 import pytest
 
-from neverstale.derived.groups import JOIN
+from neverstale.bson_values import decode as decode_bson
+from neverstale.derived.groups import BEYOND, JOIN, fact_at
 from neverstale.derived.naming import named
 from neverstale.events import Rebuilt, Touch, decode, encode
 from streams.pipeline import Raw
 from streams.records import Recorder
 from streams.translate import Watched
+from tests.properties.raw_bson import ODD, Value, document
 
 WATCHED = Watched("nyc", ("carriers", "flights"), {"flights": ("origin", "address.city"), "carriers": ("tags",)})
 
@@ -65,3 +68,11 @@ def test_a_value_beyond_a_bound_is_not_named() -> None:
 @pytest.mark.parametrize("event", [Touch("nyc", "flights", "s:k", 7), Rebuilt("flights", "g", 4)])
 def test_records_of_a_walk_are_read_as_they_were_written(event: Touch | Rebuilt) -> None:
     assert decode(encode(event)) == event
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+def test_a_fact_of_any_value_can_be_told_in_an_event(value: Value) -> None:
+    document_of = decode_bson(document(value.named("a")))
+    facts = named(["a"], None, document_of)
+    assert orjson.loads(orjson.dumps(facts)) == facts
+    assert facts.get("a", BEYOND) == fact_at(document_of, "a")

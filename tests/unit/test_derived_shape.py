@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from neverstale.derived.contributions import Contribution, buckets_for, joined, limbs, pack
 from neverstale.derived.counters import Group, Sum, fields_to_read, read_groups
 from neverstale.derived.declarations import Declarations
+from neverstale.derived.groups import BEYOND
 from neverstale.derived.members import key_of, member_of
 from neverstale.derived.names import GenerationNames
 from neverstale.derived.shape import LIMIT, UNSUMMABLE, Shape, score, summable
@@ -174,3 +175,27 @@ def test_a_counters_hash_reads_as_groups() -> None:
         "n": Group(1, (Sum(None, 1),)),
     }
     assert fields_to_read("g", 1) == ["n|g", "m0|g", "l0|g", "h0|g", "u0|g"]
+
+
+class Unreadable(dict[str, Any]):
+    """A document whose fields cannot be told."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        raise ValueError(key)
+
+
+def test_a_document_whose_facts_cannot_be_told_is_unknown_and_harms_no_other() -> None:
+    shape = Shape(
+        Declarations.model_validate(
+            {
+                "lists": {"l": {"by": ["a"], "where": {"b": 1}}},
+                "counters": {"c": {"sums": {"n": {"field": "n"}}}},
+                "rankings": {"r": {"score": "n"}},
+            }
+        )
+    )
+    usual: dict[str, Any] = {"_id": "k", "a": "x", "b": 1, "n": 7}
+    before, unknown, after = shape.facts([usual, Unreadable(usual), usual])
+    assert before == after == shape.facts([usual])[0]
+    assert unknown == (BEYOND, "1", UNSUMMABLE, "")
+    assert shape.lists[0].groups(unknown) is None
