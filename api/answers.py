@@ -25,7 +25,8 @@ class Answer:
     version: Version
     """The version at which the body was read: a caller that sends it back never sees an older state."""
     complete: Version
-    """The body misses no change up to this version; what its bound is derived from. Never below `version`."""
+    """The body misses no change up to this version; what its bound is derived from. Never below `version`,
+    but 0 (unknown) where nothing tells of changes."""
     how: How
     detail: Detail
     collapsed: bool = False

@@ -33,6 +33,7 @@ from api.loads import Loads
 from api.marks import Marks
 from api.proofs import PATIENCE_SECONDS, Proofs
 from api.reader import Reader
+from api.refusing import Refusing
 from api.routes import add_routes
 from api.tally import Tally
 from api.targets import UndecodedPaths
@@ -43,6 +44,7 @@ from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client, redis_client
 from neverstale.clock import PrimaryClock
 from neverstale.keys import Names
+from neverstale.kinds import Kinds
 from neverstale.loader import Loader
 from neverstale.popularity import Popularity
 from neverstale.service import Life, service_url, show_card
@@ -116,20 +118,25 @@ async def serving(
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
 
     mongodb = breaker("mongodb")
-    reading = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-    proving = Loader(mongo, catalog.database, round(PATIENCE_SECONDS * 1000))
+    refusing = app.state.refusing = Refusing(state)
+    kinds = app.state.kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
+    loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds)
+    proving = Loader(mongo, catalog.database, round(PATIENCE_SECONDS * 1000), kinds)
     # In a collection that is read anyway: no further privilege is needed.
-    proofs = Proofs(partial(proving.proof, min(catalog.collections)), marks, clock, tasks)
-    loads = Loads(reading, api, mongodb, tasks, proofs)
-    exports = app.state.exports = Exports(Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms), api)
+    proofs = Proofs(lambda: proving.proof(kinds.ordinary(catalog.collections)), marks, clock, tasks)
+    loads = Loads(loader, api, mongodb, tasks, proofs, refusing)
+    exports = app.state.exports = Exports(loader, api)
     few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})
-    aggregations = Loads(Loader(mongo, catalog.database, api.aggregation_timeout_ms), few, mongodb, tasks, proofs)
+    aggregating = Loader(mongo, catalog.database, api.aggregation_timeout_ms, kinds)
+    aggregations = Loads(aggregating, few, mongodb, tasks, proofs, refusing)
     l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
     known = known_of(derived.values(), cache, lambda: freshness.identity)
     sources = shelves(catalog, derived.values(), known, hits)
     redis_breaker = breaker("redis")
     reader = Reader(fills, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
-    figures = Figures(cache, aggregations, freshness, redis_breaker, tasks, api.aggregation_kept_ms / 1000)
+    figures = Figures(
+        cache, aggregations, freshness, redis_breaker, tasks, api.aggregation_kept_ms / 1000, kinds=kinds
+    )
     compressed = Compressed(tasks)
     popularity = Popularity(cache, api.reads_half_life_seconds)
     tally = Tally(names, popularity)
@@ -146,13 +153,14 @@ async def serving(
     app.state.hot = hot
     app.state.popularity = popularity
     app.state.tally = tally
-    warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS), popularity, derived)
+    warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS, kinds), popularity, derived)
     app.state.warmer = warmer
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), state, url)
     beside = Supervised(state)
     beside.keep("clock", partial(freshness.keep_clock, mongo, clock))
     beside.keep("watermark", partial(freshness.keep_watermark, api.freshness_interval_ms, catalog.resources))
+    beside.keep("kinds", partial(kinds.keep, catalog, state))
     if known:
         beside.keep("generations", partial(keep_known, list(known.values())))
     beside.keep("card", partial(show_card, life, redis, names))

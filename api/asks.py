@@ -70,7 +70,8 @@ class Ask:
         """Answer with what MongoDB held at a version, which must be at least what the ask needs."""
         key, version = self.canonical, snapshot.version
         body, etag = snapshot.bodies.get(key), snapshot.etag(key)
-        self.settle(Answer(body, etag, version, version, self.how, "mongodb", self.collapsed))
+        complete = version if snapshot.kind.bounded else 0
+        self.settle(Answer(body, etag, version, complete, self.how, "mongodb", self.collapsed))
 
     def met_by(self, version: Version, marks: Marks) -> bool:
         """Whether a state of MongoDB at `version` will do.

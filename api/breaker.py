@@ -13,7 +13,8 @@ log = telemetry.logger(__name__)
 
 
 class Breaker:
-    """Every `allows()` that answered true must be followed by `succeeded()` or `failed()`.
+    """Every `allows()` that answered true must be followed by `succeeded()` or `failed()`, unless nothing was learnt
+    of the server.
 
     A probe of which nothing is heard holds the others back only as long as the breaker stays open.
     """

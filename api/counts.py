@@ -28,6 +28,7 @@ from neverstale.derived import groups, queries, reading
 from neverstale.derived.counters import Group
 from neverstale.derived.declarations import CounterDeclaration
 from neverstale.derived.texts import text_of, value_of
+from neverstale.kinds import Kind, least_told
 from neverstale.loader import Loader, Snapshot
 from neverstale.versions import Version
 
@@ -156,11 +157,13 @@ class Counts:
         """All at the version of the first."""
         bodies: dict[str, bytes] = {}
         version: Version = 0
+        kinds: list[Kind] = []
         for key in keys:
             stages = queries.counter_groups(self.declared, key.values, key.kept, MOST_GROUPS + 1)
             command = queries.aggregate(self.collection, stages, MOST_GROUPS + 1)
             found = await loader.query(command, at_least, version)
             version = found.version
+            kinds.append(found.kind)
             if found.cut or len(found.rows) > MOST_GROUPS:
                 raise TooManyGroups
             rows = [queries.read_counter_row(row, len(key.kept), len(self.declared.sums)) for row in found.rows]
@@ -168,7 +171,7 @@ class Counts:
             for row in rows:
                 self._add(totals, row.group, Total(row.documents, list(row.sums), list(row.numbers)))
             bodies[key.canonical] = self._body(key, totals)
-        return Snapshot(version, bodies)
+        return Snapshot(version, bodies, kind=least_told(kinds))
 
     # --- bodies
 

@@ -7,6 +7,7 @@ from api.asks import Ask, fail_all
 from api.loads import Loads
 from api.marks import Marks
 from api.source import is_absence
+from neverstale.errors import Refused
 from neverstale.tasks import at_once
 from neverstale.versions import Version
 
@@ -41,6 +42,11 @@ async def _read(
     try:
         snapshot = await loads.load(asks[0].source, [ask.key for ask in asks], at_least, alone=alone, known=known)
     except Exception as error:
+        if len(asks) > 1 and isinstance(error, Refused) and not error.lasts:
+            # It belongs to one of the keys: the others shall not share it.
+            for some in (asks[: len(asks) // 2], asks[len(asks) // 2 :]):
+                await _read(some, at_least, loads, marks, alone=alone, known=known)
+            return
         fail_all(asks, error, marks)
     else:
         for ask in asks:

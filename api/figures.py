@@ -22,6 +22,7 @@ from api.wish import Wish
 from neverstale.cache import Cache
 from neverstale.entries import NO_ETAG, etag_of
 from neverstale.errors import NeverstaleError, Outage
+from neverstale.kinds import Kinds
 from neverstale.loader import Snapshot
 from neverstale.tasks import Tasks
 
@@ -60,7 +61,10 @@ class Figures:
         tasks: Tasks,
         keep_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        kinds: Kinds,
     ) -> None:
+        self._kinds = kinds
         self._cache = cache
         self._loads = loads
         self._freshness = freshness
@@ -95,6 +99,9 @@ class Figures:
             ask.how = "request"
             return False
         evidence = self._freshness.evidence()
+        kind = self._kinds.last(figure.collection)
+        if kind is None or not kind.bounded:
+            return False  # what was counted once, nothing keeps up to date
         if not evidence.watermark or not self._breaker.allows():
             return False
         try:

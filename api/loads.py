@@ -17,11 +17,14 @@ from typing import Any
 from api.breaker import Breaker
 from api.doorkeeper import Doorkeeper
 from api.proofs import Proofs
+from api.refusing import Refusing
 from api.source import AnySource, load
 from neverstale import telemetry
 from neverstale.catalog import Resource
-from neverstale.errors import NeverstaleError, Outage, Overloaded
-from neverstale.loader import Loader, Snapshot, TooSlow, VersionInFuture
+from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
+from neverstale.loader import Loader, Snapshot, VersionInFuture
+from neverstale.refusals import ours, row_of
+from neverstale.service import Health
 from neverstale.settings import Api
 from neverstale.tasks import Tasks
 from neverstale.versions import Version
@@ -61,9 +64,18 @@ class _Lane:
 class Loads:
     """Snapshot reads of all sources of one process."""
 
-    def __init__(self, loader: Loader, settings: Api, breaker: Breaker, tasks: Tasks, proofs: Proofs) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        settings: Api,
+        breaker: Breaker,
+        tasks: Tasks,
+        proofs: Proofs,
+        refusing: Refusing | None = None,
+    ) -> None:
         self.proofs = proofs
         self._loader = loader
+        self._refusing = refusing or Refusing(Health())
         self._breaker = breaker
         self._tasks = tasks
         self.doorkeeper = Doorkeeper(settings)
@@ -75,10 +87,11 @@ class Loads:
         self._deadline_seconds = settings.queue_deadline_ms / 1000
         self._numbers = itertools.count()
 
-    @property
-    def refuses(self) -> bool:
-        """Whether MongoDB is known to be away: a read would fail at once."""
-        return self._breaker.refuses
+    def refuses(self, source: AnySource) -> NeverstaleError | None:
+        """Why a read would fail at once: MongoDB is known to be away, or to refuse this source."""
+        if self._breaker.refuses:
+            return Outage("mongodb", "the breaker is open")
+        return self._refusing.of(source.name)
 
     async def load(
         self, source: AnySource, keys: Sequence[Any], at_least: Version, *, alone: bool = False, known: bool = True
@@ -89,7 +102,7 @@ class Loads:
 
         `alone`: `at_least` comes from a caller and may be nonsense, so no other read may depend on it.
         `known`: the keys are known to have documents; else they may take only a share of what there is.
-        Raises `Outage`, `Overloaded`, what the source raises, and, if `alone`, `VersionInFuture`.
+        Raises `Outage`, `Overloaded`, `Refused`, what the source raises, and, if `alone`, `VersionInFuture`.
         """
         lane = self._known if known else self._unknown
         read = _Read(source, keys, at_least, alone, lane, next(self._numbers))
@@ -166,8 +179,12 @@ class Loads:
         try:
             snapshot = await self._ask(reads)
         except Exception as error:
-            if not isinstance(error, NeverstaleError):
-                log.error("load_failed", resource=reads[0].source.name, exc_info=error)
+            if len(reads) > 1 and isinstance(error, Refused) and not error.lasts:
+                # It belongs to one of them: the others shall not share it.
+                half = len(reads) // 2
+                await self._read(reads[:half])
+                await self._read(reads[half:])
+                return
             for read in reads:
                 _fail(read, error)
         except asyncio.CancelledError:
@@ -180,26 +197,39 @@ class Loads:
                     read.answer.set_result(snapshot)
 
     async def _ask(self, reads: Sequence[_Read]) -> Snapshot:
+        source = reads[0].source
+        if (refusal := self._refusing.probe(source.name)) is not None:
+            raise refusal
         if not self._breaker.allows():
             raise Outage("mongodb", "the breaker is open")
         await self.proofs.ready()
         keys = _distinct(key for read in reads for key in read.keys)
         at_least = max(self.proofs.reached, *(read.at_least for read in reads))
         try:
-            snapshot = await load(self._loader, reads[0].source, keys, at_least)
-        except VersionInFuture:
-            self._breaker.succeeded()
-            if reads[0].alone:
-                raise
-            raise Outage("mongodb", "it has not reached a version that was applied") from None
-        except TooSlow:
-            self._breaker.succeeded()
-            raise
-        except BaseException:
-            self._breaker.failed()
-            raise
+            snapshot = await load(self._loader, source, keys, at_least)
+        except Exception as error:
+            raise self._judged(error, reads[0]) from error
         self._breaker.succeeded()
+        self._refusing.answered(source.name)
         return snapshot
+
+    def _judged(self, error: Exception, read: _Read) -> NeverstaleError:
+        """The error of ours, and what it says of the server, the source and the read."""
+        if not isinstance(error, NeverstaleError):
+            log.error("load_failed", resource=read.source.name, exc_info=error)
+        found = ours(error, "keys")
+        match found:
+            case Outage():
+                self._breaker.failed()
+            case Refused():
+                if row_of(found.code, "keys") is not None:
+                    self._breaker.succeeded()  # an answer; of what nobody knows, nothing is learnt of the server
+                self._refusing.note(read.source.name, found)
+            case _:
+                self._breaker.succeeded()
+        if isinstance(found, VersionInFuture) and not read.alone:
+            return Outage("mongodb", "it has not reached a version that was applied")
+        return found
 
 
 def _distinct(keys: Iterable[Any]) -> list[Any]:

@@ -6,7 +6,7 @@
                   -> another process fills: ask again with back-off; after `wait_ms` read MongoDB, fill nothing
 
 `applied` and the floor are fetched after the leases were granted; without either of them the value is served and
-not cached.
+not cached. Nor is what was read from something of which no changes are told (`neverstale.kinds`).
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from api.marks import Marks
 from api.source import AnySource, is_absence
 from neverstale import telemetry
 from neverstale.cache import Cache, Fill, Granted, Leases, Wait
-from neverstale.errors import Outage, Overloaded
+from neverstale.errors import Outage, Overloaded, Refused
 from neverstale.lives import ttl_ms
 from neverstale.loader import Snapshot
 from neverstale.settings import Api
@@ -55,10 +55,10 @@ class Misses:
 
     async def fetch(self, source: AnySource, asks: Sequence[Ask], floor: Version) -> None:
         """Answer all asks of one source; those that join a flight are answered when it lands."""
-        if self._loads.refuses:
+        if (refusal := self._loads.refuses(source)) is not None:
             # Leases would only make others wait for fills that cannot come.
             unserved = [ask for ask in asks if not self._serve_stale(source, ask)]
-            fail_all(unserved, Outage("mongodb", "the breaker is open"), self._marks)
+            fail_all(unserved, refusal, self._marks)
             return
         if self._loads.crowded(len(asks)):
             asks = self._shed_unknown(asks)
@@ -151,7 +151,7 @@ class Misses:
         flights = [flight for flight in flights if flight.asks]
         if not flights:
             return
-        if self._clock() >= patience.until or self._loads.refuses:
+        if self._clock() >= patience.until or self._loads.refuses(source) is not None:
             await self._directly(self._close(flights))
             return
         await asyncio.sleep(patience.pause * self._random.uniform(0.5, 1.5))
@@ -174,6 +174,12 @@ class Misses:
                 source, [flight.first.key for flight in flights], self._at_least(granted, leases, floor), known=known
             )
         except Exception as error:
+            if len(flights) > 1 and isinstance(error, Refused) and not error.lasts:
+                # It belongs to one of the keys: the others shall not share it.
+                half = len(flights) // 2
+                await self._load(source, granted[:half], leases, floor, known=known)
+                await self._load(source, granted[half:], leases, floor, known=known)
+                return
             fail_all(self._close(flights), error, self._marks)
             # A stale body stays: it may be all that there is for a while.
             await self._fills.give_back([flight.entry_key for flight, lease in granted if not _holds_body(lease)])
@@ -200,7 +206,7 @@ class Misses:
 
     async def _fill(self, source: AnySource, flights: Sequence[Flight], leases: Leases, snapshot: Snapshot) -> None:
         try:
-            if leases.applied is None or leases.floor is None:
+            if leases.applied is None or leases.floor is None or not snapshot.kind.told:
                 await self._fills.give_back([flight.entry_key for flight in flights])
                 return
             fills, withheld, now_ms = [], [], time.time() * 1000

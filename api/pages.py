@@ -23,6 +23,8 @@ from neverstale.derived import queries, reading
 from neverstale.derived.declarations import ListDeclaration
 from neverstale.derived.generations import Generation
 from neverstale.derived.names import LIST_FLOOR, PRESENT, slot_of
+from neverstale.errors import Refused
+from neverstale.kinds import least_told
 from neverstale.lives import first_expiry
 from neverstale.loader import Found, Loader, Snapshot
 from neverstale.versions import Version, from_hex, to_hex
@@ -96,7 +98,7 @@ class Pages:
                 expiry = round(time.time() + self.absent_ttl_seconds) * 1000
             if expiry is not None:
                 expiries[key.canonical] = expiry
-        return Snapshot(found.version, bodies, expiries)
+        return Snapshot(found.version, bodies, expiries, least_told(page.kind for page in pages))
 
     async def _find(self, loader: Loader, key: PageKey, at_least: Version, at: Version) -> Found:
         position = key.cursor.position if key.cursor is not None else None
@@ -105,9 +107,13 @@ class Pages:
 
     def _body(self, key: PageKey, found: Found) -> bytes:
         rows = found.rows[: self.declared.page_size]
-        positions = [row.pop(queries.SORT_KEY) for row in rows]
+        positions = [row.pop(queries.SORT_KEY, None) for row in rows]
         following = "null"
         if rows and (found.cut or len(found.rows) > len(rows)):
+            if None in positions:
+                # A time series tells no sort keys.
+                remedy = "only the first page can be read; name an ordinary collection in the catalog"
+                raise Refused(None, "NoSortKey", "collection", remedy, heals=False)
             shown, cursor = self._following(key, positions)
             rows, following = rows[:shown], f'"{cursor}"'
         return b'{"items":[%b],"next":%b}' % (b",".join(map(documents.encode, rows)), following.encode())

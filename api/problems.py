@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from api.answers import NotCached, TooManyGroups
 from api.cursors import TooLong
-from neverstale.errors import NeverstaleError, Outage, Overloaded
-from neverstale.loader import TooSlow, VersionInFuture
+from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused, TooSlow
+from neverstale.loader import VersionInFuture
 
 MEDIA_TYPE: Final = "application/problem+json"
 MIN_VERSION: Final = "Neverstale-Min-Version"
@@ -151,10 +151,22 @@ def of_error(error: NeverstaleError) -> Problem:
         case Overloaded():
             detail = f"Too many reads are waiting for {NAMES[error.server]}."
             return Problem(503, "overloaded", "Overloaded", detail, _retry_after(error.retry_after_seconds))
+        case Refused():
+            return _refused(error)
         case Outage():
             detail = f"{NAMES[error.server]} does not answer."
             return Problem(503, "unavailable", "Unavailable", detail, _retry_after(1), server=error.server)
     return internal()
+
+
+def _refused(error: Refused) -> Problem:
+    """503 where a later read may be answered, by itself or because somebody has done what the remedy says."""
+    detail = f"MongoDB refuses this read: {error.reason}."
+    status, headers = 500, {}
+    if error.lasts or error.heals:
+        status, headers = 503, _retry_after(1 if error.heals else 10)
+    refusal = {"code": error.code, "name": error.name, "remedy": error.remedy}
+    return Problem(status, "refused", "Refused by MongoDB", detail, headers, refusal=refusal)
 
 
 def internal() -> Problem:

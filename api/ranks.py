@@ -20,6 +20,7 @@ from neverstale.derived.members import member_of
 from neverstale.derived.reading import Ranked
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue, any_value_of, canonical
+from neverstale.kinds import Kind, least_told
 from neverstale.loader import Found, Loader, Snapshot
 from neverstale.versions import Version
 
@@ -108,13 +109,15 @@ class Ranks:
         """All at the version of the first."""
         bodies: dict[str, bytes] = {}
         version: Version = 0
+        kinds: list[Kind] = []
         for key in keys:
             asking = _Asking(self, loader, key, at_least, version)
             body = await (asking.top() if key.key is None else asking.one(key.key))
             version = asking.version
+            kinds += asking.kinds
             if body is not None:
                 bodies[key.canonical] = body
-        return Snapshot(version, bodies)
+        return Snapshot(version, bodies, kind=least_told(kinds))
 
 
 class _Sets:
@@ -151,6 +154,7 @@ class _Asking:
 
     def __init__(self, ranks: Ranks, loader: Loader, key: RankKey, at_least: Version, version: Version) -> None:
         self.version = version
+        self.kinds: list[Kind] = []
         self._ranks = ranks
         self._declared = ranks.declared
         self._loader = loader
@@ -214,6 +218,7 @@ class _Asking:
     async def _query(self, command: Mapping[str, Any]) -> Found:
         found = await self._loader.query(command, self._at_least, self.version)
         self.version = found.version
+        self.kinds.append(found.kind)
         return found
 
     def _kept(self, number: float) -> float:

@@ -29,6 +29,7 @@ from api.problems import (
 from api.ranks import Ranks
 from api.targets import PREFIX, no_parameters
 from neverstale.catalog import Catalog, Resource
+from neverstale.kinds import Kinds
 from neverstale.service import Health, health_routes
 from neverstale.versions import to_hex
 
@@ -225,11 +226,27 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
             "why": freshness.why,
         }
         # All resources share one topic, so they share its watermark.
-        body = orjson.dumps({"resources": dict.fromkeys(catalog.resources, state)})
+        kinds, reasons = scope["app"].state.kinds, scope["app"].state.refusing.reasons
+        resources = {one.name: state | _less_of(one, kinds, reasons) for one in catalog.resources.values()}
+        body = orjson.dumps({"resources": resources})
         headers = {"cache-control": "no-store"}
         await Response(body, headers=headers, media_type="application/json")(scope, receive, send)
 
     return answer
+
+
+def _less_of(resource: Resource, kinds: Kinds, reasons: Mapping[str, str]) -> dict[str, Any]:
+    """What is worse with this resource than with others."""
+    kind = kinds.last(resource.collection)
+    less: dict[str, Any] = {}
+    if kind is not None and not kind.bounded:
+        less = {"watermark": None, "bound": None, "why": f"nothing of it is cached: {kind.why(resource.collection)}"}
+    refused = {
+        source: reason
+        for source, reason in reasons.items()
+        if source == resource.name or source.startswith(f"{resource.name}.")
+    }
+    return less | {"refused": refused} if refused else less
 
 
 class _Elsewhere:

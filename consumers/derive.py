@@ -22,7 +22,7 @@ from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.plan import Plan
 from neverstale.derived.shape import Shape
 from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherGenerations
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Refused
 from neverstale.keys import any_value_of, canonical
 from neverstale.loader import Loader
 from neverstale.retry import pauses
@@ -128,6 +128,13 @@ class ResourceDeriver:
                 telemetry.DERIVED_AGAIN.labels("behind").inc()
             except Lost as lost:
                 await self._lost(lost)
+            except Refused as refusal:
+                if refusal.lasts or len(concerned.documents) == 1:
+                    raise
+                # It belongs to one document: the others shall not share it.
+                for half in _halves(concerned):
+                    await self._apply_part(half)
+                return
             else:
                 telemetry.DERIVED.labels("applied").inc(len(concerned.documents))
                 return
@@ -191,7 +198,7 @@ class Deriver:
         for pause in pauses():
             try:
                 for one in self._resources:
-                    await one.apply(batch, identity)
+                    await self._apply_to(one, batch, identity)
                 return True
             except Outage as outage:
                 self._health.wrong(outage.server, outage.reason)
@@ -204,6 +211,15 @@ class Deriver:
                 break
             await asyncio.sleep(pause)
         return False
+
+    async def _apply_to(self, one: ResourceDeriver, batch: Batch, identity: str) -> None:
+        """What MongoDB refuses to answer for one resource keeps no other from being derived, and no entry from being
+        corrected: its derived data is void, and is begun again after pauses that grow (`consumers.rebuild`)."""
+        try:
+            await one.apply(batch, identity)
+        except Refused as refusal:
+            log.error("generations_void", resource=one.resource.name, reason=str(refusal))
+            await one.store.forget()
 
     async def _give_up(self, error: Exception) -> None:
         """What we cannot keep up to date (another release's register, a version that MongoDB has not reached, bytes
@@ -228,6 +244,14 @@ def _value_of(key: str) -> object:
         return any_value_of(key)
     except ValueError:
         return None
+
+
+def _halves(part: Part) -> list[Part]:
+    keys = list(part.documents)
+    middle = len(keys) // 2
+    return [
+        Part(part.partition, {key: part.documents[key] for key in some}) for some in (keys[:middle], keys[middle:])
+    ]
 
 
 def _concerned(part: Part, known: Generations) -> Part:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Refused
 from neverstale.retry import forever
 from neverstale.versions import Version
 
@@ -46,7 +46,7 @@ class Horizon:
             return None
         try:
             present = await self._now()
-        except Outage:
+        except (Outage, Refused):
             self._not_before = self._clock() + AWAY_SECONDS
             return None
         self._seconds, self._at = present >> 32, self._clock()

@@ -28,6 +28,7 @@ from neverstale.clients import mongo_client, redis_client
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.kinds import Kinds
 from neverstale.loader import Loader
 from neverstale.popularity import Popularity
 from neverstale.retry import pauses
@@ -72,7 +73,8 @@ async def _live(
 ) -> None:
     names = Names(settings.redis.prefix)
     cache = Cache(redis, names, Announcer(), wire.exchange)
-    loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
+    kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
+    loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds)
     walks = Walks(mongo, catalog.database, settings.kafka)
     registers = Registers(cache, catalog.collections, loader.now, life.health)
     replay = Replay(cache, settings.kafka.group, catalog.collections, life.health)
@@ -95,6 +97,7 @@ async def _live(
             beside.keep("registers", registers.keep_known)
             beside.keep("horizon", horizon.keep)
             beside.keep("refresh", refresher.work)
+            beside.keep("kinds", partial(kinds.keep, catalog))
             popularity = Popularity(cache, settings.api.reads_half_life_seconds)
             beside.keep("favourites", partial(favourites.keep, catalog, names, popularity))
             for rebuilder in rebuilders:

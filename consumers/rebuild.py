@@ -16,7 +16,7 @@ from neverstale.catalog import Resource
 from neverstale.derived.beginning import begin, further
 from neverstale.derived.generations import Generations
 from neverstale.derived.store import DerivedStore
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Refused
 from neverstale.loader import Loader
 from neverstale.retry import forever
 from neverstale.walks import Walks
@@ -62,7 +62,7 @@ class Rebuilder:
     async def _look_unless_away(self) -> float:
         try:
             await self.look()
-        except Outage as outage:
+        except (Outage, Refused) as outage:
             log.debug("rebuild_waits", resource=self.resource.name, reason=str(outage))
         return LOOK_SECONDS
 

@@ -111,6 +111,10 @@ class Refresher:
         """Answers the leases that were not filled because their documents have changed since."""
         keys = [value_of(held.canonical) for held in leases]
         snapshot = await self._loader.load(resource, keys, max(held.at_least for held in leases))
+        if not snapshot.kind.told:
+            await self._cache.delete([held.key for held in leases])
+            _count("untold", len(leases))
+            return []
         fills = [self._fill(resource, held, snapshot) for held in leases]
         if expired := [fill.key for fill in fills if fill.ttl_ms <= 0]:
             await self._cache.delete(expired)

@@ -1,6 +1,7 @@
 """Errors, by what the caller may do about them.
 
-`Retry`: the same call may succeed later (a server is away). `DeadLetter`: this input never will; set it
+`Retry`: the same call may succeed later (a server is away). `Refused`: a server answers, and will not do this; others
+are served. `DeadLetter`: this input never will; set it
 aside, invalidate conservatively, go on. `Stop`: a human must change something; say what, and exit.
 """
 
@@ -37,6 +38,41 @@ class Overloaded(Retry):
         super().__init__(f"too many reads are waiting for {server}")
         self.server: Server = server
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooSlow(Overloaded):
+    """MongoDB would need longer, or more memory, for a query than it is given."""
+
+
+Blame = Literal["outage", "collection", "user", "too_much", "request"]
+"""What an error of MongoDB says something about; see `neverstale.refusals`."""
+
+
+class Refused(NeverstaleError):
+    """MongoDB, or its driver, refuses a read: no outage, and nobody's error but that of what `blame` names."""
+
+    def __init__(self, code: int | None, name: str, blame: Blame, remedy: str, *, heals: bool) -> None:
+        """`code`: the server's, `None` if it never saw the read; `heals`: it may pass by itself."""
+        super().__init__(f"MongoDB refuses this: {self.spell(code, name)}{f'; {remedy}' if remedy else ''}")
+        self.code = code
+        self.name = name
+        self.blame: Blame = blame
+        self.remedy = remedy
+        self.heals = heals
+
+    @staticmethod
+    def spell(code: int | None, name: str) -> str:
+        return name if code is None else f"{code} {name}"
+
+    @property
+    def reason(self) -> str:
+        """Code and name, and the remedy if there is one."""
+        return str(self).partition(": ")[2]
+
+    @property
+    def lasts(self) -> bool:
+        """Whether others who ask for the same will be refused, too."""
+        return self.blame in ("collection", "user")
 
 
 class PositionLost(Retry):

@@ -8,7 +8,7 @@ Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Container, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -27,20 +27,26 @@ from neverstale.bson_values import decode, under
 from neverstale.cancellation import heed
 from neverstale.catalog import Resource
 from neverstale.entries import NO_ETAG, etag_of
-from neverstale.errors import NeverstaleError, Outage, Overloaded
+from neverstale.errors import NeverstaleError, Outage, Refused
 from neverstale.keys import KeyValue, canonical
+from neverstale.kinds import Kind, Kinds
 from neverstale.lives import expiry_of
+from neverstale.refusals import Operation, ours, row_of
 from neverstale.replies import REPLY, RawReply, Reply, Row, decoded, split, undecoded_bytes
 from neverstale.versions import Version, from_timestamp, to_timestamp
 
+UNKNOWN_FIELD: Final = 40415
+"""What MongoDB 5 answers to `collectionUUID`."""
+UUID_MISMATCH: Final = 361
+"""The name stands for another collection, or for none."""
+ORDINARY: Final = Kind("collection")
+ATTEMPTS: Final = 3
+UNSURE: Final = Kind("missing")
+"""What was read is of one kind or another; whoever reads next knows more."""
 INVALID_OPTIONS: Final = 72
 """What the server answers when `afterClusterTime` lies in its future."""
 SNAPSHOT_UNAVAILABLE: Final = 246
 """The collection was created or indexed just now, later than the state that the server would read."""
-TRY_AGAIN: Final = frozenset((239, 246, 11600, 11602, 189, 91, 10107, 13435, 13436, 133))
-"""SnapshotTooOld, SnapshotUnavailable, interrupted by a shutdown or an election, not primary, no suitable member."""
-TOO_MUCH: Final = frozenset((50, 146, 292))
-"""MaxTimeMSExpired, ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed."""
 LATER: Final = 1.25
 LATER_SECONDS: Final = 0.25
 """How much longer than the server we wait for a query that it should end by itself."""
@@ -50,10 +56,6 @@ _PLAIN: Final = frozenset((str, int, ObjectId, UUID))
 """Types of the keys that resources are declared with."""
 OFF_LOOP_BYTES: Final = 32 << 10
 """BSON of which more is decoded and made JSON by a thread: it would hold up the event loop."""
-
-
-class TooSlow(Overloaded):
-    """MongoDB would need longer, or more memory, for a query than it is given."""
 
 
 class VersionInFuture(NeverstaleError):
@@ -69,6 +71,8 @@ class Snapshot:
     """Canonical key -> JSON."""
     expiries: Mapping[str, int] = field(default_factory=dict)
     """Canonical key -> when the document says that it ends, in ms since 1970."""
+    kind: Kind = ORDINARY
+    """What it was read from: it may be kept only if changes of that are told."""
     _etags: dict[str, bytes] = field(default_factory=dict, compare=False)
 
     def etag(self, key: str) -> bytes:
@@ -88,6 +92,7 @@ class Found:
     rows: list[dict[str, Any]]
     cut: bool
     """There is more than one reply holds."""
+    kind: Kind = ORDINARY
 
 
 class Loader:
@@ -98,42 +103,45 @@ class Loader:
         client: AsyncMongoClient[dict[str, Any]],
         database: str,
         timeout_ms: int,
+        kinds: Kinds | None = None,
     ) -> None:
         self._database = client[database]
         self._timeout = timeout_ms / 1000
+        self._kinds = kinds or Kinds(self._database, timeout_ms)
 
     async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
         """Read `keys` of a resource at one version >= `at_least`.
 
-        Raises `Outage` when MongoDB does not answer in time, `VersionInFuture` when `at_least` lies ahead of it.
+        Raises `Outage` when MongoDB does not answer in time, `Refused` when it will not do this (see
+        `neverstale.refusals`), `VersionInFuture` when `at_least` lies ahead of it.
         """
         started = time.perf_counter()
         projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
-        version, found = await self._read(resource.collection, keys, projection, at_least)
+        version, found, kind = await self._read(resource.collection, keys, projection, at_least)
         many = undecoded_bytes(found) > OFF_LOOP_BYTES
         bodies, expiries = await asyncio.to_thread(_bodies, resource, found) if many else _bodies(resource, found)
         telemetry.LOADS.labels(resource.name).inc()
         telemetry.LOAD_KEYS.observe(len(keys))
         telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
-        return Snapshot(version, bodies, expiries)
+        return Snapshot(version, bodies, expiries, kind)
 
     async def read(
         self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
     ) -> tuple[Version, list[dict[str, Any]]]:
         """Documents by `_id`, as decoded BSON, at one version >= `at_least`; raises like `load`."""
-        version, found = await self._read(collection, keys, projection, at_least)
+        version, found, _ = await self._read(collection, keys, projection, at_least)
         return version, list(map(decoded, found))
 
     async def _read(
         self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
-    ) -> tuple[Version, list[Row]]:
+    ) -> tuple[Version, list[Row], Kind]:
         found: list[Row] = []
         wanted = list(keys)
         concern: dict[str, Any] = {"level": "snapshot"}
         if at_least:
             concern["afterClusterTime"] = to_timestamp(at_least)
         while True:
-            reply = await self._find(collection, wanted, projection, concern)
+            reply, kind = await self._find(collection, wanted, projection, concern)
             cursor = reply.cursor
             # A collection that does not exist is read without a time of its own; what was asked for is reached, and
             # claiming an earlier version than was read is always safe. (The reply's `operationTime` may be later.)
@@ -142,13 +150,13 @@ class Loader:
             if not cursor["id"]:
                 break
             # More than one reply can hold (16 MB): the rest is read from the same state.
-            await self._command({"killCursors": collection, "cursors": [cursor["id"]]})
+            await self._command({"killCursors": collection, "cursors": [cursor["id"]]}, "keys")
             have = {canonical(decoded(row)["_id"]) for row in reply.rows}
             wanted = [key for key in wanted if canonical(key) not in have]
             concern = {"level": "snapshot", "atClusterTime": cursor["atClusterTime"]}
         if version < at_least:
             raise Outage("mongodb", "a member answered with an older state than was asked for")
-        return version, found
+        return version, found, kind
 
     async def query(self, command: Mapping[str, Any], at_least: Version, at: Version = 0) -> Found:
         """Answer a `find` or `aggregate` at one version >= `at_least`, or exactly `at`, with one reply.
@@ -161,21 +169,22 @@ class Loader:
         elif at_least:
             concern["afterClusterTime"] = to_timestamp(at_least)
         collection = next(iter(command.values()))
-        reply = Reply.of(await self._command({**command, "readConcern": concern}, TOO_MUCH))
+        raw, kind = await self._of_kind({**command, "readConcern": concern}, "query")
+        reply = Reply.of(raw)
         cursor = reply.cursor
         version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else max(at, at_least)
         if cursor["id"]:
-            await self._command({"killCursors": collection, "cursors": [cursor["id"]]})
+            await self._command({"killCursors": collection, "cursors": [cursor["id"]]}, "query")
         if version < at_least:
             raise Outage("mongodb", "a member answered with an older state than was asked for")
-        return Found(version, reply.documents(), cut=bool(cursor["id"]))
+        return Found(version, reply.documents(), bool(cursor["id"]), kind)
 
     async def export(self, resource: Resource, fields: Sequence[str] | None) -> AsyncGenerator[bytes, None]:
         """All documents in the order of `_id`, as lines of JSON, one reply of the server at a time: the next one is
         asked for when the caller has come back for it. `fields`: besides `_id`; `None`: all.
 
         They are majority-committed, but not all of one version: this may take longer than the server keeps a state.
-        Whoever ends early closes the generator, which ends the cursor on the server. Raises `Outage`.
+        Whoever ends early closes the generator, which ends the cursor on the server. Raises `Outage` and `Refused`.
         """
         collection = self._database.get_collection(resource.collection, read_concern=ReadConcern("majority"))
         projection = None if fields is None else {"_id": 1} | dict.fromkeys(fields, 1)
@@ -188,15 +197,15 @@ class Loader:
                 if batch is None:
                     return
                 yield await asyncio.to_thread(_lines, batch) if len(batch) > OFF_LOOP_BYTES else _lines(batch)
-        except (PyMongoError, TimeoutError) as error:
-            raise self._outage(error) from error
+        except Exception as error:
+            raise ours(error, "export") from error
         finally:
             with pymongo.timeout(self._timeout):
                 await cursor.close()
 
     async def count(self, collection: str) -> int:
         """About how many documents a collection has."""
-        reply = await self._command({"count": collection})
+        reply = await self._command({"count": collection}, "count")
         return int(reply["n"])
 
     async def now(self, collection: str = "neverstale.control") -> Version:
@@ -211,8 +220,8 @@ class Loader:
         try:
             with pymongo.timeout(self._timeout):
                 return await self._commit_nothing(collection)
-        except (PyMongoError, TimeoutError) as error:
-            raise self._outage(error) from error
+        except Exception as error:
+            raise ours(error, "now") from error
 
     async def proof(self, collection: str) -> Version:
         """The same, for who states the age of an answer by it; and an `Outage` where one member cannot speak for all:
@@ -242,7 +251,7 @@ class Loader:
 
     async def _find(
         self, collection: str, keys: list[Any], projection: Mapping[str, Any] | None, concern: dict[str, Any]
-    ) -> Reply:
+    ) -> tuple[Reply, Kind]:
         command: dict[str, Any] = {
             "find": collection,
             "filter": {"_id": _one_of(keys)},
@@ -251,30 +260,55 @@ class Loader:
         }
         if projection is not None:
             command["projection"] = projection
-        return Reply.of(await self._command(command))
+        raw, kind = await self._of_kind(command, "keys")
+        return Reply.of(raw), kind
 
-    async def _command(self, command: dict[str, Any], too_much: Container[int] = ()) -> RawReply:
+    async def _of_kind(self, command: dict[str, Any], operation: Operation) -> tuple[RawReply, Kind]:
+        """Run a read command on a collection; and what that collection is, as of the state that was read.
+
+        See `neverstale.kinds`. Raises like `load`.
+        """
+        collection = next(iter(command.values()))
+        kind = await self._kinds.of(collection)
+        for _ in range(ATTEMPTS):
+            if not kind.told:
+                return await self._command(command, operation), kind
+            if kind.uuid is None or not self._kinds.by_uuid:
+                raw = await self._command(command, operation)
+                return raw, kind if await self._kinds.look(collection) == kind else UNSURE
+            try:
+                return await self._command({**command, "collectionUUID": kind.uuid}, operation), kind
+            except Refused as refusal:
+                if refusal.code == UNKNOWN_FIELD:
+                    self._kinds.by_uuid = False
+                elif refusal.code == UUID_MISMATCH:
+                    kind = await self._kinds.look(collection)
+                else:
+                    raise
+        # It is made anew again and again, or a member that lags behind has not heard of it.
+        return await self._command(command, operation), UNSURE
+
+    async def _command(self, command: dict[str, Any], operation: Operation) -> RawReply:
         """Run a read command; try once more where another member or moment may do. Errors by code, as types."""
         for last in (False, True):
             try:
-                if too_much:
+                if operation == "query":
                     return await self._limited(command)
                 with pymongo.timeout(self._timeout):
                     return await self._database.command(command, codec_options=REPLY)
             except OperationFailure as error:
                 if error.code == INVALID_OPTIONS and "afterClusterTime" in command.get("readConcern", ()):
                     raise VersionInFuture("the version lies in the future of this cluster") from None
-                if error.code in too_much:
-                    raise TooSlow("mongodb") from error
-                if last or error.code not in TRY_AGAIN:
-                    raise self._outage(error) from error
+                row = row_of(error.code, operation)
+                if last or row is None or not row.heals:
+                    raise ours(error, operation) from error
                 if error.code == SNAPSHOT_UNAVAILABLE:
                     command = _as_of_refusal(command, error)
             except ConnectionFailure as error:
                 if last or error.timeout:
-                    raise self._outage(error) from error
-            except (PyMongoError, TimeoutError) as error:
-                raise self._outage(error) from error
+                    raise ours(error, operation) from error
+            except Exception as error:
+                raise ours(error, operation) from error
         raise AssertionError("unreachable")
 
     async def _limited(self, command: dict[str, Any]) -> RawReply:
@@ -283,11 +317,6 @@ class Loader:
         limited = {**command, "maxTimeMS": round(self._timeout * 1000)}
         async with asyncio.timeout(self._timeout * LATER + LATER_SECONDS):
             return await self._database.command(limited, codec_options=REPLY)
-
-    def _outage(self, error: PyMongoError | TimeoutError) -> Outage:
-        telemetry.OUTAGES.labels("mongodb").inc()
-        code = getattr(error, "code", None)
-        return Outage("mongodb", f"{type(error).__name__}{f' {code}' if code else ''}")
 
 
 def _one_of(keys: list[Any]) -> Any:

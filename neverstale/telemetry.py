@@ -88,6 +88,11 @@ CORRUPT_ENTRIES = _counter("corrupt_entries", "Entries that did not belong to th
 LOADS = _counter("loads", "Snapshot reads of MongoDB.", "resource")
 LOAD_SECONDS = _histogram("load_seconds", "One snapshot read of MongoDB.", _LAG)
 LOAD_KEYS = _histogram("load_keys", "Documents asked for in one snapshot read.", _SIZE)
+REFUSED = _counter(
+    "refused", "Reads that MongoDB refused although it answers, by source and code (or name).", "source", "code"
+)
+REFUSING = _gauge("refusing", "1 while MongoDB refuses all reads of a source.", "source")
+UNTOLD = _gauge("untold", "1 while nothing of a resource is cached, since nothing tells of its changes.", "resource")
 OUTAGES = _counter("outages", "Calls that failed because a server was away.", "server")
 
 # api

@@ -29,7 +29,7 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from neverstale.bson_values import CODEC
-from neverstale.errors import Outage
+from neverstale.refusals import ours
 from neverstale.settings import Kafka
 from neverstale.versions import Version, from_timestamp, to_timestamp
 
@@ -71,7 +71,7 @@ class Walk:
 
 class Walks:
     """The requests for walks of one database through one topic, asked for by a consumer group or on its behalf.
-    Raises `Outage` when MongoDB does not answer in time."""
+    Raises `Outage` when MongoDB does not answer in time, and `Refused` when our user may not."""
 
     def __init__(self, client: AsyncMongoClient[Fields], database: str, kafka: Kafka) -> None:
         self._topic = kafka.topic
@@ -181,4 +181,4 @@ def _deadline() -> Iterator[None]:
     except DuplicateKeyError:
         raise
     except PyMongoError as error:
-        raise Outage("mongodb", f"{type(error).__name__} while reading or writing a request for a walk") from error
+        raise ours(error, "walks") from error

@@ -11,7 +11,9 @@ from pymongo.uri_parser import parse_uri
 from neverstale import keys
 from neverstale.catalog import Catalog, Resource
 from neverstale.errors import Outage
+from neverstale.kinds import Kind, kind_of
 from neverstale.problems import did_you_mean
+from neverstale.refusals import row_of
 from neverstale.replies import REPLY, Reply
 from neverstale.settings import MongoDB
 from neverstale.settings_sources import variable
@@ -22,7 +24,9 @@ from streams.pipeline import CONTROL, HEARTBEATS
 LEAST_VERSION = (5, 0)
 """Snapshot reads outside of transactions (`atClusterTime`) came with it."""
 WALL_TIME_VERSION = (6, 0)
-"""Change events carry `wallTime` since then."""
+"""Change events carry `wallTime` since then, and reads may name the collection's UUID."""
+APPLY_OPS_VERSION = (7, 0)
+"""Change streams tell of what `applyOps` writes since then."""
 
 Document: TypeAlias = dict[str, Any]
 
@@ -54,6 +58,12 @@ def judge(facts: MongoFacts) -> Iterable[Finding]:
         return
     place = "a sharded cluster" if facts.is_mongos else f"replica set {facts.set_name}"
     yield _ok(f"MongoDB {facts.version}, {place}")
+    if version < APPLY_OPS_VERSION:
+        yield _finding(
+            "ok",
+            "before MongoDB 7.0 nothing tells of what applyOps writes (mongorestore --oplogReplay, wal-g)",
+            "after such a restore: neverstale resync RESOURCE, for each",
+        )
 
 
 async def _contents(database: AsyncDatabase[Document], catalog: Catalog) -> AsyncIterator[Finding]:
@@ -84,34 +94,35 @@ async def _may_write(database: AsyncDatabase[Document]) -> Finding:
     return _ok(f"{database.name}.{CONTROL} and {HEARTBEATS} can be written")
 
 
-async def _kinds(database: AsyncDatabase[Document]) -> dict[str, str]:
-    """Names of all visible collections -> `collection`, `view` or `timeseries`."""
-    try:
-        found = await database.list_collections(nameOnly=True, authorizedCollections=True)
-        return {each["name"]: each["type"] async for each in found}
-    except OperationFailure as error:
-        if error.code != UNAUTHORIZED:
-            raise
-        return {}  # No privilege on any; reading each of them says so.
+async def _kinds(database: AsyncDatabase[Document]) -> dict[str, Kind]:
+    """Of all visible collections, by name."""
+    options: tuple[Document, ...] = {}, {"nameOnly": True, "authorizedCollections": True}
+    for option in options:
+        try:
+            found = await database.list_collections(**option)
+            return {each["name"]: kind_of(each) async for each in found}
+        except OperationFailure as error:
+            if error.code != UNAUTHORIZED:
+                raise
+    return {}  # No privilege on any; reading each of them says so.
 
 
-async def _collection(database: AsyncDatabase[Document], resource: Resource, kinds: dict[str, str]) -> Finding:
+async def _collection(database: AsyncDatabase[Document], resource: Resource, kinds: dict[str, Kind]) -> Finding:
     path = f"resources.{resource.name}.collection"
     namespace = f"{database.name}.{resource.collection}"
+    kind = kinds.get(resource.collection)
+    if kind is not None and (why := kind.why(namespace)) is not None:
+        sentence, _, remedy = why.partition("; ")
+        return _problem(sentence, f"{remedy}: {path}")
     try:
         first = await _snapshot_read(database, resource.collection)
     except OperationFailure as error:
         grant = f'grant find on {{db: "{database.name}", collection: "{resource.collection}"}}'
         return _refused(error, f"the user may not read {namespace}", grant)
-    kind = kinds.get(resource.collection)
     if kind is None:
         remedy = did_you_mean(resource.collection, [name for name in kinds if not name.startswith("system.")])
         hint = remedy if remedy.startswith("did you mean") else "create it"
         return _problem(f"there is no collection {namespace}", f"{hint}, or correct {path} in the catalog")
-    if kind != "collection":
-        return _problem(
-            f"{namespace} is a {kind}, which has no change stream", f"name the collection behind it in {path}"
-        )
     if first is not None and not keys.type_matches(keys.canonical(first["_id"]), resource.key_type):
         return _finding(
             "warning",
@@ -189,7 +200,9 @@ def explain(hello: Document, wanted: str | None, reason: str) -> Finding:
 def _refused(error: OperationFailure, sentence: str, grant: str) -> Finding:
     if error.code in (UNAUTHORIZED, AUTHENTICATION_FAILED):
         return _problem(sentence, grant)
-    return _problem(f"error {error.code}, {(error.details or {}).get('codeName')}", "see the server's log")
+    row = row_of(error.code, "keys")
+    name = row.name if row is not None else (error.details or {}).get("codeName")
+    return _problem(f"error {error.code}, {name}", (row.remedy if row is not None else "") or "see the server's log")
 
 
 def _finding(level: Level, message: str, remedy: str = "") -> Finding:

@@ -8,6 +8,7 @@ from typing import Final
 from neverstale.catalog import Catalog
 from neverstale.clients import mongo_client, redis_client
 from neverstale.keys import Names
+from neverstale.kinds import Kinds
 from neverstale.loader import Loader
 from neverstale.service import Life, run_role, show_card
 from neverstale.settings import Settings
@@ -34,13 +35,15 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
         redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
         await stack.enter_async_context(aclosing(redis))
         watcher = Watcher(settings, watched, mongo.get_database(catalog.database), life.health)
-        loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
+        kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
+        loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds)
         walker = Walker(
             mongo, catalog.database, watched.collections, loader, settings.kafka, lambda: watcher.lease.term > 0
         )
         async with Supervised(life.health) as beside:
             beside.keep("card", partial(show_card, life, redis, Names(settings.redis.prefix)))
             beside.keep("walk", walker.run)
+            beside.keep("kinds", partial(kinds.keep, catalog))
             await watcher.run(life.stop)
 
 

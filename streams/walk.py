@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient
 
 from neverstale import cancellation, telemetry
 from neverstale.bson_values import under
-from neverstale.errors import NeverstaleError, Stop
+from neverstale.errors import NeverstaleError, Refused, Stop
 from neverstale.events import Event, Floor, Rebuilt, Touch, encode, record_key
 from neverstale.keys import any_value_of, canonical
 from neverstale.loader import Loader
@@ -36,6 +36,7 @@ log = telemetry.logger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks for requests."""
+LONGEST_PAUSE_SECONDS: Final = 30.0
 DOCUMENTS_A_STEP: Final = 2_000
 STEP_SECONDS: Final = 0.25
 """What a step takes at most if a rate is wanted: then its touches come evenly, and a stop is heeded soon."""
@@ -64,6 +65,8 @@ class Walker:
         self._loader = loader
         self._kafka = kafka
         self._holds = holds
+        self._refused: dict[tuple[Purpose, str], tuple[float, float]] = {}
+        """Walks that MongoDB refuses: the pause, and until when it lasts."""
 
     async def run(self) -> None:
         """Walk when asked, until cancelled."""
@@ -76,15 +79,33 @@ class Walker:
             try:
                 for walk in await self._walks.unfinished(purpose) if self._holds() else ():
                     if walk.collection in self._collections:  # else it is another watcher's
-                        await self._walk(walk)
+                        await self._attempt(walk)
             except Stop:
                 raise
-            except (NeverstaleError, TimeoutError) as error:
-                # A collection that cannot be read is no reason to stop watching the others.
-                log.warning("walk_interrupted", reason=str(error) or type(error).__name__)
+            except NeverstaleError as error:
+                log.warning("walk_interrupted", reason=str(error))
             return LOOK_SECONDS
 
         await forever(look)
+
+    async def _attempt(self, walk: Walk) -> None:
+        """A collection that cannot be read is no reason to stop watching the others, or walking them. It is tried
+        less and less often if MongoDB refuses it."""
+        name = walk.purpose, walk.resource
+        pause, until = self._refused.get(name, (LOOK_SECONDS, 0.0))
+        if time.monotonic() < until:
+            return
+        try:
+            await self._walk(walk)
+            self._refused.pop(name, None)
+        except Stop:
+            raise
+        except Refused as refusal:
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            self._refused[name] = pause, time.monotonic() + pause
+            log.warning("walk_refused", resource=walk.resource, reason=str(refusal), pause_seconds=pause)
+        except (NeverstaleError, TimeoutError) as error:
+            log.warning("walk_interrupted", resource=walk.resource, reason=str(error) or type(error).__name__)
 
     async def _walk(self, walk: Walk) -> None:
         begun = walk.begun or await self._loader.now()
@@ -152,6 +173,10 @@ class Walker:
 
     async def _ids(self, command: dict[str, Any], begun: Version, count: int) -> list[str]:
         found = await self._loader.query({**command, "limit": count, "batchSize": count + 1}, begun)
+        if not found.kind.bounded:
+            # What is derived from it would never be brought up to date.
+            reason = found.kind.why(command["find"]) or ""
+            raise Refused(None, found.kind.type, "collection", reason, heals=False)
         return [canonical(one["_id"]) for one in found.rows]
 
 

@@ -1,5 +1,6 @@
 """What the tests of the API share: the app on real MongoDB and Redis, and what consumers would tell its cache."""
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure
 from redis.asyncio import Redis
 
 from api.app import create_app
@@ -79,6 +81,9 @@ class World:
                 httpx.AsyncClient(transport=transport, base_url="http://api") as http,
             ):
                 loader = Loader(mongo, catalog.database, PATIENT_MS)
+                for collection in catalog.collections:
+                    with contextlib.suppress(OperationFailure):  # it exists
+                        await mongo[catalog.database].command({"create": collection})
                 world = cls(app, http, settings, catalog, mongo, redis, cache, loader)
                 if established:
                     await cache.establish(catalog.collections, loader.now)

@@ -21,6 +21,7 @@ from tests.faults import (
     paused_fills,
     poisoned,
     redises,
+    refusals,
     sessions,
     shapes,
     stampedes,
@@ -33,7 +34,7 @@ from tests.faults.experiment import Experiment
 MODULES: Final = (
     *(killed_roles, zombies, paused_fills, members, elections, oplogs, namespaces, shapes, brokers, topics, poisoned),
     *(redises, full_memory, drains, leaks, storms, ghosts, stampedes, cancels, hostile, sessions, odd_documents),
-    frozen,
+    *(frozen, refusals),
 )
 
 

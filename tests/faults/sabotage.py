@@ -216,6 +216,22 @@ def _driver_decodes() -> Patches:
     yield replaced("neverstale.replies:by_driver", strict)
 
 
+@rule("whatever MongoDB refuses is an outage")
+def _one_breaker_for_all_errors() -> Patches:
+    from neverstale.errors import NeverstaleError, Outage
+
+    def outage(error: Exception, operation: str) -> NeverstaleError:
+        return Outage("mongodb", type(error).__name__)
+
+    yield replaced("neverstale.refusals:_ours", outage)
+
+
+@rule("what a read is of is not looked at")
+def _kinds_ignored() -> Patches:
+    yield replaced("neverstale.kinds:Kind.told", property(lambda kind: True))
+    yield replaced("neverstale.kinds:Kind.bounded", property(lambda kind: True))
+
+
 @rule("no lower bound")
 def _no_lower_bound() -> Patches:
     from neverstale.loader import Loader, Snapshot
@@ -232,12 +248,13 @@ def _no_lower_bound() -> Patches:
 def _read_concern_local() -> Patches:
     from neverstale.bson_values import decode, encode
     from neverstale.loader import Loader
+    from neverstale.refusals import Operation
     from neverstale.replies import REPLY
 
     command = Loader._command
 
-    async def local(self: Loader, asked: dict[str, Any]) -> RawReply:
-        reply = decode(bytes((await command(self, {**asked, "readConcern": {"level": "local"}})).raw))
+    async def local(self: Loader, asked: dict[str, Any], operation: Operation) -> RawReply:
+        reply = decode(bytes((await command(self, {**asked, "readConcern": {"level": "local"}}, operation)).raw))
         reply["cursor"].setdefault("atClusterTime", reply["operationTime"])
         return RawReply(encode(reply), REPLY)
 

@@ -15,8 +15,8 @@ from pymongo import AsyncMongoClient
 from api.counts import Counts
 from api.pages import PageShelf
 from api.ranks import Ranks
-from neverstale.errors import Outage, Server
-from neverstale.loader import Loader, TooSlow
+from neverstale.errors import Outage, Server, TooSlow
+from neverstale.loader import Loader
 from tests import hot_world
 from tests.deriving import RESOURCE, Writer, kill
 from tests.integration.test_values_in_mongodb import survives

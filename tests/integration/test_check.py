@@ -75,6 +75,22 @@ async def test_a_view_cannot_be_watched(environ: dict[str, str], documents: Asyn
     assert finding.level == "problem" and "is a view" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"capped": True, "size": 4096}, "is capped"),
+        ({"timeseries": {"timeField": "t"}}, "is a time series"),
+    ],
+)
+async def test_what_nothing_tells_of_is_a_problem(
+    environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]], options: dict[str, Any], sentence: str
+) -> None:
+    await documents.create_collection("flights", **options)
+    [finding] = await problems(environ, catalog(documents.name))
+    assert finding.level == "problem" and sentence in finding.message
+    assert "ordinary collection" in finding.remedy
+
+
 async def test_documents_with_another_type_of_id_are_a_warning(
     environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]
 ) -> None:

@@ -10,7 +10,7 @@ from pymongo.read_concern import ReadConcern
 
 from neverstale.catalog import Resource
 from neverstale.clients import mongo_client
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Refused
 from neverstale.keys import canonical
 from neverstale.loader import Loader, VersionInFuture
 from neverstale.versions import Version, from_timestamp, to_timestamp
@@ -207,10 +207,10 @@ async def test_a_read_that_an_election_interrupts_is_tried_once_more(
     assert "i:1" in (await loader.load(THINGS, [1], version)).bodies
 
 
-async def test_an_error_that_stays_is_an_outage(client: Client, database: str, loader: Loader) -> None:
+async def test_a_refusal_that_stays_is_no_outage(client: Client, database: str, loader: Loader) -> None:
     await put(client, database, 1)
     await fail(client, {"failCommands": ["find"], "errorCode": 13, "namespace": f"{database}.things"}, times=1)
-    with pytest.raises(Outage, match="13"):
+    with pytest.raises(Refused, match="13 Unauthorized; grant"):
         await loader.load(THINGS, [1], 0)
 
 

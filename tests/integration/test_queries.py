@@ -22,7 +22,8 @@ from neverstale.derived.differences import counted
 from neverstale.derived.groups import fact_at, texts_of
 from neverstale.derived.shape import Shape
 from neverstale.derived.texts import text_of
-from neverstale.loader import Loader, TooSlow
+from neverstale.errors import TooSlow
+from neverstale.loader import Loader
 
 DAY = datetime.datetime(2013, 2, 8, tzinfo=datetime.UTC)
 VALUES: list[Any] = [

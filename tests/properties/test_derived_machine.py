@@ -34,6 +34,7 @@ from neverstale.derived.groups import group
 from neverstale.derived.texts import text_of
 from neverstale.events import Floor, Rebuilt, Touch, encode, record_key
 from neverstale.keys import canonical
+from neverstale.kinds import Kind
 from neverstale.loader import Loader
 from neverstale.replies import Reply
 from neverstale.versions import Version, to_timestamp
@@ -99,7 +100,7 @@ class Members(Loader):
             await self.gate.wait()
         return found
 
-    async def _find(self, collection: str, keys: Any, projection: Any, concern: dict[str, Any]) -> Reply:
+    async def _find(self, collection: str, keys: Any, projection: Any, concern: dict[str, Any]) -> tuple[Reply, Kind]:
         if self.lag and (after := concern.get("afterClusterTime")) is not None:
             versions = self._world.versions((after.time << 32) + after.inc)
             concern = {"level": "snapshot", "atClusterTime": to_timestamp(versions[(self.lag - 1) % len(versions)])}

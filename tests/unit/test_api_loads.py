@@ -9,7 +9,7 @@ import pytest
 from api.breaker import Breaker
 from api.loads import KEYS_A_READ, Loads
 from neverstale.catalog import Resource
-from neverstale.errors import Outage, Overloaded
+from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue
 from neverstale.loader import Loader, Snapshot, VersionInFuture
 from neverstale.settings import Api
@@ -135,7 +135,7 @@ async def test_outages_in_a_row_open_the_breaker_and_then_nothing_is_asked() -> 
         with pytest.raises(Outage):
             await loads.load(THINGS, [0], 0)
     assert len(loader.calls) == 3
-    assert loads.refuses
+    assert loads.refuses(THINGS)
 
 
 async def test_nonsense_of_callers_does_not_open_the_breaker() -> None:
@@ -146,7 +146,75 @@ async def test_nonsense_of_callers_does_not_open_the_breaker() -> None:
     for _ in range(5):
         with pytest.raises(VersionInFuture):
             await loads.load(THINGS, [0], 2**63, alone=True)
-    assert not loads.refuses
+    assert not loads.refuses(THINGS)
+
+
+@pytest.mark.parametrize("code", [None, 2, 13, 246, 291, 4_711])
+async def test_no_refusal_moves_the_breaker(code: int | None) -> None:
+    breaker = Breaker("mongodb", 3, 60)
+    loader = HeldLoader()
+    loader.release.set()
+    loader.error = Refused(code, "Test", "request", "", heals=False)
+    loads = loads_of(loader, breaker=breaker)
+    for _ in range(10):
+        with pytest.raises(Refused):
+            await loads.load(THINGS, [0], 0)
+    assert not breaker.refuses
+    assert len(loader.calls) == 10
+
+
+async def test_a_code_that_nobody_knows_neither_opens_nor_closes_the_breaker() -> None:
+    loader = HeldLoader()
+    loader.release.set()
+    loads = loads_of(loader)
+    unknown = Refused(4_711, "Test", "request", "", heals=False)
+    for error in (Outage("mongodb", "test"), unknown) * 3:
+        loader.error = error
+        with pytest.raises(NeverstaleError):
+            await loads.load(THINGS, [0], 0)
+    assert loads.refuses(THINGS)
+
+
+async def test_what_stays_refused_is_not_asked_for_each_request_and_keeps_nobody_else_waiting() -> None:
+    loader = HeldLoader()
+    loader.release.set()
+    loader.error = Refused(13, "Unauthorized", "user", "grant it", heals=False)
+    loads = loads_of(loader)
+    for _ in range(50):
+        with pytest.raises(Refused, match="grant it"):
+            await loads.load(THINGS, [0], 0)
+    assert len(loader.calls) == 1
+    loader.error = None
+    assert not loads.refuses(OTHERS)
+    await loads.load(OTHERS, [0], 0)
+
+
+async def test_an_error_of_one_read_is_not_shared_by_those_that_were_gathered_with_it() -> None:
+    loader = RefusingLoader(7)
+    loads = loads_of(loader, mongodb_concurrency=1)
+    first = asyncio.create_task(loads.load(THINGS, [0], 0))
+    await under_way(loader, 1)
+    waiting = [asyncio.create_task(loads.load(THINGS, [key], 0)) for key in range(1, 12)]
+    await asyncio.sleep(0)
+    loader.release.set()
+    await first
+    for key, outcome in enumerate(await asyncio.gather(*waiting, return_exceptions=True), 1):
+        assert isinstance(outcome, Refused if key == 7 else Snapshot), key
+    assert len(loader.calls) < 12
+
+
+class RefusingLoader(HeldLoader):
+    """Reads everything but one key, which the driver cannot even send."""
+
+    def __init__(self, refused: KeyValue) -> None:
+        super().__init__()
+        self._refused = refused
+
+    async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
+        snapshot = await super().load(resource, keys, at_least)
+        if self._refused in keys:
+            raise OverflowError("beyond 64 bits")
+        return snapshot
 
 
 async def test_a_version_of_ours_that_mongodb_has_not_reached_is_an_outage() -> None:
@@ -162,7 +230,7 @@ async def test_an_error_that_nobody_expected_reaches_the_asker_and_frees_the_pla
     loader.release.set()
     loader.error = ZeroDivisionError()
     loads = loads_of(loader, mongodb_concurrency=1)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(Refused, match="ZeroDivisionError"):
         await loads.load(THINGS, [0], 0)
     loader.error = None
     await loads.load(THINGS, [0], 0)

@@ -52,6 +52,10 @@ class FakeStore:
             self.failures -= 1
             raise Outage("redis", "the reply is lost")
 
+    async def forget(self) -> None:
+        self.steps.append("forget")
+        self.known = Generations()
+
     async def announce(self, groups: Collection[str]) -> None:
         self.steps.append("announce")
         self.announced.append(list(groups))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from consumers.derive import Deriver, ResourceDeriver
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Refused
 from neverstale.service import Health
 from tests.unit.test_derive_announces import RESOURCE, FakeLoader, holding, moved
 
@@ -36,3 +36,22 @@ async def test_a_batch_whose_partitions_go_to_another_consumer_is_not_said_to_be
     resource = ResourceDeriver(RESOURCE, store, loader)  # type: ignore[arg-type]
     assert not await Deriver([resource], Health()).apply(moved("c"), "redis", lambda: False)
     assert store.steps == []
+
+
+class RefusingLoader(FakeLoader):
+    """A collection that our user may not read."""
+
+    async def read(self, collection: str, keys: Any, projection: Any, at_least: int) -> tuple[int, list[Any]]:
+        raise Refused(13, "Unauthorized", "user", "grant it", heals=False)
+
+
+async def test_a_collection_that_refuses_voids_what_is_derived_from_it_and_nothing_else() -> None:
+    refused, served = holding("a", "g1"), holding("a", "g1")
+    loaders = RefusingLoader("c"), FakeLoader("c")
+    resources = [
+        ResourceDeriver(RESOURCE, store, loader)  # type: ignore[arg-type]
+        for store, loader in zip((refused, served), loaders, strict=True)
+    ]
+    assert await Deriver(resources, Health()).apply(moved("c"), "redis", lambda: True)
+    assert refused.steps == ["forget"]
+    assert served.steps == ["contribute", "announce"]
