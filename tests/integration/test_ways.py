@@ -157,14 +157,10 @@ def request(target: str, *lines: str, method: str = "GET", version: str = "1.1")
 
 async def test_every_target_and_every_header_is_answered_alike(hot: hot_world.Served) -> None:
     etag = (hot_world.header(await in_l1(hot, f"{ROOT}/way"), "etag") or "").strip('"')
-    few: Sequence[str] = (f"{ROOT}/way", PAGE, f"{ROOT}/absent", f"{ROOT}/-/counters/by_status")
-    requests = [request(target, "Host: a", method=method) for target in TARGETS for method in ("GET", "HEAD")]
-    requests += [
-        request(target, "Host: a", line.replace("ETAG", etag), method=method)
-        for target in few
-        for line in LINES
-        for method in ("GET", "HEAD")
-    ]
+    few: Sequence[str] = (f"{ROOT}/way", PAGE, f"{ROOT}/absent")
+    requests = [request(target, "Host: a") for target in TARGETS]
+    requests += [request(target, "Host: a", method="HEAD") for target in TARGETS[::5]]
+    requests += [request(target, "Host: a", line.replace("ETAG", etag)) for target in few for line in LINES]
     requests += [request(few[0], "Host: a", method=method) for method in ("POST", "OPTIONS", "CONNECT", "TRACE")]
     requests += [request(few[0], "Host: a", version=version) for version in ("1.0", "1.2", "2.0", "0.9", "x")]
     requests += [request(few[0]), request(few[0], "Host:"), request(few[0], "Host: a", "Host: a")]
@@ -175,7 +171,7 @@ async def test_heads_made_at_random_are_answered_alike(hot: hot_world.Served) ->
     random = Random(20)
     etag = (hot_world.header(await in_l1(hot, f"{ROOT}/way"), "etag") or "").strip('"')
     requests = []
-    for _ in range(300):
+    for _ in range(120):
         lines = [line.replace("ETAG", etag) for line in random.sample(LINES, random.choice((0, 1, 2, 2, 3, 5)))]
         if random.random() < 0.95:
             lines.insert(random.randint(0, len(lines)), "Host: example.org")
