@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from consumers.batch import Batch, Folding
 from consumers.member import LAST_COMMIT_SECONDS, Apply, Fetched, Member, membership
@@ -17,10 +17,12 @@ from consumers.progress import Stuck
 from consumers.replay import Replay
 from consumers.seldom import Seldom
 from neverstale import cancellation, telemetry
-from neverstale.retry import pauses
+from neverstale.errors import Refused
+from neverstale.kafka_refusals import at_the_door, refused
+from neverstale.retry import Patience, pauses
 from neverstale.service import Life
 from neverstale.settings import Settings
-from neverstale.tasks import cancelled, start
+from neverstale.tasks import cancelled, start, unless
 
 log = telemetry.logger(__name__)
 
@@ -44,6 +46,7 @@ class Consumer:
         self._apply = apply
         self._life = life
         self._rebuilt = Seldom()
+        self._patience = Patience()
 
     async def run(self) -> None:
         """Consume until the role should stop; then what is under way is applied and committed."""
@@ -61,9 +64,11 @@ class Consumer:
             if failure is not None and not self._life.stop.is_set():
                 self._away(failure)
                 telemetry.CONSUMER_RECOVERIES.inc()
+                refusal = await self._refusal(failure)
                 if times := self._rebuilt.due():
-                    log.warning("consumer_built_anew", reason=repr(failure), times=times)
-                await asyncio.sleep(next(attempts))
+                    log.warning("consumer_built_anew", reason=str(refusal or repr(failure)), times=times)
+                pause = self._patience.pause() if refusal else next(attempts)
+                await unless(self._life.stop, asyncio.sleep(pause))
 
     async def _consume(self, member: Member) -> None:
         async with asyncio.TaskGroup() as group:
@@ -141,5 +146,19 @@ class Consumer:
                 await asyncio.sleep(ASK_SECONDS)
 
     def _away(self, error: BaseException) -> None:
+        if (refusal := refused(error, self._settings.kafka)) is not None:
+            self._refuses(refusal)
+            return
         telemetry.OUTAGES.labels("kafka").inc()
         self._life.health.wrong("kafka", type(error).__name__)
+
+    async def _refusal(self, error: BaseException) -> Refused | None:
+        """Whether Kafka refuses us for good, and not just this client."""
+        if isinstance(error, KafkaConnectionError) and (refusal := await at_the_door(self._settings.kafka)):
+            self._refuses(refusal)
+            return refusal
+        return refused(error, self._settings.kafka)
+
+    def _refuses(self, refusal: Refused) -> None:
+        telemetry.REFUSALS.labels("kafka").inc()
+        self._life.health.wrong("kafka", str(refusal))

@@ -19,7 +19,8 @@ from consumers.poison import Poison
 from consumers.seldom import Seldom
 from neverstale import cancellation, telemetry
 from neverstale.deadletters import KEPT_BYTES, PARTITION, Letter, topic_of
-from neverstale.errors import Outage, Stop
+from neverstale.errors import Outage, Refused
+from neverstale.kafka_refusals import refused
 from neverstale.producer import started_producer
 from neverstale.retry import pauses
 from neverstale.service import Health
@@ -92,10 +93,13 @@ class DeadLetters:
             try:
                 async with asyncio.timeout(self._seconds):
                     await self._send(letters)
-            except (KafkaError, OSError, TimeoutError, RuntimeError, Outage, Stop) as error:
-                self._health.wrong(PART, type(error).__name__)
+            except (KafkaError, OSError, TimeoutError, RuntimeError, Outage, Refused) as error:
+                refusal = error if isinstance(error, Refused) else refused(error, self._kafka)
+                self._health.wrong(PART, str(refusal) if refusal else type(error).__name__)
                 if times := self._complaint.due():
-                    log.error("dead_letters_wait", reason=repr(error), topic=self._kafka.topic, times=times)
+                    log.error(
+                        "dead_letters_wait", reason=repr(refusal or error), topic=self._kafka.topic, times=times
+                    )
                 await self._hang_up()
             else:
                 self._health.ok(PART)

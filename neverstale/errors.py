@@ -31,6 +31,17 @@ class Outage(Retry):
         self.reason = reason
 
 
+class Refused(Retry):
+    """A server answers, and refuses for a reason that only a human can remove: `remedy` says how. Tried again all the
+    same, ever more seldom, so that nothing need be restarted afterwards."""
+
+    def __init__(self, server: Server, reason: str, remedy: str) -> None:
+        super().__init__(f"{server} refuses: {reason}; {remedy}")
+        self.server: Server = server
+        self.reason = reason
+        self.remedy = remedy
+
+
 class Overloaded(Retry):
     """We refuse the work to protect a server; the caller should come back after `retry_after_seconds`."""
 

@@ -14,10 +14,10 @@ from itertools import chain
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from neverstale.clients import kafka_options
-from neverstale.errors import Outage
+from neverstale.kafka_refusals import as_ours, at_the_door
 from neverstale.settings import Kafka
 
 LARGEST_BATCH_BYTES: Final = 512 * 1024
@@ -29,15 +29,16 @@ STOP_SECONDS: Final = 1.0
 
 
 @asynccontextmanager
-async def started_producer(settings: Kafka) -> AsyncIterator[AIOKafkaProducer]:
-    """A connected producer. `Outage` if no broker answers within the request deadline."""
+async def started_producer(settings: Kafka, max_message_bytes: int | None = None) -> AsyncIterator[AIOKafkaProducer]:
+    """A connected producer, whose batches are no larger than `max_message_bytes`. `Outage` if no broker answers
+    within the request deadline, `Refused` if it does not take us."""
     producer = AIOKafkaProducer(
         **kafka_options(settings),
         acks="all",
         enable_idempotence=True,
         # Batches form by themselves while a request is under way; waiting for more would only add to the delay.
         linger_ms=0,
-        max_batch_size=LARGEST_BATCH_BYTES,
+        max_batch_size=batch_bytes(max_message_bytes),
         max_request_size=LARGEST_BATCH_BYTES,
         compression_type=None,
         retry_backoff_ms=int(RETRY_SECONDS * 1000),
@@ -45,7 +46,7 @@ async def started_producer(settings: Kafka) -> AsyncIterator[AIOKafkaProducer]:
     )
     _pace(producer)
     try:
-        await _start(producer, settings.request_timeout_ms / 1000)
+        await _start(producer, settings)
         yield producer
     finally:
         await _discard(producer)
@@ -66,12 +67,19 @@ def _pace(producer: AIOKafkaProducer) -> None:
     client._metadata_update = paced
 
 
-async def _start(producer: AIOKafkaProducer, seconds: float) -> None:
+def batch_bytes(max_message_bytes: int | None) -> int:
+    """How large batches are for a topic that takes so much."""
+    return LARGEST_BATCH_BYTES if max_message_bytes is None else min(LARGEST_BATCH_BYTES, max_message_bytes)
+
+
+async def _start(producer: AIOKafkaProducer, settings: Kafka) -> None:
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(settings.request_timeout_ms / 1000):
             await producer.start()
+    except KafkaConnectionError as error:
+        raise await at_the_door(settings) or as_ours(error, settings) from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise Outage("kafka", f"{type(error).__name__}: {error}") from error
+        raise as_ours(error, settings) from error
 
 
 async def _discard(producer: AIOKafkaProducer) -> None:

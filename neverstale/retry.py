@@ -1,6 +1,7 @@
 """Doing a thing again: how long to wait before it, and the one loop without end."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from random import random
 from typing import Final, NoReturn
@@ -9,6 +10,8 @@ from neverstale.cancellation import heed
 
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 0.5
+FIRST_REFUSED_SECONDS: Final = 0.5
+LONGEST_REFUSED_SECONDS: Final = 30.0
 
 
 def pauses(
@@ -22,6 +25,23 @@ def pauses(
     while True:
         yield pause * (0.5 + chance() / 2)
         pause = min(2 * pause, longest)
+
+
+class Patience:
+    """Pauses that grow from time to time of asking: for what lasts until a human does something."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._asked_at = float("-inf")
+        self._pauses: Iterator[float] = iter(())
+
+    def pause(self) -> float:
+        """Seconds to wait. They begin anew when nobody has asked for twice the longest pause."""
+        now = self._clock()
+        if now - self._asked_at > 2 * LONGEST_REFUSED_SECONDS:
+            self._pauses = pauses(first=FIRST_REFUSED_SECONDS, longest=LONGEST_REFUSED_SECONDS)
+        self._asked_at = now
+        return next(self._pauses)
 
 
 async def forever(work: Callable[[], Awaitable[float]]) -> NoReturn:

@@ -47,6 +47,11 @@ STREAM_OPENED = _counter("stream_opened", "Change streams opened, by how.", "how
 POSITION_LOST = _counter("position_lost", "Positions that could not be resumed; floors were published.")
 WATCHER_TERM = _gauge("watcher_term", "Term of the last lease that this watcher held.")
 WATCHER_RECOVERIES = _counter("watcher_recoveries", "Times the watcher closed all and began anew.", "server")
+RECORDS_TOO_LARGE = _counter(
+    "records_too_large",
+    "Changes that no record can tell (too large for the topic, or a key too long): their collection is voided.",
+    "collection",
+)
 TOUCHES = _counter("touches", "Documents that walks have passed.", "resource")
 
 # consumers
@@ -93,6 +98,7 @@ REFUSED = _counter(
 )
 REFUSING = _gauge("refusing", "1 while MongoDB refuses all reads of a source.", "source")
 UNTOLD = _gauge("untold", "1 while nothing of a resource is cached, since nothing tells of its changes.", "resource")
+REFUSALS = _counter("refusals", "Refusals that only a change of configuration or rights ends.", "server")
 OUTAGES = _counter("outages", "Calls that failed because a server was away.", "server")
 
 # api

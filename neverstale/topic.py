@@ -1,18 +1,25 @@
 """The topic of changes: created as declared when it is missing, and looked at when it is not."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from neverstale.clients import kafka_options
-from neverstale.errors import Outage, Stop
+from neverstale.errors import Refused
 from neverstale.incarnation import incarnation_of
+from neverstale.kafka_refusals import altered, as_ours, at_the_door
 from neverstale.settings import Kafka
 
 POLL_SECONDS: Final = 0.1
@@ -22,9 +29,9 @@ _CREATED: Final = (0, TopicAlreadyExistsError.errno)  # two watchers may create 
 _EMBEDDED: Final = "mockCluster"
 """How librdkafka's embedded broker names its cluster."""
 
-_HUMAN: Final = (29, 31, 37, 40, 44)
-"""Topic or cluster authorization failed, invalid partitions, invalid configuration, policy violated. Not: too few
-brokers for the replicas, since more may come."""
+LEAST_BATCH_BYTES: Final = 2048
+"""A mark must fit, and a floor."""
+_CONFIGS: Final = (_RETENTION, "cleanup.policy", "max.message.bytes", "min.insync.replicas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +44,52 @@ class Topic:
     """How it differs from what is declared."""
     incarnation: str | None = None
     """Its id, which another topic of the same name does not have; `None`: the broker tells none."""
+    max_message_bytes: int | None = None
+    """Of one batch of one partition; `None`: the broker does not say."""
 
 
 async def ensure_topic(settings: Kafka) -> Topic:
-    """The topic, created if it is missing. `Outage`: no broker answers; `Stop`: it cannot be created as declared."""
+    """The topic, created if it is missing. `Outage`: no broker answers; `Refused`: it cannot be created, or what we
+    publish cannot be written to it, until somebody changes something."""
     try:
         async with asyncio.timeout(2 * settings.request_timeout_ms / 1000), _admin(settings) as admin:
             created = False
             while (partitions := await _partitions(admin, settings.topic)) == 0:
                 created = await _create(admin, settings) or created
                 await asyncio.sleep(POLL_SECONDS)
-            complaint = await _complaint(admin, settings, partitions)
+            configs = await topic_configs(admin, settings.topic)
+            if (unfit := unfitness(configs, await _replicas(admin, settings.topic), settings)) is not None:
+                raise unfit
             incarnation = await _incarnation(admin, settings.topic)
+    except KafkaConnectionError as error:
+        raise await at_the_door(settings) or as_ours(error, settings) from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise Outage("kafka", f"{type(error).__name__}: {error}") from error
-    return Topic(settings.topic, partitions, created, complaint, incarnation)
+        raise as_ours(error, settings) from error
+    largest = configs.get("max.message.bytes")
+    return Topic(
+        settings.topic,
+        partitions,
+        created,
+        _complaint(configs, settings, partitions),
+        incarnation,
+        int(largest) if largest else None,
+    )
+
+
+def unfitness(configs: Mapping[str, str], replicas: int, settings: Kafka) -> Refused | None:
+    """Why a topic that is configured so cannot take what we publish, ever; `None`: it can."""
+    policy = configs.get("cleanup.policy", "delete")
+    if "compact" in policy:
+        reason = f"topic {settings.topic} has cleanup.policy={policy}, which takes no record without a key"
+        return Refused("kafka", reason, altered("cleanup.policy=delete", settings))
+    if int(configs.get("max.message.bytes") or LEAST_BATCH_BYTES) < LEAST_BATCH_BYTES:
+        reason = f"topic {settings.topic} has max.message.bytes={configs['max.message.bytes']}, which takes no mark"
+        return Refused("kafka", reason, altered("max.message.bytes=1048588", settings))
+    if int(configs.get("min.insync.replicas") or 1) > replicas:
+        held = f"min.insync.replicas={configs['min.insync.replicas']} and {replicas} replica(s)"
+        remedy = altered(f"min.insync.replicas={max(1, replicas - 1)}", settings)
+        return Refused("kafka", f"topic {settings.topic} has {held}", remedy)
+    return None
 
 
 @asynccontextmanager
@@ -86,46 +124,62 @@ async def _incarnation(admin: AIOKafkaAdminClient, topic: str) -> str | None:
         return None
 
 
-async def _create(admin: AIOKafkaAdminClient, settings: Kafka) -> bool:
-    if str((await admin.describe_cluster())["cluster_id"]).startswith(_EMBEDDED):
-        # It cannot be told to create a topic, but does so when it is asked for one.
-        await admin.describe_topics([settings.topic])
-        return True
-    topic = NewTopic(
+async def is_embedded(admin: AIOKafkaAdminClient) -> bool:
+    """Whether this is librdkafka's embedded broker."""
+    return str((await admin.describe_cluster())["cluster_id"]).startswith(_EMBEDDED)
+
+
+def declared(settings: Kafka) -> NewTopic:
+    return NewTopic(
         name=settings.topic,
         num_partitions=settings.partitions,
         replication_factor=settings.replication_factor,
         topic_configs={_RETENTION: str(settings.retention_ms), "cleanup.policy": "delete"},
     )
-    answer = await admin.create_topics([topic])
+
+
+async def _create(admin: AIOKafkaAdminClient, settings: Kafka) -> bool:
+    if await is_embedded(admin):
+        # It cannot be told to create a topic, but does so when it is asked for one.
+        await admin.describe_topics([settings.topic])
+        return True
+    answer = await admin.create_topics([declared(settings)])
     for _, code, *message in answer.topic_errors:
-        if code in _HUMAN:
-            raise Stop(f"topic {settings.topic} cannot be created as declared: {for_code(code).__name__} {message}")
         if code not in _CREATED:
             raise for_code(code)(*message)
     return any(code == 0 for _, code, *_ in answer.topic_errors)
 
 
-async def _complaint(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int) -> str | None:
+def _complaint(configs: Mapping[str, str], settings: Kafka, partitions: int) -> str | None:
     wrong = []
     if partitions != settings.partitions:
         wrong.append(f"{partitions} partitions instead of {settings.partitions}")
-    retention = await _retention_ms(admin, settings.topic)
-    if retention is not None and retention != settings.retention_ms:
+    retention = configs.get(_RETENTION)
+    if retention is not None and int(retention) != settings.retention_ms:
         wrong.append(f"{_RETENTION} {retention} instead of {settings.retention_ms}")
     return f"topic {settings.topic} has {' and '.join(wrong)}" if wrong else None
 
 
-async def _retention_ms(admin: AIOKafkaAdminClient, topic: str) -> int | None:
-    """`None`: the broker does not say."""
-    resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={_RETENTION: None})
+async def topic_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """What of its configuration matters to us, as far as the broker tells it to us."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=dict.fromkeys(_CONFIGS))
     try:
         answers = await admin.describe_configs([resource])
     except IncompatibleBrokerVersion:
-        return None
-    for answer in answers:
-        for _, _, _, _, entries, *_ in answer.resources:
-            for name, value, *_ in entries:
-                if name == _RETENTION and value is not None:
-                    return int(value)
-    return None
+        return {}
+    return {
+        name: value
+        for answer in answers
+        for _, _, _, _, entries, *_ in answer.resources
+        for name, value, *_ in entries or ()
+        if name in _CONFIGS and value is not None
+    }
+
+
+async def _replicas(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """The fewest that a partition has."""
+    described: list[dict[str, Any]] = await admin.describe_topics()
+    return min(
+        (len(one["replicas"]) for found in described if found["topic"] == topic for one in found["partitions"]),
+        default=0,
+    )

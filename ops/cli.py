@@ -94,28 +94,35 @@ def _common(
 @app.command()
 def up(
     data: Data = None,
+    config: Config = None,
     catalog: CatalogFile = None,
-    api_port: FixedPort = 8000,
+    api_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0: a free one.", show_default="api.port, 8000")
+    ] = None,
     mongo_port: FixedPort = 0,
     redis_port: FixedPort = 0,
     kafka_port: FixedPort = 0,
     consumers: Count = 1,
-    api_workers: Count = 1,
+    api_workers: Annotated[int | None, typer.Option(min=1, show_default="api.workers, 1")] = None,
     broker: Broker = BrokerChoice.AUTO,
 ) -> None:
     """Start everything here: MongoDB, Kafka, Redis, watcher, consumers, API; stop it all on Ctrl-C."""
     from ops.up import UpOptions
     from ops.up import up as start
 
+    settings, origins = _settings(config, catalog)
     options = UpOptions(
         data=data,
-        catalog=catalog or Path("catalog.toml"),
-        api_port=api_port,
+        catalog=settings.catalog,
+        settings=settings,
+        origins=origins,
+        config=_config_file(config),
+        api_port=settings.api.port if api_port is None else api_port,
         mongo_port=mongo_port,
         redis_port=redis_port,
         kafka_port=kafka_port,
         consumers=consumers,
-        api_workers=api_workers,
+        api_workers=api_workers or settings.api.workers,
         broker=broker.value,
     )
     raise typer.Exit(asyncio.run(start(options)))
@@ -421,9 +428,11 @@ def warm(
 def _settings(config: Path | None, catalog: Path | None) -> "tuple[Settings, Origins]":
     from neverstale.settings_sources import load
 
-    if config is None and DEFAULT_CONFIG.exists():
-        config = DEFAULT_CONFIG
-    return load(os.environ, config, {"catalog": catalog} if catalog else {})
+    return load(os.environ, _config_file(config), {"catalog": catalog} if catalog else {})
+
+
+def _config_file(config: Path | None) -> Path | None:
+    return DEFAULT_CONFIG if config is None and DEFAULT_CONFIG.exists() else config
 
 
 def _catalog(settings: "Settings") -> "Catalog":

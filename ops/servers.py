@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,6 +22,7 @@ from neverstale import clients
 from neverstale.errors import Outage
 from neverstale.settings import Kafka, MongoDB
 from neverstale.settings import Redis as RedisSettings
+from neverstale.topic import topic_configs
 
 DEADLINE_SECONDS = 10
 """For all questions to one server together."""
@@ -45,6 +46,8 @@ class KafkaFacts:
     brokers: int
     replicas: Mapping[int, int] | None
     """Partition of the topic -> number of its replicas; `None`: there is no such topic."""
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Of the topic, as far as they matter and are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,8 @@ async def kafka_facts(admin: AIOKafkaAdminClient, topic: str) -> KafkaFacts:
     if topic not in await admin.list_topics():
         return KafkaFacts(brokers, None)
     (described,) = await admin.describe_topics([topic])
-    return KafkaFacts(brokers, {part["partition"]: len(part["replicas"]) for part in described["partitions"]})
+    replicas = {part["partition"]: len(part["replicas"]) for part in described["partitions"]}
+    return KafkaFacts(brokers, replicas, await topic_configs(admin, topic))
 
 
 async def kafka_lag(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int) -> dict[int, int | None]:

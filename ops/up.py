@@ -5,7 +5,7 @@ import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,13 +13,17 @@ from rich.console import Console
 
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
+from neverstale.settings import Settings
+from neverstale.settings_sources import DEFAULT, Origins, fields
 from ops.stack.board import Board
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
-from ops.stack.process import REMEDY
-from ops.stack.stack import LocalStack, StackOptions
+from ops.stack.revival import Revival
+from ops.stack.stack import ROLE_STOP_SECONDS, LocalStack, StackOptions
+from ops.up_settings import not_used, write_settings
 
 AS_ASKED, FOUND_A_PROBLEM, WRONG_USE = 0, 1, 2
+BEYOND_DRAINING_SECONDS = 5.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -29,6 +33,11 @@ class UpOptions:
 
     data: Path | None = None
     catalog: Path = Path("catalog.toml")
+    settings: Settings = field(default_factory=Settings)
+    """For the roles; what is said of them in `ops.up_settings` does not count."""
+    origins: Origins = field(default_factory=lambda: dict.fromkeys(fields(), DEFAULT))
+    config: Path | None = None
+    """The file that some of them are from."""
     api_port: int = 0
     mongo_port: int = 0
     kafka_port: int = 0
@@ -100,18 +109,27 @@ async def _run(options: UpOptions, console: Console, interrupts: Interrupts) -> 
     with Board(console) as board:
         async with LocalStack.start(_stack_options(options), board) as stack:
             interrupts.stack = stack
-            await stack.start_roles(options.consumers, options.api_workers)
+            for line in not_used(options.origins):
+                console.out(line)
+            await stack.start_roles(options.consumers, options.api_workers, **write_role_settings(stack, options))
             board.finish()
             console.out(summary(stack, options, write_environment(stack)))
-            died = await stack.first_death()
-            raise StackError(died.obituary, REMEDY)
+            await Revival(stack, console.out).keep()
+
+
+def write_role_settings(stack: LocalStack, options: UpOptions) -> dict[str, str]:
+    """Write `<data>/neverstale.toml`; the variable that leads roles to it."""
+    target = stack.data / "neverstale.toml"
+    write_settings(target, options.settings, options.origins, options.config)
+    return {"NEVERSTALE_CONFIG": str(target)}
 
 
 def write_environment(stack: LocalStack) -> Path:
     """Write `<data>/env`, a shell file to `source`; it appears whole."""
     target = stack.data / "env"
     partial = target.with_suffix(".partial")
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in stack.environment.items()]
+    variables = stack.environment | {"NEVERSTALE_CONFIG": str(stack.data / "neverstale.toml")}
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
     partial.write_text("".join(lines))
     partial.rename(target)
     return target
@@ -142,6 +160,7 @@ def _stack_options(options: UpOptions) -> StackOptions:
         kafka_port=options.kafka_port,
         redis_port=options.redis_port,
         broker=options.broker,
+        role_stop_seconds=max(ROLE_STOP_SECONDS, options.settings.service.drain_seconds + BEYOND_DRAINING_SECONDS),
     )
 
 

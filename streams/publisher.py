@@ -14,20 +14,18 @@ from time import monotonic
 from typing import Any, Final, NoReturn
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    KafkaError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
-)
+from aiokafka.errors import KafkaError
 
 from neverstale import cancellation
-from neverstale.errors import Outage, Stop
 from neverstale.incarnation import incarnation_of
-from neverstale.producer import started_producer
+from neverstale.kafka_refusals import as_ours
+from neverstale.producer import batch_bytes, started_producer
 from neverstale.settings import Kafka
 from neverstale.tasks import start
+from neverstale.topic import Topic
 
-_HUMAN: Final = (TopicAuthorizationFailedError, SaslAuthenticationFailed)
+RECORD_OVERHEAD_BYTES: Final = 128
+"""More than a batch of one record takes beside its key and value."""
 
 
 class Receipt:
@@ -77,10 +75,20 @@ class Publisher:
     """Give it records with `put`, then `flush`; `run` must be running."""
 
     def __init__(
-        self, producer: AIOKafkaProducer, topic: str, partitions: int, incarnation: str | None = None
+        self,
+        producer: AIOKafkaProducer,
+        settings: Kafka,
+        partitions: int,
+        incarnation: str | None = None,
+        max_message_bytes: int | None = None,
     ) -> None:
         self._producer = producer
-        self.topic = topic
+        self._settings = settings
+        self.topic = settings.topic
+        self.largest_record = batch_bytes(max_message_bytes) - RECORD_OVERHEAD_BYTES
+        """Bytes of key and value together; the topic takes no larger one."""
+        self.acknowledged = 0
+        """Batches."""
         self.partitions = partitions
         self.incarnation = incarnation
         self._lanes = [_Lane(partition, self._parcel()) for partition in range(partitions)]
@@ -88,11 +96,9 @@ class Publisher:
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls, settings: Kafka, partitions: int, incarnation: str | None = None
-    ) -> AsyncIterator["Publisher"]:
-        async with started_producer(settings) as producer:
-            yield cls(producer, settings.topic, partitions, incarnation)
+    async def open(cls, settings: Kafka, topic: Topic) -> AsyncIterator["Publisher"]:
+        async with started_producer(settings, topic.max_message_bytes) as producer:
+            yield cls(producer, settings, topic.partitions, topic.incarnation, topic.max_message_bytes)
 
     def put(self, partition: int, key: bytes | None, value: bytes) -> None:
         """Add a record to its partition. Never waits: what may be under way is bounded by who flushes."""
@@ -124,7 +130,7 @@ class Publisher:
 
         Raises:
             Outage: a batch failed for good; it and all later ones must be published again by a new publisher.
-            Stop: only a human can help.
+            Refused: the same, and it will fail until somebody changes something.
         """
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
@@ -166,13 +172,12 @@ class Publisher:
             await self._send(parcel, lane.partition)
             cancellation.heed()
             lane.under_way = None
+            self.acknowledged += 1
             for receipt in parcel.receipts:
                 receipt.arrived()
 
     async def _send(self, parcel: _Parcel, partition: int) -> None:
         try:
             await (await self._producer.send_batch(parcel.batch, self.topic, partition=partition))
-        except _HUMAN as error:
-            raise Stop(f"topic {self.topic} cannot be written: {type(error).__name__}: {error}") from error
         except KafkaError as error:
-            raise Outage("kafka", f"{type(error).__name__}: {error}") from error
+            raise as_ours(error, self._settings) from error

@@ -93,7 +93,10 @@ class Reader:
             case Meaning.IGNORED:
                 return False
             case Meaning.FLOOR | Meaning.CHANGE:
-                records["floor"] += self.put_floors(self.watched.floors(event))
+                floors = self.watched.floors(event)
+                if meaning_of(event) is Meaning.CHANGE and floors:
+                    telemetry.RECORDS_TOO_LARGE.labels(event["coll"]).inc()
+                records["floor"] += self.put_floors(floors)
         return False
 
     def put_floors(self, floors: list[Floor]) -> int:

@@ -16,6 +16,7 @@ from streams.partition import partition_of
 from streams.pipeline import Raw
 from streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched, wall_ms_of
 
+LARGEST_RECORD: Final = 512 * 1024
 REMEMBERED_KEYS: Final = 32_768
 REMEMBERED_BYTES: Final = 256
 """So many documents with keys up to this length keep their partition; when full, all are forgotten."""
@@ -30,7 +31,9 @@ _Place = tuple[int, bytes, bytes]
 class Recorder:
     """Turns change events of the watched collections into records."""
 
-    def __init__(self, watched: Watched, partitions: int) -> None:
+    def __init__(self, watched: Watched, partitions: int, largest: int = LARGEST_RECORD) -> None:
+        """`largest`: bytes of key and value together that the topic takes."""
+        self._largest = largest
         self._database = watched.database
         self._partitions = partitions
         self._watched = watched
@@ -43,9 +46,10 @@ class Recorder:
         """Put the records of `events[start:stop]` up to the first that is not an ordinary change.
 
         Returns:
-            Its index, or `stop`. Not ordinary: other operations, other collections, and keys that are too long.
+            Its index, or `stop`. Not ordinary: other operations, other collections, keys that are too long, and what
+            the topic does not take.
         """
-        sections, dumps = self._sections, orjson.dumps
+        sections, dumps, largest = self._sections, orjson.dumps, self._largest
         for index in range(start, stop):
             event = events[index]
             heads, places = sections.get(event.get("coll", ""), _NOT_WATCHED)
@@ -64,24 +68,23 @@ class Recorder:
             fields = dumps(event["fields"])
             naming = self._naming.get(event["coll"]) if self._naming else None
             groups = self._groups(event) if naming and not naming.isdisjoint(event["fields"] or _ALL) else b""
-            put(
-                partition,
-                record,
-                b"".join(
-                    (
-                        head,
-                        spelled,
-                        b',"ver":"',
-                        event["_id"]["_data"][2:18].lower().encode(),
-                        b'","wall":',
-                        b"%d" % (wall_ms_of(event) if wall is None else wall),
-                        b',"fields":',
-                        fields if len(fields) <= LONGEST_FIELDS else b"null",
-                        groups,
-                        b"}",
-                    )
-                ),
+            value = b"".join(
+                (
+                    head,
+                    spelled,
+                    b',"ver":"',
+                    event["_id"]["_data"][2:18].lower().encode(),
+                    b'","wall":',
+                    b"%d" % (wall_ms_of(event) if wall is None else wall),
+                    b',"fields":',
+                    fields if len(fields) <= LONGEST_FIELDS else b"null",
+                    groups,
+                    b"}",
+                )
             )
+            if len(record) + len(value) > largest:
+                return index
+            put(partition, record, value)
         return stop
 
     def _groups(self, event: Raw) -> bytes:

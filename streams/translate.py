@@ -124,10 +124,10 @@ class Watched:
         )
 
     def floors(self, event: Raw) -> list[Floor]:
-        """The floors of a drop, rename or dropDatabase event, and of a change whose key is too long to publish."""
+        """The floors of a drop, rename or dropDatabase event, and of a change that no record can tell."""
         if event["op"] == "dropDatabase":
             return self.every_floor(version_of(event), "dropDatabase")
-        reason = event["op"] if event["op"] in ("drop", "rename") else "a key is too long"
+        reason = event["op"] if event["op"] in ("drop", "rename") else "a record is too large"
         concerned = {event["coll"], event.get("to")}
         return [
             Floor(self.database, collection, version_of(event), reason)

@@ -116,7 +116,7 @@ class Walker:
             return
         facts = {"purpose": walk.purpose, "resource": walk.resource, "walk": walk.id}
         log.info("walk_begins", **facts, about=about, passed=walk.passed, rate=walk.rate)
-        async with Publisher.open(self._kafka, topic.partitions) as publisher:
+        async with Publisher.open(self._kafka, topic) as publisher:
             publishing = asyncio.create_task(publisher.run(), name="publish-touches")
             try:
                 done = await self._touch_all(noted, begun, publisher)
@@ -146,11 +146,11 @@ class Walker:
         return False
 
     def _touch(self, walk: Walk, key: str, begun: Version, publisher: Publisher) -> None:
-        if len(key) > LONGEST_KEY:
-            log.warning("touch_left_out", reason="a key is too long to publish", collection=walk.collection)
-            return
         record = record_key(self._database, walk.collection, key)
         value = encode(Touch(self._database, walk.collection, key, begun, entries=walk.purpose == "resync"))
+        if len(key) > LONGEST_KEY or len(record) + len(value) > publisher.largest_record:
+            log.warning("touch_left_out", reason="a key is too long to publish", collection=walk.collection)
+            return
         publisher.put(partition_of(record, publisher.partitions), record, value)
 
     def _end(self, walk: Walk, begun: Version, partitions: int) -> Event:

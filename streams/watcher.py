@@ -8,19 +8,21 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from pymongo.errors import PyMongoError
 
 from neverstale import cancellation, telemetry
-from neverstale.errors import NeverstaleError, Outage, PositionLost, Retry, Stop
+from neverstale.errors import NeverstaleError, Outage, PositionLost, Refused, Retry, Stop
 from neverstale.events import Floor
+from neverstale.producer import LARGEST_BATCH_BYTES
+from neverstale.retry import Patience
 from neverstale.service import Health
 from neverstale.settings import Settings
 from neverstale.tasks import start
-from neverstale.topic import Topic, ensure_topic
+from neverstale.topic import LEAST_BATCH_BYTES, Topic, ensure_topic
 from neverstale.versions import Version, of_resume_token, to_hex
 from streams.acks import Acks
 from streams.checkpoint import Checkpoint, Position
@@ -86,6 +88,10 @@ class Watcher:
     _lost: str | None = field(default=None, init=False)
     """Why the stored position cannot be used."""
     _losses: int = field(default=0, init=False)
+    _patience: Patience = field(default_factory=Patience, init=False)
+    """With what a server refuses for good."""
+    _fitting_bytes: int = field(default=LARGEST_BATCH_BYTES, init=False)
+    """What the topic may take, where the broker does not tell us."""
 
     def __post_init__(self) -> None:
         watcher = self.settings.watcher
@@ -100,22 +106,28 @@ class Watcher:
             try:
                 await self._watch(stop)
             except Exception as error:
-                self._judge(ours(error))
-                await _until(stop, self._pause_seconds)
-                self._pause_seconds = min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
+                await _until(stop, self._judge(ours(error)))
         await self.lease.release()
 
-    def _judge(self, error: NeverstaleError) -> None:
-        """Go on, or raise."""
+    def _judge(self, error: NeverstaleError) -> float:
+        """Raise, or say how long to wait before going on."""
         if not isinstance(error, Retry):
             raise error
-        server = error.server if isinstance(error, Outage) else "none"
+        server = error.server if isinstance(error, (Outage, Refused)) else "none"
         if isinstance(error, Outage):
             self.health.wrong(error.server, error.reason)
+        if isinstance(error, Refused):
+            self.health.wrong(error.server, str(error))
+            telemetry.REFUSALS.labels(error.server).inc()
+            if isinstance(error.__cause__, MessageSizeTooLargeError):
+                self._fitting_bytes = max(self._fitting_bytes // 2, LEAST_BATCH_BYTES)
         if isinstance(error, PositionLost):
             self._lose(error)
         telemetry.WATCHER_RECOVERIES.labels(server).inc()
-        log.warning("watcher_recovers", reason=str(error), pause_seconds=self._pause_seconds)
+        pause = self._patience.pause() if isinstance(error, Refused) else self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
+        log.warning("watcher_recovers", reason=str(error), pause_seconds=round(pause, 2))
+        return pause
 
     def _lose(self, error: PositionLost) -> None:
         self._lost = str(error)
@@ -128,19 +140,19 @@ class Watcher:
         """One stream, from opening it to `stop`, an `invalidate` event or an error."""
         settings = self.settings
         topic = await ensure_topic(settings.kafka)
+        if topic.max_message_bytes is None:
+            topic = replace(topic, max_message_bytes=self._fitting_bytes)
         self._look_at(topic)
         await self._stand_by(stop)
         if stop.is_set():
             return
         checkpoint = Checkpoint(self.database, settings.watcher.group, self.lease.term)
         async with AsyncExitStack() as stack:
-            publisher = await stack.enter_async_context(
-                Publisher.open(settings.kafka, topic.partitions, topic.incarnation)
-            )
+            publisher = await stack.enter_async_context(Publisher.open(settings.kafka, topic))
             start = plan(await checkpoint.load(), topic, self._lost)
             checkpoint.term = await self.lease.outrank(checkpoint.found_term)
             cursor, floors = await self._open(stack, start)
-            stack.callback(self._note_progress, checkpoint, of_resume_token(cursor.token["_data"]))
+            stack.callback(self._note_progress, checkpoint, publisher, of_resume_token(cursor.token["_data"]))
             interval_seconds = settings.watcher.mark_interval_ms / 1000
             marks = Marks(topic.partitions, checkpoint.term, interval_seconds, topic.incarnation)
             reader = Reader(
@@ -148,7 +160,7 @@ class Watcher:
                 self.watched,
                 cursor,
                 publisher,
-                Recorder(self.watched, topic.partitions),
+                Recorder(self.watched, topic.partitions, publisher.largest_record),
                 Acks(settings.watcher.max_in_flight_batches, checkpoint.reached),
                 marks,
                 Heart(self.database, settings.watcher, marks),
@@ -236,10 +248,11 @@ class Watcher:
         except TimeoutError:
             log.warning("drain_given_up", reason="Kafka or MongoDB is silent; the rest will be published again")
 
-    def _note_progress(self, checkpoint: Checkpoint, opened_at: Version) -> None:
+    def _note_progress(self, checkpoint: Checkpoint, publisher: Publisher, opened_at: Version) -> None:
         if checkpoint.stored is not None:
             self._lost = None
-            self._pause_seconds = LEAST_PAUSE_SECONDS
+            if publisher.acknowledged:  # a position can be stored although Kafka takes nothing
+                self._pause_seconds = LEAST_PAUSE_SECONDS
             self._patience_seconds = FIRST_PATIENCE_SECONDS
             if checkpoint.stored.version > opened_at:
                 self._losses = 0
@@ -267,7 +280,10 @@ def ours(error: BaseException) -> NeverstaleError:
 
 def _gravity(error: NeverstaleError) -> int:
     """When several things went wrong at once, the gravest counts."""
-    return 2 if isinstance(error, Outage) else 1 if isinstance(error, Retry) else 0
+    for gravity, kind in enumerate((Outage, Refused, Retry)):
+        if isinstance(error, kind):
+            return 3 - gravity
+    return 0
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

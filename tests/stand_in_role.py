@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -23,6 +24,15 @@ def main(role: str, behaviour: str) -> None:
     server.handle_request()
     if behaviour == "mortal" and role == "consumer":
         sys.exit("the consumer is out of luck")
+    if behaviour.startswith("says"):
+        from neverstale.settings_sources import load
+
+        config = os.environ.get("NEVERSTALE_CONFIG")
+        settings, _ = load(os.environ, Path(config) if config else None)
+        path = Path(behaviour.split(maxsplit=1)[1], f"{role}.json")
+        partial = path.with_suffix(".partial")
+        partial.write_text(settings.model_dump_json())
+        partial.rename(path)
     server.serve_forever()
 
 

@@ -96,7 +96,12 @@ class RunningProcess:
     @property
     def obituary(self) -> str:
         """How it ended, if it did, with the tail of its log."""
-        return f"{self.name} {_ending(self.exit_code)}, its log {self.log} ends: {tail(self.log)}"
+        return f"{self.name} {self.ending}, its log {self.log} ends: {tail(self.log)}"
+
+    @property
+    def ending(self) -> str:
+        """How it ended, if it did, in a few words."""
+        return _ending(self.exit_code)
 
     def signal(self, number: Signals) -> None:
         """Send a signal to the process; nothing happens if it is gone."""

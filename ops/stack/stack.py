@@ -17,6 +17,7 @@ from ops.stack.ports import LOOPBACK, free_port, wanted_port
 from ops.stack.process import STOP_SECONDS, RunningProcess, at_once, together
 from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from ops.stack.role import Role, RoleOptions, RunningRole, start_role
+from ops.up_settings import blank
 
 ROLE_STOP_SECONDS = 15.0  # more than a role allows itself for draining
 WATCH_SECONDS = 0.1
@@ -42,6 +43,7 @@ class StackOptions:
     mongo_test_commands: bool = False
     redis_flavour: Flavour = "any"
     redis_max_memory: str | None = None
+    role_stop_seconds: float = ROLE_STOP_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class LocalStack:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that let a process of ours use this stack."""
-        variables = {
+        variables = blank() | {
             "NEVERSTALE_MONGODB__URI": self.mongo_uri,
             "NEVERSTALE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "NEVERSTALE_KAFKA__REPLICATION_FACTOR": str(min(self.options.brokers, 3)),
@@ -161,17 +163,17 @@ class LocalStack:
         self.report(Step(name, "ready", running.url))
         return running
 
-    async def start_roles(self, consumers: int = 1, api_workers: int = 1) -> None:
-        """A watcher, the consumers and the API, started at the same time."""
+    async def start_roles(self, consumers: int = 1, api_workers: int = 1, **variables: str) -> None:
+        """A watcher, the consumers and the API, started at the same time, with further NEVERSTALE_ `variables`."""
         async with at_once() as group:
-            group.create_task(self.start_role("watcher"))
+            group.create_task(self.start_role("watcher", **variables))
             for _ in range(consumers):
-                group.create_task(self.start_role("consumer"))
-            group.create_task(self.start_role("api", NEVERSTALE_API__WORKERS=str(api_workers)))
+                group.create_task(self.start_role("consumer", **variables))
+            group.create_task(self.start_role("api", NEVERSTALE_API__WORKERS=str(api_workers), **variables))
 
     async def stop_roles(self) -> None:
         """Ask every role to drain and end; end those by force that do not."""
-        await together(*(_stop(role.name, role, ROLE_STOP_SECONDS, self.report) for role in self.roles))
+        await together(*(_stop(role.name, role, self.options.role_stop_seconds, self.report) for role in self.roles))
 
     async def first_death(self) -> RunningProcess:
         """Wait until a process of the stack ends by itself, and return it."""

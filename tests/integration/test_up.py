@@ -1,6 +1,7 @@
 """`neverstale up` as a process, with real servers and stand-ins for the roles."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -22,13 +23,25 @@ from tests.waiting import eventually
 CATALOG = 'database = "nyc"\n[resources.flights]\nkey_type = "string"\n'
 STAND_IN = PROJECT / "tests" / "stand_in_role.py"
 COMMAND = f"""
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
-from ops.stack import role
+from neverstale.settings_sources import load
+from ops.stack import revival, role
+revival.MOST_DEATHS = 3
 from ops.up import UpOptions, up
 role.python = lambda module, *arguments: (sys.executable, {str(STAND_IN)!r}, *arguments)
 folder = Path(sys.argv[1])
-options = UpOptions(data=folder / "data", catalog=folder / "catalog.toml", broker="embedded", consumers=2)
+config = folder / "neverstale.toml"
+settings, origins = load(os.environ, config if config.exists() else None)
+options = UpOptions(
+    data=folder / "data",
+    catalog=folder / "catalog.toml",
+    broker="embedded",
+    consumers=2,
+    settings=settings,
+    origins=origins,
+    config=config if config.exists() else None,
+)
 sys.exit(asyncio.run(up(options)))
 """
 
@@ -55,7 +68,7 @@ class Up:
 
 
 @asynccontextmanager
-async def running_up(folder: Path, behaviour: str = "") -> AsyncIterator[Up]:
+async def running_up(folder: Path, behaviour: str = "", **variables: str) -> AsyncIterator[Up]:
     (folder / "catalog.toml").write_text(CATALOG)
     output = folder / "output"
     with output.open("wb") as file:
@@ -63,7 +76,7 @@ async def running_up(folder: Path, behaviour: str = "") -> AsyncIterator[Up]:
             sys.executable,
             *("-c", COMMAND, str(folder)),
             cwd=PROJECT,
-            env={**os.environ, "STAND_IN": behaviour},
+            env={**os.environ, "STAND_IN": behaviour, **variables},
             stdout=file,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -121,12 +134,95 @@ async def test_nothing_outlives_an_up_that_was_killed(tmp_path: Path) -> None:
     await eventually(none_left, "servers and roles are gone")
 
 
-async def test_a_role_that_dies_ends_up_with_its_last_words(tmp_path: Path) -> None:
+async def test_a_role_that_dies_again_and_again_ends_up_with_its_last_words(tmp_path: Path) -> None:
     async with running_up(tmp_path, "mortal") as running:
         assert await running.ended() == 1
-        assert "exited with code 1, its log" in running.output
+        assert "exited with code 1; it is started again (1 of 2)" in running.output
+        assert "died 3 times within 60 s" in running.output
         assert "the consumer is out of luck" in running.output
     assert processes_of(tmp_path) == []
+
+
+def process_of(folder: Path, role: str) -> psutil.Process:
+    """The one process whose log is the role's or server's."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.ppid() and any(
+                Path(file.path) == folder / "data" / "logs" / f"{role}.log" for file in process.open_files()
+            ):
+                return process
+    raise AssertionError(f"{role} does not run")
+
+
+async def test_a_role_and_a_server_that_are_killed_are_started_again_and_that_is_said(tmp_path: Path) -> None:
+    async with running_up(tmp_path) as running:
+        await running.says("Ready")
+        for name in ("consumer-1", "watcher-1", "api-1", "mongod", "redis"):
+            process_of(tmp_path, name).kill()
+            await running.says(f"{name} was ended by SIGKILL; it is started again (1 of 2)")
+            await running.says(f"{name} runs again")
+        assert len(processes_of(tmp_path)) == 7
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    assert processes_of(tmp_path) == []
+
+
+async def test_an_embedded_broker_that_dies_ends_up_since_it_has_forgotten_everything(tmp_path: Path) -> None:
+    async with running_up(tmp_path) as running:
+        await running.says("Ready")
+        process_of(tmp_path, "embedded-broker").kill()
+        assert await running.ended() == 1
+        assert "it has forgotten every record" in running.output
+    assert processes_of(tmp_path) == []
+
+
+FILE = """
+[mongodb]
+uri = "mongodb://elsewhere"
+max_pool_size = 7
+[kafka]
+topic = "mine"
+security_protocol = "SASL_SSL"
+sasl_username = "u"
+sasl_password = "p"
+[redis]
+url = "redis://elsewhere"
+prefix = "pf"
+[limits]
+requests_per_second = 5.5
+[watcher]
+group = "w"
+[consumer]
+max_batch = 99
+[service]
+port = 1
+log_level = "warning"
+"""
+
+
+async def test_roles_have_the_settings_of_up_but_those_that_it_owns(tmp_path: Path) -> None:
+    (tmp_path / "neverstale.toml").write_text(FILE)
+    variables = {"NEVERSTALE_API__LEASE_MS": "2345", "NEVERSTALE_KAFKA__GROUP_INSTANCE_ID": "me"}
+    async with running_up(tmp_path, f"says {tmp_path}", **variables) as running:
+        await running.says("Ready")
+
+        async def said() -> bool:
+            return all((tmp_path / f"{role}.json").exists() for role in ("watcher", "consumer", "api"))
+
+        await eventually(said, "the roles have said what they were given", 30)
+        for role in ("watcher", "consumer", "api"):
+            given = json.loads((tmp_path / f"{role}.json").read_text())
+            assert (given["mongodb"]["max_pool_size"], given["redis"]["prefix"]) == (7, "pf")
+            assert (given["kafka"]["topic"], given["kafka"]["security_protocol"]) == ("mine", "PLAINTEXT")
+            assert (given["watcher"]["group"], given["consumer"]["max_batch"]) == ("w", 99)
+            assert (given["limits"]["requests_per_second"], given["api"]["lease_ms"]) == (5.5, 2345)
+            assert given["kafka"]["sasl_username"] is given["kafka"]["sasl_password"] is None
+            assert (given["kafka"]["group_instance_id"] or "").startswith("consumer-") is (role == "consumer")
+            assert given["service"]["log_level"] == "warning"
+            assert given["service"]["port"] != 1
+        file = tmp_path / "neverstale.toml"
+        for origin in (f"{file}: mongodb.uri", f"{file}: redis.url", "NEVERSTALE_KAFKA__GROUP_INSTANCE_ID"):
+            assert f"{origin} is not used: " in running.output
 
 
 async def test_a_second_signal_forces_the_stop(tmp_path: Path) -> None:

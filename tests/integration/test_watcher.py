@@ -204,7 +204,7 @@ async def test_a_key_too_long_for_a_record_voids_the_collection(
 ) -> None:
     await client[place.database]["flights"].insert_one({"_id": "x" * 2 * MEGABYTE})
     await published.until(lambda: len(published.floors) == 3 * PARTITIONS)
-    assert (published.floors[-1].collection, published.floors[-1].reason) == ("flights", "a key is too long")
+    assert (published.floors[-1].collection, published.floors[-1].reason) == ("flights", "a record is too large")
     assert not published.changes
 
 

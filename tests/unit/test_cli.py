@@ -143,11 +143,15 @@ def test_up_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
         seen.update(options)
         return 1
 
+    (tmp_path / "neverstale.toml").write_text("[api]\nport = 81\nworkers = 3\n")
     fake("ops.up", {"up": up, "UpOptions": dict})
     ports = "--api-port 1 --mongo-port 2 --redis-port 3 --kafka-port 4"
     line = f"up --data {tmp_path} --catalog c.toml {ports} --consumers 5 --api-workers 6 --broker kafka"
     assert call(*line.split()).exit_code == 1
+    assert seen.pop("settings").api.workers == 3
+    assert seen.pop("origins")["api.workers"] == "neverstale.toml: api.workers"
     assert seen == {
+        "config": Path("neverstale.toml"),
         "data": tmp_path,
         "catalog": Path("c.toml"),
         "api_port": 1,
@@ -158,6 +162,30 @@ def test_up_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
         "api_workers": 6,
         "broker": "kafka",
     }
+
+
+@pytest.mark.parametrize("where", ["file", "environment", "--config"])
+def test_up_takes_from_the_settings_what_no_option_says(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    seen: dict[str, Any] = {}
+
+    async def up(options: dict[str, Any]) -> int:
+        seen.update(options)
+        return 0
+
+    fake("ops.up", {"up": up, "UpOptions": dict})
+    arguments = ["up"]
+    if where == "environment":
+        monkeypatch.setenv("NEVERSTALE_CATALOG", str(tmp_path / "mine.toml"))
+        monkeypatch.setenv("NEVERSTALE_API__PORT", "81")
+        monkeypatch.setenv("NEVERSTALE_API__WORKERS", "3")
+    else:
+        file = tmp_path / ("neverstale.toml" if where == "file" else "other.toml")
+        file.write_text('catalog = "mine.toml"\n[api]\nport = 81\nworkers = 3\n')
+        arguments += [] if where == "file" else ["--config", str(file)]
+    assert call(*arguments).exit_code == 0
+    assert (seen["catalog"].name, seen["api_port"], seen["api_workers"]) == ("mine.toml", 81, 3)
 
 
 def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from aiokafka.errors import KafkaTimeoutError, OutOfOrderSequenceNumber, TopicAu
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from neverstale.errors import Outage, Stop
+from neverstale.errors import Outage, Refused
+from neverstale.settings import Kafka
 from streams.publisher import Publisher
 
 BATCH_BYTES = 1000
@@ -50,7 +51,7 @@ def _batches(data: bytes) -> list[Any]:
 @asynccontextmanager
 async def publishing(partitions: int = 2) -> AsyncIterator[tuple[Publisher, Producer, asyncio.Task[Any]]]:
     producer = Producer()
-    publisher = Publisher(producer, "topic", partitions)
+    publisher = Publisher(producer, Kafka(), partitions)
     task = asyncio.create_task(publisher.run())
     yield publisher, producer, task
     task.cancel()
@@ -145,7 +146,7 @@ async def test_a_record_larger_than_a_batch_travels_alone() -> None:
     [
         (OutOfOrderSequenceNumber(), Outage),
         (KafkaTimeoutError(), Outage),
-        (TopicAuthorizationFailedError("topic"), Stop),
+        (TopicAuthorizationFailedError("topic"), Refused),
     ],
 )
 async def test_a_batch_that_failed_for_good_ends_the_publisher(error: Exception, ours: type[Exception]) -> None:

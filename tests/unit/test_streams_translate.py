@@ -41,7 +41,7 @@ def test_a_change_of_a_collection_is_a_floor_of_each_that_is_concerned(event: Ra
 
 def test_a_document_whose_key_is_too_long_is_a_floor() -> None:
     event = raw("insert", coll="flights", key="x" * (LONGEST_KEY + 1))
-    assert WATCHED.floors(event) == [Floor("nyc", "flights", VERSION, "a key is too long")]
+    assert WATCHED.floors(event) == [Floor("nyc", "flights", VERSION, "a record is too large")]
 
 
 @pytest.mark.parametrize("op", ["insert", "update", "drop", "rename"])
