@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from neverstale.clients import kafka_options
 from neverstale.kafka_refusals import as_ours, at_the_door
 from neverstale.settings import Kafka
+from neverstale.tasks import looked_at
 
 LARGEST_BATCH_BYTES: Final = 512 * 1024
 """Of one partition in one request; half of what brokers accept as they are shipped."""
@@ -84,6 +85,7 @@ async def _start(producer: AIOKafkaProducer, settings: Kafka) -> None:
 
 async def _discard(producer: AIOKafkaProducer) -> None:
     """Stop it; if it does not stop, drop what it still wanted to send and cut its connections."""
+    batches = _batches(producer)
     stopping = asyncio.create_task(producer.stop(), name="producer-stop")
     await asyncio.wait({stopping}, timeout=STOP_SECONDS)
     if not stopping.done():
@@ -98,15 +100,23 @@ async def _discard(producer: AIOKafkaProducer) -> None:
         stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
     await _cut(producer)
+    for batch in batches:
+        for future in (batch.future, batch._drain_waiter, *(future for future, _ in batch._msg_futures)):
+            if future.done():
+                looked_at(future)
 
 
 def _fail_batches(producer: AIOKafkaProducer) -> None:
     accumulator = producer._message_accumulator
-    batches = [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]
-    accumulator._pending_batches.update(batches)  # where those that were to be sent again are missed as they end
+    # Where those that were to be sent again are missed as they end.
+    accumulator._pending_batches.update(_batches(producer))
     accumulator.fail_all(KafkaError("the producer was given up"))
-    for batch in batches:
-        batch.future.exception()  # nobody else will look at it, which asyncio would complain about
+
+
+def _batches(producer: AIOKafkaProducer) -> list[Any]:
+    """All that are not acknowledged. Nobody will look at their futures once the producer is given up."""
+    accumulator = producer._message_accumulator
+    return [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]
 
 
 async def _cut(producer: AIOKafkaProducer) -> None:

@@ -96,8 +96,13 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
         _, running = await asyncio.wait(running, timeout=ASK_AGAIN_SECONDS)
     for task in tasks:
-        if not task.cancelled():
-            task.exception()  # looked at, or asyncio would complain
+        looked_at(task)
+
+
+def looked_at(future: asyncio.Future[Any]) -> None:
+    """Take note of a failure that concerns nobody any more; asyncio would complain of it. For a done future."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> None:

@@ -27,6 +27,7 @@ from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as TooLate
 
 from neverstale.cache import Command, identity_of
+from neverstale.tasks import looked_at
 
 WHO_ANSWERS: Final = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"
 _REPLID: Final = b"\r\nmaster_replid:"
@@ -165,6 +166,7 @@ class Wire:
         if self._opening is None:
             self.close()
             self._opening = asyncio.create_task(self._open(), name="redis-wire")
+            self._opening.add_done_callback(looked_at)  # all who wait may have given up
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> _Line:

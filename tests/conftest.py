@@ -3,6 +3,8 @@
 The fixtures of the servers are synchronous on purpose: they outlive the event loop of any one test.
 """
 
+import gc
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -38,6 +40,43 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SERVERS] = choose_servers(config.getoption("--stack"))
     except StackError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+class Unseen(logging.Handler):
+    """What asyncio says of failures that nobody has looked at: of tasks and futures that are gone, and callbacks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(logging.Formatter().format(record))
+
+    def check(self) -> None:
+        said, self.said = self.said, []
+        if said:
+            pytest.fail(
+                "asyncio complains, maybe of what an earlier test has left: " + "\n".join(said), pytrace=False
+            )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unseen() -> Iterator[Unseen]:
+    """Nothing may follow a green run: what is left at its end is collected, and checked, too."""
+    handler = Unseen()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+    yield handler
+    gc.collect()
+    logger.removeHandler(handler)
+    handler.check()
+
+
+@pytest.fixture(autouse=True)
+def nothing_unseen(unseen: Unseen) -> Iterator[None]:
+    """No failure of a task or future goes unseen, in any test."""
+    yield
+    unseen.check()
 
 
 def have(server: Callable[[], str]) -> str:

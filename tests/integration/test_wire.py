@@ -1,6 +1,7 @@
 """The connection on which hits are read: every kind of address, no reply of another's, no reply of another server."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -241,7 +242,9 @@ async def relayed(url: str, listen: Callable[[Serve], Awaitable[asyncio.Server]]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, on = await asyncio.open_connection(LOOPBACK, port)
-        await asyncio.gather(copy(reader, on), copy(back, writer))
+        # Python 3.11 takes a cancelled handler for a failure of its own.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(copy(reader, on), copy(back, writer))
 
     server = await listen(serve)
     try:

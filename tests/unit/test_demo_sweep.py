@@ -43,8 +43,8 @@ async def service(answer: Service) -> AsyncIterator[str]:
                 data = orjson.dumps(body)
                 head = f"HTTP/1.1 {status} X\r\nCache-Status: neverstale; hit\r\nContent-Length: {len(data)}\r\n\r\n"
                 writer.write(head.encode() + data)
-        except asyncio.IncompleteReadError:
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # Python 3.11 takes a cancelled handler for a failure of its own
         finally:
             writer.close()
 
