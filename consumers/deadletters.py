@@ -6,6 +6,7 @@ where they were for as long as that topic keeps them. What they may concern is i
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -22,7 +23,7 @@ from neverstale.deadletters import KEPT_BYTES, PARTITION, Letter, topic_of
 from neverstale.errors import Outage, Refused
 from neverstale.kafka_refusals import refused
 from neverstale.producer import started_producer
-from neverstale.retry import pauses
+from neverstale.retry import Patience, pauses
 from neverstale.service import Health
 from neverstale.settings import Settings
 from neverstale.topic import ensure_topic
@@ -31,6 +32,7 @@ log = telemetry.logger(__name__)
 
 PART: Final = "dead_letters"
 """Of readiness; there as soon as there was a first dead letter."""
+LOOK_SECONDS: Final = 0.5
 REMEMBERED: Final = 10_000
 """Records that are read again, because Redis lacks what was beside them, are dead letters once."""
 
@@ -67,7 +69,7 @@ class DeadLetters:
         self._producer: AIOKafkaProducer | None = None
         self._known: dict[tuple[int, int, int], None] = {}
         """Partition, offset and timestamp of those that Kafka has, the oldest first."""
-        self._complaint, self._news = Seldom(), Seldom()
+        self._complaint, self._news, self._patience = Seldom(), Seldom(), Patience()
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,7 +109,7 @@ class DeadLetters:
                 return True
             if not wanted():
                 return False
-            await asyncio.sleep(pause)
+            await (_pause(self._patience.pause(), wanted) if refusal else asyncio.sleep(pause))
         raise AssertionError("pauses never end")
 
     async def _send(self, letters: Sequence[Letter]) -> None:
@@ -174,6 +176,14 @@ class DeadLetters:
                 kept_in=self._kafka.topic if allowed else None,
                 over_limit=len(poison) - allowed,
             )
+
+
+async def _pause(seconds: float, wanted: Callable[[], bool]) -> None:
+    """Wait so long, but not when nobody wants it any more."""
+    for _ in range(math.ceil(seconds / LOOK_SECONDS)):
+        if not wanted():
+            return
+        await asyncio.sleep(min(seconds, LOOK_SECONDS))
 
 
 def _place(poison: Poison) -> tuple[int, int, int]:

@@ -381,9 +381,9 @@ def _keep_producer() -> Patches:
     kept: list[Any] = []
 
     @contextlib.asynccontextmanager
-    async def keeping(settings: Any) -> AsyncIterator[Any]:
+    async def keeping(*given: Any) -> AsyncIterator[Any]:
         if not kept:
-            kept.append(await started(settings).__aenter__())
+            kept.append(await started(*given).__aenter__())
         yield kept[0]
 
     yield replaced("streams.publisher:started_producer", keeping)

@@ -49,6 +49,18 @@ def event(key: Any, **other: Any) -> Raw:
     return raw | other  # type: ignore[return-value]
 
 
+@pytest.mark.parametrize("longer", [0, 1])
+def test_a_record_is_as_large_as_the_topic_takes_and_no_larger(longer: int) -> None:
+    raw = event("k", fields=["a" * 200])
+    put: list[tuple[int, bytes, bytes]] = []
+    assert Recorder(WATCHED, PARTITIONS).record([raw], 0, 1, lambda *record: put.append(record)) == 1
+    ((_, key, value),) = put
+    taken: list[object] = []
+    recorder = Recorder(WATCHED, PARTITIONS, len(key) + len(value) - longer)
+    assert recorder.record([event("j"), raw], 0, 2, lambda *record: taken.append(record)) == 2 - longer
+    assert len(taken) == 2 - longer
+
+
 events = st.builds(
     event,
     ids,
