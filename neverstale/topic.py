@@ -58,7 +58,7 @@ async def ensure_topic(settings: Kafka) -> Topic:
                 created = await _create(admin, settings) or created
                 await asyncio.sleep(POLL_SECONDS)
             configs = await topic_configs(admin, settings.topic)
-            if (unfit := unfitness(configs, await _replicas(admin, settings.topic), settings)) is not None:
+            if (unfit := unfitness(configs, settings)) is not None:
                 raise unfit
             incarnation = await _incarnation(admin, settings.topic)
     except KafkaConnectionError as error:
@@ -76,7 +76,7 @@ async def ensure_topic(settings: Kafka) -> Topic:
     )
 
 
-def unfitness(configs: Mapping[str, str], replicas: int, settings: Kafka) -> Refused | None:
+def unfitness(configs: Mapping[str, str], settings: Kafka) -> Refused | None:
     """Why a topic that is configured so cannot take what we publish, ever; `None`: it can."""
     policy = configs.get("cleanup.policy", "delete")
     if "compact" in policy:
@@ -85,10 +85,6 @@ def unfitness(configs: Mapping[str, str], replicas: int, settings: Kafka) -> Ref
     if int(configs.get("max.message.bytes") or LEAST_BATCH_BYTES) < LEAST_BATCH_BYTES:
         reason = f"topic {settings.topic} has max.message.bytes={configs['max.message.bytes']}, which takes no mark"
         return Refused("kafka", reason, altered("max.message.bytes=1048588", settings))
-    if int(configs.get("min.insync.replicas") or 1) > replicas:
-        held = f"min.insync.replicas={configs['min.insync.replicas']} and {replicas} replica(s)"
-        remedy = altered(f"min.insync.replicas={max(1, replicas - 1)}", settings)
-        return Refused("kafka", f"topic {settings.topic} has {held}", remedy)
     return None
 
 
@@ -174,12 +170,3 @@ async def topic_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str
         for name, value, *_ in entries or ()
         if name in _CONFIGS and value is not None
     }
-
-
-async def _replicas(admin: AIOKafkaAdminClient, topic: str) -> int:
-    """The fewest that a partition has."""
-    described: list[dict[str, Any]] = await admin.describe_topics()
-    return min(
-        (len(one["replicas"]) for found in described if found["topic"] == topic for one in found["partitions"]),
-        default=0,
-    )

@@ -52,6 +52,7 @@ def judge(facts: KafkaFacts, settings: Kafka) -> Iterable[Finding]:
         )
     yield from _fit(facts, settings)
     yield from _retained(facts, settings)
+    yield from _copied(facts, settings)
     if partitions == settings.partitions and replicas >= settings.replication_factor:
         yield Finding("kafka", "ok", f"topic {settings.topic} with {partitions} partitions")
 
@@ -60,7 +61,7 @@ def _fit(facts: KafkaFacts, settings: Kafka) -> Iterable[Finding]:
     """Whether the topic takes what is written to it."""
     if facts.replicas is None:
         return
-    unfit = unfitness(facts.configs, min(facts.replicas.values()), settings)
+    unfit = unfitness(facts.configs, settings)
     if unfit is not None:
         yield Finding("kafka", "problem", unfit.reason, unfit.remedy)
         return
@@ -72,6 +73,18 @@ def _fit(facts: KafkaFacts, settings: Kafka) -> Iterable[Finding]:
             f"topic {settings.topic} has max.message.bytes={largest}: batches are cut to that, and a change that "
             "needs more voids its collection",
             altered("max.message.bytes=1048588", settings),
+        )
+
+
+def _copied(facts: KafkaFacts, settings: Kafka) -> Iterable[Finding]:
+    """Some brokers take nothing with acks=all where fewer replicas exist than must be in sync."""
+    wanted, replicas = int(facts.configs.get("min.insync.replicas") or 1), min((facts.replicas or {0: 0}).values())
+    if wanted > replicas:
+        yield Finding(
+            "kafka",
+            "warning",
+            f"topic {settings.topic} has min.insync.replicas={wanted}, above its {replicas} replica(s)",
+            altered(f"min.insync.replicas={max(1, replicas - 1)}", settings),
         )
 
 

@@ -59,7 +59,7 @@ async def until_refused(running: Running, words: str) -> None:
     assert not running.health.ready
 
 
-REFUSING = ["cleanup.policy=compact", "max.message.bytes=100", "min.insync.replicas=3"]
+REFUSING = ["cleanup.policy=compact", "max.message.bytes=100"]
 
 
 @pytest.mark.parametrize("config", REFUSING)
