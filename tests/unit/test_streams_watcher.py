@@ -1,13 +1,23 @@
 """Where the watcher starts, and what it makes of errors."""
 
-import pytest
-from aiokafka.errors import KafkaConnectionError
-from pymongo.errors import AutoReconnect, OperationFailure
+from typing import cast
+from unittest.mock import Mock
 
-from neverstale.errors import Outage, PositionLost, Stop
-from neverstale.topic import Topic
+import pytest
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, TopicAuthorizationFailedError
+from pymongo.errors import AutoReconnect, OperationFailure
+from structlog.testing import capture_logs
+
+from neverstale.errors import Outage, PositionLost, Refused, Stop
+from neverstale.kafka_refusals import as_ours
+from neverstale.producer import LARGEST_BATCH_BYTES
+from neverstale.service import Health
+from neverstale.settings import Settings
+from neverstale.topic import LEAST_BATCH_BYTES, Topic
 from streams.checkpoint import Position
-from streams.watcher import Start, ours, plan
+from streams.cursor import Database
+from streams.translate import Watched
+from streams.watcher import Start, Watcher, ours, plan
 
 POSITION = Position({"_data": "826B03E42000000005"}, 4)
 IN_TOPIC_A = Position({"_data": "826B03E42000000005"}, 4, "a")
@@ -59,3 +69,43 @@ def test_an_error_that_nobody_expected_is_not_swallowed() -> None:
 
 def test_a_position_knows_its_version() -> None:
     assert POSITION.version == 0x6B03E420_00000005
+
+
+def a_watcher() -> Watcher:
+    return Watcher(Settings(), Watched("nyc", ("flights",)), cast("Database", Mock()), Health())
+
+
+def refusal(cause: Exception) -> Refused:
+    found = as_ours(cause, Settings().kafka)
+    assert isinstance(found, Refused)
+    found.__cause__ = cause
+    return found
+
+
+def test_pauses_after_a_refusal_grow_further_than_those_after_an_outage() -> None:
+    watcher = a_watcher()
+    with capture_logs() as logs:
+        refused = [watcher._judge(refusal(TopicAuthorizationFailedError("t"))) for _ in range(12)]
+        away = [watcher._judge(Outage("kafka", "gone")) for _ in range(12)]
+    assert refused[0] <= 0.5 and 15 <= refused[-1] <= 30
+    assert max(away) == 5
+    said = watcher.health.parts["kafka"]
+    assert said == "gone"
+    assert "kafka-acls" in logs[0]["reason"]
+
+
+def test_what_is_too_large_is_halved_until_it_is_taken() -> None:
+    watcher = a_watcher()
+    with capture_logs():
+        for _ in range(3):
+            watcher._judge(refusal(MessageSizeTooLargeError()))
+        assert watcher._fitting_bytes == LARGEST_BATCH_BYTES // 8
+        for _ in range(30):
+            watcher._judge(refusal(MessageSizeTooLargeError()))
+    assert watcher._fitting_bytes == LEAST_BATCH_BYTES
+
+
+def test_a_refusal_is_graver_than_an_outage_and_less_than_a_lost_position() -> None:
+    away, no, lost = Outage("kafka", "away"), refusal(TopicAuthorizationFailedError("t")), PositionLost("gone")
+    assert ours(ExceptionGroup("", [away, no])) is no
+    assert ours(ExceptionGroup("", [no, lost])) is lost
