@@ -17,7 +17,7 @@ from consumers.progress import Stuck
 from consumers.replay import Replay
 from consumers.seldom import Seldom
 from neverstale import cancellation, telemetry
-from neverstale.errors import Refused
+from neverstale.errors import KafkaRefuses
 from neverstale.kafka_refusals import at_the_door, refused
 from neverstale.retry import Patience, pauses
 from neverstale.service import Life
@@ -152,13 +152,13 @@ class Consumer:
         telemetry.OUTAGES.labels("kafka").inc()
         self._life.health.wrong("kafka", type(error).__name__)
 
-    async def _refusal(self, error: BaseException) -> Refused | None:
+    async def _refusal(self, error: BaseException) -> KafkaRefuses | None:
         """Whether Kafka refuses us for good, and not just this client."""
         if isinstance(error, KafkaConnectionError) and (refusal := await at_the_door(self._settings.kafka)):
             self._refuses(refusal)
             return refusal
         return refused(error, self._settings.kafka)
 
-    def _refuses(self, refusal: Refused) -> None:
-        telemetry.REFUSALS.labels("kafka").inc()
+    def _refuses(self, refusal: KafkaRefuses) -> None:
+        telemetry.KAFKA_REFUSALS.inc()
         self._life.health.wrong("kafka", str(refusal))

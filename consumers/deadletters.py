@@ -20,7 +20,7 @@ from consumers.poison import Poison
 from consumers.seldom import Seldom
 from neverstale import cancellation, telemetry
 from neverstale.deadletters import KEPT_BYTES, PARTITION, Letter, topic_of
-from neverstale.errors import Outage, Refused
+from neverstale.errors import KafkaRefuses, Outage
 from neverstale.kafka_refusals import refused
 from neverstale.producer import started_producer
 from neverstale.retry import Patience, pauses
@@ -95,8 +95,8 @@ class DeadLetters:
             try:
                 async with asyncio.timeout(self._seconds):
                     await self._send(letters)
-            except (KafkaError, OSError, TimeoutError, RuntimeError, Outage, Refused) as error:
-                refusal = error if isinstance(error, Refused) else refused(error, self._kafka)
+            except (KafkaError, OSError, TimeoutError, RuntimeError, Outage, KafkaRefuses) as error:
+                refusal = error if isinstance(error, KafkaRefuses) else refused(error, self._kafka)
                 self._health.wrong(PART, str(refusal) if refusal else type(error).__name__)
                 if times := self._complaint.due():
                     log.error(

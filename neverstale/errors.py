@@ -31,13 +31,12 @@ class Outage(Retry):
         self.reason = reason
 
 
-class Refused(Retry):
-    """A server answers, and refuses for a reason that only a human can remove: `remedy` says how. Tried again all the
+class KafkaRefuses(Retry):
+    """Kafka answers, and refuses for a reason that only a human can remove: `remedy` says how. Tried again all the
     same, ever more seldom, so that nothing need be restarted afterwards."""
 
-    def __init__(self, server: Server, reason: str, remedy: str) -> None:
-        super().__init__(f"{server} refuses: {reason}; {remedy}")
-        self.server: Server = server
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"kafka refuses: {reason}; {remedy}")
         self.reason = reason
         self.remedy = remedy
 

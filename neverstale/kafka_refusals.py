@@ -13,7 +13,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 
 from neverstale.clients import kafka_options
-from neverstale.errors import Outage, Refused
+from neverstale.errors import KafkaRefuses, Outage
 from neverstale.settings import Kafka
 
 _CREDENTIALS: Final = "correct kafka.sasl_username and kafka.sasl_password"
@@ -79,15 +79,15 @@ REMEDIES: Final[dict[type[KafkaError], str]] = {
 """Every error that no waiting ends -> the remedy."""
 
 
-def refused(error: BaseException, settings: Kafka) -> Refused | None:
+def refused(error: BaseException, settings: Kafka) -> KafkaRefuses | None:
     """The refusal that an error is; `None`: it is none, so it may pass by itself."""
     for kind in type(error).__mro__:
         if (remedy := REMEDIES.get(kind)) is not None:
-            return Refused("kafka", f"{type(error).__name__} for topic {settings.topic}", filled(remedy, settings))
+            return KafkaRefuses(f"{type(error).__name__} for topic {settings.topic}", filled(remedy, settings))
     return None
 
 
-def as_ours(error: BaseException, settings: Kafka) -> Refused | Outage:
+def as_ours(error: BaseException, settings: Kafka) -> KafkaRefuses | Outage:
     """What an error of the client means."""
     return refused(error, settings) or Outage("kafka", f"{type(error).__name__}: {error}")
 
@@ -111,7 +111,7 @@ def altered(config: str, settings: Kafka) -> str:
     )
 
 
-async def at_the_door(settings: Kafka) -> Refused | None:
+async def at_the_door(settings: Kafka) -> KafkaRefuses | None:
     """Whether a broker refuses our way of coming in, or who we are. A client tells only that it did not get in."""
     options = kafka_options(settings)
     servers = options.pop("bootstrap_servers")

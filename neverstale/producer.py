@@ -32,7 +32,7 @@ STOP_SECONDS: Final = 1.0
 @asynccontextmanager
 async def started_producer(settings: Kafka, max_message_bytes: int | None = None) -> AsyncIterator[AIOKafkaProducer]:
     """A connected producer, whose batches are no larger than `max_message_bytes`. `Outage` if no broker answers
-    within the request deadline, `Refused` if it does not take us."""
+    within the request deadline, `KafkaRefuses` if it does not take us."""
     producer = AIOKafkaProducer(
         **kafka_options(settings),
         acks="all",

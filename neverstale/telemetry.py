@@ -86,6 +86,8 @@ REDIS_LACKED = _counter(
     "redis_lacked", "Partitions of which Redis lacked records: replayed, or everything voided.", "action"
 )
 
+KAFKA_REFUSALS = _counter("kafka_refusals", "Refusals of Kafka that only a change of configuration or rights ends.")
+
 # the cache, in any role
 FILLS = _counter("fills", "Fills offered, by result.", "result")
 LEASES = _counter("leases", "Leases asked for, by answer.", "answer")
@@ -98,7 +100,6 @@ REFUSED = _counter(
 )
 REFUSING = _gauge("refusing", "1 while MongoDB refuses all reads of a source.", "source")
 UNTOLD = _gauge("untold", "1 while nothing of a resource is cached, since nothing tells of its changes.", "resource")
-REFUSALS = _counter("refusals", "Refusals that only a change of configuration or rights ends.", "server")
 OUTAGES = _counter("outages", "Calls that failed because a server was away.", "server")
 
 # api

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 
 from neverstale.clients import kafka_options
-from neverstale.errors import Refused
+from neverstale.errors import KafkaRefuses
 from neverstale.incarnation import incarnation_of
 from neverstale.kafka_refusals import altered, as_ours, at_the_door
 from neverstale.settings import Kafka
@@ -49,8 +49,8 @@ class Topic:
 
 
 async def ensure_topic(settings: Kafka) -> Topic:
-    """The topic, created if it is missing. `Outage`: no broker answers; `Refused`: it cannot be created, or what we
-    publish cannot be written to it, until somebody changes something."""
+    """The topic, created if it is missing. `Outage`: no broker answers; `KafkaRefuses`: it cannot be created, or what
+    we publish cannot be written to it, until somebody changes something."""
     try:
         async with asyncio.timeout(2 * settings.request_timeout_ms / 1000), _admin(settings) as admin:
             created = False
@@ -76,15 +76,15 @@ async def ensure_topic(settings: Kafka) -> Topic:
     )
 
 
-def unfitness(configs: Mapping[str, str], settings: Kafka) -> Refused | None:
+def unfitness(configs: Mapping[str, str], settings: Kafka) -> KafkaRefuses | None:
     """Why a topic that is configured so cannot take what we publish, ever; `None`: it can."""
     policy = configs.get("cleanup.policy", "delete")
     if "compact" in policy:
         reason = f"topic {settings.topic} has cleanup.policy={policy}, which takes no record without a key"
-        return Refused("kafka", reason, altered("cleanup.policy=delete", settings))
+        return KafkaRefuses(reason, altered("cleanup.policy=delete", settings))
     if int(configs.get("max.message.bytes") or LEAST_BATCH_BYTES) < LEAST_BATCH_BYTES:
         reason = f"topic {settings.topic} has max.message.bytes={configs['max.message.bytes']}, which takes no mark"
-        return Refused("kafka", reason, altered("max.message.bytes=1048588", settings))
+        return KafkaRefuses(reason, altered("max.message.bytes=1048588", settings))
     return None
 
 

@@ -130,7 +130,7 @@ class Publisher:
 
         Raises:
             Outage: a batch failed for good; it and all later ones must be published again by a new publisher.
-            Refused: the same, and it will fail until somebody changes something.
+            KafkaRefuses: the same, and it will fail until somebody changes something.
         """
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:

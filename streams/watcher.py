@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from pymongo.errors import PyMongoError
 
 from neverstale import cancellation, telemetry
-from neverstale.errors import NeverstaleError, Outage, PositionLost, Refused, Retry, Stop
+from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, PositionLost, Retry, Stop
 from neverstale.events import Floor
 from neverstale.producer import LARGEST_BATCH_BYTES
 from neverstale.retry import Patience
@@ -113,18 +113,19 @@ class Watcher:
         """Raise, or say how long to wait before going on."""
         if not isinstance(error, Retry):
             raise error
-        server = error.server if isinstance(error, (Outage, Refused)) else "none"
+        server = error.server if isinstance(error, Outage) else "none"
         if isinstance(error, Outage):
             self.health.wrong(error.server, error.reason)
-        if isinstance(error, Refused):
-            self.health.wrong(error.server, str(error))
-            telemetry.REFUSALS.labels(error.server).inc()
+        if isinstance(error, KafkaRefuses):
+            server = "kafka"
+            self.health.wrong(server, str(error))
+            telemetry.KAFKA_REFUSALS.inc()
             if isinstance(error.__cause__, MessageSizeTooLargeError):
                 self._fitting_bytes = max(self._fitting_bytes // 2, LEAST_BATCH_BYTES)
         if isinstance(error, PositionLost):
             self._lose(error)
         telemetry.WATCHER_RECOVERIES.labels(server).inc()
-        pause = self._patience.pause() if isinstance(error, Refused) else self._pause_seconds
+        pause = self._patience.pause() if isinstance(error, KafkaRefuses) else self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
         log.warning("watcher_recovers", reason=str(error), pause_seconds=round(pause, 2))
         return pause
@@ -280,7 +281,7 @@ def ours(error: BaseException) -> NeverstaleError:
 
 def _gravity(error: NeverstaleError) -> int:
     """When several things went wrong at once, the gravest counts."""
-    for gravity, kind in enumerate((Outage, Refused, Retry)):
+    for gravity, kind in enumerate((Outage, KafkaRefuses, Retry)):
         if isinstance(error, kind):
             return 3 - gravity
     return 0

@@ -47,7 +47,7 @@ async def alter(admin: AIOKafkaAdminClient, place: Place, config: str) -> None:
 
 
 def refusals() -> float:
-    return telemetry.REGISTRY.get_sample_value("neverstale_refusals_total", {"server": "kafka"}) or 0.0
+    return telemetry.REGISTRY.get_sample_value("neverstale_kafka_refusals_total") or 0.0
 
 
 async def until_refused(running: Running, words: str) -> None:

@@ -8,7 +8,7 @@ from aiokafka import errors
 from aiokafka.errors import KafkaError
 
 from neverstale import kafka_refusals, retry
-from neverstale.errors import Outage, Refused
+from neverstale.errors import KafkaRefuses, Outage
 from neverstale.kafka_refusals import REMEDIES, as_ours, at_the_door, refused
 from neverstale.producer import LARGEST_BATCH_BYTES, batch_bytes
 from neverstale.retry import Patience
@@ -26,7 +26,7 @@ ALL: set[type[KafkaError]] = {
 def test_every_refusal_has_a_remedy_and_every_other_error_is_an_outage(kind: type[KafkaError]) -> None:
     found = as_ours(kind("words"), SETTINGS)
     if kind in REMEDIES:
-        assert isinstance(found, Refused)
+        assert isinstance(found, KafkaRefuses)
         assert kind.__name__ in found.reason and "mine" in found.reason
         assert found.remedy and "{" not in found.remedy
         assert str(found) == f"kafka refuses: {found.reason}; {found.remedy}"

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaTimeoutError, OutOfOrderSequenceNumber, TopicAu
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from neverstale.errors import Outage, Refused
+from neverstale.errors import KafkaRefuses, Outage
 from neverstale.settings import Kafka
 from streams.publisher import Publisher
 
@@ -146,7 +146,7 @@ async def test_a_record_larger_than_a_batch_travels_alone() -> None:
     [
         (OutOfOrderSequenceNumber(), Outage),
         (KafkaTimeoutError(), Outage),
-        (TopicAuthorizationFailedError("topic"), Refused),
+        (TopicAuthorizationFailedError("topic"), KafkaRefuses),
     ],
 )
 async def test_a_batch_that_failed_for_good_ends_the_publisher(error: Exception, ours: type[Exception]) -> None:

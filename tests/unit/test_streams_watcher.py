@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, Topi
 from pymongo.errors import AutoReconnect, OperationFailure
 from structlog.testing import capture_logs
 
-from neverstale.errors import Outage, PositionLost, Refused, Stop
+from neverstale.errors import KafkaRefuses, Outage, PositionLost, Stop
 from neverstale.kafka_refusals import as_ours
 from neverstale.producer import LARGEST_BATCH_BYTES
 from neverstale.service import Health
@@ -75,9 +75,9 @@ def a_watcher() -> Watcher:
     return Watcher(Settings(), Watched("nyc", ("flights",)), cast("Database", Mock()), Health())
 
 
-def refusal(cause: Exception) -> Refused:
+def refusal(cause: Exception) -> KafkaRefuses:
     found = as_ours(cause, Settings().kafka)
-    assert isinstance(found, Refused)
+    assert isinstance(found, KafkaRefuses)
     found.__cause__ = cause
     return found
 
