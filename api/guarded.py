@@ -89,7 +89,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 # The parser has skipped the body, if there is one, and goes on behind it only if it is led there.
                 data = self._body_head + data[ignored.args[0] :]
                 self._led, self._body_head = bool(self._body_head), b""
-            except httptools.HttpParserError as error:
+            except Exception as error:
                 self._refuse(_problem_of(error))
                 return
 
@@ -180,11 +180,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _problem_of(error: httptools.HttpParserError) -> Problem:
-    cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
+def _problem_of(error: Exception) -> Problem:
+    """What is wrong with a request: the parser says so, or one of its callbacks; else it is a mistake of ours."""
+    cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
     if isinstance(cause, _Refused):
         return cause.problem
-    if cause is None or isinstance(cause, httptools.HttpParserInvalidURLError):
+    if isinstance(cause, httptools.HttpParserError):
         return problems.malformed()
     log.error("request_failed", exc_info=cause)
     return problems.internal()

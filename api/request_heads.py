@@ -41,14 +41,14 @@ def wrong_with(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem 
     if host is None:
         if version == "1.1":
             return bad_parameter("Host", "is missing")
-    elif not _is_host(host):
+    elif len(host) > HOST_BYTES or not _is_host(host):
         return bad_parameter("Host", "is not the name of a host")
     return None if codings is None else _wrong_coding(version, codings)
 
 
 @lru_cache(maxsize=64)
 def _is_host(value: bytes) -> bool:
-    return len(value) <= HOST_BYTES and _HOST.fullmatch(value.strip(b" \t")) is not None
+    return _HOST.fullmatch(value.strip(b" \t")) is not None
 
 
 def _wrong_coding(version: str, codings: Sequence[bytes]) -> Problem | None:

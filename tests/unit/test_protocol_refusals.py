@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from api.heads import Moment
 from api.problems import bad_parameter
@@ -219,6 +221,52 @@ async def test_trailers_are_no_headers_of_a_later_request() -> None:
     await connected.exchange(chunked + b"0\r\nHost: b\r\n\r\n")
     text = await connected.exchange(request("Host: a", "Transfer-Encoding: chunked", "Host: b"))
     assert statuses(text) == [200, 400]
+
+
+PIECES = st.sampled_from(
+    [
+        GET,
+        HEAD,
+        b"\r\n",
+        b"GET /things HTTP/1.1\r\n",
+        b"POST http://a HTTP/1.1\r\n",
+        b"HEAD * HTTP/1.0\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\n",
+        b"Host: a\r\n",
+        b"Host: b c\r\n",
+        b"Connection: Upgrade\r\nUpgrade: h2c\r\n",
+        b"Connection: close\r\n",
+        b"Content-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Expect: 100-continue\r\n",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"hello",
+        b"\0\xff",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(PIECES, max_size=6).map(b"".join), max_size=4), st.booleans())
+def test_no_bytes_are_a_mistake_and_whatever_closes_says_so(packets: list[bytes], hot: bool) -> None:
+    async def exchange() -> None:
+        reading = Reading()
+        connected = Connected(echo, hot=reading if hot else None)
+        for packet in packets:
+            if not connected.transport.closed:
+                connected.protocol.data_received(packet)
+            while reading.started:
+                reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+        await asyncio.sleep(0)
+        if connected.transport.closed:
+            last = re.split(rb"HTTP/1\.1 (?=[0-9]{3} )", connected.transport.buffer)[-1]
+            assert b"connection: close" in last.partition(b"\r\n\r\n")[0]
+        else:
+            connected.protocol.connection_lost(None)
+        await connected.run()
+        assert 500 not in statuses(connected.transport.buffer)
+
+    asyncio.run(exchange())
 
 
 # --- what fails in here
