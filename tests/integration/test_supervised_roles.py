@@ -28,6 +28,7 @@ API = {
     "watermark": "api.freshness.Freshness.keep_watermark",
     "generations": "api.app.keep_known",
     "card": "api.app.show_card",
+    "kinds": "neverstale.kinds.Kinds.keep",
     "count": "api.hot.Hot.keep_counting",
     "tally": "api.tally.Tally.keep_telling",
     "warm": "api.warm.KeepWarm.run",
@@ -38,10 +39,15 @@ CONSUMER = {
     "registers": "consumers.registers.Registers.keep_known",
     "horizon": "consumers.horizon.Horizon.keep",
     "refresh": "consumers.refresh.Refresher.work",
+    "kinds": "neverstale.kinds.Kinds.keep",
     "favourites": "consumers.favourites.Favourites.keep",
     "rebuild-things": "consumers.rebuild.Rebuilder.keep",
 }
-WATCHER = {"card": "streams.main.show_card", "walk": "streams.walk.Walker.run"}
+WATCHER = {
+    "card": "streams.main.show_card",
+    "walk": "streams.walk.Walker.run",
+    "kinds": "neverstale.kinds.Kinds.keep",
+}
 
 STORY_OF_CONSUMER = {
     "commit": "consumers.consumer.Consumer._commit_often",
