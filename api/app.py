@@ -43,6 +43,7 @@ from neverstale.cache import Cache
 from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client, redis_client
 from neverstale.clock import PrimaryClock
+from neverstale.damage import Damage
 from neverstale.keys import Names
 from neverstale.kinds import Kinds
 from neverstale.loader import Loader
@@ -104,15 +105,16 @@ async def serving(
     redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     tasks, clock, api = Tasks(), PrimaryClock(), settings.api
     names = Names(settings.redis.prefix)
-    cache = Cache(redis, names)
+    damage = Damage(clock.latest_version, state)
+    cache = Cache(redis, names, damage=damage)
     looks = Wire(redis)
-    watermarks = Cache(redis, names, round_trip=looks.exchange)
+    watermarks = Cache(redis, names, round_trip=looks.exchange, damage=damage)
     marks = Marks(clock)
     freshness = Freshness(watermarks, settings.kafka.group, marks, state, reconnection(redis, looks))
     tell_identity(redis, freshness.opened)
     # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
     vouched = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
-    hits, fills = (Cache(redis, names, round_trip=wire.exchange) for wire in vouched)
+    hits, fills = (Cache(redis, names, round_trip=wire.exchange, damage=damage) for wire in vouched)
 
     def breaker(server: Any) -> Breaker:
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
@@ -172,7 +174,9 @@ async def serving(
         beside.keep("warm", partial(keep_warm.run, api.warm_deadline_seconds))
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     if api.l1_bytes:
-        channel = app.state.channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000)
+        channel = app.state.channel = Channel(
+            channel_redis, names, l1, freshness, api.channel_silence_ms / 1000, damage
+        )
         beside.keep("channel", channel.listen)
     try:
         async with beside:

@@ -19,6 +19,7 @@ from api.l1 import L1
 from api.lines import spellings
 from neverstale import telemetry
 from neverstale.announcements import EVERY, Announcement, Unreadable, decode
+from neverstale.damage import Damage
 from neverstale.keys import Names
 
 log = telemetry.logger(__name__)
@@ -30,12 +31,15 @@ LONGEST_PAUSE_SECONDS: Final = 1.0
 class Channel:
     """`redis`: a client for this channel alone."""
 
-    def __init__(self, redis: Redis, names: Names, l1: L1, freshness: Freshness, silence_seconds: float) -> None:
+    def __init__(
+        self, redis: Redis, names: Names, l1: L1, freshness: Freshness, silence_seconds: float, damage: Damage
+    ) -> None:
         self._redis = redis
         self._names = names
         self._l1 = l1
         self._freshness = freshness
         self._silence_seconds = silence_seconds
+        self._damage = damage
         self._identity: str | None = None
         self._hearing: Hearing | None = None
         tell_identity(redis, self._opened)
@@ -62,12 +66,15 @@ class Channel:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def hear(self, message: bytes) -> None:
-        """Apply one message: changes and floors first, then marks."""
+        """Apply one message: changes and floors first, then marks. Whatever it is, hearing goes on."""
         try:
-            announcement = decode(message)
-            self._apply(announcement)
-        except (Unreadable, Broken, ValueError) as reason:
+            self._apply(decode(message))
+        except Broken as reason:
             self._begin_anew(str(reason))
+        except Exception as error:
+            # Anybody may publish anything. It may have said that something changed.
+            self._damage.met("announcement", f"{type(error).__name__}: {error}")
+            self._begin_anew("an announcement cannot be read")
 
     def _apply(self, announcement: Announcement) -> None:
         hearing = self._hearing
@@ -84,7 +91,9 @@ class Channel:
         if self._l1.idle:
             return  # what was spelled for nothing would cost a process without readers as much as any other
         for key in announcement.keys:
-            _, resource, _, canonical = key.split(":", 3)
+            _, resource, kind, canonical = key.split(":", 3)
+            if kind != "d" or not canonical:
+                raise Unreadable("what changed is no document")
             self._l1.changed(key.encode(), spellings(resource, canonical))
         for group in announcement.groups:
             beginning, every, _ = group.partition(EVERY)
@@ -103,7 +112,7 @@ class Channel:
     def _begin_anew(self, reason: str) -> None:
         self._end(reason)
         if self._identity is not None:
-            self._hearing = Hearing(self._identity, self._freshness.marks.note)
+            self._hearing = Hearing(self._identity, self._freshness.marks.note, self._damage)
 
     def _end(self, reason: str) -> None:
         if self._l1.watermark:

@@ -116,6 +116,8 @@ class Counts:
             held = reading.all_groups(_mapping(pairs), sums)
         if held is None or not await known.kept(generation, epoch):
             return None
+        if any(one.documents < 0 for one in held.values()):
+            raise ValueError("fewer documents than none")
         # A generation numbers its sums in the order of its own text, which need not be the catalog's.
         order = list(generation.shape.declared.counters[self.counter].sums)
         totals = self._selected(held, key, [order.index(name) for name in self.declared.sums])

@@ -9,7 +9,7 @@ the same ones together, and their answers kept for a moment.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from api.answers import Answer, NotCached
 from api.asks import Ask
@@ -28,6 +28,10 @@ from neverstale.tasks import Tasks
 
 MOST_KEPT = 1000
 """Answers of MongoDB that are kept for a moment."""
+
+
+NOT_OURS: Final = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
+"""What reading bytes raises that consumers have not written."""
 
 
 class Held(NamedTuple):
@@ -109,6 +113,10 @@ class Figures:
             self._breaker.succeeded()
         except Outage:
             self._breaker.failed()
+            return False
+        except NOT_OURS as error:
+            self._breaker.succeeded()
+            self._cache.damage.met("derived", f"{figure.name}: {type(error).__name__}: {error}")
             return False
         if held is None or not self._freshness.still_holds(evidence):
             return False

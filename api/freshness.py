@@ -18,12 +18,13 @@ from pymongo.errors import PyMongoError
 
 from api.marks import Marks
 from neverstale import telemetry
-from neverstale.cache import Cache, Watermark, Watermarks
+from neverstale.cache import Cache
 from neverstale.clock import PrimaryClock
 from neverstale.errors import Outage
 from neverstale.retry import forever
 from neverstale.service import Health
 from neverstale.versions import Version
+from neverstale.watermarks import Watermark, Watermarks
 
 log = telemetry.logger(__name__)
 

@@ -70,8 +70,9 @@ class Known:
         try:
             found = await self._store.generations()
             epoch = found.epoch.encode()
-        except UnknownFormat:
+        except UnknownFormat as error:
             # Another release writes what we cannot read: nothing is known.
+            self._store.damage.met("derived", f"generations of {self.names.resource}: {error}")
             found, epoch = Generations(), b""
         identity = self._identity()
         if epoch != self._epoch or identity != self._seen:

@@ -6,9 +6,14 @@ void, and another one begins.
 """
 
 from collections.abc import Callable
+from typing import Final
 
-from neverstale.announcements import AnnouncedMarks, Announcement
-from neverstale.versions import Version
+from neverstale.announcements import AnnouncedMarks, Announcement, Unreadable
+from neverstale.damage import Damage
+from neverstale.versions import Version, to_hex
+
+MOST_PUBLISHERS: Final = 1_000
+"""A consumer is one, and another one whenever it starts; a hearing of more is not remembered, but begun anew."""
 
 
 class Broken(Exception):
@@ -18,8 +23,9 @@ class Broken(Exception):
 class Hearing:
     """`identity`: the Redis that the subscription leads to. `note` is told of every mark that counts."""
 
-    def __init__(self, identity: str, note: Callable[[Version, int], None]) -> None:
+    def __init__(self, identity: str, note: Callable[[Version, int], None], damage: Damage) -> None:
         self._identity = identity
+        self._damage = damage
         self._note = note
         self._numbers: dict[str, int] = {}
         self._marks: dict[int, Version] = {}
@@ -29,9 +35,7 @@ class Hearing:
     @property
     def watermark(self) -> Version:
         """Everything up to here was announced, or applied before this hearing began; 0: unknown yet."""
-        if not self._partitions or not self._marks.keys() >= set(range(self._partitions)):
-            return 0
-        return min(self._marks[partition] for partition in range(self._partitions))
+        return min(self._marks.values()) if 0 < self._partitions == len(self._marks) else 0
 
     def follows(self, announcement: Announcement) -> None:
         """Note the number; raises `Broken` if one before it is missing. What comes twice may be applied twice."""
@@ -39,6 +43,8 @@ class Hearing:
         last = self._numbers.get(publisher)
         if last is not None and number > last + 1:
             raise Broken(f"announcements {last + 1} to {number - 1} of a publisher are missing")
+        if last is None and len(self._numbers) >= MOST_PUBLISHERS:
+            raise Broken("too many publishers")
         self._numbers[publisher] = number if last is None else max(last, number)
 
     def mark(self, publisher: str, marks: AnnouncedMarks) -> None:
@@ -49,6 +55,8 @@ class Hearing:
             raise Broken("the number of partitions changed")
         self._partitions = marks.partitions
         for partition, (version, wall_ms) in marks.by_partition.items():
+            if version > self._damage.latest() or self._damage.is_ahead(wall_ms):
+                raise Unreadable(f"mark {to_hex(version)}, wall time {wall_ms}, lies ahead of MongoDB's clock")
             if self._publishers.setdefault(partition, publisher) != publisher:
                 raise Broken(f"partition {partition} has another publisher")
             self._marks[partition] = max(version, self._marks.get(partition, 0))

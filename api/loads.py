@@ -206,7 +206,7 @@ class Loads:
         keys = _distinct(key for read in reads for key in read.keys)
         at_least = max(self.proofs.reached, *(read.at_least for read in reads))
         try:
-            snapshot = await load(self._loader, source, keys, at_least)
+            snapshot = await self._load(reads[0], keys, at_least)
         except Exception as error:
             raise self._judged(error, reads[0]) from error
         self._breaker.succeeded()
@@ -230,6 +230,15 @@ class Loads:
         if isinstance(found, VersionInFuture) and not read.alone:
             return Outage("mongodb", "it has not reached a version that was applied")
         return found
+
+    async def _load(self, read: _Read, keys: list[Any], at_least: Version) -> Snapshot:
+        try:
+            return await load(self._loader, read.source, keys, at_least)
+        except VersionInFuture:
+            if read.alone:
+                raise
+        # MongoDB knows better than what Redis held. What is true of it was acknowledged before now.
+        return await load(self._loader, read.source, keys, await self._loader.now(read.source.collection))
 
 
 def _distinct(keys: Iterable[Any]) -> list[Any]:

@@ -14,11 +14,12 @@ from typing import Any, Final
 from api import cursors
 from api.cursors import Cursor
 from api.generations import Known
-from api.shelves import Named, Part, Place, register
+from api.shelves import Named, Part, Place
 from neverstale import documents
 from neverstale.announcements import group_name
 from neverstale.cache import Cache
 from neverstale.catalog import OnChange, Resource
+from neverstale.damage import Damage
 from neverstale.derived import queries, reading
 from neverstale.derived.declarations import ListDeclaration
 from neverstale.derived.generations import Generation
@@ -27,7 +28,7 @@ from neverstale.errors import Refused
 from neverstale.kinds import least_told
 from neverstale.lives import first_expiry
 from neverstale.loader import Found, Loader, Snapshot
-from neverstale.versions import Version, from_hex, to_hex
+from neverstale.versions import Version, is_hex, to_hex
 
 NO_GENERATION: Final = "-"
 AT_ONCE: Final = 4
@@ -181,21 +182,24 @@ class PageShelf:
             self._known.epoch_command(),
         )
         held = dict(zip(keys, raws, strict=True))
-        least = reading.page_floor(generation, register(floor), (present, list_floor, None))
+        damage = self._cache.damage
+        least = reading.page_floor(generation, damage.register(floor), (present, list_floor, None), damage)
         if least is None or not await self._known.kept(generation, epoch):
             return [Part(None, held)]
-        return _parts(least, held, tags)
+        return _parts(least, held, tags, damage)
 
 
-def _parts(least: Version, held: dict[bytes, bytes | None], tags: Sequence[bytes | None]) -> list[Part]:
+def _parts(
+    least: Version, held: dict[bytes, bytes | None], tags: Sequence[bytes | None], damage: Damage
+) -> list[Part]:
     """Pages with their floors: the least one, or a higher tag. What is above its tag may go with the rest, so that
     there is one part unless something is stale."""
     text = to_hex(least).encode()
     parts = [Part(least, held)]
     stale: dict[bytes, bytes] = {}
     for (key, raw), tag in zip(held.items(), tags, strict=True):
-        if tag is not None and tag > text and (raw is None or raw[3:19] < tag):
+        if tag is not None and (not is_hex(tag) or (tag > text and (raw is None or raw[3:19] < tag))):
             stale[key] = tag
     for key, tag in stale.items():
-        parts.append(Part(from_hex(tag), {key: held.pop(key)}))
+        parts.append(Part(damage.version("derived", tag), {key: held.pop(key)}))
     return parts if held else parts[1:]

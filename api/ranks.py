@@ -143,8 +143,12 @@ class _Sets:
             self._known.epoch_command(),
         )
         *_, executed, self.epoch = replies
-        if not isinstance(executed, list) or any(isinstance(reply, Exception) for reply in executed):
+        if not isinstance(executed, list):
             raise Outage("redis", "EXEC")
+        if wrong := next((reply for reply in executed if isinstance(reply, Exception)), None):
+            # The server answers; what it holds is no sorted set, or no hash.
+            self._cache.damage.met("derived", f"{self.members!r}: {wrong}")
+            return None
         *answers, members, sizes = executed
         return answers if reading.is_whole(sizes, members) else None
 

@@ -227,11 +227,11 @@ class Reader:
             return [get.ask() for get in gets]
         asks: list[Ask] = []
         untouched: list[bytes] = []
-        floor_text = to_hex(floor).encode("ascii")
+        floor_text, latest = to_hex(floor).encode("ascii"), to_hex(self._cache.damage.latest()).encode("ascii")
         for get in gets:
             key = get.entry_key
             raw = found[key]
-            if raw is None or not is_current(raw, digest(key), floor_text):
+            if raw is None or not is_current(raw, digest(key), floor_text, latest):
                 asks.append(get.ask())
                 continue
             get.hit(raw, evidence, reading)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from neverstale.cache import Cache
 from neverstale.derived.generations import Generation
 from neverstale.keys import canonical
-from neverstale.versions import Version, from_hex
+from neverstale.versions import Version
 
 
 class Place(NamedTuple):
@@ -70,8 +70,3 @@ class DocumentShelf:
         keys = list(wanted)
         floor, raws = await self._cache.read_raw(self._collection, keys)
         return [Part(floor, dict(zip(keys, raws, strict=True)))]
-
-
-def register(raw: bytes | None) -> Version | None:
-    """A register's version; missing or still being established means unknown."""
-    return None if raw is None or raw[:1] == b"?" else from_hex(raw)

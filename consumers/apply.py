@@ -20,11 +20,11 @@ from consumers.batch import Batch
 from consumers.refresh import Held, Refresher
 from consumers.registers import Registers
 from consumers.replay import Replay
-from consumers.seldom import Seldom
 from neverstale import telemetry
 from neverstale.cache import Cache, Invalidated
 from neverstale.errors import Outage
 from neverstale.retry import pauses
+from neverstale.seldom import Seldom
 from neverstale.service import Health
 
 log = telemetry.logger(__name__)
@@ -138,7 +138,7 @@ class Applier:
         told = {partition: mark for partition, mark in batch.marks.items() if partition in reached}
         if not told:
             return
-        partitions = max(mark.partitions for mark in told.values())
+        partitions = max(max(mark.partitions, partition + 1) for partition, mark in told.items())
         marks = {partition: (mark.version, mark.wall_ms) for partition, mark in told.items()}
         try:
             await self._cache.set_watermarks(self._section.group, done.identity, partitions, marks)

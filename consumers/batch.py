@@ -11,19 +11,27 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import orjson
 
 from consumers.favourites import Favourites
-from consumers.poison import Poison, Record, read
+from consumers.poison import NOTHING, Poison, Record, read
 from neverstale.catalog import Catalog, OnChange, Resource
 from neverstale.events import FORMAT, OPERATIONS, Change, Floor, Mark, Rebuilt, Touch
 from neverstale.keys import Names, type_prefix
-from neverstale.versions import Version, to_hex
+from neverstale.versions import LATEST, Version, to_hex
 
 REFRESH: Final[dict[OnChange, str]] = {"invalidate": "n", "refresh": "r", "auto": "t"}
 """What `invalidate.lua` is told about handing out leases."""
 HEX_DIGITS: Final = "0123456789abcdef"
-LATEST: Final = 2**64 - 1
+ANY_TERM: Final = 2**63
 
 Newest: TypeAlias = dict[str, dict[str, str]]
 """Collection -> canonical key -> version as text, whose order is that of time."""
+
+
+class Doubtful(NamedTuple):
+    """A mark of a term that is not known to have been held."""
+
+    partition: int
+    record: Record
+    mark: Mark
 
 
 class Seen(NamedTuple):
@@ -66,6 +74,8 @@ class Batch:
     """Collections of which something may have been said that was lost: void until the present is known."""
     marks: dict[int, Mark] = field(default_factory=dict)
     """Partition -> its last mark."""
+    doubtful: list[Doubtful] = field(default_factory=list)
+    """Before it is applied, such a batch is to be settled (`Folding.settle_marks`)."""
     told: Told = field(default_factory=dict)
     rebuilt: list[tuple[int, Rebuilt]] = field(default_factory=list)
     """Partitions that a walk has passed to its end."""
@@ -88,7 +98,7 @@ class Batch:
     def records(self) -> int:
         walked = self.touches + len(self.rebuilt)
         told = self.changes + self.floor_records + self.mark_records + walked
-        return told + len(self.poison) + sum(self.skipped.values())
+        return told + len(self.poison) + len(self.doubtful) + sum(self.skipped.values())
 
     @property
     def asks_nothing(self) -> bool:
@@ -120,7 +130,8 @@ class _Watched:
 class Folding:
     """Folds records into batches. Remembers nothing between them but the newest term of each partition's marks.
 
-    `latest` answers the latest version that can be real (`consumers.horizon`).
+    `latest` answers the latest version that can be real (`consumers.horizon`). `office`: the highest term that is
+    known to have been held (`consumers.terms`).
     """
 
     def __init__(
@@ -129,6 +140,7 @@ class Folding:
         names: Names,
         latest: Callable[[], Version] = lambda: LATEST,
         favourites: Favourites | None = None,
+        office: int = ANY_TERM,
     ) -> None:
         self._latest = latest
         self._favourites = favourites or Favourites()
@@ -136,6 +148,7 @@ class Folding:
         self._watched = {name: _watched(catalog.of_collection(name)) for name in catalog.collections}
         self._names = names
         self._terms: dict[int, int] = {}
+        self._office = office
 
     def fold(self, fetched: Mapping[Any, Sequence[Record]]) -> Batch:
         """`fetched`: topic partition -> records in order, all of one topic, as `getmany` answers."""
@@ -249,7 +262,7 @@ class Folding:
             case Floor():
                 self._fold_floor(event, batch)
             case Mark():
-                self._fold_mark(partition, event, batch)
+                self._fold_mark(partition, record, event, batch)
 
     def _fold_touch(self, partition: int, touch: Touch, batch: Batch) -> None:
         watched = self._watched.get(touch.collection)
@@ -290,7 +303,30 @@ class Folding:
         if floor.lost:
             batch.lost[floor.collection] = max(floor.version, batch.lost.get(floor.collection, 0))
 
-    def _fold_mark(self, partition: int, mark: Mark, batch: Batch) -> None:
+    def _fold_mark(self, partition: int, record: Record, mark: Mark, batch: Batch) -> None:
+        if mark.term > self._office:
+            batch.doubtful.append(Doubtful(partition, record, mark))
+        else:
+            self._take_mark(partition, mark, batch)
+
+    def settle_marks(self, batch: Batch, office: int | None, *, condemns: bool) -> None:
+        """Take or leave the marks that are doubtful. `office`: the highest term that was ever held; `None`: not
+        known, nobody is believed; 0: nobody has held one, so nobody can be judged. `condemns`: whether that is known
+        as of now."""
+        doubtful, batch.doubtful = batch.doubtful, []
+        if office:
+            self._office = office
+            self._terms = {partition: min(term, office) for partition, term in self._terms.items()}
+        for partition, record, mark in doubtful:
+            if office is not None and (not office or mark.term <= office):
+                self._take_mark(partition, mark, batch)
+            elif office and condemns:
+                detail = f"nobody has held term {mark.term} yet, the last one is {office}"
+                batch.poison.append(Poison(partition, record, "term", detail, NOTHING))
+            else:
+                batch.skip("term_unknown")
+
+    def _take_mark(self, partition: int, mark: Mark, batch: Batch) -> None:
         if mark.term < self._terms.get(partition, mark.term):
             batch.skip("term")
             return

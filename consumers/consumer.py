@@ -15,11 +15,11 @@ from consumers.batch import Batch, Folding
 from consumers.member import LAST_COMMIT_SECONDS, Apply, Fetched, Member, membership
 from consumers.progress import Stuck
 from consumers.replay import Replay
-from consumers.seldom import Seldom
 from neverstale import cancellation, telemetry
 from neverstale.errors import KafkaRefuses
 from neverstale.kafka_refusals import at_the_door, refused
 from neverstale.retry import Patience, pauses
+from neverstale.seldom import Seldom
 from neverstale.service import Life
 from neverstale.settings import Settings
 from neverstale.tasks import cancelled, start, unless

@@ -17,13 +17,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from consumers.poison import Poison
-from consumers.seldom import Seldom
 from neverstale import cancellation, telemetry
 from neverstale.deadletters import KEPT_BYTES, PARTITION, Letter, topic_of
 from neverstale.errors import KafkaRefuses, Outage
 from neverstale.kafka_refusals import refused
 from neverstale.producer import started_producer
 from neverstale.retry import Patience, pauses
+from neverstale.seldom import Seldom
 from neverstale.service import Health
 from neverstale.settings import Settings
 from neverstale.topic import ensure_topic

@@ -8,17 +8,15 @@ While MongoDB is away the batch waits: what it would read is not there, and no f
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from consumers.batch import Batch, Seen
-from consumers.seldom import Seldom
 from neverstale import telemetry
 from neverstale.announcements import group_name
 from neverstale.catalog import Resource
-from neverstale.derived.generations import Generation, Generations
+from neverstale.derived.generations import Generation, Generations, UnknownFormat
 from neverstale.derived.plan import Plan
 from neverstale.derived.shape import Shape
 from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherGenerations
@@ -26,6 +24,7 @@ from neverstale.errors import Outage, Refused
 from neverstale.keys import any_value_of, canonical
 from neverstale.loader import Loader
 from neverstale.retry import pauses
+from neverstale.seldom import Seldom
 from neverstale.service import Health
 from neverstale.versions import Version
 
@@ -197,37 +196,39 @@ class Deriver:
             return True
         for pause in pauses():
             try:
-                for one in self._resources:
-                    await self._apply_to(one, batch, identity)
-                return True
+                if all([await self._apply_one(one, batch, identity) for one in self._resources]):
+                    return True
             except Outage as outage:
                 self._health.wrong(outage.server, outage.reason)
                 if times := self._complaint.due():
                     log.warning("derive_waits", reason=str(outage), times=times)
-            except Exception as error:
-                # Whatever this is, it must not keep entries from being corrected: nothing derived is true without it.
-                await self._give_up(error)
             if not wanted():
                 break
             await asyncio.sleep(pause)
         return False
 
-    async def _apply_to(self, one: ResourceDeriver, batch: Batch, identity: str) -> None:
-        """What MongoDB refuses to answer for one resource keeps no other from being derived, and no entry from being
-        corrected: its derived data is void, and is begun again after pauses that grow (`consumers.rebuild`)."""
+    async def _apply_one(self, one: ResourceDeriver, batch: Batch, identity: str) -> bool:
+        """False: not yet. What we cannot keep up to date (another release's register, a version that MongoDB has not
+        reached, bytes that cannot be decoded) nobody may rely on from now on. It keeps no other resource from being
+        derived, and no entry from being corrected. What MongoDB refuses is void, and is begun again after pauses that
+        grow (`consumers.rebuild`)."""
         try:
             await one.apply(batch, identity)
+            return True
+        except Outage:
+            raise
         except Refused as refusal:
             log.error("generations_void", resource=one.resource.name, reason=str(refusal))
             await one.store.forget()
-
-    async def _give_up(self, error: Exception) -> None:
-        """What we cannot keep up to date (another release's register, a version that MongoDB has not reached, bytes
-        that cannot be decoded) nobody may rely on from now on."""
-        log.error("generations_void", reason=repr(error), exc_info=error)
-        with contextlib.suppress(Outage):
-            for one in self._resources:
-                await one.store.forget()
+            return True
+        except UnknownFormat as error:
+            log.warning("generations_void", resource=one.resource.name, reason=str(error))
+            await one.store.forget()
+            return False
+        except Exception as error:
+            log.error("generations_void", resource=one.resource.name, reason=repr(error), exc_info=error)
+            await one.store.forget()
+            return False
 
 
 def _parts(partition: int, documents: Documents) -> list[Part]:

@@ -1,14 +1,16 @@
-"""Inspection: whether all of a generation is still in Redis, also what no change touches.
+"""Inspection: whether all of a generation is still in Redis and ours, also what no change touches.
 
-A Redis that is out of memory may evict any key. Whoever changes or reads something that is gone finds that out, but
-a reader only goes to MongoDB for it, and would do so for ever. So every consumer looks at some keys now and then.
+A Redis that is out of memory may evict any key, and a neighbour may write into one. Whoever changes or reads what is
+gone, or is no number, finds that out, but a reader only goes to MongoDB for it, and would do so for ever. So every
+consumer looks at some keys now and then.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from neverstale.derived.generations import Generation
-from neverstale.derived.store import DerivedStore, hashes_of
+from neverstale.derived.store import DerivedStore, hashes_of, valued_hashes_of
+from neverstale.versions import Version
 
 KEYS_A_LOOK: Final = 500
 
@@ -16,33 +18,40 @@ KEYS_A_LOOK: Final = 500
 class Inspection:
     """Of one resource, round after round."""
 
-    def __init__(self, store: DerivedStore) -> None:
+    def __init__(self, store: DerivedStore, now: Callable[[], Awaitable[Version]]) -> None:
         self._store = store
+        self._now = now
         self._generation: str | None = None
-        self._hashes: Iterator[list[bytes]] = iter(())
-        self._rankings: Iterator[str] = iter(())
-        self._ranking: str | None = None
-        self._cursor = 0
+        self._looks: AsyncIterator[bytes | None] | None = None
 
     async def lost(self, generation: Generation) -> bytes | None:
-        """Look at the next keys of the generation; one that is gone, if there is any among them."""
-        if generation.id != self._generation:
-            self._begin(generation)
-        if (keys := next(self._hashes, None)) is not None:
-            return await self._store.lost_hash(keys)
-        if self._ranking is None and (next_ranking := next(self._rankings, None)) is not None:
-            self._ranking, self._cursor = next_ranking, 0
-        if self._ranking is None:
-            self._generation = None
+        """Look at the next keys of the generation; one that is gone or not ours, if there is any among them."""
+        if self._looks is None or generation.id != self._generation:
+            self._generation, self._looks = generation.id, self._round(generation)
+        try:
+            return await anext(self._looks)
+        except StopAsyncIteration:
+            self._looks = None
             return None
-        self._cursor, lost = await self._store.lost_set(generation, self._ranking, self._cursor, KEYS_A_LOOK)
-        if not self._cursor:
-            self._ranking = None
-        return lost
+        except BaseException:
+            self._looks = None  # what failed once is over; the next look begins a round
+            raise
 
-    def _begin(self, generation: Generation) -> None:
-        hashes = hashes_of(self._store.names, generation)
-        self._generation = generation.id
-        self._hashes = (hashes[start : start + KEYS_A_LOOK] for start in range(0, len(hashes), KEYS_A_LOOK))
-        self._rankings = iter([one.name for one in generation.shape.rankings])
-        self._ranking = None
+    async def _round(self, generation: Generation) -> AsyncIterator[bytes | None]:
+        """One look at a time."""
+        store = self._store
+        hashes = hashes_of(store.names, generation)
+        for start in range(0, len(hashes), KEYS_A_LOOK):
+            yield await store.lost_hash(hashes[start : start + KEYS_A_LOOK])
+        for ranking in generation.shape.rankings:
+            cursor, lost = await store.lost_set(generation, ranking.name, 0, KEYS_A_LOOK)
+            yield lost
+            while cursor:
+                cursor, lost = await store.lost_set(generation, ranking.name, cursor, KEYS_A_LOOK)
+                yield lost
+        for key in valued_hashes_of(store.names, generation):
+            cursor, lost = await store.false_field(key, 0, KEYS_A_LOOK, self._now)
+            yield lost
+            while cursor:
+                cursor, lost = await store.false_field(key, cursor, KEYS_A_LOOK, self._now)
+                yield lost

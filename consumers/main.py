@@ -21,10 +21,12 @@ from consumers.rebuild import Rebuilder
 from consumers.refresh import Refresher
 from consumers.registers import Registers
 from consumers.replay import Replay
+from consumers.terms import LeaseDocuments, Terms
 from neverstale.announcements import Announcer
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog
 from neverstale.clients import mongo_client, redis_client
+from neverstale.damage import Damage
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.keys import Names
@@ -72,9 +74,10 @@ async def _live(
     mongo: AsyncMongoClient[dict[str, Any]],
 ) -> None:
     names = Names(settings.redis.prefix)
-    cache = Cache(redis, names, Announcer(), wire.exchange)
     kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
     loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds)
+    horizon = Horizon(loader.now, settings.consumer.version_tolerance_seconds)
+    cache = Cache(redis, names, Announcer(), wire.exchange, Damage(horizon.latest, life.health))
     walks = Walks(mongo, catalog.database, settings.kafka)
     registers = Registers(cache, catalog.collections, loader.now, life.health)
     replay = Replay(cache, settings.kafka.group, catalog.collections, life.health)
@@ -85,11 +88,11 @@ async def _live(
     deriver = Deriver([ResourceDeriver(one, stores[one.name], loader) for one in derived], life.health)
     rebuilders = [Rebuilder(one, stores[one.name], loader, walks, cache.identity) for one in derived]
     applier = Applier(cache, registers, replay, refresher, section, life.health, derive=deriver.apply)
-    horizon = Horizon(loader.now, settings.consumer.version_tolerance_seconds)
     favourites = Favourites()
-    folding, letters = Folding(catalog, names, horizon.latest, favourites), DeadLetters(settings, life.health)
+    folding = Folding(catalog, names, horizon.latest, favourites, office=0)
+    terms, letters = Terms(folding, LeaseDocuments(mongo, catalog.database)), DeadLetters(settings, life.health)
     incarnations = Incarnations(cache, settings.kafka.group, catalog.collections, applier.apply, life.health)
-    quarantine = Quarantine(folding, horizon, incarnations.apply, letters)
+    quarantine = Quarantine(folding, horizon, incarnations.apply, letters, terms)
     consumer = Consumer(settings, folding, replay, quarantine.apply, life)
     async with letters, Supervised(life.health) as beside:
         beside.keep("card", partial(show_card, life, redis, names))

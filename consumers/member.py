@@ -185,7 +185,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 if assigned := self._kafka.assignment():
+                    held = await self._replay.held([partition.partition for partition in assigned])
                     ends = await self._kafka.end_offsets(assigned)
+                    await self._replay.doubt(held, {partition.partition: end for partition, end in ends.items()})
                     positions = {partition: await self._kafka.position(partition) for partition in assigned}
                 else:
                     ends = positions = {}

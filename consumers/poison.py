@@ -6,9 +6,9 @@ from typing import Final, Protocol
 
 from neverstale import events
 from neverstale.errors import DeadLetter, Unreadable
-from neverstale.events import Change, Event, Floor, Rebuilt, Touch
+from neverstale.events import Change, Event, Floor, Mark, Rebuilt, Touch
 from neverstale.keys import any_value_of, canonical
-from neverstale.versions import Version, to_hex
+from neverstale.versions import LATEST, Version, to_hex
 
 
 class Record(Protocol):
@@ -72,10 +72,23 @@ def read(
             return Poison(partition, record, "namespace", f"of database {event.database}, not {database}", NOTHING)
         if event.collection not in collections:
             return event
+    if isinstance(event, Mark):
+        return _judged(partition, record, event, latest)
     if isinstance(event, Rebuilt) or event.version <= latest:
         return event
     detail = f"version {to_hex(event.version)} is later than MongoDB's clock"
     return Poison(partition, record, "version", detail, _concern(event), event.version)
+
+
+def _judged(partition: int, record: Record, mark: Mark, latest: Version) -> Mark | Poison:
+    """A term is a time, too, or a little more than one that was (`streams.lease`)."""
+    if max(mark.wall_ms, mark.term) // 1000 <= latest >> 32 and mark.version <= latest:
+        return mark
+    said = min(max(mark.version, max(mark.wall_ms, mark.term) // 1000 << 32), LATEST)
+    detail = (
+        f"version {to_hex(mark.version)}, wall time {mark.wall_ms} or term {mark.term} is later than MongoDB's clock"
+    )
+    return Poison(partition, record, "version", detail, NOTHING, said)
 
 
 def _concern(event: Event) -> Concern:

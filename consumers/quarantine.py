@@ -10,20 +10,26 @@ from consumers.batch import Batch, Folding
 from consumers.deadletters import DeadLetters
 from consumers.horizon import Horizon
 from consumers.member import Apply
+from consumers.terms import Terms
 
 
 class Quarantine:
     """Around the applying of batches."""
 
-    def __init__(self, folding: Folding, horizon: Horizon, apply: Apply, letters: DeadLetters) -> None:
+    def __init__(
+        self, folding: Folding, horizon: Horizon, apply: Apply, letters: DeadLetters, terms: Terms | None = None
+    ) -> None:
         self._folding = folding
         self._horizon = horizon
         self._apply = apply
         self._letters = letters
+        self._terms = terms
 
     async def apply(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
         """As `consumers.apply.Applier.apply` does. The cache does not wait for a topic that takes no dead letters;
         what follows does."""
+        if batch.doubtful and self._terms is not None:
+            await self._terms.settle(batch)
         if not batch.poison:
             return await self._apply(batch, wanted)
         self._folding.settle(batch, await self._horizon.ask())

@@ -14,7 +14,7 @@ from consumers.inspection import Inspection
 from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.derived.beginning import begin, further
-from neverstale.derived.generations import Generations
+from neverstale.derived.generations import Generations, UnknownFormat
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage, Refused
 from neverstale.loader import Loader
@@ -50,7 +50,7 @@ class Rebuilder:
         self._walks = walks
         self._identity = identity
         self._clock = clock
-        self._inspection = Inspection(store)
+        self._inspection = Inspection(store, loader.now)
         self._insisted = False
         self._not_before = float("-inf")
         self._pause = FIRST_PAUSE_SECONDS
@@ -67,7 +67,14 @@ class Rebuilder:
         return LOOK_SECONDS
 
     async def look(self) -> None:
-        """Do what is to be done next."""
+        """Do what is to be done next. Generations that nobody can read are none."""
+        try:
+            await self._look()
+        except UnknownFormat as error:
+            log.warning("generations_void", resource=self.resource.name, reason=str(error))
+            await self._store.forget()
+
+    async def _look(self) -> None:
         known = await self._store.generations()
         identity = await self._identity()
         if (complete := known.on(identity).readable().complete) is not None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from random import random
 from typing import Final
 
-from consumers.seldom import Seldom
 from neverstale import cancellation, telemetry
 from neverstale.cache import Cache, Fill
 from neverstale.catalog import Resource
@@ -20,6 +19,7 @@ from neverstale.errors import Outage
 from neverstale.keys import value_of
 from neverstale.lives import ttl_ms
 from neverstale.loader import Loader, Snapshot
+from neverstale.seldom import Seldom
 from neverstale.settings import Consumer as Settings
 from neverstale.tasks import start
 from neverstale.versions import Version

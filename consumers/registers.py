@@ -5,15 +5,19 @@ MongoDB's clock, so it happens beside the applying of batches, which must not wa
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from neverstale import cancellation
 from neverstale.cache import Cache, Invalidated
 from neverstale.errors import Outage
+from neverstale.registers import forget_false
 from neverstale.service import Health
 from neverstale.versions import Version
 
+LOOK_SECONDS: Final = 1.0
+"""So often registers are looked at, whatever batches meet."""
 PAUSE_SECONDS: Final = 0.2
 """Between two attempts while a server is away."""
 
@@ -42,13 +46,19 @@ class Registers:
             self._wanted.set()
 
     async def keep_known(self) -> None:
-        """Establish what `note` finds unknown, for ever. While a server is away nothing is lost by waiting: unknown
-        registers mean that nothing is served from the cache."""
+        """Establish what is unknown or cannot be true, for ever. While a server is away nothing is lost by waiting:
+        unknown registers mean that nothing is served from the cache."""
         self._wanted.set()
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._wanted.wait()
             try:
+                if await forget_false(self._cache, self._collections, self._present):
+                    self._wanted.set()
+                if not self._wanted.is_set():
+                    continue
+                self._wanted.clear()
                 if not self._asked:
                     # There may be nothing to establish, or a claim of ours that failed may still be there.
                     await self._present()

@@ -11,6 +11,7 @@ Where it is not known what is missing (an empty Redis), or it is more than `cons
 is void instead, as for records that were lost in Kafka.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -72,6 +73,22 @@ class Replay:
             if isinstance(answer, Lacks):
                 self.gaps[partition] = Gap(answer.since, account.begins[partition])
         return {partition for partition, answer in found.items() if answer == "reached"}
+
+    async def held(self, partitions: Collection[int]) -> dict[int, int]:
+        """How far Redis says that partitions are applied, as far as it says so."""
+        try:
+            return await self._cache.reached(self._group, list(partitions))
+        except Outage:
+            return {}
+
+    async def doubt(self, held: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """Nothing is applied beyond the end of a partition; whoever wrote that would hide what is lacking later.
+        `held` was read before `ends`."""
+        false = [partition for partition, offset in held.items() if offset > ends.get(partition, offset)]
+        if false:
+            log.warning("account_void", reason="it is beyond the end of the topic", partitions=sorted(false))
+            with contextlib.suppress(Outage):
+                await self._cache.forget_reached(self._group, false)
 
     def take(self) -> dict[int, Gap]:
         """The gaps, which are the caller's from now on."""

@@ -19,9 +19,11 @@ from typing import Any, Final
 
 import orjson
 
+from neverstale.damage import LATEST_MS, MOST_PARTITIONS
 from neverstale.versions import Version, from_hex, to_hex
 
 EVERY: Final = "*"
+LONGEST_PUBLISHER: Final = 64
 
 
 class Unreadable(ValueError):
@@ -80,14 +82,40 @@ def group_name(resource: str, list_name: str = EVERY, slot: bytes = b"") -> str:
 
 
 def decode(message: bytes) -> Announcement:
+    """Read a message; `Unreadable` if anything in it is not as `Announcer` writes it."""
     try:
         said = orjson.loads(message)
-        marks = None
-        if "marks" in said:
-            by_partition = {int(partition): (from_hex(ver), int(wall)) for partition, ver, wall in said["marks"]}
-            marks = AnnouncedMarks(said["redis"], int(said["partitions"]), by_partition)
-        publisher, number = said["by"], int(said["n"])
-        keys, floors, groups = (said.get(name, ()) for name in ("keys", "floors", "groups"))
+        marks = _marks(said) if "marks" in said else None
+        publisher, number = said["by"], _whole(said["n"], 2**63)
+        if not isinstance(publisher, str) or len(publisher) > LONGEST_PUBLISHER:
+            raise ValueError("a publisher has a short name")
+        keys, floors, groups = (_texts(said.get(name)) for name in ("keys", "floors", "groups"))
         return Announcement(publisher, number, keys, floors, groups, marks)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Unreadable(f"malformed announcement: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"malformed announcement: {type(error).__name__}: {error}") from None
+
+
+def _marks(said: Mapping[str, Any]) -> AnnouncedMarks:
+    identity, partitions = said["redis"], _whole(said["partitions"], MOST_PARTITIONS)
+    if not isinstance(identity, str) or not partitions:
+        raise ValueError("marks are of one Redis and some partitions")
+    by_partition = {
+        _whole(partition, partitions - 1): (from_hex(version), _whole(wall_ms, LATEST_MS))
+        for partition, version, wall_ms in said["marks"]
+    }
+    return AnnouncedMarks(identity, partitions, by_partition)
+
+
+def _whole(value: Any, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"expected a whole number of at most {most}")
+    return value
+
+
+def _texts(value: Any) -> Sequence[str]:
+    if value is None:
+        return ()
+    if type(value) is not list:
+        raise TypeError("expected a list of texts")
+    "".join(value)  # refuses what is no text
+    return value

@@ -17,11 +17,15 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 
 from neverstale import entries, telemetry
 from neverstale.announcements import Announcer
+from neverstale.damage import Damage
 from neverstale.entries import CorruptEntry, Entry
 from neverstale.errors import Outage
+from neverstale.foreign import WRONG_TYPE, removed
 from neverstale.keys import Names, digest
 from neverstale.scripts import Name, Script, scripts
-from neverstale.versions import Version, from_hex, to_hex
+from neverstale.versions import Version, to_hex
+from neverstale.watermarks import Watermarks, count_of
+from neverstale.watermarks import read as read_watermarks
 
 Command: TypeAlias = tuple[Any, ...]
 RoundTrip: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Any]]]
@@ -114,23 +118,6 @@ class Account:
     """Partition -> the offset after its last record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watermark:
-    version: Version
-    wall_ms: int
-    identity: str
-    """The Redis on which it was applied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watermarks:
-    """What a consumer group has applied, and on which Redis we read it."""
-
-    identity: str
-    partitions: int | None
-    by_partition: dict[int, Watermark]
-
-
 class Cache:
     """One Redis. Raises `Outage("redis")` for everything that is not an answer.
 
@@ -139,13 +126,21 @@ class Cache:
     """
 
     def __init__(
-        self, redis: Redis, names: Names, announcer: Announcer | None = None, round_trip: RoundTrip | None = None
+        self,
+        redis: Redis,
+        names: Names,
+        announcer: Announcer | None = None,
+        round_trip: RoundTrip | None = None,
+        damage: Damage | None = None,
     ) -> None:
         self.names = names
+        self.damage = damage or Damage()
         self._redis = redis
         self._announcer = announcer
         self._round_trip = round_trip or self._pipeline
         self._scripts: dict[Name, Script] | None = None
+        self._partitions = 0
+        """Of which watermarks were found when they were last read."""
 
     # --- readers
 
@@ -157,11 +152,11 @@ class Cache:
     async def read_raw(self, collection: str, keys: Sequence[bytes]) -> tuple[Version | None, list[bytes | None]]:
         """The same with the entries as Redis holds them."""
         (raws,) = await self.send(("MGET", self.names.floor(collection), *keys))
-        return _register(raws[0]), raws[1:]
+        return self.damage.register(raws[0]), raws[1:]
 
     async def decode(self, keys: Sequence[bytes], raws: Sequence[bytes | None]) -> list[Entry | None]:
         """The entries of what `read_raw` found. Those that do not belong to their keys are deleted, and missing."""
-        found = [_decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
+        found = [self._decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
         corrupt = [key for key, entry in zip(keys, found, strict=True) if isinstance(entry, CorruptEntry)]
         if corrupt:
             await self.delete(corrupt)
@@ -175,10 +170,11 @@ class Cache:
             await self.call("lease", keys, arguments),
             ("MGET", self.names.applied, self.names.floor(collection)),
         )
-        leases = [_lease_answer(answer, key) for answer, key in zip(answers, keys, strict=True)]
+        leases = [self._lease_answer(answer, key) for answer, key in zip(answers, keys, strict=True)]
         for word, count in Counter(answer[0] for answer in answers).items():
             telemetry.LEASES.labels(word.decode()).inc(count)
-        return Leases(token, leases, applied=_register(registers[0]), floor=_register(registers[1]))
+        applied, known_floor = map(self.damage.register, registers)
+        return Leases(token, leases, applied, known_floor)
 
     async def fill(self, fills: Sequence[Fill]) -> list[str]:
         """Offer values. Answers `filled` or why it was refused, in order; a refused fill is nothing bad."""
@@ -281,6 +277,19 @@ class Cache:
         (answers,) = await self.send(await self._reach(account, token))
         return _reached_by(account, answers)
 
+    async def reached(self, group: str, partitions: Sequence[int]) -> dict[int, int]:
+        """Partition -> the offset up to which it is applied here, of those of which that is known."""
+        (held,) = await self.send(("HMGET", self.names.reached(group), *partitions))
+        return {
+            partition: int(offset)
+            for partition, offset in zip(partitions, held, strict=True)
+            if offset is not None and offset.isdigit() and len(offset) < 20
+        }
+
+    async def forget_reached(self, group: str, partitions: Sequence[int]) -> None:
+        self.damage.met("account", f"partitions {list(partitions)} are applied beyond their ends")
+        await self.send(("HDEL", self.names.reached(group), *partitions))
+
     async def _reach(self, account: Account, token: bytes) -> Command:
         arguments: list[Any] = [token]
         for partition, end in account.ends.items():
@@ -291,7 +300,7 @@ class Cache:
         self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]]
     ) -> None:
         """Note what was applied: partition -> (version, wall time in ms) of its last mark."""
-        arguments: list[Any] = [identity, partitions]
+        arguments: list[Any] = [identity, partitions, to_hex(self.damage.latest())]
         for partition, (version, wall_ms) in marks.items():
             arguments += (partition, to_hex(version), wall_ms)
         commands: list[Command] = [await self.call("watermark", [self.names.watermarks(group)], arguments)]
@@ -306,20 +315,24 @@ class Cache:
             await self.send(("PUBLISH", self.names.announcements, self._announcer.groups(groups)))
 
     async def watermarks(self, group: str) -> Watermarks:
-        server, replication, fields = await self.send(*_WHICH_REDIS, ("HGETALL", self.names.watermarks(group)))
-        pairs = _pairs(fields)
-        count = pairs.pop(b"partitions", None)
-        return Watermarks(
-            identity_of(server, replication),
-            int(count) if count is not None else None,
-            {int(partition): _watermark(value) for partition, value in pairs.items()},
-        )
+        """As many as there are said to be. Whoever else writes into the hash makes nobody read more than that."""
+        key = self.names.watermarks(group)
+        for _ in range(2):
+            asked = self._partitions
+            server, replication, (count, *values) = await self.send(
+                *_WHICH_REDIS, (b"HMGET", key, "partitions", *range(asked))
+            )
+            partitions = count_of(count, self.damage)
+            self._partitions = partitions or asked
+            if self._partitions <= asked:
+                break
+        return Watermarks(identity_of(server, replication), partitions, read_watermarks(values, self.damage))
 
     async def topics(self, group: str, partitions: Sequence[int]) -> dict[int, str | None]:
         """Partition -> the id of the topic that was applied there; `None`: none was."""
         (held,) = await self.send(("HMGET", self.names.topics(group), *partitions))
         return {
-            partition: topic.decode() if topic is not None else None
+            partition: topic.decode(errors="replace") if topic is not None else None
             for partition, topic in zip(partitions, held, strict=True)
         }
 
@@ -348,6 +361,25 @@ class Cache:
             return []
         return [("PUBLISH", self.names.announcements, self._announcer.changes(keys, floors))]
 
+    def _decode(self, raw: bytes | None, key: bytes) -> Entry | CorruptEntry | None:
+        if raw is None:
+            return None
+        try:
+            return entries.decode(raw, digest(key), self.damage.latest())
+        except CorruptEntry as error:
+            self.damage.met("entry", f"{key!r}: {error}")
+            return error
+
+    def _lease_answer(self, answer: list[Any], key: bytes) -> Granted | Wait | Entry:
+        word = answer[0]
+        if word == b"wait":
+            return Wait(answer[1])
+        entry = self._decode(answer[1] or None, key)
+        held = entry if isinstance(entry, Entry) else None
+        if word == b"entry" and held is not None:
+            return held
+        return Granted(held) if word == b"granted" else Wait(0)
+
     async def _load_scripts(self) -> None:
         (server,) = await self._exchange((_WHICH_REDIS[0],))
         known = scripts(flags=int(_info(server, "redis_version").split(".")[0]) >= 7)
@@ -355,12 +387,15 @@ class Cache:
         self._scripts = known
 
     async def send(self, *commands: Command) -> list[Any]:
-        """One round trip, in order. Scripts that a restart or failover has forgotten are loaded and all is sent
-        again: every step of ours may run twice."""
+        """One round trip, in order. Scripts that a restart or failover has forgotten are loaded, foreign keys are
+        deleted, and all is sent again: every step of ours may run twice."""
         try:
             return await self._exchange(commands)
         except NoScriptError:
             await self._load_scripts()
+        except Outage as outage:
+            if outage.reason != WRONG_TYPE or not await removed(commands, self.names, self.damage, self._exchange):
+                raise
         try:
             return await self._exchange(commands)
         except NoScriptError:
@@ -402,11 +437,6 @@ def _nonce() -> bytes:
     return secrets.token_hex(8).encode("ascii")
 
 
-def _register(raw: bytes | None) -> Version | None:
-    """A register's version; missing or still being established means unknown."""
-    return None if raw is None or raw[:1] == b"?" else from_hex(raw)
-
-
 def _reached_by(account: Account, answers: list[bytes]) -> dict[int, Reached]:
     return {partition: _reached(answer) for partition, answer in zip(account.ends, answers, strict=True)}
 
@@ -420,36 +450,6 @@ def _reached(answer: bytes) -> Reached:
         case b"-":
             return Lacks(None)
     return Lacks(int(answer))
-
-
-def _decode(raw: bytes | None, key: bytes) -> Entry | CorruptEntry | None:
-    if raw is None:
-        return None
-    try:
-        return entries.decode(raw, digest(key))
-    except CorruptEntry as error:
-        telemetry.CORRUPT_ENTRIES.inc()
-        return error
-
-
-def _lease_answer(answer: list[Any], key: bytes) -> Granted | Wait | Entry:
-    word = answer[0]
-    if word == b"wait":
-        return Wait(answer[1])
-    entry = _decode(answer[1] or None, key)
-    held = entry if isinstance(entry, Entry) else None
-    if word == b"entry" and held is not None:
-        return held
-    return Granted(held) if word == b"granted" else Wait(0)
-
-
-def _pairs(fields: Any) -> dict[bytes, bytes]:
-    return dict(fields) if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
-
-
-def _watermark(value: bytes) -> Watermark:
-    version, wall_ms, identity = value.decode().split(":", 2)
-    return Watermark(from_hex(version), int(wall_ms), identity)
 
 
 def _info(reply: bytes, name: str) -> str:

@@ -10,10 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bson.timestamp import Timestamp
 from pymongo import AsyncMongoClient
+
+from neverstale.versions import Version, end_of
 
 DRIFT: Final = 200e-6
 """Allowance for two clocks running apart: 200 parts in a million, twice a bad quartz."""
+AHEAD_SECONDS: Final = 2.0
+"""Allowance for versions: a primary that took over just now may have a clock that is a little ahead."""
 RESOLUTION_MS: Final = 1.0
 """`localTime` is cut to whole milliseconds."""
 
@@ -30,9 +35,14 @@ class Sample:
 class PrimaryClock:
     """Estimates the primary's clock. Unknown until the first sample."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+    ) -> None:
         self._monotonic = monotonic
         self._sample: Sample | None = None
+        self._cluster = 0, monotonic()
+        """Seconds of the primary's newest change, and when it was asked. They may be ahead of its clock."""
+        self._own = wall() - monotonic()
 
     def now_ms(self) -> tuple[float, float] | None:
         """The primary's clock now and the half-width of the estimate, both in milliseconds; `None`: unknown."""
@@ -52,16 +62,31 @@ class PrimaryClock:
         now = self.now_ms()
         return None if now is None else now[0] - now[1]
 
+    def latest_version(self) -> Version:
+        """What is later can be no version of this cluster. Before the first sample our own clock must do.
+
+        The seconds of a version are those of the primary's clock, or of a version before it if that was ahead.
+        """
+        latest = self.latest_ms()
+        seconds = latest / 1000 if latest is not None else self._own + self._monotonic()
+        cluster, at = self._cluster
+        return end_of(max(seconds, cluster + self._monotonic() - at) + AHEAD_SECONDS)
+
     async def sample(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
         """Ask the primary for its time once."""
         started = self._monotonic()
         reply = await client.admin.command("hello")
         ended = self._monotonic()
         local = reply["localTime"].timestamp() * 1000
-        self.observe(started, local, ended)
+        newest: Timestamp | None = reply.get("operationTime")
+        self.observe(started, local, ended, newest.time if newest is not None else 0)
 
-    def observe(self, started: float, primary_ms: float, ended: float) -> None:
-        """Take in one round trip. A sample replaces the last one unless that one is still the sharper."""
+    def observe(self, started: float, primary_ms: float, ended: float, cluster_seconds: int = 0) -> None:
+        """Take in one round trip. A sample replaces the last one unless that one is still the sharper.
+
+        `cluster_seconds`: of the primary's newest change.
+        """
+        self._cluster = cluster_seconds, ended
         sample = Sample(
             at=(started + ended) / 2,
             primary_ms=primary_ms + RESOLUTION_MS / 2,

@@ -9,9 +9,10 @@ from typing import Literal
 
 Server = Literal["mongodb", "kafka", "redis"]
 
-Unreadable = Literal["undecodable", "malformed", "format", "kind", "operation", "namespace", "version"]
+Unreadable = Literal["undecodable", "malformed", "format", "kind", "operation", "namespace", "version", "term"]
 """Why a record can never be applied: no JSON (truncated, foreign) · a field is missing or of a wrong type · a format,
-a kind or an operation of another release · of another database · its version lies in MongoDB's future."""
+a kind or an operation of another release · of another database · its version lies in MongoDB's future · a mark of a
+term of office that nobody has held."""
 
 
 class NeverstaleError(Exception):

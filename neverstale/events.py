@@ -23,11 +23,13 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
+from neverstale.damage import LATEST_MS, MOST_PARTITIONS
 from neverstale.errors import DeadLetter
 from neverstale.versions import Version, from_hex, to_hex
 
 FORMAT = 1
 LONGEST_SHOWN = 80
+LONGEST_NAME = 64
 
 Operation = Literal["insert", "update", "replace", "delete"]
 OPERATIONS: frozenset[str] = frozenset(("insert", "update", "replace", "delete"))
@@ -195,7 +197,8 @@ def decode(value: bytes | None) -> Event:
             version, entries = from_hex(fields["ver"]), _flag(fields["entries"])
             return Touch(_text(fields["db"]), _text(fields["coll"]), _text(fields["key"]), version, entries)
         if kind == "rebuilt":
-            return Rebuilt(_text(fields["resource"]), _text(fields["generation"]), int(fields["partitions"]))
+            partitions = _whole(fields["partitions"], 1, MOST_PARTITIONS)
+            return Rebuilt(_text(fields["resource"]), _text(fields["generation"]), partitions)
     except orjson.JSONDecodeError as error:
         raise DeadLetter("undecodable", f"no JSON: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -207,10 +210,10 @@ def _mark(fields: dict[str, Any]) -> Mark:
     topic = fields.get("topic")
     return Mark(
         from_hex(fields["ver"]),
-        int(fields["wall"]),
-        int(fields["partitions"]),
-        int(fields["term"]),
-        _text(topic) if topic is not None else None,
+        _whole(fields["wall"], 0, LATEST_MS),
+        _whole(fields["partitions"], 1, MOST_PARTITIONS),
+        _whole(fields["term"], 0, 2**63),
+        _name(topic) if topic is not None else None,
     )
 
 
@@ -230,7 +233,7 @@ def _change(fields: dict[str, Any]) -> Change:
         _text(fields["coll"]),
         _text(fields["key"]),
         from_hex(fields["ver"]),
-        int(fields["wall"]),
+        _whole(fields["wall"], -LATEST_MS, LATEST_MS),
         touched,
         named,
     )
@@ -242,10 +245,23 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _whole(value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"expected a whole number from {least} to {most}")
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, not {type(value).__name__}")
     return value
+
+
+def _name(value: Any) -> str:
+    text = _text(value)
+    if not 0 < len(text) <= LONGEST_NAME:
+        raise ValueError(f"expected a name of at most {LONGEST_NAME} characters")
+    return text
 
 
 def _shown(value: object) -> str:

@@ -201,3 +201,40 @@ class Names:
     def role(self, role: str, instance: str) -> bytes:
         """A running role's card, kept alive by it; see `neverstale status`."""
         return f"{self.prefix}:role:{role}:{instance}".encode()
+
+    def type_of(self, key: bytes) -> str | None:
+        """Redis's type of what we keep under a key; `None`: it is none of ours."""
+        prefix, _, rest = key.partition(b":")
+        if prefix != self.prefix.encode():
+            return None
+        if _ENTRY.match(rest):
+            return "string"
+        if rest[:1] == b"{":
+            kind = _DERIVED.search(rest)
+            return _DERIVED_TYPES[kind[1]] if kind is not None else None
+        return _TYPES.get(rest.partition(b":")[0])
+
+
+_ENTRY = re.compile(rb"[^:{]+:d:")
+_DERIVED = re.compile(rb"\A\{[^}]*\}:(?:[0-9a-f]+:)?(gens\Z|reads\Z|reads:since\Z|p\Z|b:|t:|c:|k:|z:|l:)")
+_DERIVED_TYPES = {
+    b"gens": "string",
+    b"reads": "zset",
+    b"reads:since": "hash",
+    b"p": "hash",
+    b"b:": "hash",
+    b"t:": "hash",
+    b"c:": "hash",
+    b"k:": "hash",
+    b"z:": "zset",
+    b"l:": "string",
+}
+_TYPES = {
+    b"applied": "string",
+    b"floor": "string",
+    b"limit": "string",
+    b"role": "string",
+    b"watermarks": "hash",
+    b"topics": "hash",
+    b"reached": "hash",
+}

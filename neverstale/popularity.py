@@ -7,9 +7,11 @@ and a document that is read less than the last of the most read may be missing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 from neverstale.cache import Cache
+from neverstale.keys import MAX_KEY_BYTES, value_of
 
 MOST: Final = 10_000
 """Documents kept of a resource: about 1 MB."""
@@ -46,10 +48,21 @@ class Popularity:
         weight, found = await self._cache.send(
             await self._call(resource, ()), ("ZREVRANGE", self._names(resource)[0], 0, limit - 1, "WITHSCORES")
         )
+        counted = [(member, score) for member, score in _pairs(found) if self._is_ours(member, score)]
         return [
-            ReadCount(member.decode(), score / float(weight), rank)
-            for rank, (member, score) in enumerate(_pairs(found), 1)
+            ReadCount(member.decode(), score / _weight(weight), rank)
+            for rank, (member, score) in enumerate(counted, 1)
         ]
+
+    def _is_ours(self, member: bytes, score: float) -> bool:
+        try:
+            if len(member) <= MAX_KEY_BYTES and isfinite(score):
+                value_of(member.decode())
+                return True
+        except ValueError:
+            pass
+        self._cache.damage.met("reads", member)
+        return False
 
     async def of(self, resource: str, key: str) -> ReadCount | None:
         """One document; `None`: it is not among those that are kept."""
@@ -57,7 +70,9 @@ class Popularity:
         weight, score, rank = await self._cache.send(
             await self._call(resource, ()), ("ZSCORE", reads, member), ("ZREVRANK", reads, member)
         )
-        return ReadCount(key, float(score) / float(weight), rank + 1) if score is not None else None
+        if score is None or not self._is_ours(member, float(score)):
+            return None
+        return ReadCount(key, float(score) / _weight(weight), rank + 1)
 
     async def _call(self, resource: str, pairs: Sequence[Any]) -> tuple[Any, ...]:
         return await self._cache.call("read", self._names(resource), (self._half_life_ms, self._most, *pairs))
@@ -65,6 +80,10 @@ class Popularity:
     def _names(self, resource: str) -> tuple[bytes, bytes]:
         base = f"{self._cache.names.prefix}:{{{resource}}}:reads"
         return base.encode(), f"{base}:since".encode()
+
+
+def _weight(text: bytes) -> float:
+    return float(text) or 1.0
 
 
 def _pairs(found: Sequence[Any]) -> Iterator[tuple[bytes, float]]:

@@ -34,6 +34,7 @@ from neverstale.tasks import Ended, cancelled, failed_in, in_words, named
 
 log = telemetry.logger(__name__)
 
+NOTED_SECONDS = 60.0
 CARD_SECONDS = 5
 """A role's card in Redis outlives the role by at most this."""
 
@@ -43,6 +44,9 @@ class Health:
     """What a role knows about its readiness: server or part -> what is wrong with it, or `None`."""
 
     parts: dict[str, str | None] = field(default_factory=dict)
+    noted: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Part -> until when (monotonic seconds) it is worth telling what was met there, and what. Unlike what is wrong,
+    it makes nobody less ready."""
 
     def ok(self, part: str) -> None:
         self.parts[part] = None
@@ -50,13 +54,20 @@ class Health:
     def wrong(self, part: str, reason: str) -> None:
         self.parts[part] = reason
 
+    def note(self, part: str, met: str) -> None:
+        """Tell of it for a while."""
+        self.noted[part] = time.monotonic() + NOTED_SECONDS, met
+
     @property
     def ready(self) -> bool:
         return bool(self.parts) and not any(self.parts.values())
 
     def answer(self) -> Response:
-        """`/readyz`: 200 or 503, and which part is missing."""
-        body = orjson.dumps({"ready": self.ready, "parts": {p: r or "ok" for p, r in self.parts.items()}})
+        """`/readyz`: 200 or 503, which part is missing, and what else was met lately."""
+        now = time.monotonic()
+        parts = {part: reason or "ok" for part, reason in self.parts.items()}
+        parts |= {part: met for part, (until, met) in self.noted.items() if now < until}
+        body = orjson.dumps({"ready": self.ready, "parts": parts})
         return Response(body, 200 if self.ready else 503, media_type="application/json")
 
 

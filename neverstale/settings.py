@@ -81,6 +81,8 @@ def _bootstrap(servers: str) -> str:
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+LeaseMs = Annotated[int, Field(gt=0, le=60_000)]
+"""A longer lease is not believed, see `lease.lua`."""
 
 
 class Section(BaseModel):
@@ -111,7 +113,7 @@ class Kafka(Section):
         pattern=r"^[a-zA-Z0-9._-]{1,200}$",
         description="A consumer's own name in the group: back within the session time-out, it keeps its partitions.",
     )
-    partitions: PositiveInt = Field(4, description="Partitions of the topic, when we create it.")
+    partitions: int = Field(4, gt=0, le=10_000, description="Partitions of the topic, when we create it.")
     replication_factor: PositiveInt = Field(1, description="Replicas of the topic, when we create it.")
     retention_ms: PositiveInt = Field(86_400_000, description="Retention of the topic, when we create it.")
     dead_topic: str | None = Field(
@@ -223,7 +225,7 @@ class Consumer(Section):
     version_tolerance_seconds: PositiveFloat = Field(
         5, description="A version further ahead of MongoDB's clock is believed only if MongoDB says so when asked."
     )
-    lease_ms: PositiveInt = Field(3000, description="Life of a lease that a refresh holds.")
+    lease_ms: LeaseMs = Field(3000, description="Life of a lease that a refresh holds.")
     refresh_concurrency: PositiveInt = Field(4, description="Refresh reads of MongoDB under way at once.")
     refresh_queue: PositiveInt = Field(10_000, description="Refreshes waiting; more are dropped (a miss, no harm).")
 
@@ -232,7 +234,7 @@ class Api(Section):
     host: str = Field("127.0.0.1", description="Address to bind.")
     port: Port = Field(8000, description="Port to bind.")
     workers: PositiveInt = Field(1, description="Processes.")
-    lease_ms: PositiveInt = Field(2000, description="Life of a lease: the longest time a fill may take.")
+    lease_ms: LeaseMs = Field(2000, description="Life of a lease: the longest time a fill may take.")
     wait_ms: PositiveInt = Field(500, description="How long a miss waits for another's fill before it reads MongoDB.")
     mongodb_concurrency: PositiveInt = Field(16, description="Reads of MongoDB under way at once, per process.")
     mongodb_queue: PositiveInt = Field(2000, description="Reads waiting for MongoDB; more are refused with 503.")

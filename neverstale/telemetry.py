@@ -91,7 +91,11 @@ KAFKA_REFUSALS = _counter("kafka_refusals", "Refusals of Kafka that only a chang
 # the cache, in any role
 FILLS = _counter("fills", "Fills offered, by result.", "result")
 LEASES = _counter("leases", "Leases asked for, by answer.", "answer")
-CORRUPT_ENTRIES = _counter("corrupt_entries", "Entries that did not belong to their key; deleted.")
+DAMAGED = _counter(
+    "damaged",
+    "What was found in Redis, or heard from it, that is not ours or cannot be true, by what it was.",
+    "what",
+)
 LOADS = _counter("loads", "Snapshot reads of MongoDB.", "resource")
 LOAD_SECONDS = _histogram("load_seconds", "One snapshot read of MongoDB.", _LAG)
 LOAD_KEYS = _histogram("load_keys", "Documents asked for in one snapshot read.", _SIZE)

@@ -4,15 +4,20 @@ A version is `seconds << 32 | increment`. On the wire and in Redis it is 16 lowe
 text order is time order (Lua's numbers are doubles and cannot hold 64 bits).
 """
 
-from typing import TypeAlias
+import re
+from typing import Final, TypeAlias
 
 from bson.timestamp import Timestamp
 
 Version: TypeAlias = int
 """A cluster time, 64 bits."""
 
+_HEX: Final = re.compile(rb"[0-9a-f]{16}")
+
 ZERO = "0" * 16
 """No version: older than every real one."""
+LATEST: Version = 2**64 - 1
+"""No version: later than every real one."""
 
 
 def from_timestamp(timestamp: Timestamp) -> Version:
@@ -34,6 +39,16 @@ def from_hex(text: str | bytes) -> Version:
     if len(text) != 16 or not set(text) <= set("0123456789abcdef"):
         raise ValueError("a version is 16 lower-case hex digits")
     return int(text, 16)
+
+
+def is_hex(text: bytes) -> bool:
+    """Whether these bytes spell a version."""
+    return _HEX.fullmatch(text) is not None
+
+
+def end_of(seconds: float) -> Version:
+    """The last version of the second that this time, in seconds since 1970, lies in."""
+    return int(seconds) << 32 | 0xFFFFFFFF
 
 
 def of_resume_token(data: str) -> Version:

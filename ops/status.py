@@ -2,21 +2,22 @@
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
-import orjson
+from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 from rich.markup import escape
 from rich.table import Table
 
-from neverstale.cache import Cache, Watermarks
+from neverstale.cache import Cache
 from neverstale.catalog import Catalog
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.settings import Kafka, MongoDB, Settings
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import to_hex
+from neverstale.watermarks import Watermarks
 from ops.output import console, print_json, table
 from ops.servers import kafka_admin, kafka_facts, kafka_lag, mongo_facts, mongodb, redis, redis_facts
 
@@ -40,6 +41,9 @@ class Role:
     url: str
     started_ms: int
     version: str
+
+
+_ROLE: Final = TypeAdapter(Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,20 +209,23 @@ async def _roles(client: Redis, names: Names) -> list[Role]:
     keys = [key async for key in client.scan_iter(match=names.role("*", "*"), count=1000)]
     cards = await client.mget(keys) if keys else []
     # A card may have run out between the two commands.
-    roles = [_role(orjson.loads(card)) for card in cards if card]
+    roles = [role for card in cards if card and (role := _role(card)) is not None]
     return sorted(roles, key=lambda role: (role.role, role.instance))
 
 
-def _role(card: dict[str, Any]) -> Role:
-    return Role(**{field.name: card[field.name] for field in fields(Role)})
+def _role(card: bytes | str) -> Role | None:
+    """`None`: no role has written this."""
+    try:
+        return _ROLE.validate_json(card, strict=True)
+    except ValidationError:
+        return None
 
 
 async def _registers(client: Redis, cache: Cache, catalog: Catalog) -> list[Register]:
     floors = [Register(f"floor {name}", _hex((await cache.read(name, []))[0])) for name in catalog.collections]
-    held = await client.get(cache.names.applied)
-    # "?" begins a register that is being established.
-    applied = held.decode() if isinstance(held, bytes) and held[:1] != b"?" else None
-    return [Register("applied", applied), *floors]
+    (held,) = await client.mget(cache.names.applied)
+    applied = cache.damage.register(held) if isinstance(held, bytes) else None
+    return [Register("applied", _hex(applied)), *floors]
 
 
 def _hex(version: int | None) -> str | None:

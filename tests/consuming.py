@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from consumers.main import live
 from neverstale import events
-from neverstale.cache import Cache, Fill, Watermark
+from neverstale.cache import Cache, Fill
 from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client, redis_client
 from neverstale.entries import Entry
@@ -26,6 +26,7 @@ from neverstale.service import Health, Life
 from neverstale.settings import Settings
 from neverstale.topic import ensure_topic
 from neverstale.versions import Version
+from neverstale.watermarks import Watermark
 from tests.waiting import eventually
 
 PARTITIONS: Final = 4

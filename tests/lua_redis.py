@@ -63,7 +63,7 @@ class LuaRedis:
         self._data: dict[bytes, Stored] = {}
         self._functions: dict[str, Any] = {}
         self._lua = lua51.LuaRuntime(encoding=None, register_eval=False, register_builtins=False)
-        self._lua.globals()[b"redis"] = self._lua.table_from({b"call": self._call})
+        self._lua.globals()[b"redis"] = self._lua.table_from({b"call": self._call, b"pcall": self._pcall})
         self._lua.globals()[b"python"] = None
         self._lua.execute(_SANDBOX.encode())
 
@@ -124,6 +124,12 @@ class LuaRedis:
         if command is None:
             raise ResponseError(f"the in-memory Redis does not know {name!r}")
         return command(self, *(_to_bytes(argument) for argument in arguments))
+
+    def _pcall(self, name: bytes, *arguments: bytes | int | float) -> Any:
+        try:
+            return self._call(name, *arguments)
+        except ResponseError as error:
+            return self._lua.table_from({b"err": str(error).encode()})
 
     def _live(self, key: bytes) -> Stored | None:
         stored = self._data.get(key)

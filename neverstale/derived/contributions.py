@@ -34,6 +34,10 @@ class Contribution(NamedTuple):
     """At which its document was read."""
     facts: Facts
 
+    @staticmethod
+    def version_of(packed: bytes) -> Version:
+        return int.from_bytes(packed[:8], "big")
+
     @classmethod
     def unpack(cls, packed: bytes) -> "Contribution":
         return cls(int.from_bytes(packed[:8], "big"), facts_of(packed))

@@ -13,8 +13,12 @@ A field that would be zero is not there, so empty groups vanish.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from neverstale.derived.contributions import joined
+
+_LONGEST: Final = 20
+"""Digits and sign of what Redis counts in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,19 @@ def fields_to_read(group: str, sums: int) -> list[str]:
 
 
 def read_group(values: Sequence[bytes | None]) -> Group:
-    """A group from the values of `fields_to_read`, in order."""
-    documents, *rest = (int(value) if value is not None else 0 for value in values)
+    """A group from the values of `fields_to_read`, in order. `ValueError`: nobody has counted so."""
+    documents, *rest = (_whole(value) if value is not None else 0 for value in values)
     sums = []
     for start in range(0, len(rest), 4):
         numbers, low, high, unsummable = rest[start : start + 4]
         sums.append(Sum(None if unsummable else joined(high, low), numbers + unsummable))
     return Group(documents, tuple(sums))
+
+
+def _whole(value: bytes) -> int:
+    if len(value) > _LONGEST or not value.removeprefix(b"-").isdigit():
+        raise ValueError("no whole number of 64 bits")
+    return int(value)
 
 
 def read_groups(fields: Mapping[bytes, bytes], sums: int) -> dict[str, Group]:

@@ -29,12 +29,17 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import ValidationError
 
+from neverstale.damage import MOST_PARTITIONS
+from neverstale.derived.contributions import MAX_BUCKETS
 from neverstale.derived.declarations import FORMAT, Declarations
 from neverstale.derived.shape import Shape
 from neverstale.versions import Version, from_hex, to_hex
 
 Phase = Literal["claimed", "building", "complete"]
 EPOCH_BYTES: Final = 16
+MOST_BYTES: Final = 1 << 20
+MOST_AT_ONCE: Final = 8
+"""One that serves and one that is built are all that we keep."""
 
 
 class UnknownFormat(Exception):
@@ -195,10 +200,16 @@ def decode(raw: bytes | None) -> Generations:
     """A register as it was read; a missing one knows no generation. `UnknownFormat` if it is not ours to read."""
     if raw is None:
         return Generations()
+    if len(raw) > MOST_BYTES:
+        raise UnknownFormat(f"{len(raw)} bytes are no generations")
     try:
-        return Generations(tuple(map(_generation, orjson.loads(raw[EPOCH_BYTES:]))))
+        known = Generations(tuple(map(_generation, orjson.loads(raw[EPOCH_BYTES:]))))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise UnknownFormat(f"{type(error).__name__}: {error}") from None
+    if len(known.all) > MOST_AT_ONCE or encode(known) != raw:
+        # Its epoch is not that of its descriptions, or they say more: it could never be replaced.
+        raise UnknownFormat("the epoch does not belong to the generations")
+    return known
 
 
 def _fields(one: Generation) -> dict[str, Any]:
@@ -218,13 +229,27 @@ def _generation(fields: dict[str, Any]) -> Generation:
     phase = fields["phase"]
     if phase not in ("claimed", "building", "complete"):
         raise ValueError(f"unknown phase {phase!r}")
+    partitions = _whole(fields["partitions"], MOST_PARTITIONS)
     return Generation(
-        id=str(fields["id"]),
+        id=_text(fields["id"]),
         phase=phase,
-        identity=str(fields["identity"]),
-        buckets=int(fields["buckets"]),
-        declared=str(fields["declared"]),
+        identity=_text(fields["identity"]),
+        buckets=_whole(fields["buckets"], MAX_BUCKETS),
+        declared=_text(fields["declared"]),
         birth=from_hex(fields["birth"]) if fields["birth"] is not None else None,
-        partitions=int(fields["partitions"]),
-        rebuilt=frozenset(map(int, fields["rebuilt"])),
+        partitions=partitions,
+        rebuilt=frozenset(_whole(partition, partitions) for partition in fields["rebuilt"]),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected a text")
+    return value
+
+
+def _whole(value: Any, most: int) -> int:
+    """Consumers make so many names, or look so often."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"expected a whole number of at most {most}")
+    return value

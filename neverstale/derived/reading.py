@@ -6,13 +6,15 @@ reader knows, the generation was kept up to date when the hash was read.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final
 
+from neverstale.damage import Damage
 from neverstale.derived.counters import Group, fields_to_read, read_group, read_groups
 from neverstale.derived.generations import Generation
 from neverstale.derived.members import key_of
 from neverstale.derived.names import BEYOND, LIST_FLOOR, PRESENT, slot_of
-from neverstale.versions import ZERO, Version, from_hex
+from neverstale.versions import Version
 
 
 def tag_fields(group: str) -> list[bytes]:
@@ -21,16 +23,22 @@ def tag_fields(group: str) -> list[bytes]:
 
 
 def page_floor(
-    generation: Generation, collection_floor: Version | None, tags: Sequence[bytes | None]
+    generation: Generation,
+    collection_floor: Version | None,
+    tags: Sequence[bytes | None],
+    damage: Damage | None = None,
 ) -> Version | None:
     """The version below which a page is stale; `None`: unknown, the page cannot be served and not be cached.
 
     `tags` are the values of `tag_fields`.
     """
-    present, floor, tag = tags
-    if present is None or collection_floor is None or generation.birth is None:
+    damage = damage or Damage()
+    present, *raised = tags
+    if present is None or collection_floor is None or generation.birth is None or generation.birth > damage.latest():
         return None
-    return max(collection_floor, generation.birth, from_hex(floor or ZERO), from_hex(tag or ZERO))
+    versions = [damage.version("derived", tag) for tag in raised if tag is not None]
+    known = [version for version in versions if version is not None]
+    return max(collection_floor, generation.birth, *known) if len(known) == len(versions) else None
 
 
 _GUARDS: Final = [PRESENT, BEYOND]
@@ -69,11 +77,14 @@ def size_fields(group: str) -> list[bytes]:
 def is_whole(sizes: Sequence[bytes | None], members: int) -> bool:
     """Whether a sorted set has all its members: it may have been evicted, which looks like an empty one."""
     present, beyond, size = sizes
-    return present is not None and beyond is None and int(size or 0) == members
+    return present is not None and beyond is None and (size or b"0") == b"%d" % members
 
 
 def ranked(pairs: Sequence[tuple[bytes, float]], first: int, *, descends: bool) -> list[Ranked]:
-    """Members and scores of a sorted set, in its order; `first` is the rank of the first one."""
+    """Members and scores of a sorted set, in its order; `first` is the rank of the first one. `ValueError`: nobody
+    has ranked so."""
+    if not all(isfinite(kept) for _, kept in pairs):
+        raise ValueError("a score is no number")
     return [
         Ranked(key_of(member), (-kept if descends and kept else kept), first + i)
         for i, (member, kept) in enumerate(pairs)

@@ -5,18 +5,23 @@
 Nothing here reads MongoDB or retries an outage; the caller does.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from neverstale.cache import Cache
+from neverstale.damage import Damage
 from neverstale.derived import generations as register
+from neverstale.derived.contributions import Contribution
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.names import BEYOND, PRESENT, DerivedNames
 from neverstale.derived.plan import Call, Plan, begin
-from neverstale.versions import Version, from_hex
+from neverstale.versions import Version, from_hex, is_hex, to_hex
 
 _HASHES_A_PIPELINE: Final = 2_000
+LONGEST_COUNT: Final = 20
+COUNTS: Final = (b"c", b"k")
+"""Kinds of hashes whose values are counts; those of the others are versions."""
 
 
 class OtherGenerations(Exception):
@@ -62,6 +67,10 @@ class DerivedStore:
         self.names = DerivedNames(cache.names.prefix, resource)
         self._cache = cache
 
+    @property
+    def damage(self) -> Damage:
+        return self._cache.damage
+
     async def generations(self) -> Generations:
         (raw,) = await self._cache.send(("GET", self.names.generations))
         return register.decode(raw)
@@ -72,7 +81,13 @@ class DerivedStore:
         calls = [begin(self.names, one, partition, version, keys) for one in known.all]
         commands = [await self._cache.call("begin", call.keys, call.arguments) for call in calls]
         answers = await self._cache.send(*commands) if commands else []
-        return [begun(*args) for args in zip(known.all, calls, answers, strict=True)]
+        found = [begun(*args) for args in zip(known.all, calls, answers, strict=True)]
+        return [self._as_far_as_true(one) for one in found]
+
+    def _as_far_as_true(self, one: Begun) -> Begun:
+        """A contribution of a version that cannot be true would never be replaced: MongoDB is to judge it."""
+        newest = Contribution.version_of(max(one.contributions, default=b""))
+        return replace(one, at_least=max(one.at_least, newest)) if newest > self._cache.damage.latest() else one
 
     async def contribute(self, known: Generations, partition: int, plans: Sequence[Plan]) -> None:
         """Apply a batch, one plan for each generation. A generation that is refused stays as it was; the others
@@ -132,7 +147,7 @@ class DerivedStore:
     async def lost_set(
         self, generation: Generation, ranking: str, cursor: int, count: int
     ) -> tuple[int, bytes | None]:
-        """A sorted set that is not there although it has members, among some `count` that come next; and where to go
+        """A sorted set that has other members than are counted, among some `count` that come next; and where to go
         on, 0: at the beginning."""
         own = self.names.of(generation.id)
         sizes = own.sizes(ranking)
@@ -140,17 +155,36 @@ class DerivedStore:
         groups = [group for group in pairs[::2] if group not in (PRESENT, BEYOND)]
         if not groups:
             return int(raw_cursor), None
-        sets = [own.ranking(ranking, group.decode()) for group in groups]
+        sets = [own.ranking(ranking, group.decode(errors="replace")) for group in groups]
         # Who has members before and after we looked had them then, or lost and regained them meanwhile: then it is
         # counted anew for nothing.
         held = ("HMGET", sizes, *groups)
-        before, *there, after = await self._cache.send(held, *(("EXISTS", key) for key in sets), held)
+        before, *members, after = await self._cache.send(held, *(("ZCARD", key) for key in sets), held)
         gone = (
             key
-            for key, one, is_there, two in zip(sets, before, there, after, strict=True)
-            if one and two and not is_there
+            for key, one, count, two in zip(sets, before, members, after, strict=True)
+            if one and one == two and one != b"%d" % count
         )
         return int(raw_cursor), next(gone, None)
+
+    async def false_field(
+        self, key: bytes, cursor: int, count: int, now: Callable[[], Awaitable[Version]]
+    ) -> tuple[int, bytes | None]:
+        """A field whose value nobody of ours has written, among some `count` of a hash of versions or counts that
+        come next; and where to go on, 0: at the beginning. `now` is asked before a version is called one of the
+        future."""
+        kind = key.removeprefix(self.names.base.encode()).split(b":")[2]
+        ((raw_cursor, pairs),) = await self._cache.send((b"HSCAN", key, cursor, "COUNT", count))
+        latest = to_hex(self.damage.latest()).encode()
+        for field, value in zip(pairs[::2], pairs[1::2], strict=True):
+            if field == PRESENT:
+                continue
+            if kind in COUNTS:
+                if not _is_count(field if kind == b"c" else b"", value):
+                    return int(raw_cursor), field
+            elif not is_hex(value) or (value > latest and value > to_hex(await now()).encode()):
+                return int(raw_cursor), field
+        return int(raw_cursor), None
 
     async def unlink(self, generation: str) -> int:
         """Free everything of a generation that is in no register any more; answers how many keys."""
@@ -165,6 +199,17 @@ class DerivedStore:
                 count += len(keys)
             if int(cursor) == 0:
                 return count
+
+
+def _is_count(field: bytes, value: bytes) -> bool:
+    """Whole; only the limbs of sums may be negative."""
+    digits = value.removeprefix(b"-") if field[:1] in (b"l", b"h") else value
+    return digits.isdigit() and len(value) <= LONGEST_COUNT
+
+
+def valued_hashes_of(names: DerivedNames, generation: Generation) -> list[bytes]:
+    """Of these the hashes whose values say by themselves whether they can be ours."""
+    return hashes_of(names, generation)[: -generation.buckets or None]
 
 
 def hashes_of(names: DerivedNames, generation: Generation) -> list[bytes]:

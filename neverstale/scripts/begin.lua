@@ -8,6 +8,9 @@ if redis.call('HEXISTS', KEYS[1], PRESENT) == 0 then
   return {'lost', 1}
 end
 local begun = redis.call('HGET', KEYS[1], ARGV[1])
+if begun and (#begun ~= 16 or string.find(begun, '[^0-9a-f]')) then
+  return {'lost', 1} -- somebody else's bytes
+end
 if not begun or begun < ARGV[2] then
   begun = ARGV[2]
   redis.call('HSET', KEYS[1], ARGV[1], begun)

@@ -53,7 +53,7 @@ for i = sets, scores - 1, 3 do
   end
 end
 
--- Nothing refuses from here on.
+-- Nothing refuses from here on, but what somebody else wrote: with it the generation is lost, whatever was done to it.
 for i = documents, differences - 1, 4 do
   if ARGV[i + 3] == '' then
     if ARGV[i + 2] ~= '' then
@@ -65,7 +65,10 @@ for i = documents, differences - 1, 4 do
 end
 for i = differences, sets - 1, 3 do
   -- Redis adds 64-bit integers, Lua could not; a double that was no zero as an integer is none either.
-  if redis.call('HINCRBY', key(i), ARGV[i + 1], ARGV[i + 2]) == 0 then
+  local total = redis.pcall('HINCRBY', key(i), ARGV[i + 1], ARGV[i + 2])
+  if type(total) == 'table' then
+    return {'lost', tonumber(ARGV[i])}
+  elseif total == 0 then
     redis.call('HDEL', key(i), ARGV[i + 1])
   end
 end
@@ -94,7 +97,9 @@ for i = sets, scores - 1, 3 do
 end
 for i = tags, last, 3 do
   local held = redis.call('HGET', key(i), ARGV[i + 1])
-  if not held or held < ARGV[i + 2] then
+  if held and (#held ~= 16 or string.find(held, '[^0-9a-f]')) then
+    return {'lost', tonumber(ARGV[i])}
+  elseif not held or held < ARGV[i + 2] then
     redis.call('HSET', key(i), ARGV[i + 1], ARGV[i + 2])
   end
 end

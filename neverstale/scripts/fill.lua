@@ -6,6 +6,10 @@ local NONE = '0000000000000000'
 
 local function fill(key, token, version, kind, ttl_ms, etag, body)
   local header = redis.call('GETRANGE', key, 0, 95)
+  if header ~= '' and #header < 96 then
+    redis.call('DEL', key) -- no entry of ours
+    header = ''
+  end
   if header == '' then
     return 'missing' -- the lease was evicted, has expired, or was flushed: nothing vouches for the value
   end

@@ -6,6 +6,7 @@
 -- Answers one letter for each entry, as one string:
 --   "-" missing, nothing to do | "n" newer, nothing to do | "w" somebody's lease now knows the version
 --   "s" was stale already | "d" made stale | "r" made stale, and the lease is yours
+--   "x" deleted: these bytes were no entry
 local NONE = '0000000000000000'
 local token, lease_ms = ARGV[1], tonumber(ARGV[2])
 local lease_end
@@ -25,6 +26,10 @@ local function invalidate(key, version, refresh)
       redis.call('SETRANGE', key, 3, version)
     end
     return 's'
+  end
+  if #header < 35 or (state ~= 'D' and state ~= 'N') then
+    redis.call('DEL', key)
+    return 'x'
   end
   if held >= version then
     return 'n'

@@ -3,6 +3,7 @@
 -- ARGV: token, lease in ms, floor, then one key digest for each entry.
 -- Answers one item for each entry: {"granted", old bytes or ""} | {"wait", ms left} | {"entry", bytes}.
 local NONE = '0000000000000000'
+local LONGEST_MS = 60000 -- of any lease; whoever else wrote a later end holds none
 local token, lease_ms, floor = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -10,7 +11,8 @@ local lease_end = string.format('%013d', now + lease_ms)
 
 local function lease(key, digest)
   local entry = redis.call('GET', key)
-  if not entry then
+  if not entry or #entry < 96 or string.sub(entry, 65, 80) ~= digest then
+    -- Missing, or somebody else's bytes under this key.
     redis.call('SET', key, 'L0-' .. NONE .. NONE .. token .. lease_end .. digest .. NONE, 'PX', lease_ms)
     return {'granted', ''}
   end
@@ -22,8 +24,8 @@ local function lease(key, digest)
     -- The floor has passed over it: stale since the floor, and nobody holds its lease.
     version = floor
   elseif string.sub(entry, 36, 51) ~= NONE then
-    local left = tonumber(string.sub(entry, 52, 64)) - now
-    if left > 0 then
+    local left = (tonumber(string.sub(entry, 52, 64)) or 0) - now
+    if left > 0 and left <= LONGEST_MS then
       return {'wait', left}
     end
   end

@@ -5,7 +5,10 @@
 local interval, size, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or '') or now, now)
+if not (full_at <= now + size * interval + 1000000) then
+  full_at = now -- no bucket of this size takes so long; somebody else's number must not shut a caller out
+end
 -- Half a microsecond makes up for the rounding of what is stored.
 local there = math.floor((now + size * interval - full_at + 0.5) / interval)
 local taken = math.max(math.min(there, wanted), 0)

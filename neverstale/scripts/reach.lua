@@ -10,6 +10,9 @@ local answers = {}
 for i = 2, #ARGV, 3 do
   local partition, first, after = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local held = redis.call('HGET', KEYS[1], partition)
+  if held and (#held > 15 or not string.find(held, '^%d+$')) then
+    held = false -- no offset, whoever wrote it
+  end
   local answer = 'k'
   if redis.call('HGET', KEYS[1], partition .. ':batch') ~= ARGV[1] then
     answer = '?'

@@ -11,8 +11,12 @@ local half_life, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local since = tonumber(redis.call('HGET', KEYS[2], 'since') or '')
+if since and not (since > 0 and since <= now + 1000) then
+  since = nil -- somebody else's number
+end
 if #ARGV == 2 then
-  half_life = tonumber(redis.call('HGET', KEYS[2], 'half_life') or ARGV[1])
+  local held = tonumber(redis.call('HGET', KEYS[2], 'half_life') or '')
+  half_life = held and held > 0 and held or half_life
   return tostring(2 ^ ((now - (since or now)) / half_life))
 end
 if not since or redis.call('HGET', KEYS[2], 'half_life') ~= ARGV[1] then

@@ -1,5 +1,7 @@
 """The script that counts requests: a bucket that fills at a steady rate, by the clock of Redis."""
 
+import pytest
+
 from tests.contract.subjects import Subject
 
 SLOW_US = 60_000_000
@@ -53,3 +55,10 @@ def test_a_refusal_writes_nothing(subject: Subject, prefix: bytes) -> None:
 def test_intervals_need_not_be_whole_microseconds(subject: Subject, prefix: bytes) -> None:
     answers = [take(subject, prefix + b"b", 1, size=3, interval_us=SLOW_US / 7)[0] for _ in range(4)]
     assert answers == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("held", [b"", b"x", b"-1", b"inf", b"nan", b"1e300", b"9" * 400, b"9" * 17])
+def test_what_is_no_bucket_shuts_no_caller_out(subject: Subject, prefix: bytes, held: bytes) -> None:
+    subject.command("SET", prefix + b"b", held)
+    assert take(subject, prefix + b"b", 4)[:2] == [4, 1]
+    assert take(subject, prefix + b"b", 4)[:2] == [1, 0]

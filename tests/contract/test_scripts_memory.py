@@ -81,7 +81,7 @@ def test_registers_rise_and_come_back_when_memory_is_full(full_redis: RealRedis)
 
 
 def test_watermarks_and_touches_land_when_memory_is_full(full_redis: RealRedis) -> None:
-    assert full_redis.run("watermark", [b"marks"], "here", 1, 0, v(6), 60) == 1
+    assert full_redis.run("watermark", [b"marks"], "here", 1, v(9), 0, v(6), 60) == 1
     assert full_redis.run("touch", [b"entry"]) == 1
     assert header(full_redis.command("GET", b"entry")).touched == b"1"
 

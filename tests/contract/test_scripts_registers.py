@@ -5,6 +5,7 @@ from tests.contract.subjects import Subject
 NONCE, OTHER = b"c" * 16, b"d" * 16
 CLAIM_MS = 60_000
 HERE, ELSEWHERE = b"here-1", b"elsewhere-2"
+LATEST = b"f" * 16
 
 
 def v(number: int) -> bytes:
@@ -123,7 +124,7 @@ def test_several_registers_are_answered_in_order_each_by_its_own_state(subject: 
 
 
 def watermark(subject: Subject, key: bytes, identity: bytes, version: int, wall_ms: int, partition: int = 0) -> None:
-    assert subject.run("watermark", [key], identity, 4, partition, v(version), wall_ms) == 1
+    assert subject.run("watermark", [key], identity, 4, LATEST, partition, v(version), wall_ms) == 1
 
 
 def test_a_watermark_says_its_version_wall_time_and_redis(subject: Subject, prefix: bytes) -> None:
@@ -151,7 +152,7 @@ def test_a_watermark_starts_anew_on_another_redis(subject: Subject, prefix: byte
 
 def test_partitions_have_watermarks_of_their_own(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    assert subject.run("watermark", [key], HERE, 2, 0, v(5), 50, 1, v(3), 30) == 1
+    assert subject.run("watermark", [key], HERE, 2, LATEST, 0, v(5), 50, 1, v(3), 30) == 1
     watermark(subject, key, HERE, 6, 60, partition=1)
     held = subject.hash(key)
     assert held[b"0"].startswith(v(5))
@@ -160,30 +161,30 @@ def test_partitions_have_watermarks_of_their_own(subject: Subject, prefix: bytes
 
 def test_the_number_of_partitions_rises_with_any_mark(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    subject.run("watermark", [key], HERE, 2, 0, v(5), 50)
-    subject.run("watermark", [key], HERE, 3, 1, v(4), 40)
+    subject.run("watermark", [key], HERE, 2, LATEST, 0, v(5), 50)
+    subject.run("watermark", [key], HERE, 3, LATEST, 1, v(4), 40)
     assert subject.hash(key)[b"partitions"] == b"3"
 
 
 def test_a_mark_from_before_partitions_were_added_does_not_take_them_away(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    subject.run("watermark", [key], HERE, 12, 7, v(9), 90)
-    subject.run("watermark", [key], HERE, 6, 0, v(8), 80, 1, v(9), 90)
+    subject.run("watermark", [key], HERE, 12, LATEST, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, LATEST, 0, v(8), 80, 1, v(9), 90)
     held = subject.hash(key)
     assert (held[b"partitions"], held[b"0"][:16]) == (b"12", v(8))
 
 
 def test_a_topic_made_again_with_fewer_partitions_counts_them_anew(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    subject.run("watermark", [key], HERE, 12, 7, v(9), 90)
-    subject.run("watermark", [key], HERE, 6, 0, v(10), 95)
+    subject.run("watermark", [key], HERE, 12, LATEST, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, LATEST, 0, v(10), 95)
     assert subject.hash(key)[b"partitions"] == b"6"
 
 
 def test_what_another_redis_held_does_not_keep_the_number_of_partitions_up(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    subject.run("watermark", [key], ELSEWHERE, 12, 7, v(9), 90)
-    subject.run("watermark", [key], HERE, 6, 0, v(8), 80)
+    subject.run("watermark", [key], ELSEWHERE, 12, LATEST, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, LATEST, 0, v(8), 80)
     assert subject.hash(key)[b"partitions"] == b"6"
 
 

@@ -158,3 +158,20 @@ async def commit(settings: Settings, partition: int, offset: int) -> None:
     consumer.assign([place])
     async with consumer:
         await consumer.commit({place: offset})
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff", b"null", b"[]", b'{"role":', b'{"role":5}', b"f" * 16, b"?"])
+async def test_what_a_neighbour_has_written_is_no_state_of_ours(
+    settings: Settings, redis_url: str, value: bytes
+) -> None:
+    names = Names(settings.redis.prefix)
+    with Redis.from_url(redis_url) as redis:
+        redis.set(names.role("watcher", "forged"), value)
+        redis.lpush(names.role("api", "forged"), value)
+        redis.set(names.applied, value)
+        redis.lpush(names.floor("flights"), value)
+        redis.hset(names.watermarks(settings.kafka.group), mapping={"partitions": value, "0": value, value: value})
+    status = await gather(settings, CATALOG)
+    assert (status.ok, status.roles, status.partitions) == (True, [], [])
+    assert all(register.version in (None, "f" * 16) for register in status.registers)
+    print_status(status, as_json=False)

@@ -217,12 +217,21 @@ class RefusingLoader(HeldLoader):
         return snapshot
 
 
-async def test_a_version_of_ours_that_mongodb_has_not_reached_is_an_outage() -> None:
-    loader = HeldLoader()
+async def test_a_version_of_redis_that_mongodb_has_not_reached_costs_a_second_read_as_of_now() -> None:
+    class PresentLoader(HeldLoader):
+        async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
+            self.error = VersionInFuture("test") if at_least > 200 else None
+            return await super().load(resource, keys, at_least)
+
+        async def now(self, collection: str = "") -> Version:
+            return 200
+
+    loader = PresentLoader()
     loader.release.set()
-    loader.error = VersionInFuture("test")
-    with pytest.raises(Outage):
-        await loads_of(loader).load(THINGS, [0], 2**63)
+    loads = loads_of(loader)
+    for _ in range(5):
+        assert (await loads.load(THINGS, [0], 2**63)).version == 200
+    assert loads.refuses(THINGS) is None
 
 
 async def test_an_error_that_nobody_expected_reaches_the_asker_and_frees_the_place() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from neverstale.clock import DRIFT, PrimaryClock
+from neverstale.clock import AHEAD_SECONDS, DRIFT, PrimaryClock
 
 
 class World:
@@ -94,3 +94,15 @@ def test_another_primary_with_another_clock_is_believed_at_once(jump_ms: float) 
     world.offset += jump_ms
     world.round_trip(0.05, 0.05)  # blunter than what is held, but it contradicts it
     world.assert_contained()
+
+
+def test_no_version_is_later_than_the_primarys_clock_and_its_newest_change() -> None:
+    seconds = 0.0
+    clock = PrimaryClock(lambda: seconds, wall=lambda: 1_000.0)
+    assert clock.latest_version() >> 32 == 1_000 + AHEAD_SECONDS, "before the first sample by our own clock"
+    clock.observe(0.0, 5_000_000, 0.0, cluster_seconds=4_990)
+    assert clock.latest_version() >> 32 == 5_000 + AHEAD_SECONDS
+    clock.observe(0.0, 5_000_000, 0.0, cluster_seconds=9_000)
+    assert clock.latest_version() >> 32 == 9_000 + AHEAD_SECONDS, "its clock was put back"
+    seconds = 10.0
+    assert clock.latest_version() >> 32 == 9_010 + AHEAD_SECONDS

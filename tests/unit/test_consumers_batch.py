@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.batch import LATEST, Batch, Folding, Seen
+from consumers.batch import Batch, Folding, Seen
 from consumers.favourites import Favourites
 from neverstale import events
 from neverstale.catalog import Catalog
 from neverstale.errors import DeadLetter
 from neverstale.events import Change, Event, Floor, Mark, Touch, record_key
 from neverstale.keys import Names, type_matches
-from neverstale.versions import to_hex
+from neverstale.versions import LATEST, to_hex
 
 NAMES = Names("ns")
 CATALOG = Catalog.model_validate(

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from consumers.offsets import Offsets
-from consumers.seldom import Seldom
+from neverstale.seldom import Seldom
 
 
 class Group:

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from consumers.registers import Registers
 from neverstale.cache import Cache, Invalidated
 from neverstale.errors import Outage
+from neverstale.keys import Names
 from neverstale.service import Health
 from tests.waiting import eventually
 
 
 class UnknowingCache:
     """A Redis all of whose registers are unknown."""
+
+    names = Names("ns")
 
     def __init__(self) -> None:
         self.established = 0
@@ -22,6 +25,9 @@ class UnknowingCache:
         await now()
         self.established += 1
         return 1
+
+    async def send(self, registers: tuple[str, ...], *lives: tuple[str, bytes]) -> list[Any]:
+        return [[None] * len(lives), *(-2 for _ in lives)]
 
 
 class Clock:

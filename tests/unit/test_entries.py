@@ -44,7 +44,7 @@ def held(redis: LuaRedis) -> bytes:
     return raw
 
 
-@given(VERSIONS, st.binary())
+@given(VERSIONS, st.binary().map(lambda inner: b"{" + inner + b"}"))
 def test_a_filled_document_is_read_back(version: int, body: bytes) -> None:
     entry = entries.decode(held(filled(version, body)), DIGEST)
     assert entry == entries.Entry(State.DATA, False, version, version, entries.etag_of(body), body, False)
@@ -97,8 +97,30 @@ def test_a_cut_header_is_corrupt(length: int) -> None:
         entries.decode(held(filled(5))[:length], DIGEST)
 
 
-def test_a_header_without_a_body_is_whole() -> None:
-    assert entries.decode(held(filled(5))[: entries.HEADER_BYTES], DIGEST).body == b""
+@pytest.mark.parametrize("length", range(entries.HEADER_BYTES, entries.HEADER_BYTES + len(BODY)))
+def test_a_cut_body_is_corrupt(length: int) -> None:
+    raw = held(filled(5))[:length]
+    with pytest.raises(CorruptEntry):
+        entries.decode(raw, DIGEST)
+    assert not entries.is_current(raw, DIGEST, b"0" * 16, b"f" * 16)
+
+
+def test_an_entry_of_a_version_that_cannot_be_true_is_corrupt() -> None:
+    raw = held(filled(6))
+    with pytest.raises(CorruptEntry):
+        entries.decode(raw, DIGEST, latest=5)
+    assert not entries.is_current(raw, DIGEST, b"0" * 16, to_hex(5).encode())
+    assert entries.is_current(raw, DIGEST, b"0" * 16, to_hex(6).encode())
+
+
+@given(st.integers(0, entries.HEADER_BYTES - 1), st.binary(min_size=1, max_size=40))
+def test_no_header_that_counts_could_begin_another_line(at: int, patch: bytes) -> None:
+    raw = held(filled(5))
+    forged = raw[:at] + patch + raw[at + len(patch) :]
+    if entries.is_current(forged, DIGEST, b"0" * 16, b"f" * 16):
+        etag, version, _ = entries.facts_of_hit(forged)
+        assert all(len(text) == 16 and not text.strip(b"0123456789abcdef") for text in (etag, version))
+        entries.decode(forged, DIGEST)
 
 
 @pytest.mark.parametrize(("offset", "patch"), [(0, b"X"), (3, b"g"), (3, b"\xff"), (19, b"-"), (20, b" "), (4, b"_")])

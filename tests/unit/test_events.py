@@ -15,7 +15,7 @@ from neverstale.versions import to_hex
 MAY_BE_MISSING = {"groups", "lost", "entries", "topic"}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VERSIONS = st.integers(0, 2**64 - 1)
-WALLS = st.integers(0, 2**53)
+WALLS = st.integers(0, 253_402_300_799_999)
 CHANGES = st.builds(
     Change,
     operation=st.sampled_from(sorted(events.OPERATIONS)),
@@ -32,7 +32,7 @@ MARKS = st.builds(
     wall_ms=WALLS,
     partitions=st.integers(1, 10_000),
     term=st.integers(0, 2**53),
-    topic=st.none() | TEXT,
+    topic=st.none() | st.text("0123456789abcdef", min_size=1, max_size=64),
 )
 FLOORS = st.builds(Floor, database=TEXT, collection=TEXT, version=VERSIONS, reason=TEXT, lost=st.booleans())
 TOUCHES = st.builds(Touch, database=TEXT, collection=TEXT, key=TEXT, version=VERSIONS, entries=st.booleans())

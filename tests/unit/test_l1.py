@@ -17,6 +17,7 @@ from api.preconditions import Tags
 from api.recent import OVERHEAD, Recent
 from neverstale.announcements import AnnouncedMarks, Announcement, Announcer, Unreadable, decode, group_name
 from neverstale.catalog import Catalog
+from neverstale.damage import Damage
 from neverstale.keys import Names, canonical
 from neverstale.tasks import Tasks
 
@@ -219,7 +220,7 @@ def test_what_is_used_outlives_what_is_not() -> None:
 
 
 def hearing() -> Hearing:
-    return Hearing("redis-1", lambda version, wall_ms: None)
+    return Hearing("redis-1", lambda version, wall_ms: None, Damage())
 
 
 def marks(version: int, *partitions: int, identity: str = "redis-1", count: int = 2) -> AnnouncedMarks:
