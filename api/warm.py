@@ -24,7 +24,7 @@ from neverstale.catalog import Resource, Warm
 from neverstale.derived import groups, queries
 from neverstale.derived.declarations import CounterDeclaration
 from neverstale.derived.texts import text_of
-from neverstale.errors import NeverstaleError, Outage, Overloaded
+from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, value_of
 from neverstale.loader import Loader
 from neverstale.popularity import Popularity
@@ -153,13 +153,15 @@ class KeepWarm:
         self._health = health
         self._per_second = per_second
         self._warmed: dict[str, str] = {}
+        self._refused: set[str] = set()
+        """What MongoDB refuses to read: the process need not wait for that."""
 
     async def run(self, deadline_seconds: float) -> NoReturn:
         """Until cancelled."""
         self._health.warming = deadline_seconds > 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_seconds):
-                while len(self._warmed) < len(self._resources):
+                while len(self._warmed.keys() | self._refused) < len(self._resources):
                     cancellation.heed()
                     await self._look()
                     await asyncio.sleep(PAUSE_SECONDS)
@@ -178,6 +180,8 @@ class KeepWarm:
             try:
                 warmed = await self._warmer.warm(resource, resource.warm, self._per_second, self._show)
             except NeverstaleError as error:
+                if isinstance(error, Refused) and error.lasts:
+                    self._refused.add(resource.name)
                 self._health.wrong(PART, f"{resource.name}: {error}")
                 log.warning("warming_failed", resource=resource.name, reason=str(error))
                 continue

@@ -11,7 +11,7 @@ from typing import Final
 
 from neverstale import cancellation
 from neverstale.cache import Cache, Invalidated
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Refused
 from neverstale.registers import forget_false
 from neverstale.service import Health
 from neverstale.versions import Version
@@ -63,10 +63,10 @@ class Registers:
                     # There may be nothing to establish, or a claim of ours that failed may still be there.
                     await self._present()
                 await self._cache.establish(self._collections, self._present)
-            except Outage as outage:
-                if outage.server == "mongodb":
+            except (Outage, Refused) as error:
+                if isinstance(error, Refused) or error.server == "mongodb":
                     self._asked = False
-                    self._health.wrong("mongodb", outage.reason)
+                    self._health.wrong("mongodb", error.reason)
                 await asyncio.sleep(PAUSE_SECONDS)
                 self._wanted.set()
             cancellation.heed()

@@ -1,6 +1,7 @@
 """What MongoDB refuses is blamed on the smallest thing that it can be blamed on; everything else is served."""
 
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from api import cursors
 from neverstale import __version__, telemetry
 from neverstale.catalog import Catalog
 from neverstale.refusals import TABLE, Row
@@ -17,7 +19,10 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LISTS: dict[str, Any] = {"key_type": "string", "lists": {"by_kind": {"by": ["kind"], "sort": ["score"]}}}
+LISTS: dict[str, Any] = {
+    "key_type": "string",
+    "lists": {"by_kind": {"by": ["kind"], "sort": ["score"], "page_size": 1}},
+}
 FAILURES = 1
 UNMADE = (72, 169, 249, 361, 13388)
 """InvalidOptions says that a version lies in the future; the others come with details, which a fail point lacks."""
@@ -165,3 +170,46 @@ async def test_neighbours_are_served_while_a_collection_refuses_thousands_of_tim
         assert refused("things", 13) - asked <= 3
         assert (await get(world, "numbers/1")).status_code == 200
     await served_again(world)
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "score", [deep(178), "x" * 10_000, {"$gt": 1}, {"$where": "1"}], ids=["deep", "long", "op", "js"]
+)
+async def test_whatever_a_list_is_sorted_by_its_pages_follow_each_other(world: World, score: Any) -> None:
+    kind = secrets.token_hex(4)
+    for name in "abc":
+        await world.write("listed", {"_id": f"{kind}-{name}", "kind": kind, "score": score})
+    found, cursor = [], ""
+    for _ in range(3):
+        page = await get(world, f"listed/-/lists/by_kind?kind={kind}{cursor}")
+        assert page.status_code == 200, page.text
+        found += [item["_id"].removeprefix(f"{kind}-") for item in page.json()["items"]]
+        cursor = f"&cursor={page.json()['next']}"
+    assert found == ["a", "b", "c"]
+    assert page.json()["next"] is None
+
+
+@pytest.mark.parametrize("levels", [150, 179, 180, 198, 1_000])
+async def test_a_forged_cursor_is_a_bad_one_or_a_good_one(world: World, levels: int) -> None:
+    resource = world.catalog.resources["listed"]
+    owner = cursors.owner(resource.derived.digests()["lists.by_kind"], "s:k")
+    inner = b"\x05\0\0\0\0"
+    for kind, name in [*[(b"\3", b"a")] * (levels - 1), (b"\3", b"0")]:
+        inner = (len(inner) + len(name) + 7).to_bytes(4, "little") + kind + name + b"\0" + inner + b"\0"
+    positions = inner[:-1] + b"\x021\0\2\0\0\0x\0\0"  # and the `_id` behind it
+    positions = len(positions).to_bytes(4, "little") + positions[4:]
+    whole = b"\4\0" + positions + b"\0"
+    data = bytes((cursors.FORMAT,)) + owner[:6] + b"\0\t" + (len(whole) + 4).to_bytes(4, "little") + whole
+    text = urlsafe_b64encode(data + cursors._signature(data, owner)).rstrip(b"=").decode()
+    for _ in range(FAILURES + 1):
+        answer = await get(world, f"listed/-/lists/by_kind?kind=k&cursor={text}")
+        assert answer.status_code == (200 if levels <= 180 else 400), answer.text
+    assert (await get(world, f"things/{secrets.token_hex(4)}")).status_code == 404
+    assert not breaker_is_open()
