@@ -8,8 +8,8 @@ Source: https://bsonspec.org/spec.html
 from typing import Final
 
 MAX_LEVELS: Final = 182
-"""A document that MongoDB stores has at most 180 levels (`kBSONMaxUserStorageDepth`), so a value in it 179, and we put it
-into an array in a document. A command may have 200, of which a page's filter needs 11 around the value."""
+"""A document that MongoDB stores has at most 180 levels (`kBSONMaxUserStorageDepth`), so a value in it 179, and it
+lies in an array in a document here. A command may have 200, of which a page's filter needs 11 around the value."""
 
 _FIXED: Final = {
     0x01: 8,  # double
