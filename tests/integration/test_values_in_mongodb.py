@@ -30,6 +30,7 @@ from tests.properties import raw_bson
 from tests.properties.raw_bson import (
     ARRAY,
     DBPOINTER,
+    LATIN1,
     OBJECT,
     ODD,
     SCOPED,
@@ -196,14 +197,26 @@ async def in_order(stored: Stored, declared: ListDeclaration) -> list[int]:
     return [row["_id"] for row in await stored.run({**command, "collation": queries.BYTES, "batchSize": 1_000})]
 
 
-SORTED = values() | st.sampled_from(list(ODD.values())) | st.none()
+def sorts(value: Value | None) -> bool:
+    """Whether MongoDB sorts a value as it compares it: DBPointers to collections with names of one length it does not."""
+    if value is None or value.kind not in (OBJECT, ARRAY, SCOPED, DBPOINTER):
+        return True
+    if value.kind == DBPOINTER:
+        return value.payload[4:-13] in (b"a.b", LATIN1)
+    inner = (
+        value.payload[8 + int.from_bytes(value.payload[4:8], "little") :] if value.kind == SCOPED else value.payload
+    )
+    return all(sorts(Value(kind, payload)) for kind, _, payload in elements(inner))
+
+
+SORTED = (values() | st.sampled_from(list(ODD.values())) | st.none()).filter(sorts)
 WITHOUT_ARRAYS = SORTED.filter(lambda value: value is None or value.kind != ARRAY)
 """MongoDB cannot sort by two arrays of one document."""
 
 
 @pytest.mark.parametrize("indexed", [False, True], ids=["sorted", "indexed"])
 async def test_pages_show_every_document_once_in_mongodbs_order(stored: Stored, indexed: bool) -> None:
-    arrays = st.lists(values(), max_size=3).map(lambda some: array(*some))
+    arrays = st.lists(values(), max_size=3).map(lambda some: array(*some)).filter(sorts)
     pairs = st.tuples(SORTED | arrays, WITHOUT_ARRAYS)
     for some in itertools.chain([[(value, None) for value in ODD.values()]], generated(pairs, 40)):
         found = [{name: value for name, value in zip("vw", two, strict=True) if value is not None} for two in some]
@@ -214,7 +227,10 @@ async def test_pages_show_every_document_once_in_mongodbs_order(stored: Stored, 
                 if "w" in sort[0] and "v" in sort:
                     continue  # nor can it have an index of both
                 await stored.collection.create_index(list(queries.list_index(declared).items()))
-            assert await pages(stored, declared) == await in_order(stored, declared), sort
+            shown, ordered = await pages(stored, declared), await in_order(stored, declared)
+            assert shown == ordered, [found[key] for key in set(shown) ^ set(ordered)] or [
+                (found[one], found[two]) for one, two in zip(shown, ordered, strict=True) if one != two
+            ]
 
 
 async def test_pages_sorted_by_a_path_show_every_document_once(stored: Stored) -> None:
@@ -222,7 +238,7 @@ async def test_pages_sorted_by_a_path_show_every_document_once(stored: Stored) -
     holders = inner | values().filter(lambda value: value.kind != ARRAY) | st.none()
     # An array with objects and others beside them may be left out: see docs/derived.md.
     arrays = st.lists(inner | st.just(embedded()), max_size=3).map(lambda elements: array(*elements))
-    for some in generated(holders | arrays, 40):
+    for some in generated((holders | arrays).filter(sorts), 40):
         held = [{"kind": string("g")} | ({"a": value} if value is not None else {}) for value in some]
         await stored.hold(held)
         for sort in (("a.b", "_id"), ("-a.b", "_id")):
