@@ -37,8 +37,10 @@ from api.refusing import Refusing
 from api.routes import add_routes
 from api.tally import Tally
 from api.targets import UndecodedPaths
+from api.timed import CLIENTS
+from api.unread import UNREAD, Unread
 from api.warm import KeepWarm, Warmer
-from neverstale import __version__
+from neverstale import __version__, telemetry
 from neverstale.cache import Cache
 from neverstale.catalog import Catalog, Resource
 from neverstale.clients import mongo_client, redis_client
@@ -61,6 +63,8 @@ Every answer says how old it can be at most (`Neverstale-Bound`) and at which ve
 version of a write of its own."""
 
 
+READ_BYTES = 16 << 20
+"""Documents that are read together may have so many and one reply of MongoDB more, or they are read in parts."""
 WARM_GROUPS_MS = 30_000
 """To find the groups of a list that is warmed."""
 
@@ -74,7 +78,9 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with serving(app, settings, catalog, derived, state) as hot:
-            yield {HOT: hot, HEALTH: state}
+            unread = Unread(settings.clients.unread_bytes)
+            telemetry.UNREAD_BYTES.set_function(lambda: unread.bytes)
+            yield {HOT: hot, HEALTH: state, CLIENTS: settings.clients, UNREAD: unread}
 
     app = FastAPI(
         title="neverstale",
@@ -122,7 +128,7 @@ async def serving(
     mongodb = breaker("mongodb")
     refusing = app.state.refusing = Refusing(state)
     kinds = app.state.kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
-    loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds)
+    loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds, READ_BYTES)
     proving = Loader(mongo, catalog.database, round(PATIENCE_SECONDS * 1000), kinds)
     # In a collection that is read anyway: no further privilege is needed.
     proofs = Proofs(lambda: proving.proof(kinds.ordinary(catalog.collections)), marks, clock, tasks)
@@ -146,6 +152,7 @@ async def serving(
     hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names), tally, pages)
     if settings.limits.requests_per_second:
         hot.limits = app.state.limits = Limits(cache, redis_breaker, settings.limits, tasks)
+    app.state.answer_bytes = settings.clients.answer_bytes
     app.state.freshness = freshness
     app.state.reader = reader
     app.state.hits = hits

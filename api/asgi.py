@@ -50,7 +50,8 @@ class HotPath:
         if hot is None or scope.get("root_path"):
             return None
         path = scope.get("raw_path")
-        plain = plain_of(scope["headers"])
+        # Whether the connection is kept is for the server to see to.
+        plain = plain_of(header for header in scope["headers"] if header[0] != b"connection")
         if path is None or plain is None:
             return None
         if query := scope["query_string"]:

@@ -1,7 +1,7 @@
 """One key that one request asks for, until it is answered."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import Counter
 
 from api.answers import Answer, How
+from api.l1 import Reading
 from api.marks import Marks
 from api.shelves import Place
 from api.source import AnySource
@@ -49,6 +50,12 @@ class Ask:
     """The asker saw in Redis that everything older than this is stale, or has seen this version there."""
     collapsed: bool = False
     """Waits for a read that another request began."""
+    one_of_many: bool = False
+    """Its caller asks for others, too, and holds all answers until the last one is there."""
+    vouched: bool = False
+    """Its answer was read for it, and misses nothing that was applied before: it may be kept."""
+    keep: Callable[[Reading | None], bool] | None = None
+    """Keeps the answer in memory if it is one that Redis does not take; whether it is."""
 
     @property
     def needs(self) -> Version:

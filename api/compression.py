@@ -5,11 +5,12 @@ They are kept by the ETag of the body, which is a digest of it, so nothing here 
 
 import asyncio
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import brotli
 
+from api.pieces import length_of
 from api.recent import Recent
 from neverstale.tasks import Tasks
 
@@ -19,6 +20,8 @@ AT_ONCE_BYTES: Final = 32 << 10
 """Compressing more would hold up the event loop for a millisecond: a thread does it, and until then nobody waits."""
 UP_TO_BYTES: Final = 1 << 20
 KEPT_BYTES: Final = 16 << 20
+MOST_UNDER_WAY: Final = 8
+"""Bodies that wait for threads, each held in memory meanwhile. Further ones go out as they are."""
 LEVEL: Final = 6
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _BROTLI_QUALITY: Final = 5
@@ -42,21 +45,21 @@ class Compressed:
         self._kept = Recent(KEPT_BYTES)
         self._under_way: set[bytes] = set()
 
-    def of(self, coding: Coding | None, etag: bytes, body: bytes) -> Packed | None:
+    def of(self, coding: Coding | None, etag: bytes, parts: Sequence[bytes]) -> Packed | None:
         """The body in a coding; `None`: none is wanted, it is not worth it, or not there yet."""
-        if coding is None or not FROM_BYTES < len(body) <= UP_TO_BYTES:
+        if coding is None or not FROM_BYTES < (size := length_of(parts)) <= UP_TO_BYTES:
             return None
         name = coding + etag
         packed = self._kept.get(name)
         if packed is not None:
             return Packed(coding, packed)
-        if len(body) <= AT_ONCE_BYTES:
-            packed = COMPRESS[coding](body)
+        if size <= AT_ONCE_BYTES:
+            packed = COMPRESS[coding](b"".join(parts))
             self._kept.put(name, packed)
             return Packed(coding, packed)
-        if name not in self._under_way:
+        if name not in self._under_way and len(self._under_way) < MOST_UNDER_WAY:
             self._under_way.add(name)
-            self._tasks.start(self._compress(coding, name, body), "compress")
+            self._tasks.start(self._compress(coding, name, b"".join(parts)), "compress")
         return None
 
     async def _compress(self, coding: Coding, name: bytes, body: bytes) -> None:

@@ -8,10 +8,12 @@ Groups are in the order of their counts, the largest first, equal ones by their 
 a document with an array counts once for each of its elements.
 """
 
+import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -27,6 +29,7 @@ from neverstale.catalog import OnChange, Resource
 from neverstale.derived import groups, queries, reading
 from neverstale.derived.counters import Group
 from neverstale.derived.declarations import CounterDeclaration
+from neverstale.derived.generations import Generation
 from neverstale.derived.texts import text_of, value_of
 from neverstale.kinds import Kind, least_told
 from neverstale.loader import Loader, Snapshot
@@ -39,6 +42,8 @@ MOST_FIELDS: Final = 20_000
 _WIDE: Final = Context(prec=60, traps=[])
 _PLAIN_DIGITS: Final = 40
 """A number of more, before or behind its point, has an exponent."""
+FEW_FIELDS: Final = 200
+"""Of more, a thread makes the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +113,25 @@ class Counts:
             values, epoch = await cache.send((b"HMGET", hash_key, *fields), known.epoch_command())
             one = reading.one_group(values)
             held = None if one is None else {name: one} if one.documents else {}
+            work = partial(self._told, generation, key, held)
+            many = False
         else:
             (size,) = await cache.send((b"HLEN", hash_key))
             if size > MOST_FIELDS:
                 return None
             pairs, epoch = await cache.send((b"HGETALL", hash_key), known.epoch_command())
-            held = reading.all_groups(_mapping(pairs), sums)
-        if held is None or not await known.kept(generation, epoch):
+            work = partial(self._told_of_all, generation, key, pairs)
+            many = size > FEW_FIELDS
+        if not await known.kept(generation, epoch):
+            return None
+        # Thousands of groups would hold up the event loop for longer than anybody should wait.
+        return await asyncio.to_thread(work) if many else work()
+
+    def _told_of_all(self, generation: Generation, key: CountKey, pairs: Any) -> Held | None:
+        return self._told(generation, key, reading.all_groups(_mapping(pairs), len(self.declared.sums)))
+
+    def _told(self, generation: Generation, key: CountKey, held: Mapping[str, Group] | None) -> Held | None:
+        if held is None:
             return None
         if any(one.documents < 0 for one in held.values()):
             raise ValueError("fewer documents than none")
@@ -168,12 +185,17 @@ class Counts:
             kinds.append(found.kind)
             if found.cut or len(found.rows) > MOST_GROUPS:
                 raise TooManyGroups
-            rows = [queries.read_counter_row(row, len(key.kept), len(self.declared.sums)) for row in found.rows]
-            totals: dict[str, Total] = {}
-            for row in rows:
-                self._add(totals, row.group, Total(row.documents, list(row.sums), list(row.numbers)))
-            bodies[key.canonical] = self._body(key, totals)
+            body = partial(self._body_of, key, found.rows)
+            many = len(found.rows) > FEW_FIELDS
+            bodies[key.canonical] = await asyncio.to_thread(body) if many else body()
         return Snapshot(version, bodies, kind=least_told(kinds))
+
+    def _body_of(self, key: CountKey, found: Iterable[Mapping[str, Any]]) -> bytes:
+        totals: dict[str, Total] = {}
+        for each in found:
+            row = queries.read_counter_row(each, len(key.kept), len(self.declared.sums))
+            self._add(totals, row.group, Total(row.documents, list(row.sums), list(row.numbers)))
+        return self._body(key, totals)
 
     # --- bodies
 

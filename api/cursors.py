@@ -24,7 +24,7 @@ from neverstale.errors import NeverstaleError
 
 FORMAT: Final = 2
 MAX_CHARACTERS: Final = 24 << 10
-"""A request head may have 64 KB (`api.guarded.HEAD_BYTES`)."""
+"""A request head may have 64 KB (`clients.head_bytes`)."""
 _LAST_NUMBER: Final = 0xFFFF
 _SIGNATURE_BYTES: Final = 8
 _OWNER_BYTES: Final = 6

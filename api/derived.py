@@ -213,6 +213,6 @@ async def _respond(
     if answer.body is None:
         response = absent(facts, absence)
     else:
-        response = found_or_unchanged(scope, conditions, facts, answer.etag, answer.body)
+        response = found_or_unchanged(scope, conditions, facts, answer.etag, (answer.body,))
     seconds.observe(time.perf_counter() - started)
     await response(scope, receive, send)

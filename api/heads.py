@@ -74,6 +74,11 @@ def document_tail(etag: bytes, version: bytes, body: bytes) -> bytes:
     return b'etag: "%b"\r\nneverstale-version: %b\r\ncontent-length: %d\r\n\r\n%b' % (etag, version, len(body), body)
 
 
+def document_head(etag: bytes, version: bytes, length: int) -> bytes:
+    """The lines of a document's tail; the body comes in pieces."""
+    return b'etag: "%b"\r\nneverstale-version: %b\r\ncontent-length: %d\r\n\r\n' % (etag, version, length)
+
+
 def packed_tail(etag: bytes, version: bytes, packed: Packed) -> bytes:
     """Of a compressed body. Its ETag is weak: equal content, other bytes (RFC 9110, section 8.8.3)."""
     text = b'etag: W/"%b"\r\nneverstale-version: %b\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n%b'

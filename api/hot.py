@@ -13,6 +13,7 @@ from api import heads
 from api.answers import Answer
 from api.asks import Ask
 from api.compression import FROM_BYTES, Compressed
+from api.fills import BODY_BYTES
 from api.freshness import Evidence
 from api.heads import BLANK, CRLF, DOCUMENT, ETAG, Moment, Server
 from api.l1 import L1, Reading
@@ -20,10 +21,11 @@ from api.limits import Limits
 from api.lines import LINE, Target, spellings
 from api.marks import Marks
 from api.page_lines import PageLines, PageTarget
+from api.pieces import LARGE_BYTES
 from api.plain import PLAIN, Plain
 from api.problems import Problem, internal, of_error, stopping, unknown_key
 from api.reader import Reader
-from api.responses import L1_HIT, L2_HIT, Raw, cache_status
+from api.responses import L1_HIT, L2_HIT, Raw, cache_status, raw
 from api.tally import Tally, taken
 from neverstale import telemetry
 from neverstale.entries import facts_of_hit
@@ -43,7 +45,7 @@ LINES_A_TURN: Final = 50
 class Request(ABC):
     """A plain get that L1 could not answer. It is the reader's `Get`, and the future of its own `Ask`."""
 
-    __slots__ = ("_hot", "_segment", "entry_key", "line", "place", "plain", "settled", "target")
+    __slots__ = ("_hot", "_large", "_segment", "entry_key", "line", "place", "plain", "settled", "target")
 
     def __init__(
         self, hot: "Hot", target: AnyTarget, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
@@ -55,6 +57,8 @@ class Request(ABC):
         self.settled = False
         self.target = target
         self._hot = hot
+        self._large: bytes | None = None
+        """The tail of an answer that is too large for Redis."""
         self._segment = segment
 
     @abstractmethod
@@ -71,7 +75,11 @@ class Request(ABC):
         hot, plain = self._hot, self.plain
         self.settled = True
         try:
-            tail = hot.tail(self.target, *facts_of_hit(entry))
+            tail = (
+                hot.large_tail(self.target, entry)
+                if len(entry) > LARGE_BYTES
+                else hot.tail(self.target, *facts_of_hit(entry))
+            )
             if tail[0] == DOCUMENT and self.target.counted:
                 hot.tally.saw(self.entry_key)
             if reading is not None:
@@ -84,7 +92,15 @@ class Request(ABC):
             self.send(status, tail, moment)
 
     def ask(self) -> Ask:
-        return self.target.ask(self._segment, self.entry_key, self)
+        ask = self.target.ask(self._segment, self.entry_key, self)
+        ask.keep = self._keep
+        return ask
+
+    def _keep(self, reading: Reading | None) -> bool:
+        tail, self._large = self._large, None
+        if tail is not None and reading is not None:
+            self._hot.keep(reading, self, tail)
+        return tail is not None
 
     # --- for the ask
 
@@ -96,7 +112,10 @@ class Request(ABC):
         try:
             if answer.body is not None and self.target.counted:
                 self._hot.tally.saw(self.entry_key)
-            answered = self._hot.answered(self.target, self.plain, answer)
+            tail = self._hot.tail_of(self.target, answer)
+            if answer.body is not None and len(answer.body) > BODY_BYTES:
+                self._large = tail
+            answered = self._hot.answered(tail, self.plain, answer)
         except Exception as error:
             self.set_exception(error)
         else:
@@ -116,8 +135,7 @@ class Request(ABC):
         return True
 
     def _send_problem(self, problem: Problem) -> None:
-        response = problem.response()
-        self.send_raw(Raw(response.status_code, response.raw_headers, bytes(response.body)))
+        self.send_raw(raw(problem))
 
 
 class Hot:
@@ -152,6 +170,8 @@ class Hot:
         self.targets = targets
         self._pages = pages
         self._absences = {name: unknown_key(name.decode()).body for name in targets}
+        self._last_large = (b"", b"")
+        """An entry, and its tail."""
         self._moments: dict[bytes, tuple[Version, Moment]] = {}
         """Cache status -> the last moment of answers with it, and up to which version they miss nothing. All that
         Redis, or MongoDB, answered at once share one."""
@@ -181,7 +201,7 @@ class Hot:
             return 404, tail
         etag, version, packed = tail[ETAG], tail[heads.VERSION], None
         if plain.coding and len(tail) > FROM_BYTES:
-            packed = self._compressed.of(plain.coding, etag, tail[tail.index(BLANK) + 4 :])
+            packed = self._compressed.of(plain.coding, etag, (tail[tail.index(BLANK) + 4 :],))
         if plain.none_match.holds(etag):
             return 304, heads.unchanged_tail(etag, version, weak=packed is not None)
         return 200, tail if packed is None else heads.packed_tail(etag, version, packed)
@@ -211,9 +231,19 @@ class Hot:
             held = self._moments[status] = complete, moment
         return held[1]
 
-    def answered(self, target: AnyTarget, plain: Plain, answer: Answer) -> tuple[int, bytes, Moment]:
+    def large_tail(self, target: AnyTarget, entry: bytes) -> bytes:
+        """Of a large entry: those who ask for it in one turn of the event loop share it."""
+        held, tail = self._last_large
+        if held is not entry:
+            tail = self.tail(target, *facts_of_hit(entry))
+            self._last_large = entry, tail
+        return tail
+
+    def tail_of(self, target: AnyTarget, answer: Answer) -> bytes:
+        return self.tail(target, answer.etag, to_hex(answer.version).encode("ascii"), answer.body)
+
+    def answered(self, tail: bytes, plain: Plain, answer: Answer) -> tuple[int, bytes, Moment]:
         """Status, tail and moment of what is no plain hit."""
-        tail = self.tail(target, answer.etag, to_hex(answer.version).encode("ascii"), answer.body)
         return (*self.choose(plain, tail), self.moment_of(answer.complete, cache_status(answer)))
 
     async def keep_counting(self) -> NoReturn:

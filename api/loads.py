@@ -9,7 +9,7 @@ the more a burst of misses exceeds what MongoDB can do, the fewer and larger its
 
 import asyncio
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +19,11 @@ from api.doorkeeper import Doorkeeper
 from api.proofs import Proofs
 from api.refusing import Refusing
 from api.source import AnySource, load
+from api.weights import Weight
 from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
-from neverstale.loader import Loader, Snapshot, VersionInFuture
+from neverstale.loader import Loader, Snapshot, TooLarge, VersionInFuture
 from neverstale.refusals import ours, row_of
 from neverstale.service import Health
 from neverstale.settings import Api
@@ -35,6 +36,9 @@ KEYS_A_READ = 500
 """More keys in one `$in` would hold up the event loop while their documents are encoded."""
 QUERIES_A_READ = 16
 """Keys that each take a query of their own."""
+HEAVY_BYTES = 4 << 20
+HEAVY_READS = 2
+"""Reads that are expected to bring more than that are under way at once: each is in memory as BSON and as JSON."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,12 +90,18 @@ class Loads:
         self._unknown = _Lane(max(places * share // 100, 1), max(room * share // 100, 1))
         self._deadline_seconds = settings.queue_deadline_ms / 1000
         self._numbers = itertools.count()
+        self._weights: defaultdict[str, Weight] = defaultdict(Weight)
+        self._heavy = asyncio.Semaphore(HEAVY_READS)
 
     def refuses(self, source: AnySource) -> NeverstaleError | None:
         """Why a read would fail at once: MongoDB is known to be away, or to refuse this source."""
         if self._breaker.refuses:
             return Outage("mongodb", "the breaker is open")
         return self._refusing.of(source.name)
+
+    def weight(self, source: AnySource) -> Weight:
+        """How large its answers are."""
+        return self._weights[source.name]
 
     async def load(
         self, source: AnySource, keys: Sequence[Any], at_least: Version, *, alone: bool = False, known: bool = True
@@ -162,6 +172,7 @@ class Loads:
         lane = min(lanes, key=lambda lane: lane.queue[0].number)
         first = lane.queue.popleft()
         most = KEYS_A_READ if isinstance(first.source, Resource) else QUERIES_A_READ
+        most = min(most, self.weight(first.source).room(HEAVY_BYTES))
         taken, room = [first], most - len(first.keys)
         if not first.alone:
             for read in list(lane.queue):
@@ -206,7 +217,7 @@ class Loads:
         keys = _distinct(key for read in reads for key in read.keys)
         at_least = max(self.proofs.reached, *(read.at_least for read in reads))
         try:
-            snapshot = await self._load(reads[0], keys, at_least)
+            snapshot = await self._weighed(reads[0], keys, at_least)
         except Exception as error:
             raise self._judged(error, reads[0]) from error
         self._breaker.succeeded()
@@ -230,6 +241,20 @@ class Loads:
         if isinstance(found, VersionInFuture) and not read.alone:
             return Outage("mongodb", "it has not reached a version that was applied")
         return found
+
+    async def _weighed(self, read: _Read, keys: list[Any], at_least: Version) -> Snapshot:
+        weight = self.weight(read.source)
+        try:
+            if weight.of_one() * len(keys) <= HEAVY_BYTES:
+                snapshot = await self._load(read, keys, at_least)
+            else:
+                async with self._heavy:
+                    snapshot = await self._load(read, keys, at_least)
+        except TooLarge as error:
+            weight.saw(error.size, error.count)
+            raise
+        weight.saw(sum(map(len, snapshot.bodies.values())), len(snapshot.bodies))
+        return snapshot
 
     async def _load(self, read: _Read, keys: list[Any], at_least: Version) -> Snapshot:
         try:

@@ -31,6 +31,8 @@ log = telemetry.logger(__name__)
 sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]
 
 BACKLOG = 2048
+UNSENT_BYTES = 64 << 10
+"""In the kernel, of each connection."""
 COLLECT_AFTER = 100_000
 """Objects. Python's own threshold, 700, costs requests at the 99th percentile tens of milliseconds."""
 FORCED = 1
@@ -66,6 +68,9 @@ def listen(settings: Settings) -> tuple[socket.socket, Settings]:
         remedy = "free it, or set NEVERSTALE_API__HOST and NEVERSTALE_API__PORT"
         raise Misconfigured(f"api.port {port}", f"{host} gives no such port ({error.strerror})", remedy) from None
     listener.set_inheritable(True)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # Connections inherit it: what a slow client does not take stays here, where it is counted.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     port = listener.getsockname()[1]
     log.info("serving", role="api", url=service_url(host, port), workers=settings.api.workers)
     return listener, settings.model_copy(update={"api": settings.api.model_copy(update={"port": port})})

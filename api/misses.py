@@ -25,7 +25,7 @@ from neverstale import telemetry
 from neverstale.cache import Cache, Fill, Granted, Leases, Wait
 from neverstale.errors import Outage, Overloaded, Refused
 from neverstale.lives import ttl_ms
-from neverstale.loader import Snapshot
+from neverstale.loader import Snapshot, TooLarge
 from neverstale.settings import Api
 from neverstale.tasks import at_once
 from neverstale.versions import Version
@@ -173,6 +173,9 @@ class Misses:
             snapshot = await self._loads.load(
                 source, [flight.first.key for flight in flights], self._at_least(granted, leases, floor), known=known
             )
+        except TooLarge as error:
+            await self._load_apart(source, granted, leases, floor, error, known=known)
+            return
         except Exception as error:
             if len(flights) > 1 and isinstance(error, Refused) and not error.lasts:
                 # It belongs to one of the keys: the others shall not share it.
@@ -185,14 +188,40 @@ class Misses:
             await self._fills.give_back([flight.entry_key for flight, lease in granted if not _holds_body(lease)])
             return
         unmet: list[Ask] = []
+        vouched = leases.applied is not None and leases.floor is not None and snapshot.kind.told
         for flight in flights:
             flight.landed = snapshot
+            flight.first.vouched = vouched
             for ask in flight.asks:
                 if ask.met_by(snapshot.version, self._marks):
                     ask.settle_from(snapshot)
                 else:
                     unmet.append(ask)
         await at_once(self._fill(source, flights, leases, snapshot), self._directly(unmet) if unmet else None)
+
+    async def _load_apart(
+        self,
+        source: AnySource,
+        granted: Sequence[tuple[Flight, Granted]],
+        leases: Leases,
+        floor: Version,
+        error: TooLarge,
+        *,
+        known: bool,
+    ) -> None:
+        """One half after the other; but who asks for many asks again, now that it is known how large they are."""
+        for flight, _ in granted:
+            for ask in flight.asks:
+                if ask.one_of_many:
+                    ask.refuse(error)
+        wanted = [(flight, lease) for flight, lease in granted if any(not ask.future.done() for ask in flight.asks)]
+        others = [flight for flight, _ in granted if flight not in [one for one, _ in wanted]]
+        self._close(others)
+        await self._fills.give_back([flight.entry_key for flight in others])
+        half = max(len(wanted) // 2, 1)
+        for some in (wanted[:half], wanted[half:]):
+            if some:
+                await self._load(source, some, leases, floor, known=known)
 
     def _at_least(self, granted: Sequence[tuple[Flight, Granted]], leases: Leases, floor: Version) -> Version:
         """The least version that may be cached. Callers' own demands do not count: they may be nonsense."""

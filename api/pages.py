@@ -24,10 +24,11 @@ from neverstale.derived import queries, reading
 from neverstale.derived.declarations import ListDeclaration
 from neverstale.derived.generations import Generation
 from neverstale.derived.names import LIST_FLOOR, PRESENT, slot_of
+from neverstale.entries import etag_of
 from neverstale.errors import Refused
 from neverstale.kinds import least_told
 from neverstale.lives import first_expiry
-from neverstale.loader import Found, Loader, Snapshot
+from neverstale.loader import OFF_LOOP_BYTES, Found, Loader, Snapshot
 from neverstale.versions import Version, is_hex, to_hex
 
 NO_GENERATION: Final = "-"
@@ -90,21 +91,29 @@ class Pages:
             some = (self._find(loader, key, at_least, found.version) for key in rest[start : start + AT_ONCE])
             pages += await asyncio.gather(*some)
         bodies: dict[str, bytes] = {}
+        etags: dict[str, bytes] = {}
         expiries: dict[str, int] = {}
         for key, page in zip(keys, pages, strict=True):
-            bodies[key.canonical] = self._body(key, page)
+            many = page.size > OFF_LOOP_BYTES
+            body, etag = await asyncio.to_thread(self._made, key, page) if many else self._made(key, page)
+            bodies[key.canonical], etags[key.canonical] = body, etag
             expiry = first_expiry(page.rows, self.resource.expires_field)
             if not page.rows:
                 # Groups that nobody has heard of are as many as callers can think of.
                 expiry = round(time.time() + self.absent_ttl_seconds) * 1000
             if expiry is not None:
                 expiries[key.canonical] = expiry
-        return Snapshot(found.version, bodies, expiries, least_told(page.kind for page in pages))
+        return Snapshot(found.version, bodies, expiries, least_told(page.kind for page in pages), _etags=etags)
 
     async def _find(self, loader: Loader, key: PageKey, at_least: Version, at: Version) -> Found:
         position = key.cursor.position if key.cursor is not None else None
         command = queries.list_page(self.collection, self.declared, key.values, position, self._projection)
         return await loader.query(command, at_least, at)
+
+    def _made(self, key: PageKey, found: Found) -> tuple[bytes, bytes]:
+        """Body and ETag."""
+        body = self._body(key, found)
+        return body, etag_of(body)
 
     def _body(self, key: PageKey, found: Found) -> bytes:
         rows = found.rows[: self.declared.page_size]

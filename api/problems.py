@@ -127,6 +127,22 @@ def head_too_slow() -> Problem:
     return Problem(408, "head-too-slow", "Request timeout", detail)
 
 
+def body_too_large() -> Problem:
+    detail = "Requests need no body here; this one is longer than what is read and thrown away."
+    return Problem(413, "body-too-large", "Content too large", detail)
+
+
+def answer_too_large(parameter: str, limit_bytes: int, remedy: str) -> Problem:
+    """413: `parameter` makes the answer so large."""
+    detail = f"{parameter}: the answer would have more than {limit_bytes} bytes; {remedy}"
+    return Problem(413, "answer-too-large", "Answer too large", detail, parameter=parameter)
+
+
+def too_much_unread() -> Problem:
+    detail = "Too many large answers wait for clients that read slowly."
+    return Problem(503, "overloaded", "Overloaded", detail, _retry_after(1))
+
+
 def too_many_requests(seconds: float) -> Problem:
     detail = "This caller makes more requests than it may; Retry-After says when there is room for one."
     return Problem(429, "too-many-requests", "Too many requests", detail, _retry_after(seconds))

@@ -15,6 +15,7 @@ check.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -30,8 +31,11 @@ from api.guarded import GuardedProtocol
 from api.heads import BLANK, CRLF, DOCUMENT, Moment
 from api.hot import AnyTarget, Hot, Request, as_text, closing
 from api.limits import Bucket
+from api.pieces import LARGE_BYTES, pieces
 from api.plain import PLAIN, Plain, plain_of
-from api.responses import Raw
+from api.problems import Problem
+from api.responses import Raw, raw
+from api.unread import Holding, hold_for
 from neverstale import telemetry
 
 log = telemetry.logger(__name__)
@@ -61,6 +65,7 @@ class Cycle(Request):
         "message_event",
         "more_body",
         "response_complete",
+        "response_started",
     )
 
     def __init__(
@@ -82,11 +87,42 @@ class Cycle(Request):
         self.message_event = _NOTHING
         self.more_body = False
         self.response_complete = False
+        self.response_started = False
 
     def send(self, status: int, tail: bytes, moment: Moment) -> None:
         now = monotonic()
         start = moment.beginning(status, now)
-        self._write(start + (tail if self.line[0] == GET else heads.without_body(tail)), now)
+        if self.line[0] != GET:
+            tail = heads.without_body(tail)
+        if len(tail) > LARGE_BYTES:
+            self._protocol.start_sending(self._send_in_pieces(start, tail))
+        else:
+            self._write(start + tail, now)
+
+    async def _send_in_pieces(self, start: bytes, tail: bytes) -> None:
+        protocol, length = self._protocol, tail.index(BLANK) + 4
+        with protocol.hold() as holding:
+            try:
+                holding.add((tail,))
+            except Problem as full:
+                self.send_raw(raw(full))
+                return
+            head = start + tail[:length]
+            if self.limit_lines is not None:
+                head = heads.with_lines(head, self.limit_lines)
+            self.response_started = True
+            protocol.transport.write(head if self.keep_alive else closing(head))
+            for piece in pieces((tail,), length):
+                await protocol.flow.drain()
+                if self.disconnected or protocol.transport.is_closing():
+                    self._complete()
+                    return
+                protocol.transport.write(piece)
+                await asyncio.sleep(0)
+        self._complete()
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
 
     def send_raw(self, response: Raw) -> None:
         bodiless = self.line[0] != GET
@@ -138,6 +174,17 @@ class Serving(ServerState):
 class HotProtocol(GuardedProtocol):
     """Give it to uvicorn as `http=`. Without a `Hot` in the lifespan's state it does what its base does."""
 
+    __slots__ = (
+        "_block",
+        "_bucket",
+        "_caller",
+        "_headers_read",
+        "_hot",
+        "_last",
+        "_limits",
+        "_plain",
+    )
+
     def __init__(
         self,
         config: Config,
@@ -157,15 +204,11 @@ class HotProtocol(GuardedProtocol):
         """What the headers of this request say of the caller."""
         self._bucket: Bucket | None = None
         """Of the request that is being answered, with a token in it."""
-        self._in_message = False
-        """Whether the parser has read a part of a request."""
         self._headers_read = 0
         self._plain: Plain | None = None
         """What the headers of this request mean, if that is known."""
         self._block: tuple[bytes, Plain] | None = None
         """The line and the meaning of the last request that was plain."""
-        self._active = 0.0
-        """Monotonic seconds of the last answer without a timer of its own."""
         self._last = False
         """Whether the next answer is the last one."""
         if isinstance(server_state, Serving) and server_state.draining:
@@ -202,10 +245,6 @@ class HotProtocol(GuardedProtocol):
         super().data_received(data)
         if self._headers_read == 1 and self._block is not None and not self._in_message:
             self._remember(hot, line, block)
-
-    def on_message_begin(self) -> None:
-        self._in_message = True
-        super().on_message_begin()
 
     def on_request(self) -> None:
         hot = self._hot
@@ -245,10 +284,6 @@ class HotProtocol(GuardedProtocol):
         if self._is_answering():
             self.cycle.disconnected = True  # what may come of it is not written
             self.cycle = _ANSWERED
-
-    def on_message_complete(self) -> None:
-        self._in_message = False
-        super().on_message_complete()
 
     def _free(self) -> bool:
         """Whether an answer may be written now."""
@@ -290,10 +325,22 @@ class HotProtocol(GuardedProtocol):
 
     # --- what goes out
 
+    def hold(self) -> Holding:
+        """For the bytes of an answer that the client has not read yet."""
+        return hold_for(self.app_state)
+
+    def start_sending(self, work: Coroutine[Any, Any, None]) -> None:
+        """Uvicorn waits for it before it ends."""
+        task = self.loop.create_task(work, name="send")
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     def _answer(self, hot: Hot, line: bytes, plain: Plain) -> bool:
         """Answer now or soon; False: not here."""
         tail = hot.l1.answers.get(line)
         if tail is not None:
+            if len(tail) > LARGE_BYTES:
+                return self._answer_large(hot, line, plain, tail)
             now = monotonic()
             moment = hot.moment
             if now >= moment.until:
@@ -315,13 +362,26 @@ class HotProtocol(GuardedProtocol):
             return False
         if line[0] != GET and self._answer_head(hot, line, plain):
             return True
-        target, segment, key = found
+        hot.start(self._begin(hot, line, plain, *found))
+        return True
+
+    def _answer_large(self, hot: Hot, line: bytes, plain: Plain, tail: bytes) -> bool:
+        """From L1, too, but in pieces."""
+        found = hot.find(line)
+        if found is None:
+            return False
+        cycle = self._begin(hot, line, plain, *found)
+        status, tail = (200, tail) if plain is PLAIN else hot.choose(plain, tail)
+        hot.hits[line] = hot.hits.get(line, 0) + 1
+        cycle.send(status, tail, hot.moment)
+        return True
+
+    def _begin(self, hot: Hot, line: bytes, plain: Plain, target: AnyTarget, segment: bytes, key: bytes) -> Cycle:
         cycle = Cycle(self, hot, target, segment, key, line, plain)
         if self._limits is not None:
             cycle.limit_lines = self._spend()
         self.cycle = cast("RequestResponseCycle", cycle)
-        hot.start(cycle)
-        return True
+        return cycle
 
     def _answer_head(self, hot: Hot, line: bytes, plain: Plain) -> bool:
         tail = hot.l1.answers.get(b"GET" + line[4:])
@@ -337,30 +397,11 @@ class HotProtocol(GuardedProtocol):
         self.answered(now)
         return True
 
-    def on_response_complete(self) -> None:
-        if self.pipeline or self.flow.read_paused or self._farewell is not None or self.transport.is_closing():
-            super().on_response_complete()
-        else:
-            self.answered(monotonic())
-
     def answered(self, now: float) -> None:
         """What is left to do when no other answer waits for this one. `now`: monotonic seconds."""
         self.server_state.total_requests += 1
         self._active = now
-        if self.timeout_keep_alive_task is None:
-            self._set_timer(self.timeout_keep_alive)
 
-    # --- keep-alive: one timer that looks when the last answer was, not one timer for each
-
-    def _set_timer(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def timeout_keep_alive_handler(self) -> None:
-        self.timeout_keep_alive_task = None
-        if not (self.cycle is None or self.cycle.response_complete):
-            return  # the answer that is under way sets a timer
-        left = self._active + self.timeout_keep_alive - monotonic()
-        if left > 0:
-            self._set_timer(left)
-        else:
-            super().timeout_keep_alive_handler()
+    def _end_after(self, text: bytes) -> None:
+        self._hot = None
+        super()._end_after(text)

@@ -4,8 +4,9 @@
 {"key": "2013-02-08:UA650:LGA", "score": 340, "rank": 17, "around": [...]}
 """
 
+import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from neverstale.kinds import Kind, least_told
 from neverstale.loader import Found, Loader, Snapshot
 from neverstale.versions import Version
 
+FEW_ROWS: Final = 200
+"""Of more, a thread makes the answer."""
 _ATTEMPTS: Final = 3
 """To see a rank and its neighbours unchanged in between."""
 
@@ -76,7 +79,7 @@ class Ranks:
 
     async def _top(self, held: "_Sets", count: int) -> Held | None:
         replies = await held.read((b"ZRANGE", held.members, 0, count - 1, b"WITHSCORES"))
-        return None if replies is None else Held(_top_body(self._ranked(replies[0], 1)))
+        return None if replies is None else Held(await _made(lambda: _top_body(self._ranked(replies[0], 1)), count))
 
     async def _one(self, held: "_Sets", key: RankKey) -> Held | None:
         assert key.key is not None
@@ -172,7 +175,8 @@ class _Asking:
             found += await self._scores(
                 queries.ranking_top(self._ranks.collection, declared, values, kind, self._key.count)
             )
-        return _top_body(self._numbered(sorted(found)[: self._key.count], 1))
+        count = self._key.count
+        return await _made(lambda: _top_body(self._numbered(sorted(found)[:count], 1)), count)
 
     async def one(self, key: KeyValue) -> bytes | None:
         declared, values = self._declared, self._key.values
@@ -243,6 +247,11 @@ def _any_kind(declared: RankingDeclaration, values: Sequence[Any]) -> dict[str, 
 
 def _around(rank: int, count: int) -> tuple[int, int]:
     return max(rank - count, 0), rank + count
+
+
+async def _made(body: Callable[[], bytes], rows: int) -> bytes:
+    """Thousands of rows would hold up the event loop for longer than anybody should wait."""
+    return await asyncio.to_thread(body) if rows > FEW_ROWS else body()
 
 
 def _top_body(items: Sequence[Ranked]) -> bytes:

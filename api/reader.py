@@ -24,6 +24,7 @@ from api.loads import Loads
 from api.misses import Misses
 from api.shelves import Part, Place, Shelf
 from api.source import AnySource
+from api.weights import Weight
 from api.wish import ANYTHING, Wish
 from neverstale import telemetry
 from neverstale.cache import KEYS_A_CALL, Cache
@@ -38,6 +39,8 @@ from neverstale.versions import Version, to_hex
 BATCHES_UNDER_WAY: Final = 2
 """Of one resource. Further gets wait for the next batch: a batch costs as much as fifty of its gets, so many small
 ones would be slower than few large ones, and a slow Redis gets larger batches, not more of them."""
+BATCH_BYTES: Final = 16 << 20
+"""Entries of about so many leave together: taking their bytes from Redis is a turn of the event loop."""
 NO_EVIDENCE: Final = Evidence(0, 0)
 
 _Rest: TypeAlias = tuple[Version | None, Sequence[Ask]]
@@ -70,10 +73,13 @@ class _Turn:
     name: str
     shelf: Shelf
     hits: Counter
+    weight: Weight
     asks: list[Ask] = field(default_factory=list)
     gets: list[Get] = field(default_factory=list)
     scheduled: bool = False
     under_way: int = 0
+    has_large: bool = False
+    """There are answers that are too large for Redis."""
 
 
 class Reader:
@@ -105,6 +111,7 @@ class Reader:
                 f"read-{source.name}",
                 shelf,
                 telemetry.READS.labels(source.name, "hit"),
+                loads.weight(source),
             )
             for source, shelf in sources
         }
@@ -123,21 +130,28 @@ class Reader:
         return await self._past_cache(source, key, wish)
 
     async def get_many(self, resource: Resource, keys: Sequence[KeyValue], wish: Wish = ANYTHING) -> list[Answer]:
-        """As many answers as keys, in order; raises as `get` if one of them does."""
-        futures = {key: self.ask(resource, key, wish) for key in dict.fromkeys(keys)}
+        """As many answers as keys, in order; raises as `get` if one of them does, and `TooLarge`."""
+        distinct = dict.fromkeys(keys)
+        futures = {key: self.ask(resource, key, wish, one_of_many=len(distinct) > 1) for key in distinct}
         await asyncio.gather(*futures.values())
         return [futures[key].result() for key in keys]
+
+    def weight(self, source: AnySource) -> Weight:
+        """How large its answers are."""
+        return self._loads.weight(source)
 
     def bound(self, answer: Answer) -> float | None:
         """Seconds: no change acknowledged longer ago is missing from the answer; `None`: unknown."""
         return self._freshness.bound(answer.complete)
 
-    def ask(self, source: AnySource, key: Any, wish: Wish = ANYTHING) -> asyncio.Future[Answer]:
+    def ask(
+        self, source: AnySource, key: Any, wish: Wish = ANYTHING, *, one_of_many: bool = False
+    ) -> asyncio.Future[Answer]:
         """`get` without a coroutine: the future holds the answer or one of its errors. May be cancelled."""
         turn = self._turns[source.name]
         text, entry_key, place = turn.shelf.name(key)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        turn.asks.append(Ask(source, key, text, entry_key, future, wish, place))
+        turn.asks.append(Ask(source, key, text, entry_key, future, wish, place, one_of_many=one_of_many))
         self._schedule(turn)
         return future
 
@@ -163,8 +177,9 @@ class Reader:
         """Send a turn's gets on their way, unless so many are under way that its end will do that."""
         if not (turn.asks or turn.gets) or turn.under_way >= BATCHES_UNDER_WAY:
             return
-        gets, turn.gets = turn.gets[:KEYS_A_CALL], turn.gets[KEYS_A_CALL:]
-        room = KEYS_A_CALL - len(gets)
+        most = min(KEYS_A_CALL, turn.weight.room(BATCH_BYTES))
+        gets, turn.gets = turn.gets[:most], turn.gets[most:]
+        room = most - len(gets)
         asks, turn.asks = turn.asks[:room], turn.asks[room:]
         turn.scheduled = bool(turn.asks or turn.gets)
         turn.under_way += 1
@@ -194,6 +209,7 @@ class Reader:
         try:
             parts = await turn.shelf.read(wanted)
             self._breaker.succeeded()
+            _weigh(turn.weight, parts)
             if not self._freshness.still_holds(evidence):
                 evidence = NO_EVIDENCE
             rest: list[_Rest] = []
@@ -295,6 +311,10 @@ class Reader:
                 missing.append(ask)
         if missing or direct:
             self._loads.proofs.expect()
+        turn = self._turns[source.name]
+        # Of sources with answers that Redis does not take: as of now, announcements spoil what is being read.
+        wanted = {ask.entry_key: ask.place for ask in missing} if turn.has_large and self._l1.watermark else {}
+        reading = self._l1.begin(turn.shelf.announced(wanted)) if wanted else None
         try:
             await at_once(
                 self._misses.fetch(source, missing, floor) if missing and floor is not None else None,
@@ -303,6 +323,12 @@ class Reader:
         except BaseException as error:
             fail_all(asks, error, self._freshness.marks)  # nobody waits for an answer that cannot come
             raise
+        else:
+            kept = [ask.keep(reading) for ask in missing if ask.vouched and ask.keep is not None]
+            turn.has_large = turn.has_large or any(kept)
+        finally:
+            if reading is not None:
+                self._l1.end(reading)
 
     def _touch(self, keys: Sequence[bytes]) -> None:
         keys = [key for key in keys if key not in self._touching]
@@ -332,6 +358,12 @@ def _shared_out(
     for ask in asks:
         shared[place[ask.entry_key]][2].append(ask)
     return shared
+
+
+def _weigh(weight: Weight, parts: Iterable[Part]) -> None:
+    for part in parts:
+        sizes = [len(raw) for raw in part.raws.values() if raw is not None]
+        weight.saw(sum(sizes), len(sizes))
 
 
 def _unanswered(gets: Iterable[Get]) -> list[Ask]:

@@ -8,7 +8,7 @@ Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -27,7 +27,7 @@ from neverstale.bson_values import decode, under
 from neverstale.cancellation import heed
 from neverstale.catalog import Resource
 from neverstale.entries import NO_ETAG, etag_of
-from neverstale.errors import NeverstaleError, Outage, Refused
+from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, canonical
 from neverstale.kinds import Kind, Kinds
 from neverstale.lives import expiry_of
@@ -56,6 +56,18 @@ _PLAIN: Final = frozenset((str, int, ObjectId, UUID))
 """Types of the keys that resources are declared with."""
 OFF_LOOP_BYTES: Final = 32 << 10
 """BSON of which more is decoded and made JSON by a thread: it would hold up the event loop."""
+PORTION_BYTES: Final = 256 << 10
+"""Of an export, so much BSON becomes lines at once."""
+
+
+class TooLarge(Overloaded):
+    """Documents that were asked for together are too large for that; fewer may be read."""
+
+    def __init__(self, size: int, count: int) -> None:
+        super().__init__("mongodb")
+        self.size = size
+        self.count = count
+        """Of the documents that were read until then."""
 
 
 class VersionInFuture(NeverstaleError):
@@ -93,6 +105,8 @@ class Found:
     cut: bool
     """There is more than one reply holds."""
     kind: Kind = ORDINARY
+    size: int = 0
+    """Bytes, if it was too large to be decoded at once."""
 
 
 class Loader:
@@ -104,7 +118,10 @@ class Loader:
         database: str,
         timeout_ms: int,
         kinds: Kinds | None = None,
+        most_bytes: int | None = None,
     ) -> None:
+        """`most_bytes`: of several documents that are loaded together; `None`: any number."""
+        self._most_bytes = most_bytes
         self._database = client[database]
         self._timeout = timeout_ms / 1000
         self._kinds = kinds or Kinds(self._database, timeout_ms)
@@ -113,17 +130,19 @@ class Loader:
         """Read `keys` of a resource at one version >= `at_least`.
 
         Raises `Outage` when MongoDB does not answer in time, `Refused` when it will not do this (see
-        `neverstale.refusals`), `VersionInFuture` when `at_least` lies ahead of it.
+        `neverstale.refusals`), `VersionInFuture` when `at_least` lies ahead of it, and `TooLarge`.
         """
         started = time.perf_counter()
         projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
         version, found, kind = await self._read(resource.collection, keys, projection, at_least)
-        many = undecoded_bytes(found) > OFF_LOOP_BYTES
-        bodies, expiries = await asyncio.to_thread(_bodies, resource, found) if many else _bodies(resource, found)
+        if undecoded_bytes(found) > OFF_LOOP_BYTES:
+            bodies, expiries, etags = await asyncio.to_thread(_bodies_and_etags, resource, found)
+        else:
+            bodies, expiries, etags = *_bodies(resource, found), {}
         telemetry.LOADS.labels(resource.name).inc()
         telemetry.LOAD_KEYS.observe(len(keys))
         telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
-        return Snapshot(version, bodies, expiries, kind)
+        return Snapshot(version, bodies, expiries, kind, etags)
 
     async def read(
         self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
@@ -151,6 +170,8 @@ class Loader:
                 break
             # More than one reply can hold (16 MB): the rest is read from the same state.
             await self._command({"killCursors": collection, "cursors": [cursor["id"]]}, "keys")
+            if self._most_bytes is not None and (size := undecoded_bytes(found)) > self._most_bytes:
+                raise TooLarge(size, len(found))
             have = {canonical(decoded(row)["_id"]) for row in reply.rows}
             wanted = [key for key in wanted if canonical(key) not in have]
             concern = {"level": "snapshot", "atClusterTime": cursor["atClusterTime"]}
@@ -177,7 +198,9 @@ class Loader:
             await self._command({"killCursors": collection, "cursors": [cursor["id"]]}, "query")
         if version < at_least:
             raise Outage("mongodb", "a member answered with an older state than was asked for")
-        return Found(version, reply.documents(), bool(cursor["id"]), kind)
+        size = undecoded_bytes(reply.rows)
+        rows = await asyncio.to_thread(reply.documents) if size > OFF_LOOP_BYTES else reply.documents()
+        return Found(version, rows, bool(cursor["id"]), kind, size)
 
     async def export(self, resource: Resource, fields: Sequence[str] | None) -> AsyncGenerator[bytes, None]:
         """All documents in the order of `_id`, as lines of JSON, one reply of the server at a time: the next one is
@@ -196,7 +219,8 @@ class Loader:
                     batch: Any = await anext(cursor, None)  # bytes, whatever the driver declares
                 if batch is None:
                     return
-                yield await asyncio.to_thread(_lines, batch) if len(batch) > OFF_LOOP_BYTES else _lines(batch)
+                for some in _portions(split(batch)):
+                    yield await asyncio.to_thread(_lines, some) if len(batch) > OFF_LOOP_BYTES else _lines(some)
         except Exception as error:
             raise ours(error, "export") from error
         finally:
@@ -325,9 +349,23 @@ def _one_of(keys: list[Any]) -> Any:
     return keys[0] if len(keys) == 1 else {"$in": keys}
 
 
-def _lines(batch: bytes) -> bytes:
+def _portions(raws: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """A few documents at a time: of a reply of 16 MB, all lines together would be in memory twice."""
+    portion: list[bytes] = []
+    size = 0
+    for raw in raws:
+        portion.append(raw)
+        size += len(raw)
+        if size > PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _lines(raws: Iterable[bytes]) -> bytes:
     # One by one: a thread that decodes all of it in one call would hold the interpreter's lock as long.
-    return b"".join([documents.encode(decode(raw)) + b"\n" for raw in split(batch)])
+    return b"".join([documents.encode(decode(raw)) + b"\n" for raw in raws])
 
 
 def _bodies(resource: Resource, found: Sequence[Row]) -> tuple[dict[str, bytes], dict[str, int]]:
@@ -341,6 +379,13 @@ def _bodies(resource: Resource, found: Sequence[Row]) -> tuple[dict[str, bytes],
         if field is not None and (expiry := expiry_of(document, field)) is not None:
             expiries[key] = expiry
     return bodies, expiries
+
+
+def _bodies_and_etags(
+    resource: Resource, found: Sequence[Row]
+) -> tuple[dict[str, bytes], dict[str, int], dict[str, bytes]]:
+    bodies, expiries = _bodies(resource, found)
+    return bodies, expiries, {key: etag_of(body) for key, body in bodies.items()}
 
 
 def _as_of_refusal(command: dict[str, Any], error: OperationFailure) -> dict[str, Any]:

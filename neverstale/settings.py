@@ -257,6 +257,9 @@ class Api(Section):
         1000, description="What MongoDB has counted answers others for so long, with a bound that grows."
     )
     exports: PositiveInt = Field(2, description="Exports under way at once, per process; more are refused with 503.")
+    export_bytes_per_second: PositiveInt = Field(
+        64 << 10, description="An export that is read more slowly is broken off when another one wants its place."
+    )
     export_stall_seconds: PositiveFloat = Field(
         30, description="An export whose client reads nothing for so long is broken off."
     )
@@ -304,6 +307,33 @@ class Api(Section):
         return self
 
 
+class Clients(Section):
+    head_bytes: PositiveInt = Field(
+        64 << 10, description="A request line and header lines may have so many; so may trailers. More are a 431."
+    )
+    head_lines: PositiveInt = Field(256, description="Header lines of a request; more are a 431.")
+    head_seconds: PositiveFloat = Field(
+        10, description="From a head's first byte to its last (else 408), and from a connection to its first head."
+    )
+    body_bytes: PositiveInt = Field(
+        64 << 10, description="Of a request's body, which is thrown away; a longer one is a 413."
+    )
+    keep_alive_seconds: float = Field(
+        5, ge=0, description="After an answer the next head must begin within this, whatever else is sent."
+    )
+    stall_seconds: PositiveFloat = Field(
+        20, description="A client that takes less than 16 KiB of its answer within this is cut off."
+    )
+    answer_bytes: PositiveInt = Field(
+        32 << 20, description="Documents of one answer to `keys=` may have so many together; more are a 413."
+    )
+    unread_bytes: PositiveInt = Field(
+        64 << 20,
+        description="Held by each process for clients that have not read it yet; then those that take nothing are "
+        "cut off, and large answers refused with 503.",
+    )
+
+
 class Limits(Section):
     requests_per_second: float = Field(
         0, ge=0, le=1_000_000, description="Of each caller, in the mean, by all processes together; 0: no limit."
@@ -343,5 +373,6 @@ class Settings(Section):
     watcher: Watcher = Watcher()
     consumer: Consumer = Consumer()
     api: Api = Api()
+    clients: Clients = Clients()
     limits: Limits = Limits()
     service: Service = Service()

@@ -112,8 +112,15 @@ L1_HITS = _counter("l1_hits", "Documents answered from the memory of the process
 L1_VOIDED = _counter("l1_voided", "Times L1 was emptied because announcements may have been missed.")
 READ_SECONDS = _histogram("read_seconds", "Answering a request that was no plain hit.", _LAG, "resource")
 EXPORTS = _counter(
-    "exports", "Exports by how they ended: complete, gone (client), broken, refused.", "resource", "how"
+    "exports", "Exports by how they ended: complete, gone (client), broken, displaced, refused.", "resource", "how"
 )
+CONNECTIONS_CUT = _counter(
+    "connections_cut",
+    "Connections that were ended because their client was too slow, by what was not done in time.",
+    "why",
+)
+UNREAD_REFUSED = _counter("unread_refused", "Large answers refused because others wait for slow clients.")
+UNREAD_BYTES = _gauge("unread_bytes", "Bytes held for clients that have not read them yet.")
 LIMITED = _counter("limited", "Requests refused because their caller made too many.")
 ABSENCES = _counter(
     "absences",

@@ -10,26 +10,40 @@ from uvicorn.server import ServerState
 
 from api.asgi import HOT
 from api.protocol import Cycle, HotProtocol
+from api.timed import CLIENTS
+from api.unread import UNREAD, Unread
+from neverstale.settings import Clients
 
 
 class Transport:
     def __init__(self) -> None:
         self.buffer = b""
         self.closed = False
+        self.ended = False
         self.read_paused = False
+        self.unsent = 0
 
     def get_extra_info(self, key: str, default: Any = None) -> Any:
         return {"sockname": ("127.0.0.1", 8000), "peername": ("127.0.0.1", 8001), "sslcontext": False}.get(key)
 
     def write(self, data: bytes) -> None:
-        assert not self.closed
+        assert not self.closed and not self.ended
         self.buffer += data
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def is_closing(self) -> bool:
         return self.closed
@@ -47,10 +61,20 @@ class Transport:
 
 
 class Connected:
-    def __init__(self, app: Any, *, hot: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        hot: Any = None,
+        clients: Clients | None = None,
+        unread: Unread | None = None,
+        **options: Any,
+    ) -> None:
         self.state = ServerState()
         config = Config(app, access_log=False, log_config=None, **options)
-        self.protocol = HotProtocol(config, self.state, {HOT: hot}, asyncio.get_running_loop())
+        self.protocol = HotProtocol(
+            config, self.state, {HOT: hot, CLIENTS: clients, UNREAD: unread}, asyncio.get_running_loop()
+        )
         self.transport = Transport()
         self.protocol.connection_made(self.transport)  # type: ignore[arg-type]
 
@@ -58,6 +82,7 @@ class Connected:
         """Until no ASGI task runs."""
         while self.state.tasks:
             await asyncio.wait(self.state.tasks)
+            await asyncio.sleep(0)
             await asyncio.sleep(0)
 
     async def exchange(self, *data: bytes) -> bytes:

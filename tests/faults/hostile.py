@@ -34,7 +34,6 @@ HELD: Final = "slow heads not cut off"
 STARVED: Final = "honest requests not served in time"
 CHANGED: Final = "documents changed"
 
-QUICK_HEADS: Final = "heads must come within a second"
 ANSWER_SECONDS: Final = 8.0
 HONEST_SECONDS: Final = 3.0
 SLOW_CLIENTS: Final = 200
@@ -212,7 +211,7 @@ async def _start(pipe: Pipeline) -> Sequence[RunningRole]:
     async def start(role: Role, *injected: str, **variables: str) -> None:
         await pipe.start(role, *injected, **variables)
 
-    await start("api", QUICK_HEADS)
+    await start("api", CLIENTS__HEAD_SECONDS="1")
     await together(start("watcher"), start("consumer"), start("api", **LIMITED))
     return [role for role in pipe.roles if role.name.startswith("api")]
 

@@ -522,6 +522,21 @@ async def test_a_change_of_one_group_leaves_pages_of_others_in_memory(served: Se
     assert b"detail=l1" not in changed
 
 
+async def test_a_page_that_redis_does_not_take_is_answered_from_memory_until_it_changes(
+    served: Served, hot: hot_world.Served
+) -> None:
+    text = "x" * 700_000
+    large = [flight(key, origin="LARGE", gate=text) for key in ("large1", "large2")]
+    await served.applied(await served.write(*large))
+    path = f"/v1/{RESOURCE}/-/lists/departures?origin=LARGE&day=1"
+    assert len(hot_world.body(await in_l1(hot, path))) > 1 << 20
+    await heard(hot, await served.write(flight("large1", origin="LARGE", gate="changed")))
+    async with hot.connection() as client:
+        answered = await client.get(path)
+    gates = {item["gate"] for item in orjson.loads(hot_world.body(answered))["items"]}
+    assert gates == {"changed", text}
+
+
 async def test_pages_in_memory_go_with_their_generation(served: Served, hot: hot_world.Served) -> None:
     path = f"/v1/{RESOURCE}/-/lists/departures?origin=VOID&day=1"
     await served.applied(await served.write(flight("void", origin="VOID")))

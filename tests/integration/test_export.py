@@ -184,6 +184,17 @@ async def test_more_exports_than_allowed_are_refused_until_one_ends(served: Serv
         await eventually(accepted, "the place is free again")
 
 
+async def test_a_slow_reader_makes_room_for_another_and_sees_that_its_export_is_not_whole(served: Served) -> None:
+    exports: Exports = served.app.state.exports
+    exports._least_pace = 1 << 30
+    async with served.connection() as slow, served.connection() as other:
+        await begun(served, slow)
+        answer = await other.get("/v1/numbers/-/export")
+        assert status(answer) == 200
+        assert not (await rest_of(slow)).endswith(LAST_CHUNK)
+    await until_closed(served)
+
+
 async def test_a_cursor_that_the_server_has_lost_breaks_the_response_off(served: Served) -> None:
     async with served.connection() as client:
         await begun(served, client)

@@ -6,16 +6,23 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from api import guarded
+from neverstale.settings import Clients
 from tests.api_world import World, catalog_of, settings_of
 from tests.hot_world import Client, Served, body, request, status
 
 
 @pytest.fixture
-async def served(mongo_uri: str, redis_url: str, redis_prefix: str, database: str) -> AsyncIterator[Served]:
+async def served(
+    mongo_uri: str, redis_url: str, redis_prefix: str, database: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Served]:
+    """Parametrized: with these limits."""
     settings = settings_of(mongo_uri, redis_url, redis_prefix)
+    settings = settings.model_copy(update={"clients": getattr(request, "param", settings.clients)})
     async with World.of(settings, catalog_of(database)) as world, Served.of(world) as served:
         yield served
+
+
+quick = pytest.mark.parametrize("served", [Clients(head_seconds=0.3)], indirect=True)
 
 
 async def refusal(client: Client) -> tuple[int, str]:
@@ -49,27 +56,26 @@ async def test_header_lines_without_end_are_cut_off(served: Served) -> None:
         client.send(line)
         await client.writer.drain()
         # Not one byte more: what nobody reads would reset the connection before the answer is seen.
-        client.send((b"X-A: yyyyyyyyyyyyyy\r\n" * guarded.HEAD_BYTES)[: guarded.HEAD_BYTES - len(line) + 1])
+        limit = Clients().head_bytes
+        client.send((b"X-A: yyyyyyyyyyyyyy\r\n" * limit)[: limit - len(line) + 1])
         assert await refusal(client) == (431, "head-too-large")
 
 
-async def test_a_head_that_comes_byte_by_byte_is_cut_off(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded, "HEAD_SECONDS", 0.3)
+@quick
+async def test_a_head_that_comes_byte_by_byte_is_cut_off(served: Served) -> None:
     async with served.connection() as client:
         client.send(b"GET /v1/things/a HTTP/1.1\r\nX-Slow: ")
         assert await refusal(client) == (408, "head-too-slow")
 
 
-async def test_a_connection_that_asks_nothing_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded, "HEAD_SECONDS", 0.3)
+@quick
+async def test_a_connection_that_asks_nothing_is_closed(served: Served) -> None:
     async with served.connection() as client, asyncio.timeout(10):
         assert await client.reader.read() == b""
 
 
-async def test_whoever_asks_in_time_may_pause_between_requests(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(guarded, "HEAD_SECONDS", 0.3)
+@quick
+async def test_whoever_asks_in_time_may_pause_between_requests(served: Served) -> None:
     async with served.connection() as client, served.connection() as silent:
         first = await client.get("/livez")
         await silent.reader.read()  # closed, so the time is over for the other, too

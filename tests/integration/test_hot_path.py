@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import socket
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import brotli
@@ -11,6 +12,7 @@ import pytest
 from httptools import parse_url
 
 from api.plain import plain_of
+from neverstale.settings import Clients
 from tests.api_world import World, catalog_of, settings_of
 from tests.hot_world import Served, body, header, request, status, unmoved
 from tests.waiting import eventually
@@ -300,7 +302,8 @@ async def test_a_shutdown_waits_for_answers_under_way(world: World) -> None:
 
 
 async def test_an_idle_connection_is_closed_after_the_keep_alive_time(world: World) -> None:
-    async with Served.of(world, timeout_keep_alive=1) as served:
+    settings = world.settings.model_copy(update={"clients": Clients(keep_alive_seconds=1)})
+    async with Served.of(replace(world, settings=settings)) as served:
         await served.kept("/v1/things/a", "a")
         loop = asyncio.get_running_loop()
         async with served.connection() as client:

@@ -33,7 +33,7 @@ def refusal(connected: Connected) -> dict[str, Any]:
     head, _, body = re.split(rb"HTTP/1\.1 (?=[0-9]{3} )", connected.transport.buffer)[-1].partition(b"\r\n\r\n")
     assert b"connection: close" in head
     assert b"application/problem+json" in head
-    assert connected.transport.closed
+    assert connected.transport.ended
     found: dict[str, Any] = orjson.loads(body)
     assert found["status"] == int(head[:3])
     return found
@@ -179,9 +179,8 @@ async def test_an_upgrade_is_ignored_and_what_follows_is_answered(
     first = request(*lines, line="POST / HTTP/1.1")
     connected = Connected(echo)
     text = await connected.exchange(first + body[:cut], body[cut:] + GET + GET)
-    expected = {b"": b"Body: ", b'{"': b'Body: {"hello": "world"}', b"5\r": b"Body: hello"}[body[:2]]
     assert statuses(text) == [200, 200, 200]
-    assert text.split(b"HTTP/1.1 200 OK")[1].endswith(expected)
+    assert text.split(b"HTTP/1.1 200 OK")[1].endswith(b"Body: ")
     assert not connected.transport.closed
 
 
@@ -198,6 +197,7 @@ async def test_a_refusal_waits_for_an_answer_that_is_still_being_read() -> None:
     text = await connected.exchange(GET + b"Invalid\r\n\r\n", GET)
     assert text == b""
     reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+    await asyncio.sleep(0)
     assert statuses(connected.transport.buffer) == [200, 400]
     assert refusal(connected)["type"] == "urn:neverstale:bad-request"
 
