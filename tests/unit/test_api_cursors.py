@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from api import cursors
 from api.cursors import Cursor, WrongCursor
+from neverstale.bson_values import decode, element
+from tests.properties.raw_bson import ODD, Value, document
 
 OWNER = cursors.owner("digest", "s:JFK|i:3")
 DATE = datetime.datetime(2013, 2, 8, 14, 5, tzinfo=datetime.UTC)
@@ -155,3 +157,12 @@ def packed(data: bytes, owner: bytes | None = None) -> str:
 def forged(position: bytes, format_version: int = cursors.FORMAT) -> str:
     """What anybody can make where there is no secret."""
     return packed(bytes((format_version,)) + OWNER[:6] + b"\0\1" + position, OWNER)
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+def test_a_cursor_at_any_value_is_one_that_is_accepted(value: Value) -> None:
+    position = decode(document(value.named("v")))["v"], "key"
+    text = cursors.encode(Cursor(1, position), OWNER)
+    assert text is not None
+    found = cursors.decode(text, OWNER, 2).position
+    assert [element(b"", one) for one in found] == [element(b"", one) for one in position]
