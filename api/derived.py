@@ -136,8 +136,8 @@ class CounterEndpoint:
 
 def _groups_of(said: Asked, counts: Counts) -> list[str] | None:
     value = said.others.get("group")
-    if value is None:
-        return None
+    if not value:
+        return None if value is None else []
     named = listed(value, counts.declared.by, "group")
     for path in named:
         if named.count(path) > 1:

@@ -97,7 +97,7 @@ def listed(value: bytes, declared: Collection[str], parameter: str) -> list[str]
     """The declared fields in an undecoded value, between commas. A comma inside a name is `%2C`; a client that
     encodes every comma is understood, too, unless that is another name."""
     names: list[str] = []
-    for item in value.split(b",") if value else ():
+    for item in value.split(b","):
         text = text_of(item, parameter)
         while text not in declared and (name := _longest(text, declared)) is not None:
             names.append(name)

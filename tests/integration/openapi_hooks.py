@@ -14,7 +14,7 @@ AHEAD_SECONDS = 60
 
 @schemathesis.check
 def what_the_description_allows_is_accepted(ctx: Any, response: Any, case: Any) -> None:
-    """But for the two things that no schema can say, and that the description says in words."""
+    """But for the three things that no schema can say, and that the description says in words."""
     try:
         positive_data_acceptance(ctx, response, case)
     except RejectedPositiveData:
@@ -23,7 +23,10 @@ def what_the_description_allows_is_accepted(ctx: Any, response: Any, case: Any) 
 
 
 def _cannot_be_described(response: Any, case: Any) -> bool:
-    """A cursor that is none of ours, a version that the database has not reached: 400, and it is named."""
+    """A cursor that is none of ours, a version that the database has not reached: 400, and it is named. An ETag that
+    is another document's: 412."""
+    if response.status_code == 412:
+        return "If-Match" in case.headers
     parameter = response.json().get("parameter") if response.status_code == 400 else None
     if parameter == "cursor":
         return "cursor" in (case.query or {})

@@ -218,7 +218,6 @@ def test_no_query_leads_to_anything_but_values_or_a_problem(query: bytes) -> Non
 @pytest.mark.parametrize(
     ("value", "names"),
     [
-        ("", []),
         ("kind", ["kind"]),
         ("a%2Cb", ["a,b"]),
         ("a%2Cb,kind", ["a,b", "kind"]),
@@ -236,14 +235,14 @@ def test_commas_separate_names_and_may_be_inside_them(value: str, names: list[st
 
 
 @pytest.mark.parametrize(
-    "value", ["b", "a,b", "a,", ",a", ",", "a%2C", "a,,kind", "%zz", "%ff", "kin", "kindx", "a%252Cb"]
+    "value", ["", "b", "a,b", "a,", ",a", ",", "a%2C", "a,,kind", "%zz", "%ff", "kin", "kindx", "a%252Cb"]
 )
 def test_names_that_are_not_declared_are_refused(value: str) -> None:
     with pytest.raises(Problem, match="group"):
         listed(value.encode(), ("a", "a,b", "kind"), "group")
 
 
-@given(st.lists(st.sampled_from(ODD), unique=True))
+@given(st.lists(st.sampled_from(ODD), min_size=1, unique=True))
 def test_names_are_found_again_in_a_list(names: list[str]) -> None:
     assert listed(",".join(quote(name, safe="") for name in names).encode(), ODD, "group") == names
     assert listed(",".join(map(quote_plus, names)).encode(), ODD, "group") == names

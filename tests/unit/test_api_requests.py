@@ -84,6 +84,7 @@ async def test_an_unknown_path_is_a_404(http: httpx.AsyncClient, path: str) -> N
         ("/v1/things/-/most-read?limit=%zz", {}, "limit"),
         ("/v1/numbers/-/export?fields=%ff", {}, "fields"),
         ("/v1/numbers/-/export?fields=nam", {}, "fields"),
+        ("/v1/numbers/-/export?fields=", {}, "fields"),
         ("/v1/numbers/-/export?fields=name,,size", {}, "fields"),
         ("/v1/freshness?x=1", {}, "x"),
     ],
