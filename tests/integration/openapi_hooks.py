@@ -14,7 +14,7 @@ AHEAD_SECONDS = 60
 
 @schemathesis.check
 def what_the_description_allows_is_accepted(ctx: Any, response: Any, case: Any) -> None:
-    """But for the three things that no schema can say, and that the description says in words."""
+    """But for what no schema can say, and the description says in words."""
     try:
         positive_data_acceptance(ctx, response, case)
     except RejectedPositiveData:
@@ -23,13 +23,15 @@ def what_the_description_allows_is_accepted(ctx: Any, response: Any, case: Any) 
 
 
 def _cannot_be_described(response: Any, case: Any) -> bool:
-    """A cursor that is none of ours, a version that the database has not reached: 400, and it is named. An ETag that
-    is another document's: 412."""
+    """A cursor that is none of ours, a version that the database has not reached, a list of directives or ETags that
+    is none: 400, and it is named. An ETag that is another document's: 412."""
     if response.status_code == 412:
         return "If-Match" in case.headers
     parameter = response.json().get("parameter") if response.status_code == 400 else None
     if parameter == "cursor":
         return "cursor" in (case.query or {})
+    if parameter in ("Cache-Control", "If-Match", "If-None-Match"):
+        return parameter in case.headers
     if parameter == "Neverstale-Min-Version":
         version = from_hex(case.headers["Neverstale-Min-Version"])
         return version >> 32 > time.time() + AHEAD_SECONDS
