@@ -39,5 +39,9 @@ class TooManyGroups(NeverstaleError):
     """A counter has more groups than one answer may read."""
 
 
+class DemandRefused(NeverstaleError):
+    """The caller demands a read of MongoDB, and nobody may."""
+
+
 class NotCached(NeverstaleError):
     """The caller forbade to read MongoDB, and the cache alone cannot answer."""

@@ -143,7 +143,14 @@ async def serving(
     redis_breaker = breaker("redis")
     reader = Reader(fills, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
     figures = Figures(
-        cache, aggregations, freshness, redis_breaker, tasks, api.aggregation_kept_ms / 1000, kinds=kinds
+        cache,
+        aggregations,
+        api.demands,
+        freshness,
+        redis_breaker,
+        tasks,
+        api.aggregation_kept_ms / 1000,
+        kinds=kinds,
     )
     compressed = Compressed(tasks)
     popularity = Popularity(cache, api.reads_half_life_seconds)

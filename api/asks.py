@@ -67,6 +67,11 @@ class Ask:
         """The cache holds a body, though it may not answer."""
         return self.held is not None and self.held.body is not None
 
+    @property
+    def is_demanded(self) -> bool:
+        """MongoDB is read because of what the caller demands: otherwise the cache, or another's read, would do."""
+        return self.how != "bypass" and self.wish.demands
+
     def settle(self, answer: Answer) -> None:
         """Answer, unless the client has gone."""
         _reads(self.source.name, answer.how).inc()

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from api.answers import Answer, NotCached
 from api.asks import Ask
 from api.breaker import Breaker
+from api.direct import Direct
 from api.freshness import Freshness
 from api.generations import Known
 from api.loads import Loads
@@ -24,6 +25,7 @@ from neverstale.entries import NO_ETAG, etag_of
 from neverstale.errors import NeverstaleError, Outage
 from neverstale.kinds import Kinds
 from neverstale.loader import Snapshot
+from neverstale.settings import Demands
 from neverstale.tasks import Tasks
 
 MOST_KEPT = 1000
@@ -60,6 +62,7 @@ class Figures:
         self,
         cache: Cache,
         loads: Loads,
+        demands: Demands,
         freshness: Freshness,
         breaker: Breaker,
         tasks: Tasks,
@@ -70,14 +73,13 @@ class Figures:
     ) -> None:
         self._kinds = kinds
         self._cache = cache
-        self._loads = loads
+        self._direct = Direct(loads, freshness.marks, demands, tasks, self._keep)
         self._freshness = freshness
         self._breaker = breaker
         self._tasks = tasks
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._kept: dict[tuple[str, str], _Kept] = {}
-        self._reading: dict[tuple[str, str], asyncio.Task[Snapshot]] = {}
 
     async def get(self, figure: Figure, known: Known, key: Any, wish: Wish) -> Answer:
         """Raises like `Reader.get`, and what the figure raises."""
@@ -137,35 +139,14 @@ class Figures:
         return bound is not None and bound <= wish.max_age_seconds
 
     async def _answer_from_mongodb(self, ask: Ask) -> None:
-        marks, name = self._freshness.marks, (ask.source.name, ask.canonical)
         if not ask.wish.no_cache:
-            kept = self._kept.get(name)
+            kept = self._kept.get((ask.source.name, ask.canonical))
             if kept is not None and self._clock() < kept.until and self._settle(ask, kept.snapshot):
                 return
         if ask.wish.only_if_cached:
             raise NotCached("the cache holds no answer that will do")
-        under_way = self._reading.get(name)
-        if under_way is not None and not ask.wish.no_cache:
-            await asyncio.wait((under_way,))
-            if under_way.exception() is not None:
-                under_way.result()
-            if self._settle(ask, under_way.result()):
-                return
         ask.collapsed = False
-        alone = ask.wish.min_version > marks.newest
-        load = self._loads.load(ask.source, [ask.key], max(marks.newest, ask.wish.min_version), alone=alone)
-        if alone:
-            ask.settle_from(await load)
-            return
-        reading = asyncio.create_task(load)
-        self._reading[name] = reading
-        try:
-            snapshot = await reading
-        finally:
-            if self._reading.get(name) is reading:
-                del self._reading[name]
-        self._keep(name, snapshot)
-        ask.settle_from(snapshot)
+        await self._direct.read([ask])
 
     def _settle(self, ask: Ask, snapshot: Snapshot) -> bool:
         """Answer with what was read for somebody else, if it will do."""
@@ -175,9 +156,9 @@ class Figures:
         ask.settle_from(snapshot)
         return True
 
-    def _keep(self, name: tuple[str, str], snapshot: Snapshot) -> None:
+    def _keep(self, ask: Ask, snapshot: Snapshot) -> None:
         now = self._clock()
         if len(self._kept) >= MOST_KEPT:
             self._kept = {at: kept for at, kept in self._kept.items() if now < kept.until}
         if len(self._kept) < MOST_KEPT:
-            self._kept[name] = _Kept(snapshot, now + self._keep_seconds)
+            self._kept[ask.source.name, ask.canonical] = _Kept(snapshot, now + self._keep_seconds)

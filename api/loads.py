@@ -1,7 +1,8 @@
 """The bulkhead in front of MongoDB: few reads at once, a short queue, and a deadline for waiting in it.
 
 Keys that are not known to have a document may take only a share of the places and of the queue (`api.doorkeeper`):
-whoever makes up ids competes with others who ask for unknown ones, never with readers of what exists.
+whoever makes up ids competes with others who ask for unknown ones, never with readers of what exists. Another share
+is for reads that only a request's demands make necessary (`api.demands`), for anybody can demand as much as he likes.
 
 Reads that have to wait are gathered: a free place takes all waiting keys of one source in one `$in` snapshot. So
 the more a burst of misses exceeds what MongoDB can do, the fewer and larger its reads become.
@@ -12,7 +13,7 @@ import itertools
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from api.breaker import Breaker
 from api.doorkeeper import Doorkeeper
@@ -41,15 +42,25 @@ HEAVY_READS = 2
 """Reads that are expected to bring more than that are under way at once: each is in memory as BSON and as JSON."""
 
 
+LaneName = Literal["known", "unknown", "demanded"]
+"""Of keys that are known to have documents · of others · of the former, because a request demands it."""
+
+
 @dataclass(slots=True, eq=False)
-class _Read:
+class Read:
+    """A read that waits, or is under way."""
+
     source: AnySource
     keys: Sequence[Any]
     at_least: Version
-    alone: bool
+    """May be raised until it is issued."""
+    named: bool
+    """The version comes from a caller."""
     lane: "_Lane"
     number: int
     """Later ones have higher ones."""
+    issued: bool = False
+    """MongoDB has been asked: what it answers may be older than whoever comes now."""
     answer: asyncio.Future[Snapshot] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     deadline: asyncio.TimerHandle | None = None
 
@@ -62,7 +73,7 @@ class _Lane:
     """Free ones."""
     room: int
     """Keys that may still come to wait."""
-    queue: deque[_Read] = field(default_factory=deque)
+    queue: deque[Read] = field(default_factory=deque)
 
 
 class Loads:
@@ -83,11 +94,13 @@ class Loads:
         self._breaker = breaker
         self._tasks = tasks
         self.doorkeeper = Doorkeeper(settings)
-        places, room, share = settings.mongodb_concurrency, settings.mongodb_queue, settings.unknown_percent
+        places, room = settings.mongodb_concurrency, settings.mongodb_queue
         self._whole = _Lane(places, room)
-        """Reads wait in one of the other two. Those of known keys may take all of it."""
+        """Reads wait in one of the others. Those of known keys may take all of it."""
         self._known = _Lane(places, room)
-        self._unknown = _Lane(max(places * share // 100, 1), max(room * share // 100, 1))
+        self._unknown = _share(self._known, settings.unknown_percent)
+        self._demanded = _share(self._known, settings.demanded_percent) if settings.demands != "all" else self._known
+        self._lanes = {"known": self._known, "unknown": self._unknown, "demanded": self._demanded}
         self._deadline_seconds = settings.queue_deadline_ms / 1000
         self._numbers = itertools.count()
         self._weights: defaultdict[str, Weight] = defaultdict(Weight)
@@ -104,24 +117,36 @@ class Loads:
         return self._weights[source.name]
 
     async def load(
-        self, source: AnySource, keys: Sequence[Any], at_least: Version, *, alone: bool = False, known: bool = True
+        self, source: AnySource, keys: Sequence[Any], at_least: Version, lane: LaneName = "known"
     ) -> Snapshot:
         """Read `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
 
         While MongoDB is well, the snapshot can be shown to be less than half a second old (`api.proofs`).
-
-        `alone`: `at_least` comes from a caller and may be nonsense, so no other read may depend on it.
-        `known`: the keys are known to have documents; else they may take only a share of what there is.
-        Raises `Outage`, `Overloaded`, `Refused`, what the source raises, and, if `alone`, `VersionInFuture`.
+        Raises `Outage`, `Overloaded`, `Refused`, and what the source raises.
         """
-        lane = self._known if known else self._unknown
-        read = _Read(source, keys, at_least, alone, lane, next(self._numbers))
-        if self._whole.places and lane.places:
-            self._occupy(lane, 1)
+        return await self.begin(source, keys, at_least, lane=lane).answer
+
+    def begin(
+        self,
+        source: AnySource,
+        keys: Sequence[Any],
+        at_least: Version,
+        *,
+        named: bool = False,
+        lane: LaneName = "known",
+    ) -> Read:
+        """The same, without waiting for its `answer`; raises `Overloaded`.
+
+        `named`: `at_least` comes from a caller and may be nonsense, so no read of ours may depend on it. Then the
+        answer may be `VersionInFuture`, too.
+        """
+        read = Read(source, keys, at_least, named, self._lanes[lane], next(self._numbers))
+        if self._whole.places and read.lane.places:
+            self._occupy(read.lane, 1)
             self._tasks.start(self._work(read), f"load-{source.name}")
         else:
             self._enqueue(read)
-        return await read.answer
+        return read
 
     def crowded(self, keys: int) -> bool:
         """Whether a read of so many keys that nobody knows would be refused."""
@@ -129,7 +154,7 @@ class Loads:
             return False
         return keys > min(self._whole.room, self._unknown.room)
 
-    def _enqueue(self, read: _Read) -> None:
+    def _enqueue(self, read: Read) -> None:
         count = len(read.keys)
         if count > min(self._whole.room, read.lane.room):
             telemetry.SHED.labels("mongodb").inc()
@@ -138,13 +163,13 @@ class Loads:
         read.lane.queue.append(read)
         read.deadline = asyncio.get_running_loop().call_later(self._deadline_seconds, self._expire, read)
 
-    def _expire(self, read: _Read) -> None:
+    def _expire(self, read: Read) -> None:
         read.lane.queue.remove(read)
         self._wait(read.lane, -len(read.keys))
         telemetry.SHED.labels("mongodb").inc()
         _fail(read, Overloaded("mongodb"))
 
-    async def _work(self, first: _Read) -> None:
+    async def _work(self, first: Read) -> None:
         """Hold a place until nothing waits."""
         reads = [first]
         while reads:
@@ -157,16 +182,16 @@ class Loads:
                 self._occupy(reads[0].lane, 1)
 
     def _occupy(self, lane: _Lane, places: int) -> None:
-        self._whole.places -= places
-        lane.places -= places
+        for taken in (self._whole, lane):
+            taken.places -= places
 
     def _wait(self, lane: _Lane, keys: int) -> None:
-        self._whole.room -= keys
-        lane.room -= keys
+        for taken in (self._whole, lane):
+            taken.room -= keys
 
-    def _next(self) -> list[_Read]:
+    def _next(self) -> list[Read]:
         """The read that waits longest, with those that can share its snapshot."""
-        lanes = [lane for lane in (self._known, self._unknown) if lane.queue and lane.places]
+        lanes = [lane for lane in self._lanes.values() if lane.queue and lane.places]
         if not lanes:
             return []
         lane = min(lanes, key=lambda lane: lane.queue[0].number)
@@ -174,21 +199,22 @@ class Loads:
         most = KEYS_A_READ if isinstance(first.source, Resource) else QUERIES_A_READ
         most = min(most, self.weight(first.source).room(HEAVY_BYTES))
         taken, room = [first], most - len(first.keys)
-        if not first.alone:
-            for read in list(lane.queue):
-                if read.source is first.source and not read.alone and len(read.keys) <= room:
-                    lane.queue.remove(read)
-                    taken.append(read)
-                    room -= len(read.keys)
+        for read in list(lane.queue):
+            if read.source is first.source and read.named == first.named and len(read.keys) <= room:
+                lane.queue.remove(read)
+                taken.append(read)
+                room -= len(read.keys)
         for read in taken:
             self._wait(lane, -len(read.keys))
             if read.deadline is not None:
                 read.deadline.cancel()
         return taken
 
-    async def _read(self, reads: Sequence[_Read]) -> None:
+    async def _read(self, reads: Sequence[Read]) -> None:
         try:
             snapshot = await self._ask(reads)
+        except VersionInFuture as error:
+            await self._without_nonsense(reads, error)
         except Exception as error:
             if len(reads) > 1 and isinstance(error, Refused) and not error.lasts:
                 # It belongs to one of them: the others shall not share it.
@@ -207,24 +233,35 @@ class Loads:
                 if not read.answer.done():
                     read.answer.set_result(snapshot)
 
-    async def _ask(self, reads: Sequence[_Read]) -> Snapshot:
+    async def _without_nonsense(self, reads: Sequence[Read], error: VersionInFuture) -> None:
+        """MongoDB refused the highest version of some, and told how far it is: read the others again, at once."""
+        good = [read for read in reads if read.at_least <= error.reached]
+        for read in reads:
+            if read not in good:
+                _fail(read, error)
+        if good:
+            await self._read(good)
+
+    async def _ask(self, reads: Sequence[Read]) -> Snapshot:
         source = reads[0].source
         if (refusal := self._refusing.probe(source.name)) is not None:
             raise refusal
         if not self._breaker.allows():
             raise Outage("mongodb", "the breaker is open")
         await self.proofs.ready()
+        for read in reads:
+            read.issued = True
         keys = _distinct(key for read in reads for key in read.keys)
         at_least = max(self.proofs.reached, *(read.at_least for read in reads))
         try:
-            snapshot = await self._weighed(reads[0], keys, at_least)
+            snapshot = await self._weighed(reads, keys, at_least)
         except Exception as error:
             raise self._judged(error, reads[0]) from error
         self._breaker.succeeded()
         self._refusing.answered(source.name)
         return snapshot
 
-    def _judged(self, error: Exception, read: _Read) -> NeverstaleError:
+    def _judged(self, error: Exception, read: Read) -> NeverstaleError:
         """The error of ours, and what it says of the server, the source and the read."""
         if not isinstance(error, NeverstaleError):
             log.error("load_failed", resource=read.source.name, exc_info=error)
@@ -238,38 +275,44 @@ class Loads:
                 self._refusing.note(read.source.name, found)
             case _:
                 self._breaker.succeeded()
-        if isinstance(found, VersionInFuture) and not read.alone:
+        if isinstance(found, VersionInFuture) and not read.named:
             return Outage("mongodb", "it has not reached a version that was applied")
         return found
 
-    async def _weighed(self, read: _Read, keys: list[Any], at_least: Version) -> Snapshot:
-        weight = self.weight(read.source)
+    async def _weighed(self, reads: Sequence[Read], keys: list[Any], at_least: Version) -> Snapshot:
+        weight = self.weight(reads[0].source)
         try:
             if weight.of_one() * len(keys) <= HEAVY_BYTES:
-                snapshot = await self._load(read, keys, at_least)
+                snapshot = await self._load(reads, keys, at_least)
             else:
                 async with self._heavy:
-                    snapshot = await self._load(read, keys, at_least)
+                    snapshot = await self._load(reads, keys, at_least)
         except TooLarge as error:
             weight.saw(error.size, error.count)
             raise
         weight.saw(sum(map(len, snapshot.bodies.values())), len(snapshot.bodies))
         return snapshot
 
-    async def _load(self, read: _Read, keys: list[Any], at_least: Version) -> Snapshot:
+    async def _load(self, reads: Sequence[Read], keys: list[Any], at_least: Version) -> Snapshot:
+        source = reads[0].source
         try:
-            return await load(self._loader, read.source, keys, at_least)
-        except VersionInFuture:
-            if read.alone:
+            return await load(self._loader, source, keys, at_least)
+        except VersionInFuture as error:
+            named = max((read.at_least for read in reads if read.named), default=0)
+            if named > error.reached:
                 raise
         # MongoDB knows better than what Redis held. What is true of it was acknowledged before now.
-        return await load(self._loader, read.source, keys, await self._loader.now(read.source.collection))
+        return await load(self._loader, source, keys, max(await self._loader.now(source.collection), named))
+
+
+def _share(lane: _Lane, percent: int) -> _Lane:
+    return _Lane(max(lane.places * percent // 100, 1), max(lane.room * percent // 100, 1))
 
 
 def _distinct(keys: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(keys))
 
 
-def _fail(read: _Read, error: Exception) -> None:
+def _fail(read: Read, error: Exception) -> None:
     if not read.answer.done():
         read.answer.set_exception(error)

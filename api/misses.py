@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from api.asks import Ask, fail_all
-from api.direct import read_directly
+from api.direct import Direct
 from api.fills import Fills
 from api.flights import Flight, Patience
-from api.loads import Loads
+from api.loads import LaneName, Loads
 from api.marks import Marks
 from api.source import AnySource, is_absence
 from neverstale import telemetry
@@ -38,6 +38,7 @@ class Misses:
         self,
         cache: Cache,
         loads: Loads,
+        direct: Direct,
         marks: Marks,
         settings: Api,
         random: Random,
@@ -45,6 +46,7 @@ class Misses:
     ) -> None:
         self._cache = cache
         self._loads = loads
+        self._direct = direct
         self._marks = marks
         self._fills = Fills(cache)
         self._lease_ms = settings.lease_ms
@@ -81,7 +83,9 @@ class Misses:
                 ask.settle_from(flight.landed)
             else:
                 late.append(ask)
-        await at_once(self._fly(source, flights, floor) if flights else None, self._directly(late) if late else None)
+        await at_once(
+            self._fly(source, flights, floor) if flights else None, self._direct.read(late) if late else None
+        )
 
     def _shed_unknown(self, asks: Sequence[Ask]) -> Sequence[Ask]:
         """Refuse those that would be refused later, when they hold leases. The others remain."""
@@ -111,7 +115,7 @@ class Misses:
             leases = await self._cache.lease(source.collection, keys, floor, self._lease_ms)
         except Outage:
             # Redis gives no leases: no memory, read-only, or gone since the read. The answer needs none.
-            await self._directly(self._close(flights))
+            await self._direct.read(self._close(flights))
             return
         granted: list[tuple[Flight, Granted]] = []
         waiting: list[Flight] = []
@@ -127,10 +131,10 @@ class Misses:
                 unmet += [ask for ask in asks if not current or not ask.found(answer, self._marks)]
         known, unknown = self._by_knowledge(granted)
         await at_once(
-            self._load(source, known, leases, floor, known=True) if known else None,
-            self._load(source, unknown, leases, floor, known=False) if unknown else None,
+            self._load(source, known, leases, floor, "known") if known else None,
+            self._load(source, unknown, leases, floor, "unknown") if unknown else None,
             self._wait(source, waiting, floor, patience) if waiting else None,
-            self._directly(unmet) if unmet else None,
+            self._direct.read(unmet) if unmet else None,
         )
 
     def _by_knowledge(
@@ -152,7 +156,7 @@ class Misses:
         if not flights:
             return
         if self._clock() >= patience.until or self._loads.refuses(source) is not None:
-            await self._directly(self._close(flights))
+            await self._direct.read(self._close(flights))
             return
         await asyncio.sleep(patience.pause * self._random.uniform(0.5, 1.5))
         for flight in flights:
@@ -165,23 +169,22 @@ class Misses:
         granted: Sequence[tuple[Flight, Granted]],
         leases: Leases,
         floor: Version,
-        *,
-        known: bool,
+        lane: LaneName,
     ) -> None:
         flights = [flight for flight, _ in granted]
         try:
             snapshot = await self._loads.load(
-                source, [flight.first.key for flight in flights], self._at_least(granted, leases, floor), known=known
+                source, [flight.first.key for flight in flights], self._at_least(granted, leases, floor), lane
             )
         except TooLarge as error:
-            await self._load_apart(source, granted, leases, floor, error, known=known)
+            await self._load_apart(source, granted, leases, floor, error, lane)
             return
         except Exception as error:
             if len(flights) > 1 and isinstance(error, Refused) and not error.lasts:
                 # It belongs to one of the keys: the others shall not share it.
                 half = len(flights) // 2
-                await self._load(source, granted[:half], leases, floor, known=known)
-                await self._load(source, granted[half:], leases, floor, known=known)
+                await self._load(source, granted[:half], leases, floor, lane)
+                await self._load(source, granted[half:], leases, floor, lane)
                 return
             fail_all(self._close(flights), error, self._marks)
             # A stale body stays: it may be all that there is for a while.
@@ -197,7 +200,7 @@ class Misses:
                     ask.settle_from(snapshot)
                 else:
                     unmet.append(ask)
-        await at_once(self._fill(source, flights, leases, snapshot), self._directly(unmet) if unmet else None)
+        await at_once(self._fill(source, flights, leases, snapshot), self._direct.read(unmet) if unmet else None)
 
     async def _load_apart(
         self,
@@ -206,8 +209,7 @@ class Misses:
         leases: Leases,
         floor: Version,
         error: TooLarge,
-        *,
-        known: bool,
+        lane: LaneName,
     ) -> None:
         """One half after the other; but who asks for many asks again, now that it is known how large they are."""
         for flight, _ in granted:
@@ -221,7 +223,7 @@ class Misses:
         half = max(len(wanted) // 2, 1)
         for some in (wanted[:half], wanted[half:]):
             if some:
-                await self._load(source, some, leases, floor, known=known)
+                await self._load(source, some, leases, floor, lane)
 
     def _at_least(self, granted: Sequence[tuple[Flight, Granted]], leases: Leases, floor: Version) -> Version:
         """The least version that may be cached. Callers' own demands do not count: they may be nonsense."""
@@ -253,9 +255,6 @@ class Misses:
             await at_once(self._fills.offer(fills), self._fills.give_back(withheld) if withheld else None)
         finally:
             self._close(flights)
-
-    async def _directly(self, asks: Sequence[Ask]) -> None:
-        await read_directly(asks, self._loads, self._marks)
 
     def _close(self, flights: Sequence[Flight]) -> list[Ask]:
         """Let nobody join any more; answers who waits still."""

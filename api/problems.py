@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import NotCached, TooManyGroups
+from api.answers import DemandRefused, NotCached, TooManyGroups
 from api.cursors import TooLong
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused, TooSlow
 from neverstale.loader import VersionInFuture
@@ -154,6 +154,9 @@ def of_error(error: NeverstaleError) -> Problem:
         case NotCached():
             detail = "The request forbids to read MongoDB, and the cache holds no answer that will do."
             return Problem(504, "not-cached", "Not cached", detail)
+        case DemandRefused():
+            detail = "The cache does not meet what the request demands, and MongoDB is read for nobody's demand here."
+            return Problem(403, "demand-refused", "Demand refused", detail)
         case VersionInFuture():
             return bad_parameter(MIN_VERSION, "this version lies in the future of the database")
         case TooManyGroups():

@@ -2,7 +2,7 @@
 
 There is no HTTP in it. All gets of one turn of the event loop for one source leave together: as one MGET of the floor
 and the entries, for pages with what else vouches for them. Hits are answered at once, the rest goes on to `Misses`
-and `read_directly`. The work of a batch runs in a task of its own: a client that goes away takes only its own answer
+and `Direct`. The work of a batch runs in a task of its own: a client that goes away takes only its own answer
 with it, never a command that is under way.
 """
 
@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from api.answers import Answer, NotCached
 from api.asks import Ask, fail_all
 from api.breaker import Breaker
-from api.direct import read_directly
+from api.direct import Direct
 from api.freshness import Evidence, Freshness
 from api.l1 import L1, Reading
 from api.loads import Loads
@@ -104,7 +104,8 @@ class Reader:
         self._freshness = freshness
         self._breaker = breaker
         self._tasks = tasks
-        self._misses = Misses(cache, loads, freshness.marks, settings, random)
+        self._direct = Direct(loads, freshness.marks, settings.demands, tasks)
+        self._misses = Misses(cache, loads, self._direct, freshness.marks, settings, random)
         self._turns = {
             source.name: _Turn(
                 source,
@@ -120,8 +121,8 @@ class Reader:
     async def get(self, source: AnySource, key: Any, wish: Wish = ANYTHING) -> Answer:
         """The document with this `_id`, or its absence; or the page with this key.
 
-        Raises `NotCached` (the wish forbids MongoDB), `VersionInFuture` (its `min_version` is not of this cluster),
-        `Outage` and `Overloaded`.
+        Raises `NotCached` (the wish forbids MongoDB), `DemandRefused` (no wish may demand it), `VersionInFuture` (its
+        `min_version` is not of this cluster), `Outage` and `Overloaded`.
         """
         return await self.ask(source, key, wish)
 
@@ -318,7 +319,7 @@ class Reader:
         try:
             await at_once(
                 self._misses.fetch(source, missing, floor) if missing and floor is not None else None,
-                read_directly(direct, self._loads, self._freshness.marks) if direct else None,
+                self._direct.read(direct) if direct else None,
             )
         except BaseException as error:
             fail_all(asks, error, self._freshness.marks)  # nobody waits for an answer that cannot come

@@ -21,5 +21,15 @@ class Wish:
     stale_if_error_seconds: float | None = None
     """If MongoDB does not answer, accept a stale answer that is known to be at most this old."""
 
+    @property
+    def demands(self) -> bool:
+        """Whether the cache, or a read for somebody else, may not do."""
+        return self.no_cache or self.max_age_seconds is not None or self.min_version > 0
+
+    @property
+    def insists(self) -> bool:
+        """Whether nothing will do that was read before the request came."""
+        return self.no_cache or (self.max_age_seconds is not None and self.max_age_seconds < 1)
+
 
 ANYTHING: Final = Wish()

@@ -73,6 +73,11 @@ class TooLarge(Overloaded):
 class VersionInFuture(NeverstaleError):
     """A state was asked for that the cluster has not reached: the version was not made by this cluster."""
 
+    def __init__(self, reached: Version) -> None:
+        super().__init__("the version lies in the future of this cluster")
+        self.reached = reached
+        """The latest version that it could have been then; 0: not told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -322,7 +327,7 @@ class Loader:
                     return await self._database.command(command, codec_options=REPLY)
             except OperationFailure as error:
                 if error.code == INVALID_OPTIONS and "afterClusterTime" in command.get("readConcern", ()):
-                    raise VersionInFuture("the version lies in the future of this cluster") from None
+                    raise VersionInFuture(_reached(error)) from None
                 row = row_of(error.code, operation)
                 if last or row is None or not row.heals:
                     raise ours(error, operation) from error
@@ -386,6 +391,12 @@ def _bodies_and_etags(
 ) -> tuple[dict[str, bytes], dict[str, int], dict[str, bytes]]:
     bodies, expiries = _bodies(resource, found)
     return bodies, expiries, {key: etag_of(body) for key, body in bodies.items()}
+
+
+def _reached(refusal: OperationFailure) -> Version:
+    """The cluster's time when it refused: no version of its own was later."""
+    time = ((refusal.details or {}).get("$clusterTime") or {}).get("clusterTime")
+    return from_timestamp(time) if time is not None else 0
 
 
 def _as_of_refusal(command: dict[str, Any], error: OperationFailure) -> dict[str, Any]:

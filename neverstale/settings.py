@@ -230,6 +230,9 @@ class Consumer(Section):
     refresh_queue: PositiveInt = Field(10_000, description="Refreshes waiting; more are dropped (a miss, no harm).")
 
 
+Demands = Literal["all", "limited", "none"]
+
+
 class Api(Section):
     host: str = Field("127.0.0.1", description="Address to bind.")
     port: Port = Field(8000, description="Port to bind.")
@@ -244,6 +247,14 @@ class Api(Section):
         ge=1,
         le=100,
         description="Share of these reads, and of those waiting, that keys not known to have a document may take.",
+    )
+    demands: Demands = Field(
+        "limited",
+        description="Reads of MongoDB that requests demand (no-cache, max-age, Neverstale-Min-Version): `all`: as any"
+        " other; `limited`: only a share of them at once; `none`: 403 where the cache does not meet the demand.",
+    )
+    demanded_percent: int = Field(
+        25, ge=1, le=100, description="Share of the reads, and of those waiting, that limited demands may take."
     )
     absences_per_second: PositiveFloat = Field(
         200, description="Absent documents and empty pages that each process newly keeps in Redis."

@@ -1,17 +1,19 @@
 """More reads than MongoDB is asked at once, and than may wait; and reads of what nobody knows."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from neverstale.catalog import Resource
+from neverstale.catalog import Catalog, Resource
 from neverstale.keys import KeyValue
 from neverstale.loader import Loader, Snapshot
+from neverstale.settings import Settings
 from neverstale.versions import Version
 from ops.stack.redis import RedisOptions, start_redis
-from tests.api_world import World, catalog_of
+from tests.api_world import World, catalog_of, loads, settings_of
 from tests.integration.test_api_reads import Gap, until
 from tests.integration.test_outages_api import cached, hurried
 from tests.waiting import eventually
@@ -107,3 +109,166 @@ async def test_keys_that_nobody_knows_are_refused_before_they_hold_leases(
             assert await kept(world) == 3  # what was cached, and two leases
             gap.go.set()
             assert {(await each).status_code for each in (reading, waiting)} == {404}
+
+
+# --- demands
+
+KEPT = 30
+"""Documents that are cached; strangers demand to have them read."""
+STRANGERS = 24
+OTHERS = 12
+SLOW_SECONDS = 0.05
+FLOODS = {
+    "many keys": [f"/v1/things/k{number}" for number in range(KEPT)],
+    "one key": ["/v1/things/k0"],
+    "pages": ["/v1/things/-/lists/of_kind?kind=a", "/v1/things/-/lists/of_kind?kind=b"],
+    "many at once": [f"/v1/things?keys=k{number},k{number + 1},k{number + 2}" for number in range(KEPT - 2)],
+}
+DEMANDS = [{"cache-control": "no-cache"}, {"cache-control": "max-age=0"}, {"neverstale-min-version": "{version}"}]
+
+
+async def fill(world: World, names: Sequence[str], kind: str) -> None:
+    await world.write("things", *({"_id": name, "kind": kind} for name in names))
+    for name in names:
+        await world.http.get(f"/v1/things/{name}")
+        await world.until_filled("things", name)
+
+
+async def flooded(world: World, monkeypatch: pytest.MonkeyPatch, paths: Sequence[str]) -> tuple[dict[int, int], int]:
+    """What others are told who ask for documents that are not cached, while strangers demand reads of what is; and
+    how many of the strangers' requests were answered."""
+    load = Loader.load
+
+    async def slow(loader: Loader, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
+        await asyncio.sleep(SLOW_SECONDS)
+        return await load(loader, resource, keys, at_least)
+
+    # Others ask for what was read before, and is not cached any more.
+    wanted = [f"o{number}" for number in range(OTHERS)]
+    await fill(world, wanted, "o")
+    await world.raise_floor("things", await world.write("things", {"_id": "last", "kind": "o"}))
+    for kind in "ab":
+        await fill(world, [f"k{number}" for number in range(KEPT) if "ab"[number % 2] == kind], kind)
+    monkeypatch.setattr(Loader, "load", slow)
+    version = f"{await world.loader.now():016x}"
+    over, served = asyncio.Event(), 0
+
+    async def stranger(number: int) -> None:
+        nonlocal served
+        while not over.is_set():
+            demand = {name: value.format(version=version) for name, value in DEMANDS[number % len(DEMANDS)].items()}
+            answer = await world.http.get(paths[number % len(paths)], headers=demand)
+            served += answer.status_code == 200
+            number += 1
+            await asyncio.sleep(SLOW_SECONDS / 10)
+
+    strangers = [asyncio.create_task(stranger(number)) for number in range(STRANGERS)]
+    while not served:  # noqa: ASYNC110 - no request tells us
+        await asyncio.sleep(0.01)
+    statuses: dict[int, int] = {}
+    for name in wanted:
+        status = (await world.http.get(f"/v1/things/{name}")).status_code
+        statuses[status] = statuses.get(status, 0) + 1
+        if status != 200:
+            break
+    over.set()
+    await asyncio.gather(*strangers)
+    return statuses, served
+
+
+def narrow(mongo_uri: str, redis_url: str, prefix: str, demands: str) -> Settings:
+    return settings_of(
+        mongo_uri,
+        redis_url,
+        prefix,
+        demands=demands,
+        mongodb_concurrency=2,
+        mongodb_queue=8,
+        queue_deadline_ms=2000,
+        wait_ms=2000,
+        lease_ms=5000,
+    )
+
+
+@pytest.fixture
+async def guarded(
+    mongo_uri: str, redis_url: str, database: str, redis_prefix: str, request: pytest.FixtureRequest
+) -> AsyncIterator[World]:
+    listed = {"key_type": "string", "fields": {"kind": "string"}, "lists": {"of_kind": {"by": ["kind"]}}}
+    catalog = Catalog.model_validate({"database": database, "resources": {"things": listed}})
+    async with World.of(narrow(mongo_uri, redis_url, redis_prefix, request.param), catalog) as world:
+        yield world
+
+
+@pytest.mark.parametrize("guarded", ["limited"], indirect=True)
+@pytest.mark.parametrize("paths", FLOODS.values(), ids=FLOODS)
+async def test_in_a_flood_of_demands_misses_of_others_are_served(
+    guarded: World, monkeypatch: pytest.MonkeyPatch, paths: Sequence[str]
+) -> None:
+    statuses, served = await flooded(guarded, monkeypatch, paths)
+    print(f"others {statuses}, strangers served {served}")
+    assert statuses == {200: OTHERS}
+    assert served > 0
+
+
+@pytest.mark.parametrize("guarded", ["all"], indirect=True)
+async def test_without_the_limit_a_flood_of_demands_crowds_out_others(
+    guarded: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses, served = await flooded(guarded, monkeypatch, FLOODS["many keys"])
+    print(f"others {statuses}, strangers served {served}")
+    assert statuses.get(503, 0) > 0
+
+
+@pytest.mark.parametrize("guarded", ["none"], indirect=True)
+async def test_where_nobody_may_demand_a_read_the_cache_meets_the_demand_or_it_is_refused(guarded: World) -> None:
+    version = await guarded.write("things", {"_id": "a", "kind": "a"})
+    await guarded.http.get("/v1/things/a")
+    await guarded.until_filled("things", "a")
+    await guarded.mark()
+    before = loads("things")
+    later = f"{await guarded.write('things', {'_id': 'b', 'kind': 'b'}) + 1000:016x}"
+
+    async def told(**headers: str) -> tuple[int, str]:
+        answer = await guarded.http.get("/v1/things/a", headers={k.replace("_", "-"): v for k, v in headers.items()})
+        return answer.status_code, answer.json().get("type", "")
+
+    assert await told(cache_control="max-age=60") == (200, "")
+    assert await told(neverstale_min_version=f"{version:016x}") == (200, "")
+    refused = 403, "urn:neverstale:demand-refused"
+    assert await told(cache_control="no-cache") == refused
+    assert await told(cache_control="max-age=0") == refused
+    assert await told(neverstale_min_version=later) == refused
+    assert await told(cache_control="only-if-cached, max-age=0") == (504, "urn:neverstale:not-cached")
+    assert loads("things") == before
+    page = await guarded.http.get("/v1/things/-/lists/of_kind?kind=a", headers={"cache-control": "max-age=5"})
+    assert page.status_code == 200, "nothing was cached: it would have been read anyway"
+
+
+async def test_many_versions_of_the_future_are_refused_by_few_round_trips(
+    mongo_uri: str, redis_url: str, database: str, redis_prefix: str
+) -> None:
+    settings = settings_of(mongo_uri, redis_url, redis_prefix, mongodb_concurrency=4)
+    async with World.of(settings, catalog_of(database)) as world:
+        await refused_together(world)
+
+
+async def refused_together(guarded: World) -> None:
+    await guarded.write("things", {"_id": "a", "kind": "a"})
+    await guarded.mark()
+    asked: list[Any] = []
+    find = Loader._find
+
+    async def noted(loader: Loader, *arguments: Any) -> Any:
+        asked.append(arguments)
+        return await find(loader, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Loader, "_find", noted)
+        tokens = [f"{2**63 + number:016x}" for number in range(50)]
+        requests = (guarded.http.get("/v1/things/a", headers={"neverstale-min-version": token}) for token in tokens)
+        answers = await asyncio.gather(*requests)
+    assert {answer.status_code for answer in answers} == {400}
+    assert {answer.json()["parameter"] for answer in answers} == {"Neverstale-Min-Version"}
+    print(f"{len(asked)} reads for {len(tokens)} versions of the future")
+    assert len(asked) <= 3

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api.breaker import Breaker
-from api.loads import KEYS_A_READ, Loads
+from api.loads import KEYS_A_READ, LaneName, Loads
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue
@@ -40,8 +40,24 @@ class HeldLoader(Loader):
         return Snapshot(max(at_least, 100), {f"i:{key}": b"{}" for key in keys})
 
 
+class ClusterLoader(HeldLoader):
+    """Has reached a version."""
+
+    def __init__(self, reached: Version) -> None:
+        super().__init__()
+        self.reached = reached
+
+    async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
+        self.error = VersionInFuture(self.reached) if at_least > self.reached else None
+        return await super().load(resource, keys, at_least)
+
+
 def loads_of(loader: Loader, *, breaker: Breaker | None = None, **api: Any) -> Loads:
     return Loads(loader, Api(**api), breaker or Breaker("mongodb", 3, 60), Tasks(), no_proofs())
+
+
+def lane_of(unknown: int) -> LaneName:
+    return "unknown" if unknown else "known"
 
 
 async def under_way(loader: HeldLoader, count: int) -> None:
@@ -89,17 +105,33 @@ async def test_a_gathered_read_is_not_larger_than_one_may_be() -> None:
     assert KEYS_A_READ == 500
 
 
-async def test_a_version_that_a_caller_names_is_read_alone_and_fails_alone() -> None:
+async def test_versions_that_callers_name_are_read_beside_no_others() -> None:
     loader = HeldLoader()
     loads = loads_of(loader, mongodb_concurrency=1)
     first = asyncio.create_task(loads.load(THINGS, [0], 0))
     await under_way(loader, 1)
-    alone = asyncio.create_task(loads.load(THINGS, [1], 2**63, alone=True))
+    named = [loads.begin(THINGS, [key], 40 + key, named=True) for key in (1, 4)]
     shared = [asyncio.create_task(loads.load(THINGS, [key], 0)) for key in (2, 3)]
     await asyncio.sleep(0)
     loader.release.set()
-    await asyncio.gather(first, alone, *shared)
-    assert loader.calls[1:] == [("things", [1], 2**63), ("things", [2, 3], 0)]
+    await asyncio.gather(first, *(read.answer for read in named), *shared)
+    assert loader.calls[1:] == [("things", [1, 4], 44), ("things", [2, 3], 0)]
+
+
+async def test_many_versions_of_the_future_cost_one_round_trip_and_the_others_one_more() -> None:
+    loader = ClusterLoader(reached=50)
+    loads = loads_of(loader, mongodb_concurrency=1)
+    first = asyncio.create_task(loads.load(THINGS, [0], 0))
+    await under_way(loader, 1)
+    nonsense = [loads.begin(THINGS, [key], 51 + key, named=True) for key in range(1, 200)]
+    good = [loads.begin(THINGS, [key], key - 200, named=True) for key in range(200, 250)]
+    loader.release.set()
+    await first
+    ends = await asyncio.gather(*(read.answer for read in nonsense), return_exceptions=True)
+    assert {type(end) for end in ends} == {VersionInFuture}
+    assert {snapshot.version for snapshot in await asyncio.gather(*(read.answer for read in good))} == {100}
+    assert [len(keys) for _, keys, _ in loader.calls] == [1, 249, 50]
+    assert not loads.refuses(THINGS)
 
 
 async def test_a_full_queue_refuses() -> None:
@@ -141,11 +173,11 @@ async def test_outages_in_a_row_open_the_breaker_and_then_nothing_is_asked() -> 
 async def test_nonsense_of_callers_does_not_open_the_breaker() -> None:
     loader = HeldLoader()
     loader.release.set()
-    loader.error = VersionInFuture("test")
+    loader.error = VersionInFuture(50)
     loads = loads_of(loader)
     for _ in range(5):
         with pytest.raises(VersionInFuture):
-            await loads.load(THINGS, [0], 2**63, alone=True)
+            await loads.begin(THINGS, [0], 2**63, named=True).answer
     assert not loads.refuses(THINGS)
 
 
@@ -220,7 +252,7 @@ class RefusingLoader(HeldLoader):
 async def test_a_version_of_redis_that_mongodb_has_not_reached_costs_a_second_read_as_of_now() -> None:
     class PresentLoader(HeldLoader):
         async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
-            self.error = VersionInFuture("test") if at_least > 200 else None
+            self.error = VersionInFuture(200) if at_least > 200 else None
             return await super().load(resource, keys, at_least)
 
         async def now(self, collection: str = "") -> Version:
@@ -248,7 +280,7 @@ async def test_an_error_that_nobody_expected_reaches_the_asker_and_frees_the_pla
 async def test_keys_that_nobody_knows_leave_places_to_those_that_are_known() -> None:
     loader = HeldLoader()
     loads = loads_of(loader, mongodb_concurrency=4, unknown_percent=50)
-    unknown = [asyncio.create_task(loads.load(THINGS, [key], 0, known=False)) for key in range(20)]
+    unknown = [asyncio.create_task(loads.load(THINGS, [key], 0, "unknown")) for key in range(20)]
     await under_way(loader, 2)
     known = [asyncio.create_task(loads.load(THINGS, [100 + key], 0)) for key in range(2)]
     await under_way(loader, 4)
@@ -260,7 +292,7 @@ async def test_keys_that_nobody_knows_leave_places_to_those_that_are_known() -> 
 async def test_keys_that_nobody_knows_are_gathered_by_themselves_and_never_exceed_their_share() -> None:
     loader = HeldLoader()
     loads = loads_of(loader, mongodb_concurrency=2, unknown_percent=50)
-    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, known=key % 2 == 0)) for key in range(6)]
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, lane_of(key % 2))) for key in range(6)]
     await under_way(loader, 2)
     loader.release.set()
     await asyncio.gather(*reads)
@@ -270,14 +302,49 @@ async def test_keys_that_nobody_knows_are_gathered_by_themselves_and_never_excee
 async def test_a_queue_full_of_keys_that_nobody_knows_still_takes_those_that_are_known() -> None:
     loader = HeldLoader()
     loads = loads_of(loader, mongodb_concurrency=1, mongodb_queue=4, unknown_percent=50)
-    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, known=False)) for key in range(3)]
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, "unknown")) for key in range(3)]
     await under_way(loader, 1)
     with pytest.raises(Overloaded):
-        await loads.load(THINGS, [3], 0, known=False)
+        await loads.load(THINGS, [3], 0, "unknown")
     reads += [asyncio.create_task(loads.load(THINGS, [key], 0)) for key in (4, 5)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
         await loads.load(THINGS, [6], 0)
+    loader.release.set()
+    await asyncio.gather(*reads)
+
+
+async def test_demanded_reads_leave_places_to_the_others() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=4, unknown_percent=50, demanded_percent=25)
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, "demanded")) for key in range(20)]
+    reads += [asyncio.create_task(loads.load(THINGS, [100 + key], 0, "unknown")) for key in range(20)]
+    await under_way(loader, 3)
+    reads.append(asyncio.create_task(loads.load(THINGS, [200], 0)))
+    await under_way(loader, 4)
+    assert [keys for _, keys, _ in loader.calls] == [[0], [100], [101], [200]]
+    loader.release.set()
+    await asyncio.gather(*reads)
+
+
+async def test_a_queue_full_of_demanded_reads_still_takes_the_others() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=1, mongodb_queue=8)
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, "demanded")) for key in range(3)]
+    await under_way(loader, 1)
+    with pytest.raises(Overloaded):
+        await loads.load(THINGS, [3], 0, "demanded")
+    reads += [asyncio.create_task(loads.load(THINGS, [key], 0)) for key in range(4, 10)]
+    await asyncio.sleep(0)
+    loader.release.set()
+    await asyncio.gather(*reads)
+
+
+async def test_without_a_limit_demanded_reads_may_take_all() -> None:
+    loader = HeldLoader()
+    loads = loads_of(loader, mongodb_concurrency=4, demands="all")
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, "demanded")) for key in range(4)]
+    await under_way(loader, 4)
     loader.release.set()
     await asyncio.gather(*reads)
 
@@ -287,10 +354,10 @@ async def test_places_that_were_used_are_all_given_back() -> None:
     loader.release.set()
     loads = loads_of(loader, mongodb_concurrency=2, unknown_percent=50)
     for _ in range(3):
-        await asyncio.gather(*(loads.load(THINGS, [key], 0, known=key % 2 == 0) for key in range(10)))
+        await asyncio.gather(*(loads.load(THINGS, [key], 0, lane_of(key % 2)) for key in range(10)))
     loader.release.clear()
     started = len(loader.calls)
-    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, known=key > 0)) for key in range(2)]
+    reads = [asyncio.create_task(loads.load(THINGS, [key], 0, lane_of(not key))) for key in range(2)]
     await under_way(loader, started + 2)
     loader.release.set()
     await asyncio.gather(*reads)

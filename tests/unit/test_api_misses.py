@@ -12,6 +12,7 @@ import pytest
 from api.answers import Answer
 from api.asks import Ask
 from api.breaker import Breaker
+from api.direct import Direct
 from api.flights import FIRST_PAUSE, LONGEST_PAUSE
 from api.loads import Loads
 from api.marks import Marks
@@ -59,7 +60,8 @@ class Waiter:
         api, tasks = Api(), Tasks()
         loads = Loads(self.loader, api, Breaker("mongodb", 3, 60), tasks, no_proofs())
         marks = Marks(PrimaryClock())
-        self.misses = Misses(cast("Cache", self.cache), loads, marks, api, Random(seed), lambda: self.now)
+        direct = Direct(loads, marks, api.demands, tasks)
+        self.misses = Misses(cast("Cache", self.cache), loads, direct, marks, api, Random(seed), lambda: self.now)
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
