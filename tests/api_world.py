@@ -190,11 +190,6 @@ def loads(resource: str) -> float:
     return _value("neverstale_loads_total", resource=resource)
 
 
-def proofs() -> float:
-    """Times that MongoDB was asked for one."""
-    return _value("neverstale_proofs_total", result="proved") + _value("neverstale_proofs_total", result="failed")
-
-
 def reads(resource: str, how: str) -> float:
     return _value("neverstale_reads_total", resource=resource, how=how)
 

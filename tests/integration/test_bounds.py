@@ -10,7 +10,7 @@ import pytest
 
 from neverstale.catalog import Catalog
 from ops.oracle import Read, Writes, judge
-from tests.api_world import World, catalog_of, proofs, settings_of
+from tests.api_world import World, catalog_of, settings_of
 from tests.faults.sabotage import without
 
 WRITES = 5
@@ -219,12 +219,3 @@ async def test_what_is_proved_of_later_reads_says_nothing_of_an_entry_from_befor
     assert "; hit;" in kept.headers["cache-status"]
     assert kept.json()["n"] == 0
     assert told(kept) > asked - written
-
-
-async def test_while_marks_come_nothing_is_proved(world: World) -> None:
-    await world.write("things", {"_id": "a", "n": 0})
-    before = proofs()
-    for _ in range(5):
-        await world.mark()
-        await world.http.get("/v1/things/a", headers={"cache-control": "no-cache"})
-    assert proofs() == before
