@@ -11,12 +11,16 @@ import pytest_asyncio
 
 from tests import hot_world
 from tests.deriving import RESOURCE
-from tests.serving import Served, cached, flight, in_l1, serving
+from tests.serving import DECLARED, Served, cached, flight, in_l1, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LONG = "x" * 300
 ODD = {"ship to": "new york", "a,b": "c,d", LONG: "100%"}
+DECLARED_ODDLY = DECLARED | {
+    "lists": DECLARED["lists"] | {"odd": {"by": ["ship to", "a,b"]}},
+    "counters": DECLARED["counters"] | {"odd": {"by": ["ship to", "a,b", LONG]}},
+}
 ROOT = f"/v1/{RESOURCE}"
 PAGE = f"{ROOT}/-/lists/departures?origin=WAY&day=1"
 ODD_PAGE = f"{ROOT}/-/lists/odd?ship+to=new+york&a%2Cb=c%2Cd"
@@ -24,7 +28,7 @@ ODD_PAGE = f"{ROOT}/-/lists/odd?ship+to=new+york&a%2Cb=c%2Cd"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(mongo_uri: str, kafka_servers: str, redis_url: str) -> AsyncIterator[Served]:
-    async with serving(mongo_uri, kafka_servers, redis_url) as served:
+    async with serving(mongo_uri, kafka_servers, redis_url, DECLARED_ODDLY) as served:
         await served.applied(
             await served.write(flight("way", origin="WAY", gate="g" * 2000), flight("o d,d%", origin="WAY", **ODD))
         )
