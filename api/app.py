@@ -63,7 +63,7 @@ Every answer says how old it can be at most (`Neverstale-Bound`) and at which ve
 version of a write of its own."""
 
 
-READ_BYTES = 16 << 20
+READ_BYTES = 8 << 20
 """Documents that are read together may have so many and one reply of MongoDB more, or they are read in parts."""
 WARM_GROUPS_MS = 30_000
 """To find the groups of a list that is warmed."""

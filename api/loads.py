@@ -38,8 +38,9 @@ KEYS_A_READ = 500
 QUERIES_A_READ = 16
 """Keys that each take a query of their own."""
 HEAVY_BYTES = 4 << 20
-HEAVY_READS = 2
-"""Reads that are expected to bring more than that are under way at once: each is in memory as BSON and as JSON."""
+HEAVY_READS = 1
+"""So many reads that are expected to bring more than that are under way at once: each is in memory as BSON and as
+JSON."""
 
 
 LaneName = Literal["known", "unknown", "demanded"]

@@ -339,7 +339,7 @@ class Clients(Section):
         32 << 20, description="Documents of one answer to `keys=` may have so many together; more are a 413."
     )
     unread_bytes: PositiveInt = Field(
-        64 << 20,
+        32 << 20,
         description="Held by each process for clients that have not read it yet; then those that take nothing are "
         "cut off, and large answers refused with 503.",
     )
