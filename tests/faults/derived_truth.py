@@ -157,12 +157,12 @@ class Asked:
             await asyncio.sleep(0.05)
         return None
 
-    async def until_known(self, version: int) -> bool:
+    async def until_known(self, version: int, resource: str = RESOURCE) -> bool:
         """Wait until this API knows that everything up to a version is applied."""
         deadline = time.monotonic() + HIT_SECONDS
         while time.monotonic() < deadline:
             answer = await self.get("/v1/freshness")
-            mark = json.loads(answer.body)["resources"][RESOURCE]["watermark"]
+            mark = json.loads(answer.body)["resources"][resource]["watermark"]
             if mark is not None and int(mark, 16) >= version:
                 return True
             await asyncio.sleep(0.02)

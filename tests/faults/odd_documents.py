@@ -173,7 +173,7 @@ async def _applied(stage: Stage) -> bool:
     assert time is not None
     version = (time.time << 32) + time.inc
     within = await stage.pipe.passed(version, SETTLES_SECONDS) is not None
-    return within and await stage.asked.until_known(version)
+    return within and await stage.asked.until_known(version, "things")
 
 
 async def _look(stage: Stage, number: int) -> None:
