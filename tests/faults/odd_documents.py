@@ -81,8 +81,15 @@ class Stage:
     outcome: Outcome
     documents: int = 0
 
-    def ask(self, path: str) -> Any:
-        return self.asked.get(f"/v1/things/{path}")
+    async def get(self, path: str, *headers: str) -> Answer:
+        """An answer; of status 0 if none came."""
+        try:
+            return await self.asked.get(path, *headers)
+        except OSError as error:
+            return Answer(0, {}, repr(error).encode())
+
+    async def ask(self, path: str) -> Answer:
+        return await self.get(f"/v1/things/{path}")
 
 
 async def odd_documents(turn: Turn) -> Outcome:
@@ -190,7 +197,7 @@ async def _look(stage: Stage, number: int) -> None:
 async def _neighbours(stage: Stage, number: int) -> None:
     tally = stage.outcome.tally(NEIGHBOURS)
     keys = ",".join(name for i in range(20) for name in (f"n{number}-{i}", f"odd{number}-{i}"))
-    together = await stage.asked.get(f"/v1/things?keys={keys}")
+    together = await stage.get(f"/v1/things?keys={keys}")
     shown = {one["key"]: one["value"] for one in json.loads(together.body)["items"]} if together.status == 200 else {}
     for i in range(20):
         name = f"n{number}-{i}"
@@ -198,9 +205,9 @@ async def _neighbours(stage: Stage, number: int) -> None:
         alone = await stage.ask(name)
         tally.note(alone.status != 200 or json.loads(alone.body) != wanted, name, alone.status, alone.body[:80])
         tally.note(shown.get(name) != wanted, name, "together", together.status, shown.get(name))
-    other = await stage.asked.get(f"/v1/others/{quote(f'x{time.time()}')}")
+    other = await stage.get(f"/v1/others/{quote(f'x{time.time()}')}")
     tally.note(other.status != 404, "a key of another resource", other.status)
-    count = await stage.asked.get("/v1/others/-/counters/kinds?kind=a")
+    count = await stage.get("/v1/others/-/counters/kinds?kind=a")
     right = count.status == 200 and json.loads(count.body)["count"] == 1 and _is_hit(count)
     tally.note(not right, "a counter of another resource", count.status, count.headers.get("cache-status"))
 
@@ -234,7 +241,7 @@ async def _settled(stage: Stage, path: str) -> Answer | None:
 
 
 async def _from_mongodb(stage: Stage, path: str) -> Answer:
-    return await stage.asked.get(f"/v1/things/{path}", "Cache-Control: no-cache")
+    return await stage.get(f"/v1/things/{path}", "Cache-Control: no-cache")
 
 
 def _is_hit(answer: Answer) -> bool:
