@@ -130,8 +130,18 @@ DEMANDS = [{"cache-control": "no-cache"}, {"cache-control": "max-age=0"}, {"neve
 async def fill(world: World, names: Sequence[str], kind: str) -> None:
     await world.write("things", *({"_id": name, "kind": kind} for name in names))
     for name in names:
+        await until_cached(world, name)
+
+
+async def until_cached(world: World, name: str) -> None:
+    """Ask until it is: of a collection that is new, it is first found out what it is."""
+
+    async def cached() -> bool:
         await world.http.get(f"/v1/things/{name}")
-        await world.until_filled("things", name)
+        entry = await world.entry("things", name)
+        return entry is not None and entry.fresh
+
+    await eventually(cached, f"{name} is cached", 30)
 
 
 async def flooded(world: World, monkeypatch: pytest.MonkeyPatch, paths: Sequence[str]) -> tuple[dict[int, int], int]:
@@ -223,8 +233,7 @@ async def test_without_the_limit_a_flood_of_demands_crowds_out_others(
 @pytest.mark.parametrize("guarded", ["none"], indirect=True)
 async def test_where_nobody_may_demand_a_read_the_cache_meets_the_demand_or_it_is_refused(guarded: World) -> None:
     version = await guarded.write("things", {"_id": "a", "kind": "a"})
-    await guarded.http.get("/v1/things/a")
-    await guarded.until_filled("things", "a")
+    await until_cached(guarded, "a")
     await guarded.mark()
     before = loads("things")
     later = f"{await guarded.write('things', {'_id': 'b', 'kind': 'b'}) + 1000:016x}"
