@@ -1,8 +1,8 @@
 """Keys, spelled in one place: document keys as text, and the names of everything in Redis.
 
 A document key's *canonical* form is a type letter, a colon and the value, so that equal `_id`s have equal
-text and unequal ones never do. (Compound `_id`s are told apart by their bytes: `{a: 1}` and `{a: 1.0}`, which are
-equal in MongoDB, have two.) It is the same in Kafka record keys, in Redis and in the API.
+text and unequal ones never do, whatever their types and however deep their numbers lie. It is the same in Kafka
+record keys, in Redis and in the API.
 """
 
 import re
@@ -18,7 +18,7 @@ from bson.decimal128 import Decimal128
 from bson.errors import InvalidId
 from bson.objectid import ObjectId
 
-from neverstale import bson_values
+from neverstale import bson_spelling, bson_values
 
 KeyType = Literal["string", "int", "objectid", "uuid"]
 KeyValue: TypeAlias = str | int | ObjectId | uuid.UUID
@@ -69,7 +69,7 @@ def _number(number: Decimal) -> str:
 
 
 def _bson_hex(value: Any) -> str:
-    return bson_values.under("", value).raw.hex()
+    return bson_spelling.spelled(value).hex()
 
 
 def parse(text: str, key_type: KeyType) -> KeyValue:

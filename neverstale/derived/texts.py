@@ -23,10 +23,8 @@ Nothing here takes longer for a number's exponent: it is never spelled out.
 
 import datetime
 import re
-import struct
 import uuid
 from collections.abc import Callable
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -38,7 +36,8 @@ from bson.int64 import Int64
 from bson.objectid import ObjectId
 
 from neverstale import bson_values as bv
-from neverstale.bson_values import CODEC, RawValue, decode, element, elements
+from neverstale.bson_spelling import NUMBERS, decimal, double, spelled, whole
+from neverstale.bson_values import CODEC, RawValue, decode
 
 NULL: Final = "n"
 
@@ -46,12 +45,9 @@ _SPECIAL = re.compile(r"[\x1e\x1f|\\]")
 _ESCAPES: Final = {"\x1e": "\\e", "\x1f": "\\f", "|": "\\p", "\\": "\\\\"}
 _ESCAPED = re.compile(r"\\[efp\\]")
 _PLAIN: Final = {escape: plain for plain, escape in _ESCAPES.items()}
-_LIMIT: Final = 2**63
 _DATES: Final = range(-62_135_596_800_000, 253_402_300_800_000)
 """Milliseconds that `datetime` can hold."""
 _UUID_BYTES: Final = 16
-_NUMBERS: Final = frozenset((bv.DOUBLE, bv.INT, bv.LONG, bv.DECIMAL))
-_DOUBLE: Final = struct.Struct("<d")
 
 
 def text_of(value: Any) -> str:
@@ -74,57 +70,25 @@ def value_of(text: str) -> Any:
     return _READ[kind](value)
 
 
-# --- numbers
-
-
-def _whole(number: int) -> str:
-    return f"i:{number}" if -_LIMIT <= number < _LIMIT else _exact(Decimal(number))
-
-
-def _double(number: float) -> str:
-    return f"i:{int(number)}" if number.is_integer() and -_LIMIT <= number < _LIMIT else f"f:{number!r}"
-
-
-def _decimal(value: Decimal128) -> str:
-    number = value.to_decimal()
-    return "f:nan" if number.is_nan() else _exact(number)
-
-
-def _exact(number: Decimal) -> str:
-    nearest = float(number)
-    if Decimal(nearest) == number:
-        return _double(nearest)
-    if -_LIMIT <= number < _LIMIT and number == number.to_integral_value():
-        return f"i:{int(number)}"
-    sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)
-    spelled = "".join(map(str, digits))
-    whole = spelled.rstrip("0")
-    return f"m:{'-' if sign else ''}{whole}E{exponent + len(spelled) - len(whole)}"
-
-
-# --- everything
-
-
 def _binary(value: Binary) -> str:
     is_uuid = value.subtype == UUID_SUBTYPE and len(value) == _UUID_BYTES
-    return f"u:{value.hex()}" if is_uuid else _encoded(value)
+    return f"u:{value.hex()}" if is_uuid else f"x:{spelled(value).hex()}"
 
 
 def _raw(value: RawValue) -> str:
     if value.kind == bv.STRING:
         return "y:" + value.payload[4:-1].decode("latin-1")
-    return NULL if value.kind == bv.UNDEFINED else _encoded(value)
+    return NULL if value.kind == bv.UNDEFINED else f"x:{spelled(value).hex()}"
 
 
 _SPELL: Final[dict[type, Callable[[Any], str]]] = {
     str: lambda value: "s:" + value,
-    int: _whole,
+    int: whole,
     Int64: lambda value: f"i:{int(value)}",
     bool: lambda value: "b:1" if value else "b:0",
     type(None): lambda value: NULL,
-    float: _double,
-    Decimal128: _decimal,
+    float: double,
+    Decimal128: decimal,
     datetime.datetime: lambda value: f"d:{int(DatetimeMS(value))}",
     DatetimeMS: lambda value: f"d:{int(value)}",
     ObjectId: lambda value: f"o:{value}",
@@ -137,7 +101,7 @@ _SPELL: Final[dict[type, Callable[[Any], str]]] = {
 def _rare(value: Any) -> str:
     if isinstance(value, str) and not isinstance(value, Code):
         return "s:" + value
-    return _encoded(value)
+    return f"x:{spelled(value).hex()}"
 
 
 def _read_date(ms: int) -> datetime.datetime | DatetimeMS:
@@ -153,55 +117,11 @@ def _read_raw(text: str) -> RawValue:
 _READ: Final[dict[str, Callable[[str], Any]]] = {
     "s": str,
     "y": _read_raw,
-    "i": int,
+    **NUMBERS,
     "b": lambda text: text == "1",
     "n": lambda text: None,
-    "f": float,
-    "m": Decimal128,
     "d": lambda text: _read_date(int(text)),
     "o": ObjectId,
     "u": lambda text: uuid.UUID(text),
     "x": lambda text: decode(bytes.fromhex(text))[""],
 }
-
-
-# --- BSON in one spelling
-
-
-def _encoded(value: Any) -> str:
-    raw = element(b"", value)
-    return "x:" + _document([_spelled(raw[0], b"", raw[2:])]).hex()
-
-
-def _spelled(kind: int, name: bytes, payload: bytes) -> bytes:
-    """An element as all that are equal to it are spelled: MongoDB compares numbers by their value at any depth, takes
-    a symbol for a string, and does not look at the names of an array's places."""
-    if kind in _NUMBERS:
-        kind, payload = _number(kind, payload)
-    elif kind == bv.SYMBOL:
-        kind = bv.STRING
-    elif kind == bv.OBJECT:
-        payload = _document([_spelled(*one) for one in elements(payload)])
-    elif kind == bv.ARRAY:
-        payload = _document([_spelled(one[0], b"%d" % i, one[2]) for i, one in enumerate(elements(payload))])
-    elif kind == bv.SCOPED:
-        scope = 8 + int.from_bytes(payload[4:8], "little")
-        inner = payload[4:scope] + _document([_spelled(*one) for one in elements(payload[scope:])])
-        payload = (len(inner) + 4).to_bytes(4, "little") + inner
-    return bytes((kind,)) + name + b"\0" + payload
-
-
-def _number(kind: int, payload: bytes) -> tuple[int, bytes]:
-    if kind == bv.DECIMAL:
-        text = _decimal(Decimal128.from_bid(payload))
-    elif kind == bv.DOUBLE:
-        text = _double(_DOUBLE.unpack(payload)[0])
-    else:
-        text = f"i:{int.from_bytes(payload, 'little', signed=True)}"
-    raw = element(b"", _READ[text[0]](text[2:]))
-    return raw[0], raw[2:]
-
-
-def _document(spelled: list[bytes]) -> bytes:
-    body = b"".join(spelled)
-    return (len(body) + 5).to_bytes(4, "little") + body + b"\0"

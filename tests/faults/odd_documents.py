@@ -43,6 +43,7 @@ SHORT: Final = [
 """Groups that Redis keeps, and that MongoDB's own aggregation leaves as they are. A longer one is beyond its bound,
 and its counter is answered by MongoDB; of two fields of one name an aggregation makes the first one twice."""
 SETTLES_SECONDS: Final = 20.0
+CONTROL_SETTLES_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 90.0
 CATALOG: Final = """
 database = "{database}"
@@ -191,7 +192,8 @@ async def _applied(stage: Stage) -> bool:
         time = session.operation_time
     assert time is not None
     version = (time.time << 32) + time.inc
-    within = await stage.pipe.passed(version, SETTLES_SECONDS) is not None
+    patience = SETTLES_SECONDS if stage.pipe.rule is None else CONTROL_SETTLES_SECONDS
+    within = await stage.pipe.passed(version, patience) is not None
     return within and await stage.asked.until_known(version, "things")
 
 
