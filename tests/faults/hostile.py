@@ -68,6 +68,11 @@ class Reply:
     body: bytes = b""
 
 
+def _failed(reply: Reply) -> bool:
+    """No answer, or a server's mistake. 501 and 505 say what no server of ours does: the request's mistake."""
+    return reply.status < 0 or (reply.status >= 500 and reply.status not in (501, 505))
+
+
 async def attack(turn: Turn) -> Outcome:
     outcome = Outcome()
     async with pipeline(turn.bench, turn.rule) as pipe, _documents(pipe) as collection:
@@ -88,7 +93,7 @@ async def attack(turn: Turn) -> Outcome:
 
 
 def _judge(request: bytes, reply: Reply, outcome: Outcome) -> None:
-    outcome.tally(SERVER_ERRORS).note(reply.status < 0 or reply.status >= 500, request[:80], reply.status)
+    outcome.tally(SERVER_ERRORS).note(_failed(reply), request[:80], reply.status)
     given = b'"rev"' in reply.body or re.search(rb"^x-injected", reply.head, re.MULTILINE | re.IGNORECASE) is not None
     outcome.tally(GIVEN).note(given, request[:80], reply.head[:80], reply.body[:80])
     outcome.tally(TOLD).note(WORDS_OF_OURS.search(reply.body) is not None, request[:80], reply.body[:200])
@@ -111,7 +116,7 @@ async def _fuzz(api: RunningRole, dice: Random, count: int, outcome: Outcome) ->
                     del request[place : place + dice.randint(1, 20)]
             request = request or bytearray(b"\r\n")
         reply = await _send(api, bytes(request), half_close=True)
-        outcome.tally(SERVER_ERRORS).note(reply.status < 0 or reply.status >= 500, bytes(request[:80]), reply.status)
+        outcome.tally(SERVER_ERRORS).note(_failed(reply), bytes(request[:80]), reply.status)
         outcome.tally(TOLD).note(WORDS_OF_OURS.search(reply.body) is not None, reply.body[:200])
 
     for start in range(0, count, 50):
