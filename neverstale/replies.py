@@ -35,7 +35,8 @@ class RawReply(RawBSONDocument):
         return RawBSONDocument._inflate_bson(bson_bytes, DEFAULT_RAW_BSON_OPTIONS)
 
 
-REPLY: Final[CodecOptions[Any]] = CodecOptions(document_class=RawReply)
+REPLY: Final[CodecOptions[Any]] = CodecOptions(document_class=RawReply, uuid_representation=4)
+"""UUIDs in the command itself are binaries of subtype 4."""
 
 
 class Reply(NamedTuple):

@@ -166,11 +166,14 @@ class World:
         return entry
 
     async def until_filled(self, resource: str, key: KeyValue) -> Entry:
-        """Fills follow their answers."""
+        """Fills follow their answers. Of a collection that was made just now the first read is not kept, since what
+        kind it is was not known before: then it is asked for again."""
         held: list[Entry] = []
 
         async def filled() -> bool:
             entry = await self.entry(resource, key)
+            if entry is None:
+                await self.reader.get(self.catalog.resources[resource], key)
             held.extend([entry] if entry and entry.fresh else [])
             return bool(held)
 

@@ -94,6 +94,14 @@ async def registered(bootstrap_servers: str) -> bool:
     return True
 
 
+OWNED = [
+    *(f"NEVERSTALE_KAFKA__{name}" for name in ("SECURITY_PROTOCOL", "SASL_MECHANISM", "SASL_USERNAME")),
+    *(f"NEVERSTALE_KAFKA__{name}" for name in ("SASL_PASSWORD", "SSL_CAFILE", "GROUP_INSTANCE_ID")),
+    *(f"NEVERSTALE_SERVICE__{name}" for name in ("HOST", "PORT")),
+]
+"""What somebody may have set for servers of his own, and is not true of these."""
+
+
 async def test_the_environment_leads_a_role_to_the_stack(tmp_path: Path) -> None:
     catalog = tmp_path / "catalog.toml"
     options = StackOptions(broker="embedded", catalog=catalog)
@@ -107,7 +115,7 @@ async def test_the_environment_leads_a_role_to_the_stack(tmp_path: Path) -> None
             "NEVERSTALE_API__HOST": "127.0.0.1",
             "NEVERSTALE_API__PORT": str(stack.api_port),
             "NEVERSTALE_CATALOG": str(catalog),
-        }
+        } | dict.fromkeys(OWNED, "")
 
 
 async def test_servers_that_came_up_are_stopped_when_another_does_not(
