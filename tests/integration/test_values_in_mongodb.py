@@ -218,8 +218,13 @@ WITHOUT_ARRAYS = SORTED.filter(lambda value: value is None or value.kind != ARRA
 async def test_pages_show_every_document_once_in_mongodbs_order(stored: Stored, indexed: bool) -> None:
     arrays = st.lists(values(), max_size=3).map(lambda some: array(*some)).filter(sorts)
     pairs = st.tuples(SORTED | arrays, WITHOUT_ARRAYS)
+    # Where an index has it, MongoDB itself does not always sort undefined as it does without one.
+    left_out = (UNDEFINED,) if indexed else ()
     for some in itertools.chain([[(value, None) for value in ODD.values()]], generated(pairs, 40)):
-        found = [{name: value for name, value in zip("vw", two, strict=True) if value is not None} for two in some]
+        found = [
+            {name: value for name, value in zip("vw", two, strict=True) if value and value.kind not in left_out}
+            for two in some
+        ]
         await stored.hold([{"kind": string("g"), **one} for one in found] + [{"kind": string("other")}])
         for sort in (("v", "_id"), ("-v", "-_id"), ("w", "-v"), ("-w", "v", "-_id")):
             declared = ListDeclaration(by=("kind",), sort=sort, page_size=PAGE)
