@@ -128,8 +128,9 @@ def other_types(key: Callable[[Neighbourhood], Awaitable[bytes]]) -> dict[str, A
     def put(command: str, *arguments: Any) -> Attack:
         async def attack(world: Neighbourhood) -> None:
             name = await key(world)
-            await world.redis.delete(name)
-            await world.redis.execute_command(command, name, *arguments)
+            # In one step, or a consumer puts its own between the two.
+            async with world.redis.pipeline(transaction=True) as step:
+                await step.delete(name).execute_command(command, name, *arguments).execute()
 
         return attack
 
