@@ -394,8 +394,10 @@ class Cache:
         except NoScriptError:
             await self._load_scripts()
         except Outage as outage:
-            if outage.reason != WRONG_TYPE or not await removed(commands, self.names, self.damage, self._exchange):
+            if outage.reason != WRONG_TYPE:
                 raise
+            # Who met the same key at the same moment may have deleted it already.
+            await removed(commands, self.names, self.damage, self._exchange)
         try:
             return await self._exchange(commands)
         except NoScriptError:

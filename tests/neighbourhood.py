@@ -136,8 +136,6 @@ class Neighbourhood:
         ):
             since = time.monotonic()
             answer = await self.http.get(path)
-            if answer.status_code == 503 and path.endswith("/most-read"):
-                answer = await self.http.get(path)  # a flush of reads may meet the same damage at the same moment
             try:
                 problem = _problem(answer, sound)
                 if problem is None and self._is_false(answer, since):
