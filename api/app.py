@@ -12,49 +12,51 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import problems, schema
-from api.asgi import HOT, HotPath
-from api.breaker import Breaker
-from api.channel import Channel
-from api.compression import Compressed
-from api.connections import reconnection, tell_identity
-from api.derived import Derived, derived_of, known_of, page_lines, shelves
-from api.export import Exports
-from api.figures import Figures
-from api.freshness import Freshness
-from api.generations import Known, keep_known
+from api.derived.figures import Figures
+from api.derived.generations import Known, keep_known
+from api.endpoints import openapi as schema
+from api.endpoints.derived import Derived, derived_of, known_of, page_lines, shelves
+from api.endpoints.export import Exports
+from api.endpoints.routes import add_routes
+from api.freshness.bound import Marks
+from api.freshness.proofs import PATIENCE_SECONDS, Proofs
+from api.freshness.redis_identity import reconnection, tell_identity
+from api.freshness.watermark import Freshness
 from api.health import HEALTH, ReadHealth, health
-from api.hot import Hot
-from api.l1 import L1
-from api.limited import Limited
-from api.limits import Limits
-from api.lines import targets
-from api.loads import Loads
-from api.marks import Marks
-from api.proofs import PATIENCE_SECONDS, Proofs
-from api.reader import Reader
-from api.refusing import Refusing
-from api.routes import add_routes
-from api.tally import Tally
-from api.targets import UndecodedPaths
-from api.timed import CLIENTS
-from api.unread import UNREAD, Unread
+from api.hits.channel import Channel
+from api.hits.fast_path import Hot
+from api.hits.middleware import HOT, HotPath
+from api.hits.request_lines import targets
+from api.limits.buckets import Limits
+from api.limits.middleware import Limited
+from api.reads.breaker import Breaker
+from api.reads.bulkhead import Loads
+from api.reads.l1 import L1
+from api.reads.read_counts import Tally
+from api.reads.reader import Reader
+from api.reads.refused_sources import Refusing
+from api.server.deadlines import CLIENTS
 from api.warm import KeepWarm, Warmer
-from neverstale import __version__, telemetry
-from neverstale.cache import Cache
+from api.web import problems
+from api.web.compression import Compressed
+from api.web.paths import UndecodedPaths
+from api.web.unread import UNREAD, Unread
+from neverstale import __version__
 from neverstale.catalog import Catalog, Resource
-from neverstale.clients import mongo_client, redis_client
-from neverstale.clock import PrimaryClock
-from neverstale.damage import Damage
 from neverstale.keys import Names
-from neverstale.kinds import Kinds
-from neverstale.loader import Loader
-from neverstale.popularity import Popularity
-from neverstale.service import Life, service_url, show_card
+from neverstale.mongodb.kinds import Kinds
+from neverstale.mongodb.loader import Loader
+from neverstale.mongodb.primary_clock import PrimaryClock
+from neverstale.redis.cache import Cache
+from neverstale.redis.most_read import Popularity
+from neverstale.redis.wire import Wire
+from neverstale.role import telemetry
+from neverstale.role.damage import Damage
+from neverstale.role.service import Life, service_url, show_card
+from neverstale.role.supervised import Supervised
+from neverstale.role.tasks import Tasks
+from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
-from neverstale.supervised import Supervised
-from neverstale.tasks import Tasks
-from neverstale.wire import Wire
 
 DESCRIPTION = """Documents of MongoDB, from a cache that knows how fresh it is.
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from neverstale.service import Health
+from neverstale.role.service import Health
 
 HEALTH: Final = "neverstale.health"
 """Where the lifespan's state holds the `ReadHealth`."""

@@ -16,14 +16,14 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from api.app import create_app
-from api.draining import DrainingConfig, DrainingProcess, DrainingServer
-from api.protocol import HotProtocol
-from neverstale import telemetry
+from api.server.draining import DrainingConfig, DrainingProcess, DrainingServer
+from api.server.protocol import HotProtocol
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
-from neverstale.service import Life, run_role, serve_until_asked, service_url
+from neverstale.role import telemetry
+from neverstale.role.service import Life, run_role, serve_until_asked, service_url
+from neverstale.role.tasks import start
 from neverstale.settings import Settings
-from neverstale.tasks import start
 
 log = telemetry.logger(__name__)
 
@@ -39,7 +39,7 @@ FORCED = 1
 
 
 def run(settings: Settings, catalog: Catalog) -> int:
-    """Serve until SIGTERM or SIGINT; answers the exit code (see `neverstale.service.run_role`)."""
+    """Serve until SIGTERM or SIGINT; answers the exit code (see `neverstale.role.service.run_role`)."""
     if settings.api.workers == 1:
         return run_role("api", settings, partial(_serve, settings, catalog), serve_http=False)
     telemetry.configure_logging(settings.service)
@@ -119,7 +119,7 @@ def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> DrainingConf
         log_level="warning",
         access_log=False,
         server_header=False,
-        # Who a request comes from is for us to tell, see `api.callers`.
+        # Who a request comes from is for us to tell, see `api.limits.callers`.
         proxy_headers=False,
         # The rest of the deadline is for what the requests have started: fills, then closing the clients.
         timeout_graceful_shutdown=max(int(settings.service.drain_seconds / 2), 1),

@@ -14,21 +14,21 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import orjson
 
-from api.answers import Answer
-from api.derived import Derived
+from api.derived.pages import PageKey, Pages
+from api.endpoints.derived import Derived
 from api.health import ReadHealth
-from api.pages import PageKey, Pages
-from api.reader import Reader
-from neverstale import cancellation, telemetry
+from api.reads.answer import Answer
+from api.reads.reader import Reader
 from neverstale.catalog import Resource, Warm
+from neverstale.declarations import CounterDeclaration
 from neverstale.derived import groups, queries
-from neverstale.derived.declarations import CounterDeclaration
 from neverstale.derived.texts import text_of
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, value_of
-from neverstale.loader import Loader
-from neverstale.popularity import Popularity
-from neverstale.retry import forever
+from neverstale.mongodb.loader import Loader
+from neverstale.redis.most_read import Popularity
+from neverstale.role import cancellation, telemetry
+from neverstale.role.retry import forever
 
 log = telemetry.logger(__name__)
 

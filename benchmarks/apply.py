@@ -27,12 +27,12 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from redis.asyncio import Redis
 
-from neverstale import events
-from neverstale.cache import Cache, Fill
+from neverstale.kafka import events
+from neverstale.kafka.topic import ensure_topic
 from neverstale.keys import Names
+from neverstale.redis.cache import Cache, Fill
 from neverstale.settings import Kafka
 from neverstale.settings import Redis as RedisSettings
-from neverstale.topic import ensure_topic
 from ops.stack.process import RunningProcess
 from ops.stack.stack import LocalStack, StackOptions
 

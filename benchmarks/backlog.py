@@ -27,9 +27,9 @@ from pymongo import AsyncMongoClient, UpdateOne
 from redis.asyncio import Redis
 
 from benchmarks.apply import cpu_seconds
-from neverstale.cache import Cache
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.redis.cache import Cache
 from neverstale.settings import Kafka
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import Version, from_timestamp

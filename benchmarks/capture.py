@@ -31,11 +31,11 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 
-from neverstale import telemetry
-from neverstale.clients import mongo_client
-from neverstale.service import Health
+from neverstale.kafka.topic import ensure_topic
+from neverstale.role import telemetry
+from neverstale.role.service import Health
+from neverstale.servers import mongo_client
 from neverstale.settings import Kafka, MongoDB, Service, Settings
-from neverstale.topic import ensure_topic
 from ops.stack.stack import LocalStack, StackOptions
 from streams.checkpoint import Checkpoint, Position
 from streams.cursor import At, Cursor, Database, present_time

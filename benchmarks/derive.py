@@ -28,8 +28,8 @@ from pymongo import AsyncMongoClient, UpdateOne
 from redis.asyncio import Redis
 
 from benchmarks.apply import GROUP, cpu_seconds
-from neverstale.cache import Cache
 from neverstale.keys import Names
+from neverstale.redis.cache import Cache
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import from_timestamp
 from ops.demo.client import Connection
@@ -233,7 +233,7 @@ async def _check(client: AsyncMongoClient[dict[str, Any]], url: str) -> None:
 
 
 async def _sizes(redis: Any) -> dict[str, int]:
-    """Bytes by kind of key, see `neverstale.derived.names`."""
+    """Bytes by kind of key, see `neverstale.derived.redis_names`."""
     sizes = dict.fromkeys("bcktzlp", 0)
     keys = [key async for key in redis.scan_iter(match=f"*{{{DERIVED}}}:*:*", count=1000)]
     for first in range(0, len(keys), 1000):

@@ -40,12 +40,12 @@ from benchmarks.latency_report import Measured, Rate, as_json, show
 from benchmarks.peers import bare_pipeline
 from neverstale.keys import Names, canonical
 from neverstale.settings import Redis
-from ops import corrections
 from ops.demo.client import Connection
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
 from ops.stack.process import RunningProcess
 from ops.stack.stack import LocalStack, StackOptions
+from ops.truth import corrections
 
 DATABASE: Final = "bench"
 COLLECTION: Final = "items"
@@ -118,7 +118,7 @@ class _Scene:
     async def watched(self, prefix: str) -> AsyncIterator[tuple[RunningProcess, RunningProcess]]:
         """`prefix`: of the keys in Redis that stand for the documents."""
         seen, told, stack = self._notes("seen"), self._notes("told"), self.stack
-        observer = ("ops.corrections", stack.redis_url, prefix, str(seen), "--no-headers")
+        observer = ("ops.truth.corrections", stack.redis_url, prefix, str(seen), "--no-headers")
         bare = ("benchmarks.bare_stream", stack.mongo_uri, DATABASE, self.collection, str(told))
         async with noting("observer", observer, seen) as watching, noting("bare stream", bare, told) as listening:
             yield watching, listening

@@ -30,13 +30,13 @@ import psutil
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from api.hot import COUNT_SECONDS
+from api.hits.fast_path import COUNT_SECONDS
 from benchmarks.serving import Bench, Spread, bench, document, last_core, wrk
 from benchmarks.targets import Line, at_least, at_most
 from benchmarks.targets import show as show_lines
-from neverstale.announcements import Announcer
-from neverstale.cache import Cache
 from neverstale.keys import Names
+from neverstale.redis.announcements import Announcer
+from neverstale.redis.cache import Cache
 from neverstale.settings import Kafka
 from neverstale.versions import Version, from_timestamp, to_hex
 from ops.stack.ports import LOOPBACK

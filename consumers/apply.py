@@ -1,7 +1,7 @@
 """Applying: one batch to Redis, in the order that the protocol asks for.
 
 1. `applied` rises, floors rise, entries become stale: one pipeline, which also says which Redis took it.
-2. Lists, counters and rankings follow (`consumers.derive`).
+2. Lists, counters and rankings follow (`consumers.derived.derive`).
 3. Only then Redis notes how far the partitions are applied there, and says what it lacks (`consumers.replay`), in
    the pipeline of 1 if there is nothing to derive; and those that lack nothing get the watermarks of their marks.
 4. Leases of what should be fresh again go to the refresher.
@@ -16,16 +16,16 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from consumers.batch import Batch
+from consumers.records.batch import Batch
 from consumers.refresh import Held, Refresher
 from consumers.registers import Registers
 from consumers.replay import Replay
-from neverstale import telemetry
-from neverstale.cache import Cache, Invalidated
 from neverstale.errors import Outage
-from neverstale.retry import pauses
-from neverstale.seldom import Seldom
-from neverstale.service import Health
+from neverstale.redis.cache import Cache, Invalidated
+from neverstale.role import telemetry
+from neverstale.role.retry import pauses
+from neverstale.role.seldom import Seldom
+from neverstale.role.service import Health
 
 log = telemetry.logger(__name__)
 
@@ -42,7 +42,7 @@ OUTCOMES: Final = {
 
 
 Derive: TypeAlias = Callable[[Batch, str, Callable[[], bool]], Awaitable[bool]]
-"""Bring what is derived from documents up to a batch; see `consumers.derive.Deriver.apply`."""
+"""Bring what is derived from documents up to a batch; see `consumers.derived.derive.Deriver.apply`."""
 
 
 async def _nothing_to_derive(batch: Batch, identity: str, wanted: Callable[[], bool]) -> bool:

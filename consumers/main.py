@@ -9,43 +9,43 @@ from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from consumers.apply import Applier, Section
-from consumers.batch import Folding
-from consumers.consumer import Consumer
-from consumers.deadletters import DeadLetters
-from consumers.derive import Deriver, ResourceDeriver
-from consumers.favourites import Favourites
-from consumers.horizon import Horizon
-from consumers.incarnations import Incarnations
+from consumers.dead_letters import DeadLetters
+from consumers.derived.derive import Deriver, ResourceDeriver
+from consumers.derived.rebuild import Rebuilder
+from consumers.loop import Consumer
+from consumers.most_read import Favourites
 from consumers.quarantine import Quarantine
-from consumers.rebuild import Rebuilder
+from consumers.records.batch import Folding
+from consumers.records.horizon import Horizon
+from consumers.records.terms import LeaseDocuments, Terms
 from consumers.refresh import Refresher
 from consumers.registers import Registers
 from consumers.replay import Replay
-from consumers.terms import LeaseDocuments, Terms
-from neverstale.announcements import Announcer
-from neverstale.cache import Cache
+from consumers.topic_identity import Incarnations
 from neverstale.catalog import Catalog
-from neverstale.clients import mongo_client, redis_client
-from neverstale.damage import Damage
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.keys import Names
-from neverstale.kinds import Kinds
-from neverstale.loader import Loader
-from neverstale.popularity import Popularity
-from neverstale.retry import pauses
-from neverstale.service import Life, run_role, show_card
+from neverstale.mongodb.kinds import Kinds
+from neverstale.mongodb.loader import Loader
+from neverstale.mongodb.walks import Walks
+from neverstale.redis.announcements import Announcer
+from neverstale.redis.cache import Cache
+from neverstale.redis.most_read import Popularity
+from neverstale.redis.wire import Wire
+from neverstale.role.damage import Damage
+from neverstale.role.retry import pauses
+from neverstale.role.service import Life, run_role, show_card
+from neverstale.role.supervised import Supervised
+from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
-from neverstale.supervised import Supervised
-from neverstale.walks import Walks
-from neverstale.wire import Wire
 
 COLLECT_AFTER: Final = 300_000
 """Objects. A batch of records makes thousands, none of them in cycles: looking through them often finds nothing."""
 
 
 def run(settings: Settings, catalog: Catalog) -> int:
-    """Be a consumer until SIGTERM or SIGINT; answers the exit code, see `neverstale.service.run_role`."""
+    """Be a consumer until SIGTERM or SIGINT; answers the exit code, see `neverstale.role.service.run_role`."""
     gc.collect()
     gc.freeze()  # what is here by now stays, and no collection need look at it again
     gc.set_threshold(COLLECT_AFTER)

@@ -6,11 +6,11 @@ and before its offsets may be committed, the records themselves are put into the
 
 from collections.abc import Callable
 
-from consumers.batch import Batch, Folding
-from consumers.deadletters import DeadLetters
-from consumers.horizon import Horizon
-from consumers.member import Apply
-from consumers.terms import Terms
+from consumers.dead_letters import DeadLetters
+from consumers.group.member import Apply
+from consumers.records.batch import Batch, Folding
+from consumers.records.horizon import Horizon
+from consumers.records.terms import Terms
 
 
 class Quarantine:

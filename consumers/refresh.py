@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from random import random
 from typing import Final
 
-from neverstale import cancellation, telemetry
-from neverstale.cache import Cache, Fill
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import value_of
-from neverstale.lives import ttl_ms
-from neverstale.loader import Loader, Snapshot
-from neverstale.seldom import Seldom
+from neverstale.mongodb.loader import Loader, Snapshot
+from neverstale.redis.cache import Cache, Fill
+from neverstale.redis.entry_ttl import ttl_ms
+from neverstale.role import cancellation, telemetry
+from neverstale.role.seldom import Seldom
+from neverstale.role.tasks import start
 from neverstale.settings import Consumer as Settings
-from neverstale.tasks import start
 from neverstale.versions import Version
 
 log = telemetry.logger(__name__)

@@ -9,11 +9,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from neverstale import cancellation
-from neverstale.cache import Cache, Invalidated
 from neverstale.errors import Outage, Refused
-from neverstale.registers import forget_false
-from neverstale.service import Health
+from neverstale.redis.cache import Cache, Invalidated
+from neverstale.redis.registers import forget_false
+from neverstale.role import cancellation
+from neverstale.role.service import Health
 from neverstale.versions import Version
 
 LOOK_SECONDS: Final = 1.0

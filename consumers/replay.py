@@ -15,11 +15,11 @@ import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from consumers.batch import Batch
-from neverstale import telemetry
-from neverstale.cache import Account, Cache, Invalidated, Lacks
+from consumers.records.batch import Batch
 from neverstale.errors import Outage
-from neverstale.service import Health
+from neverstale.redis.cache import Account, Cache, Invalidated, Lacks
+from neverstale.role import telemetry
+from neverstale.role.service import Health
 
 log = telemetry.logger(__name__)
 

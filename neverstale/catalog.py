@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from neverstale.derived.declarations import (
+from neverstale.declarations import (
     CounterDeclaration,
     Declarations,
     ListDeclaration,
@@ -30,7 +30,7 @@ from neverstale.derived.declarations import (
 )
 from neverstale.errors import Misconfigured
 from neverstale.keys import KeyType
-from neverstale.problems import Location, read_toml, sentence, together, wrong
+from neverstale.misconfiguration import Location, read_toml, sentence, together, wrong
 
 FieldType = Literal[
     "string",

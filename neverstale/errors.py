@@ -56,7 +56,7 @@ class TooSlow(Overloaded):
 
 
 Blame = Literal["outage", "collection", "user", "too_much", "request"]
-"""What an error of MongoDB says something about; see `neverstale.refusals`."""
+"""What an error of MongoDB says something about; see `neverstale.mongodb.refusals`."""
 
 
 class Refused(NeverstaleError):

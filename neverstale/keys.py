@@ -18,7 +18,8 @@ from bson.decimal128 import Decimal128
 from bson.errors import InvalidId
 from bson.objectid import ObjectId
 
-from neverstale import bson_spelling, bson_values
+from neverstale.bson import spelling as bson_spelling
+from neverstale.bson import values as bson_values
 
 KeyType = Literal["string", "int", "objectid", "uuid"]
 KeyValue: TypeAlias = str | int | ObjectId | uuid.UUID
@@ -191,7 +192,7 @@ class Names:
 
     @property
     def announcements(self) -> bytes:
-        """Channel: what consumers tell every API process, see `neverstale.announcements`."""
+        """Channel: what consumers tell every API process, see `neverstale.redis.announcements`."""
         return f"{self.prefix}:announcements".encode()
 
     def limit(self, caller: bytes) -> bytes:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from neverstale.problems import wrong
+from neverstale.misconfiguration import wrong
 
 
 def _mongodb_uri(uri: SecretStr) -> SecretStr:

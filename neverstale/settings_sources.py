@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from neverstale.errors import Misconfigured
-from neverstale.problems import Location, did_you_mean, read_toml, sentence, together
+from neverstale.misconfiguration import Location, did_you_mean, read_toml, sentence, together
 from neverstale.settings import Settings
 
 PREFIX = "NEVERSTALE_"

@@ -200,8 +200,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check the catalog, the settings and the three servers."""
-    from ops.check import check as find
-    from ops.check import print_findings
+    from ops.check.check import check as find
+    from ops.check.check import print_findings
 
     settings, _ = _settings(config, catalog)
     if offline and create_indexes:
@@ -246,8 +246,8 @@ def resync(
     as_json: AsJson = False,
 ) -> None:
     """Prove everything that is cached of a resource anew, little by little. Ctrl-C stops it."""
-    from ops.resync import Wanted, print_resync
-    from ops.resync import resync as walk
+    from ops.repair.resync import Wanted, print_resync
+    from ops.repair.resync import resync as walk
 
     settings, _ = _settings(config, catalog)
     wanted = Wanted(resource, rate, stop=stop, wait=not no_wait)
@@ -268,8 +268,8 @@ def invalidate(
     as_json: AsJson = False,
 ) -> None:
     """Make cached documents stale: some keys, a whole resource, or everything."""
-    from ops.invalidate import Wanted, print_invalidation
-    from ops.invalidate import invalidate as publish
+    from ops.repair.invalidate import Wanted, print_invalidation
+    from ops.repair.invalidate import invalidate as publish
 
     settings, _ = _settings(config, catalog)
     wanted = Wanted(resource, tuple(keys or ()), everything, None if no_wait else deadline)
@@ -295,9 +295,9 @@ def rebuild(
     """Count the documents of a resource anew, for its lists, counters and rankings."""
     if compare:
         _compare(resource, name, config, catalog, as_json=as_json)
-    from neverstale.telemetry import configure_logging
-    from ops.rebuild import print_rebuild
-    from ops.rebuild import rebuild as build
+    from neverstale.role.telemetry import configure_logging
+    from ops.repair.rebuild import print_rebuild
+    from ops.repair.rebuild import rebuild as build
 
     settings, _ = _settings(config, catalog)
     configure_logging(settings.service.model_copy(update={"log_level": "warning"}))  # what it does is shown
@@ -309,7 +309,7 @@ def rebuild(
 def _compare(
     resource: str, name: str | None, config: Path | None, catalog: Path | None, *, as_json: bool
 ) -> NoReturn:
-    from ops.drift import drift, print_drift
+    from ops.repair.drift import drift, print_drift
 
     settings, _ = _settings(config, catalog)
     found = asyncio.run(drift(settings, _catalog(settings), resource, name))
@@ -332,8 +332,8 @@ def dlq_list(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters that were neither replayed nor discarded."""
-    from ops.dlq import listing
-    from ops.dlq_report import print_listing
+    from ops.dead_letters.dead_letters import listing
+    from ops.dead_letters.report import print_listing
 
     settings, _ = _settings(config, catalog)
     print_listing(asyncio.run(listing(settings, _catalog(settings).database, limit)), as_json=as_json)
@@ -347,8 +347,8 @@ def dlq_show(
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter with its whole content."""
-    from ops.dlq import shown
-    from ops.dlq_report import print_letter
+    from ops.dead_letters.dead_letters import shown
+    from ops.dead_letters.report import print_letter
 
     settings, _ = _settings(config, catalog)
     held = asyncio.run(shown(settings, letter))
@@ -367,8 +367,8 @@ def dlq_replay(
     as_json: AsJson = False,
 ) -> None:
     """Publish records again where they were; what still cannot be read comes back as a new dead letter."""
-    from ops.dlq import replay
-    from ops.dlq_report import print_done
+    from ops.dead_letters.dead_letters import replay
+    from ops.dead_letters.report import print_done
 
     ids = _named(letters, everything)
     settings, _ = _settings(config, catalog)
@@ -386,8 +386,8 @@ def dlq_discard(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters no more; their topic forgets them in its time."""
-    from ops.dlq import discard
-    from ops.dlq_report import print_done
+    from ops.dead_letters.dead_letters import discard
+    from ops.dead_letters.report import print_done
 
     ids = _named(letters, everything)
     settings, _ = _settings(config, catalog)
@@ -415,8 +415,8 @@ def warm(
     as_json: AsJson = False,
 ) -> None:
     """Read into the cache what will be asked for: as the catalog's `warm` says, or as the options do."""
-    from ops.warm import Wanted, print_warmed
-    from ops.warm import warm as read
+    from ops.repair.warm import Wanted, print_warmed
+    from ops.repair.warm import warm as read
 
     settings, _ = _settings(config, catalog)
     wanted = Wanted(resource, source, pages, most_read, rate)

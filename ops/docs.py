@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from neverstale import telemetry
+from neverstale.role import telemetry
 from ops import settings_report
 
 BEGIN = "<!-- The table is written by `make docs`. -->"

@@ -18,11 +18,11 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from neverstale import clients
+from neverstale import servers as clients
 from neverstale.errors import Outage
+from neverstale.kafka.topic import topic_configs
 from neverstale.settings import Kafka, MongoDB
 from neverstale.settings import Redis as RedisSettings
-from neverstale.topic import topic_configs
 
 DEADLINE_SECONDS = 10
 """For all questions to one server together."""

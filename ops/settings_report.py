@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from neverstale.problems import redacted
+from neverstale.misconfiguration import redacted
 from neverstale.settings import Settings
 from neverstale.settings_sources import Origins, fields, variable
-from ops.output import console, print_json, table
+from ops.terminal.output import console, print_json, table
 
 _HIDDEN = "***"
 

@@ -10,16 +10,16 @@ from redis.asyncio import Redis
 from rich.markup import escape
 from rich.table import Table
 
-from neverstale.cache import Cache
 from neverstale.catalog import Catalog
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.redis.cache import Cache
+from neverstale.redis.watermarks import Watermarks
 from neverstale.settings import Kafka, MongoDB, Settings
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import to_hex
-from neverstale.watermarks import Watermarks
-from ops.output import console, print_json, table
 from ops.servers import kafka_admin, kafka_facts, kafka_lag, mongo_facts, mongodb, redis, redis_facts
+from ops.terminal.output import console, print_json, table
 
 
 @dataclass(frozen=True, slots=True)

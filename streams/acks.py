@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from time import time
 from typing import NoReturn
 
-from neverstale import telemetry
+from neverstale.role import telemetry
 from streams.checkpoint import Position
 from streams.publisher import Receipt
 

@@ -19,8 +19,8 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from neverstale import cancellation, telemetry
 from neverstale.errors import NeverstaleError, Outage
+from neverstale.role import cancellation, telemetry
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.cursor import Database
 from streams.dropping import unless_dropping

@@ -27,12 +27,12 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from neverstale.bson_values import RawValue
+from neverstale.bson.values import RawValue
 from neverstale.errors import Outage
-from neverstale.replies import Reply
+from neverstale.mongodb.replies import Reply
 from neverstale.settings import Watcher
 from neverstale.versions import Version, of_resume_token, to_timestamp
-from streams.failures import Phase, as_ours
+from streams.error_codes import Phase, as_ours
 from streams.pipeline import Raw, Token
 
 Database = AsyncDatabase[dict[str, Any]]

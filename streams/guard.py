@@ -11,9 +11,9 @@ from typing import Final, Literal, NoReturn
 
 from aiokafka.errors import KafkaError
 
-from neverstale import cancellation
 from neverstale.errors import Outage, Retry
-from neverstale.service import Health
+from neverstale.role import cancellation
+from neverstale.role.service import Health
 from streams.cursor import Cursor
 from streams.publisher import Publisher
 

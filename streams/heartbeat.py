@@ -14,8 +14,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from neverstale import cancellation
 from neverstale.errors import Outage
+from neverstale.role import cancellation
 from neverstale.settings import Watcher
 from neverstale.versions import Version
 from streams.cursor import Database

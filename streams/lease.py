@@ -23,8 +23,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from neverstale import cancellation, telemetry
 from neverstale.errors import NeverstaleError, Outage, Retry
+from neverstale.role import cancellation, telemetry
 from streams.cursor import Database
 from streams.pipeline import CONTROL
 

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Final
 
 from neverstale.catalog import Catalog
-from neverstale.clients import mongo_client, redis_client
 from neverstale.keys import Names
-from neverstale.kinds import Kinds
-from neverstale.loader import Loader
-from neverstale.service import Life, run_role, show_card
+from neverstale.mongodb.kinds import Kinds
+from neverstale.mongodb.loader import Loader
+from neverstale.role.service import Life, run_role, show_card
+from neverstale.role.supervised import Supervised
+from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
-from neverstale.supervised import Supervised
 from streams.translate import Watched
 from streams.walk import Walker
 from streams.watcher import Watcher
@@ -21,7 +21,7 @@ GARBAGE_THRESHOLD: Final = 50_000
 
 
 def run(settings: Settings, catalog: Catalog) -> int:
-    """Be the watcher until SIGTERM or SIGINT; answers the exit code, see `neverstale.service.run_role`."""
+    """Be the watcher until SIGTERM or SIGINT; answers the exit code, see `neverstale.role.service.run_role`."""
     return run_role("watcher", settings, partial(live, settings, catalog))
 
 

@@ -19,7 +19,7 @@ something new.
 
 from dataclasses import dataclass
 
-from neverstale.events import Mark
+from neverstale.kafka.events import Mark
 from neverstale.versions import Version
 
 

@@ -16,13 +16,13 @@ from typing import Any, Final, NoReturn
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from neverstale import cancellation
-from neverstale.incarnation import incarnation_of
-from neverstale.kafka_refusals import as_ours
-from neverstale.producer import batch_bytes, started_producer
+from neverstale.kafka.producer import batch_bytes, started_producer
+from neverstale.kafka.refusals import as_ours
+from neverstale.kafka.topic import Topic
+from neverstale.kafka.topic_id import incarnation_of
+from neverstale.role import cancellation
+from neverstale.role.tasks import start
 from neverstale.settings import Kafka
-from neverstale.tasks import start
-from neverstale.topic import Topic
 
 RECORD_OVERHEAD_BYTES: Final = 128
 """More than a batch of one record takes beside its key and value."""

@@ -20,8 +20,8 @@ from typing import Any, Final, Self, cast
 import orjson
 
 from neverstale.catalog import Catalog
-from neverstale.derived.naming import named
-from neverstale.events import Change, Floor, Operation
+from neverstale.derived.named_groups import named
+from neverstale.kafka.events import Change, Floor, Operation
 from neverstale.keys import canonical
 from neverstale.versions import Version, of_resume_token
 from streams.pipeline import HEARTBEATS, Raw, value_field

@@ -16,19 +16,19 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from pymongo import AsyncMongoClient
 
-from neverstale import cancellation, telemetry
-from neverstale.bson_values import under
+from neverstale.bson.values import under
 from neverstale.errors import NeverstaleError, Refused, Stop
-from neverstale.events import Event, Floor, Rebuilt, Touch, encode, record_key
+from neverstale.kafka.events import Event, Floor, Rebuilt, Touch, encode, record_key
+from neverstale.kafka.partitioner import partition_of
+from neverstale.kafka.topic import ensure_topic
 from neverstale.keys import any_value_of, canonical
-from neverstale.loader import Loader
-from neverstale.retry import forever
+from neverstale.mongodb.loader import Loader
+from neverstale.mongodb.walks import PURPOSES, Purpose, Walk, Walks
+from neverstale.role import cancellation, telemetry
+from neverstale.role.retry import forever
+from neverstale.role.tasks import cancelled, start
 from neverstale.settings import Kafka
-from neverstale.tasks import cancelled, start
-from neverstale.topic import ensure_topic
 from neverstale.versions import Version
-from neverstale.walks import PURPOSES, Purpose, Walk, Walks
-from streams.partition import partition_of
 from streams.publisher import Publisher
 from streams.translate import LONGEST_KEY
 

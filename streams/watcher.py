@@ -14,28 +14,28 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from pymongo.errors import PyMongoError
 
-from neverstale import cancellation, telemetry
 from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, PositionLost, Retry, Stop
-from neverstale.events import Floor
-from neverstale.producer import LARGEST_BATCH_BYTES
-from neverstale.retry import Patience
-from neverstale.service import Health
+from neverstale.kafka.events import Floor
+from neverstale.kafka.producer import LARGEST_BATCH_BYTES
+from neverstale.kafka.topic import LEAST_BATCH_BYTES, Topic, ensure_topic
+from neverstale.role import cancellation, telemetry
+from neverstale.role.retry import Patience
+from neverstale.role.service import Health
+from neverstale.role.tasks import start
 from neverstale.settings import Settings
-from neverstale.tasks import start
-from neverstale.topic import LEAST_BATCH_BYTES, Topic, ensure_topic
 from neverstale.versions import Version, of_resume_token, to_hex
 from streams.acks import Acks
 from streams.checkpoint import Checkpoint, Position
 from streams.cursor import After, At, Cursor, Database, present_time
-from streams.failures import Phase, as_ours
+from streams.error_codes import Phase, as_ours
 from streams.guard import Guard
 from streams.heartbeat import Heart
 from streams.lease import POLL_SECONDS, Lease
 from streams.marks import Marks
 from streams.pipeline import pipeline
 from streams.publisher import Publisher
-from streams.reader import Reader
-from streams.records import Recorder
+from streams.recorder import Recorder
+from streams.stream import Reader
 from streams.translate import Watched
 
 log = telemetry.logger(__name__)

@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from redis import Redis
 
 from ops.stack.errors import StackError
-from tests.stack import LocalServers, Servers, choose_servers
+from tests.support.stack import LocalServers, Servers, choose_servers
 
 # How fast an example runs says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile(

@@ -8,7 +8,7 @@ import orjson
 from pymongo import AsyncMongoClient
 from starlette.types import Receive, Scope, Send
 
-from neverstale.documents import encode
+from neverstale.mongodb.bson_json import encode
 
 _clients: list[AsyncMongoClient[Any]] = []
 

@@ -6,13 +6,13 @@ every generation that they find, and `neverstale rebuild` takes the first.
 
 import secrets
 
-from neverstale import telemetry
 from neverstale.catalog import Resource
 from neverstale.derived.contributions import buckets_for
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.store import DerivedStore
-from neverstale.loader import Loader
-from neverstale.walks import Walk, Walks
+from neverstale.mongodb.loader import Loader
+from neverstale.mongodb.walks import Walk, Walks
+from neverstale.role import telemetry
 
 log = telemetry.logger(__name__)
 

@@ -10,7 +10,7 @@ from operator import itemgetter
 from neverstale.derived.contributions import LIMB, limbs
 from neverstale.derived.groups import combinations
 from neverstale.derived.members import member_of
-from neverstale.derived.names import BEYOND, GenerationNames
+from neverstale.derived.redis_names import BEYOND, GenerationNames
 from neverstale.derived.shape import UNSUMMABLE, CounterShape, Facts, Pick, RankingShape
 
 _NUMBERS, _LOW, _HIGH, _UNSUMMABLE = range(4)

@@ -29,10 +29,10 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import ValidationError
 
-from neverstale.damage import MOST_PARTITIONS
+from neverstale.declarations import FORMAT, Declarations
 from neverstale.derived.contributions import MAX_BUCKETS
-from neverstale.derived.declarations import FORMAT, Declarations
 from neverstale.derived.shape import Shape
+from neverstale.role.damage import MOST_PARTITIONS
 from neverstale.versions import Version, from_hex, to_hex
 
 Phase = Literal["claimed", "building", "complete"]

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from bson.code import Code
 
-from neverstale.bson_values import RawObject, RawValue
+from neverstale.bson.values import RawObject, RawValue
 from neverstale.derived.texts import text_of
 
 JOIN: Final = "\x1e"

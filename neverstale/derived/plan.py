@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from operator import ne
 from typing import Any, Final, Protocol
 
-from neverstale.announcements import group_name
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, facts_of, pack, stamp
 from neverstale.derived.differences import Move, Moves, counted, unsummable_of
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import texts_of
-from neverstale.derived.names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
+from neverstale.derived.redis_names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
 from neverstale.derived.shape import NOTHING, Effect, Effects, Facts, ListShape
+from neverstale.redis.announcements import group_name
 from neverstale.versions import Version, to_hex
 
 _NAMELESS: Final = frozenset(("delete", "touch"))

@@ -11,7 +11,7 @@ cannot be asked for by value. So each branch also says, as an expression, how th
 position. The server computes it for the few documents that the ranges find.
 
 Missing fields sort like `null`, empty arrays like undefined, just before it. Values are put into the filter as they
-lie in BSON (`neverstale.bson_values.under`).
+lie in BSON (`neverstale.bson.values.under`).
 """
 
 import math
@@ -20,8 +20,8 @@ from typing import Any, Final, TypeAlias
 
 from bson.decimal128 import Decimal128
 
-from neverstale import bson_values
-from neverstale.bson_values import RawValue, element, under
+from neverstale.bson import values as bson_values
+from neverstale.bson.values import RawValue, element, under
 
 Condition: TypeAlias = Mapping[str, Any]
 Branch: TypeAlias = list[Condition]

@@ -17,8 +17,8 @@ from typing import Any, Final, Literal, TypeAlias
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 
-from neverstale.bson_values import under
-from neverstale.derived.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
+from neverstale.bson.values import under
+from neverstale.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
 from neverstale.derived.groups import at_path, group
 from neverstale.derived.positions import after
 from neverstale.derived.shape import score

@@ -19,11 +19,11 @@ from typing import Any, Final, TypeAlias
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 
-from neverstale import telemetry
+from neverstale.declarations import Declarations
 from neverstale.derived import groups
-from neverstale.derived.declarations import Declarations
 from neverstale.derived.groups import at_path, combinations, fact_at, meets
 from neverstale.derived.texts import short_text, text_of
+from neverstale.role import telemetry
 
 UNSUMMABLE: Final = "u"
 _WIDE: Final = Context(prec=60, Emax=999_999, Emin=-999_999, traps=[])

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from neverstale.cache import Cache
-from neverstale.damage import Damage
 from neverstale.derived import generations as register
 from neverstale.derived.contributions import Contribution
 from neverstale.derived.generations import Generation, Generations
-from neverstale.derived.names import BEYOND, PRESENT, DerivedNames
 from neverstale.derived.plan import Call, Plan, begin
+from neverstale.derived.redis_names import BEYOND, PRESENT, DerivedNames
+from neverstale.redis.cache import Cache
+from neverstale.role.damage import Damage
 from neverstale.versions import Version, from_hex, is_hex, to_hex
 
 _HASHES_A_PIPELINE: Final = 2_000

@@ -35,9 +35,9 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
-from neverstale import bson_values as bv
-from neverstale.bson_spelling import NUMBERS, decimal, double, spelled, whole
-from neverstale.bson_values import CODEC, RawValue, decode
+from neverstale.bson import values as bv
+from neverstale.bson.spelling import NUMBERS, decimal, double, spelled, whole
+from neverstale.bson.values import CODEC, RawValue, decode
 
 NULL: Final = "n"
 

@@ -18,7 +18,7 @@ import orjson
 from ops.demo.board import Document
 from ops.demo.client import Connection
 from ops.demo.sweep import PATIENCE_SECONDS, answer_of, json_of
-from ops.oracle import Tally
+from ops.truth.oracle import Tally
 
 LOOK_SECONDS: Final = 0.02
 """Between two looks of the onlooker."""

@@ -9,16 +9,16 @@ from typing import Final
 
 from neverstale.keys import Names, canonical
 from neverstale.settings import Redis as RedisSettings
-from ops import corrections
-from ops.corrections import Corrections
 from ops.demo import readlog
 from ops.demo.board import Week, week
 from ops.demo.gauges import Gauges
 from ops.demo.places import places
 from ops.demo.readers import GAUGES, LOG, screens
-from ops.oracle import Read, Writes
 from ops.stack.process import Launch, RunningProcess, python
 from ops.stack.stack import LocalStack
+from ops.truth import corrections
+from ops.truth.corrections import Corrections
+from ops.truth.oracle import Read, Writes
 
 SEEN: Final = "corrections.bin"
 SAMPLED: Final = 4
@@ -65,7 +65,7 @@ async def gather(
     stopped."""
     gauges, seen = Gauges.create(folder / GAUGES), folder / SEEN
     prefix = Names(RedisSettings().prefix).entry_prefix("flights").decode()
-    watch = ("ops.corrections", stack.redis_url, prefix, str(seen), "--one-in", str(SAMPLED))
+    watch = ("ops.truth.corrections", stack.redis_url, prefix, str(seen), "--one-in", str(SAMPLED))
     numbers = ("--readers", str(readers), "--per-second", str(per_second), "--seed", str(seed))
     read = ("ops.demo.readers", stack.api_url, str(folder), *numbers)
     everything = len(screens(places(week())))

@@ -14,7 +14,6 @@ from typing import Final
 from rich.console import Console
 
 from neverstale.catalog import Catalog
-from ops import output
 from ops.demo import boards
 from ops.demo.board import Document, week
 from ops.demo.chaos import Recovery, Saboteur, kill_each
@@ -26,12 +25,13 @@ from ops.demo.readers import PER_SECOND, READERS
 from ops.demo.report import Counts, Heard, Run, figures, show
 from ops.demo.sweep import NotConverged, Sweep, converge, fields_of, sweep
 from ops.demo.writers import Writers
-from ops.oracle import Writes, judge
 from ops.stack.board import Board
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
 from ops.stack.process import PROJECT, at_once
 from ops.stack.stack import LocalStack, StackOptions
+from ops.terminal import output
+from ops.truth.oracle import Writes, judge
 from ops.up import AS_ASKED, FOUND_A_PROBLEM, Interrupts, interruptible
 
 LAST_WRITES_SECONDS: Final = 60.0

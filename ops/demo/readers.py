@@ -29,7 +29,7 @@ from ops.demo.client import Answer, Connection
 from ops.demo.gauges import Gauges
 from ops.demo.places import Places, places
 from ops.demo.readlog import pack
-from ops.oracle import ABSENT, NOBODY, Read
+from ops.truth.oracle import ABSENT, NOBODY, Read
 
 READERS: Final = 16
 PER_SECOND: Final = 1000.0

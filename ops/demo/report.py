@@ -11,11 +11,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from ops.corrections import Corrections
 from ops.demo.boards import Boards
 from ops.demo.chaos import Recovery
 from ops.demo.sweep import Sweep
-from ops.oracle import Read, Tally, Verdict
+from ops.truth.corrections import Corrections
+from ops.truth.oracle import Read, Tally, Verdict
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

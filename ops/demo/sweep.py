@@ -15,8 +15,8 @@ from neverstale.versions import Version, from_hex
 from ops.demo.board import Document
 from ops.demo.client import Answer, Connection
 from ops.demo.places import Places
-from ops.oracle import Tally, compare
 from ops.stack.process import at_once
+from ops.truth.oracle import Tally, compare
 
 CONNECTIONS: Final = 32
 POLL_SECONDS: Final = 0.02

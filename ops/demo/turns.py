@@ -12,7 +12,7 @@ from pymongo.errors import PyMongoError
 
 from neverstale.versions import from_timestamp
 from ops.demo.board import Document
-from ops.oracle import Writes
+from ops.truth.oracle import Writes
 
 PATIENCE_SECONDS: Final = 15.0
 """A writer gives up on a write after this; its outcome is then unknown."""

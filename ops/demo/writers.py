@@ -26,7 +26,7 @@ from pymongo.write_concern import WriteConcern
 from ops.demo.board import Document, Week, gate
 from ops.demo.replay import BULKED, Happening
 from ops.demo.turns import PATIENCE_SECONDS, Change, Slot, Turns
-from ops.oracle import Writes
+from ops.truth.oracle import Writes
 
 THREADS: Final = 2
 CHUNK: Final = 1000

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from neverstale.retry import pauses
+from neverstale.role.retry import pauses
 from ops.stack.embedded_broker import EmbeddedBroker
 from ops.stack.errors import StackError
 from ops.stack.process import REMEDY, RunningProcess

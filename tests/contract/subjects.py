@@ -7,14 +7,14 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from redis import Redis
 
-from neverstale.scripts import Name, scripts
-from tests.lua_redis import Argument, LuaRedis
+from neverstale.redis.scripts import Name, scripts
+from tests.support.lua_redis import Argument, LuaRedis
 
 PASS_SECONDS = 5.0
 
 
 class Header(NamedTuple):
-    """An entry, cut as the table in `neverstale.entries` says."""
+    """An entry, cut as the table in `neverstale.redis.entries` says."""
 
     state: bytes
     touched: bytes

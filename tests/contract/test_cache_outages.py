@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from redis import Redis as PlainRedis
 
-from neverstale.cache import Cache, Fill, Granted
-from neverstale.clients import redis_client
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.redis.cache import Cache, Fill, Granted
+from neverstale.redis.wire import Wire
+from neverstale.servers import redis_client
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import Version, to_hex
-from neverstale.wire import Wire
 from ops.stack.ports import free_port
 from ops.stack.redis import RedisOptions, RedisServer, start_redis
 from tests.conftest import have
-from tests.stack import run
+from tests.support.stack import run
 
 NAMES = Names("test-outages")
 KEY = NAMES.entry("flights", "s:UA1")

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from tests.contract.conftest import REAL, connect
 from tests.contract.subjects import InMemory, RealRedis, Subject
-from tests.lua_collections import CollectionsRedis
+from tests.support.lua_collections import CollectionsRedis
 
 EPOCH, OTHER = b"e" * 16, b"f" * 16
 

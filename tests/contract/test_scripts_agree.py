@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from neverstale.scripts import Name
+from neverstale.redis.scripts import Name
 from tests.contract.subjects import InMemory, RealRedis, Subject
 
 LEASE_MS = 600_000

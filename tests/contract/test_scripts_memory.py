@@ -9,13 +9,13 @@ from redis import Redis
 from redis import asyncio as redis_asyncio
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from neverstale.cache import Cache
 from neverstale.keys import Names
+from neverstale.redis.cache import Cache
 from ops.stack.errors import StackError
 from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from tests.conftest import have
 from tests.contract.subjects import RealRedis, header
-from tests.stack import run
+from tests.support.stack import run
 
 A, B = b"a" * 16, b"b" * 16
 DIGEST = b"d" * 16

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import uvloop
 
-from neverstale import telemetry
+from neverstale.role import telemetry
 from neverstale.settings import Service
-from tests.faults.bench import Bench
-from tests.faults.catalogue import ALL
-from tests.faults.conduct import conduct
-from tests.faults.experiment import Row
+from tests.faults.experiments.catalogue import ALL
+from tests.faults.rig.bench import Bench
+from tests.faults.rig.conduct import conduct
+from tests.faults.rig.experiment import Row
 
 
 async def story(options: argparse.Namespace, bench: Bench) -> list[Row]:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.bench import Bench
-from tests.faults.catalogue import ALL
-from tests.faults.conduct import conduct
-from tests.faults.experiment import Experiment
+from tests.faults.experiments.catalogue import ALL
+from tests.faults.rig.bench import Bench
+from tests.faults.rig.conduct import conduct
+from tests.faults.rig.experiment import Experiment
 
 SEEDS = (1, 2, 3, 4, 5)
 """An experiment must hold with the first. Its control may need another: hitting where it hurts is chance."""

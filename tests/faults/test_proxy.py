@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ops.stack.ports import LOOPBACK, free_port
-from tests.faults.proxy import Proxy
+from tests.faults.rig.proxy import Proxy
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -11,13 +11,13 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.change_stream import ChangeStream
 from redis.asyncio import Redis
 
-from neverstale import documents
-from neverstale.bson_values import CODEC
-from neverstale.cache import Cache
+from neverstale.bson.values import CODEC
 from neverstale.catalog import Resource
-from neverstale.clients import mongo_client, redis_client
 from neverstale.keys import Names, canonical
-from neverstale.loader import Loader, Snapshot
+from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb.loader import Loader, Snapshot
+from neverstale.redis.cache import Cache
+from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import MongoDB
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import Version, from_timestamp, to_timestamp

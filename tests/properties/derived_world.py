@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any, Final, TypeAlias
 
+from neverstale.declarations import Declarations
 from neverstale.derived import groups, reading
 from neverstale.derived.counters import Group, Sum
-from neverstale.derived.declarations import Declarations
 from neverstale.derived.generations import Generation, Generations, shape_of
 from neverstale.derived.members import member_of
-from neverstale.derived.names import LIST_FLOOR, PRESENT, DerivedNames, slot_of
 from neverstale.derived.plan import Call, Plan
+from neverstale.derived.redis_names import LIST_FLOOR, PRESENT, DerivedNames, slot_of
 from neverstale.derived.shape import Facts
 from neverstale.derived.store import hashes_of
-from neverstale.scripts import Name
-from tests.lua_collections import CollectionsRedis
-from tests.lua_redis import Snapshot
+from neverstale.redis.scripts import Name
+from tests.support.lua_collections import CollectionsRedis
+from tests.support.lua_redis import Snapshot
 
 ZERO: Final = b"0" * 16
 START: Final = 1

@@ -15,18 +15,18 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.change_stream import ChangeStream
 from redis.asyncio import Redis
 
-from neverstale.bson_values import CODEC
-from neverstale.cache import Cache
+from neverstale.bson.values import CODEC
 from neverstale.catalog import Catalog, Resource
-from neverstale.clients import mongo_client, redis_client
 from neverstale.derived.store import DerivedStore
 from neverstale.keys import Names
-from neverstale.loader import Loader
+from neverstale.mongodb.loader import Loader
+from neverstale.redis.cache import Cache
+from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import MongoDB
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import Version
 from streams.pipeline import pipeline
-from streams.records import Recorder
+from streams.recorder import Recorder
 from streams.translate import Watched, version_of
 
 T = TypeVar("T")

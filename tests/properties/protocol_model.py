@@ -45,7 +45,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from neverstale.scripts import Name
+from neverstale.redis.scripts import Name
 from tests.properties.protocol_scripts import LEASE_OVER, LEASE_RUNS, ProtocolScripts
 from tests.properties.protocol_state import (
     HERE,

@@ -6,9 +6,9 @@ Each distinct call runs the Lua once; the search makes the same few thousand cal
 from collections.abc import Mapping
 from typing import Any, Final
 
-from neverstale.scripts import Name
-from tests.lua_redis import LuaRedis
+from neverstale.redis.scripts import Name
 from tests.properties.protocol_state import DEAD, LIVE, NEW, Bytes, text_of
+from tests.support.lua_redis import LuaRedis
 
 ENTRY: Final = b"entry"
 APPLIED: Final = b"applied"

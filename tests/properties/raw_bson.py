@@ -2,7 +2,7 @@
 
 `ODD` holds one value for each kind of thing that went wrong in some client, `values` and `documents` are strategies
 that make any of them, side by side and inside one another. Built by hand, since a driver refuses half of it. What a
-real server stores, and what it changes or refuses, is proved by `tests/integration/test_raw_bson.py`.
+real server stores, and what it changes or refuses, is proved by `tests/integration/neverstale/test_raw_bson.py`.
 
 A server refuses: a bool that is neither 0 nor 1, a text without its closing zero, more than 180 levels. It writes the
 time into a timestamp of zero that is no part of another value.

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neverstale.cache import Fill, Granted
-from neverstale.entries import Entry
 from neverstale.keys import canonical
+from neverstale.redis.cache import Fill, Granted
+from neverstale.redis.entries import Entry
 from neverstale.versions import Version, to_hex
 from tests.properties.cache_world import KEYS, RESOURCE, Servers, World, servers
 from tests.properties.noticing import finds

@@ -24,23 +24,23 @@ from bson.int64 import Int64
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from consumers.batch import Batch, Folding
-from consumers.derive import ResourceDeriver
-from consumers.rebuild import Rebuilder
+from consumers.derived.derive import ResourceDeriver
+from consumers.derived.rebuild import Rebuilder
+from consumers.records.batch import Batch, Folding
 from neverstale.derived import reading
 from neverstale.derived.beginning import begin
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import group
 from neverstale.derived.texts import text_of
-from neverstale.events import Floor, Rebuilt, Touch, encode, record_key
+from neverstale.kafka.events import Floor, Rebuilt, Touch, encode, record_key
+from neverstale.kafka.partitioner import partition_of
 from neverstale.keys import canonical
-from neverstale.kinds import Kind
-from neverstale.loader import Loader
-from neverstale.replies import Reply
+from neverstale.mongodb.kinds import Kind
+from neverstale.mongodb.loader import Loader
+from neverstale.mongodb.replies import Reply
+from neverstale.mongodb.walks import Walk, Walks
 from neverstale.versions import Version, to_timestamp
-from neverstale.walks import Walk, Walks
-from streams.partition import partition_of
-from tests.faults.sabotage import without
+from tests.faults.rig.sabotage import without
 from tests.properties.deriving_truth import Ranks, counted, kept_counts, kept_rankings, pages_agree, rankings
 from tests.properties.deriving_world import (
     KEYS,

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -18,15 +17,16 @@ from neverstale.derived import plan
 from neverstale.derived.contributions import Contribution
 from neverstale.derived.plan import Plan, Said
 from neverstale.derived.shape import Facts, ListShape
-from neverstale.scripts import Name
-from tests.lua_redis import patched
+from neverstale.redis.scripts import Name
 from tests.properties import derived_model, rebuild_model
 from tests.properties.derived_model import DerivedProtocol
 from tests.properties.derived_world import Documents, Rules, Story, World, stories
 from tests.properties.rebuild_model import Order, RebuildProtocol
 from tests.properties.search import Found, explore
+from tests.support.lua_redis import patched
+from tests.support.project import ROOT
 
-DOC = Path(__file__).parents[2] / "docs" / "derived.md"
+DOC = ROOT / "docs" / "derived.md"
 FULL = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
 FEW_STEPS = 12
 

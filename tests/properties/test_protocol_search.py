@@ -7,16 +7,16 @@ What is claimed, who takes which steps, and how the state space is kept small is
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from neverstale.scripts import Name
-from tests.lua_redis import patched
+from neverstale.redis.scripts import Name
 from tests.properties.protocol_model import Bounds, Protocol, Rules
 from tests.properties.search import Found, explore
+from tests.support.lua_redis import patched
+from tests.support.project import ROOT
 
-DOC = Path(__file__).parents[2] / "docs" / "protocol.md"
+DOC = ROOT / "docs" / "protocol.md"
 
 SEARCHES = {
     "crowd": Bounds(changes=3, readers=3, refreshers=1),

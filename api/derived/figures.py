@@ -1,0 +1,164 @@
+"""Figures: counters and rankings, from what consumers keep in Redis, else from MongoDB.
+
+There are no entries and no leases here: Redis holds the figures themselves. They are used if their generation is
+complete, was built on the Redis that is read, and is declared as here; then nothing is missing that the watermark
+covers. Otherwise MongoDB is asked, within limits: few such reads at once, each with a deadline that the server knows,
+the same ones together, and their answers kept for a moment.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+from api.derived.generations import Known
+from api.freshness.watermark import Freshness
+from api.reads.answer import Answer, NotCached
+from api.reads.ask import Ask
+from api.reads.breaker import Breaker
+from api.reads.bulkhead import Loads
+from api.reads.bypass import Direct
+from api.reads.source import Queried
+from api.reads.wish import Wish
+from neverstale.errors import NeverstaleError, Outage
+from neverstale.mongodb.kinds import Kinds
+from neverstale.mongodb.loader import Snapshot
+from neverstale.redis.cache import Cache
+from neverstale.redis.entries import NO_ETAG, etag_of
+from neverstale.role.tasks import Tasks
+from neverstale.settings import Demands
+
+MOST_KEPT = 1000
+"""Answers of MongoDB that are kept for a moment."""
+
+
+NOT_OURS: Final = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
+"""What reading bytes raises that consumers have not written."""
+
+
+class Held(NamedTuple):
+    """What Redis knows."""
+
+    body: bytes | None
+    """`None`: there is nothing of this name."""
+
+
+class Figure(Queried, Protocol):
+    """One counter or ranking."""
+
+    async def look(self, cache: Cache, known: Known, key: Any) -> Held | None:
+        """What Redis holds; `None`: it does not know, ask MongoDB. Raises `Outage`."""
+
+
+class _Kept(NamedTuple):
+    snapshot: Snapshot
+    until: float
+
+
+class Figures:
+    """Of one process."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        loads: Loads,
+        demands: Demands,
+        freshness: Freshness,
+        breaker: Breaker,
+        tasks: Tasks,
+        keep_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        kinds: Kinds,
+    ) -> None:
+        self._kinds = kinds
+        self._cache = cache
+        self._direct = Direct(loads, freshness.marks, demands, tasks, self._keep)
+        self._freshness = freshness
+        self._breaker = breaker
+        self._tasks = tasks
+        self._keep_seconds = keep_seconds
+        self._clock = clock
+        self._kept: dict[tuple[str, str], _Kept] = {}
+
+    async def get(self, figure: Figure, known: Known, key: Any, wish: Wish) -> Answer:
+        """Raises like `Reader.get`, and what the figure raises."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        ask = Ask(figure, key, key.canonical, b"", future, wish)
+        # A client that goes away takes only its own answer with it.
+        self._tasks.start(self._answer(ask, figure, known), f"read-{figure.name}")
+        return await future
+
+    async def _answer(self, ask: Ask, figure: Figure, known: Known) -> None:
+        try:
+            if not await self._answer_from_redis(ask, figure, known):
+                await self._answer_from_mongodb(ask)
+        except NeverstaleError as error:
+            ask.fail(error, self._freshness.marks)
+        except BaseException as error:
+            ask.fail(error, self._freshness.marks)
+            raise
+
+    async def _answer_from_redis(self, ask: Ask, figure: Figure, known: Known) -> bool:
+        ask.how = "bypass"
+        if ask.wish.no_cache:
+            ask.how = "request"
+            return False
+        evidence = self._freshness.evidence()
+        kind = self._kinds.last(figure.collection)
+        if kind is None or not kind.bounded:
+            return False  # what was counted once, nothing keeps up to date
+        if not evidence.watermark or not self._breaker.allows():
+            return False
+        try:
+            held = await figure.look(self._cache, known, ask.key)
+            self._breaker.succeeded()
+        except Outage:
+            self._breaker.failed()
+            return False
+        except NOT_OURS as error:
+            self._breaker.succeeded()
+            self._cache.damage.met("derived", f"{figure.name}: {type(error).__name__}: {error}")
+            return False
+        if held is None or not self._freshness.still_holds(evidence):
+            return False
+        etag = etag_of(held.body) if held.body is not None else NO_ETAG
+        answer = Answer(held.body, etag, evidence.watermark, evidence.watermark, "hit", "l2")
+        if self._will_do(answer, ask.wish):
+            ask.settle(answer)
+            return True
+        ask.how, ask.held = "request", answer
+        return False
+
+    def _will_do(self, answer: Answer, wish: Wish) -> bool:
+        if answer.complete < wish.min_version:
+            return False
+        if wish.max_age_seconds is None:
+            return True
+        bound = self._freshness.bound(answer.complete)
+        return bound is not None and bound <= wish.max_age_seconds
+
+    async def _answer_from_mongodb(self, ask: Ask) -> None:
+        if not ask.wish.no_cache:
+            kept = self._kept.get((ask.source.name, ask.canonical))
+            if kept is not None and self._clock() < kept.until and self._settle(ask, kept.snapshot):
+                return
+        if ask.wish.only_if_cached:
+            raise NotCached("the cache holds no answer that will do")
+        ask.collapsed = False
+        await self._direct.read([ask])
+
+    def _settle(self, ask: Ask, snapshot: Snapshot) -> bool:
+        """Answer with what was read for somebody else, if it will do."""
+        ask.collapsed = True
+        if not ask.met_by(snapshot.version, self._freshness.marks):
+            return False
+        ask.settle_from(snapshot)
+        return True
+
+    def _keep(self, ask: Ask, snapshot: Snapshot) -> None:
+        now = self._clock()
+        if len(self._kept) >= MOST_KEPT:
+            self._kept = {at: kept for at, kept in self._kept.items() if now < kept.until}
+        if len(self._kept) < MOST_KEPT:
+            self._kept[ask.source.name, ask.canonical] = _Kept(snapshot, now + self._keep_seconds)

@@ -1,0 +1,218 @@
+"""`/v1/{resource}/-/…`: lists, counters and rankings, from an ASGI request to their sources and back."""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import Histogram
+from starlette.types import Receive, Scope, Send
+
+from api.derived.counters import CountKey, Counts
+from api.derived.figures import Figures
+from api.derived.generations import Known
+from api.derived.pages import Pages, PageShelf
+from api.derived.rankings import RankKey, Ranks
+from api.endpoints.documents import found_or_unchanged
+from api.hits.page_lines import PageLines, page_of
+from api.reads.answer import Answer
+from api.reads.reader import Reader
+from api.reads.shelves import DocumentShelf, Shelf
+from api.reads.source import AnySource
+from api.web.demands import wish_of
+from api.web.paths import PREFIX, key_of, listed
+from api.web.preconditions import Conditions, conditions_of
+from api.web.problems import bad_parameter, switched_off, unranked
+from api.web.query import Asked, asked, whole_number
+from api.web.responses import absent, facts_of
+from neverstale.catalog import Catalog, Resource
+from neverstale.derived.store import DerivedStore
+from neverstale.redis.cache import Cache
+from neverstale.role import telemetry
+
+SHOWN: int = 100
+"""Of a ranking, if the caller does not say how many."""
+MOST_AROUND: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """All sources of one resource that are derived from its documents."""
+
+    resource: Resource
+    lists: Mapping[str, Pages]
+    counters: Mapping[str, Counts]
+    rankings: Mapping[str, Ranks]
+
+    @classmethod
+    def of(cls, resource: Resource, secret: bytes) -> "Derived":
+        return cls(
+            resource,
+            {name: Pages(resource, name, one, secret) for name, one in resource.lists.items()},
+            {name: Counts(resource, name, one) for name, one in resource.counters.items()},
+            {name: Ranks(resource, name, one) for name, one in resource.rankings.items()},
+        )
+
+
+def derived_of(catalog: Catalog, secret: bytes = b"") -> dict[str, Derived]:
+    """By resource, of those that declare something. `secret`: signs cursors."""
+    return {name: Derived.of(one, secret) for name, one in catalog.resources.items() if one.derived}
+
+
+def known_of(derived: Iterable[Derived], cache: Cache, identity: Callable[[], str | None]) -> dict[str, Known]:
+    """By resource."""
+    return {one.resource.name: Known(DerivedStore(cache, one.resource.name), identity) for one in derived}
+
+
+def shelves(
+    catalog: Catalog, derived: Iterable[Derived], known: Mapping[str, Known], cache: Cache
+) -> Iterator[tuple[AnySource, Shelf]]:
+    """Everything that has entries, and where they lie."""
+    for resource in catalog.resources.values():
+        yield resource, DocumentShelf(cache, resource.name, resource.collection)
+    for one in derived:
+        yield from page_shelves(one, known[one.resource.name], cache)
+
+
+def page_shelves(derived: Derived, known: Known, cache: Cache) -> Iterator[tuple[Pages, PageShelf]]:
+    """The lists of one resource, and where their pages lie."""
+    for pages in derived.lists.values():
+        yield pages, PageShelf(cache, pages, known)
+
+
+def page_lines(derived: Iterable[Derived], known: Mapping[str, Known], cache: Cache) -> PageLines:
+    """What request lines of lists name."""
+    return PageLines(
+        {
+            f"{PREFIX}{one.resource.name}/-/lists/{pages.list_name}".encode(): (pages, shelf)
+            for one in derived
+            for pages, shelf in page_shelves(one, known[one.resource.name], cache)
+        }
+    )
+
+
+class ListEndpoint:
+    """`GET /v1/{resource}/-/lists/{list}?by…&cursor=…`."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._seconds = telemetry.READ_SECONDS.labels(pages.name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        pages, wish, conditions = self._pages, wish_of(scope["headers"]), conditions_of(scope["headers"])
+        key = page_of(pages, scope["query_string"])
+        reader: Reader = scope["app"].state.reader
+        read = reader.get if pages.is_cached(key) else reader.get_around
+        answer = await read(pages, key, wish)
+        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+
+
+class CounterEndpoint:
+    """`GET /v1/{resource}/-/counters/{counter}?by…&group=…&limit=…`."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._seconds = telemetry.READ_SECONDS.labels(counts.name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        key, wish = self.key(scope["query_string"]), wish_of(scope["headers"])
+        conditions = conditions_of(scope["headers"])
+        figures: Figures = scope["app"].state.figures
+        known: Known = scope["app"].state.known[self._counts.resource.name]
+        answer = await figures.get(self._counts, known, key, wish)
+        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+
+    def key(self, query: bytes) -> CountKey:
+        """What a query string asks for; a `Problem` if that makes no sense."""
+        counts = self._counts
+        said = asked(query, counts.resource, counts.declared.by, ("group", "limit"), whole=False)
+        most = counts.resource.max_groups
+        limit = whole_number(said, "limit", most, 1, most) if most else 0
+        if not most and len(said.values) < len(counts.declared.by):
+            raise switched_off(counts.resource.name, "max_groups = 0", "groups of counters")
+        return counts.key(said.values, _groups_of(said, counts), limit)
+
+
+def _groups_of(said: Asked, counts: Counts) -> list[str] | None:
+    value = said.others.get("group")
+    if not value:
+        return None if value is None else []
+    named = listed(value, counts.declared.by, "group")
+    for path in named:
+        if named.count(path) > 1:
+            raise bad_parameter("group", f"{path} is there twice")
+    return named
+
+
+class RankingEndpoint:
+    """`GET /v1/{resource}/-/rankings/{ranking}?by…&limit=…`."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._seconds = telemetry.READ_SECONDS.labels(ranks.name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        key, wish = self.key(scope["query_string"]), wish_of(scope["headers"])
+        conditions = conditions_of(scope["headers"])
+        answer = await _rank(scope, self._ranks)(key, wish)
+        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+
+    def key(self, query: bytes) -> RankKey:
+        """What a query string asks for; a `Problem` if that makes no sense."""
+        ranks, by = self._ranks, self._ranks.declared.by
+        size = ranks.declared.size
+        said = asked(query, ranks.resource, by, ("limit",), whole=True)
+        limit = whole_number(said, "limit", min(SHOWN, size), 1, size)
+        return ranks.key(said.group(by), [said.values[path] for path in by], None, limit)
+
+
+class RankEndpoint:
+    """`GET /v1/{resource}/-/rankings/{ranking}/{key}?by…&around=…`."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._absence = unranked(ranks.resource.name).body
+        self._seconds = telemetry.READ_SECONDS.labels(ranks.name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        key = self.key(scope["path_params"]["key"], scope["query_string"])
+        wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
+        answer = await _rank(scope, self._ranks)(key, wish)
+        await _respond(scope, receive, send, conditions, answer, self._absence, self._seconds, started)
+
+    def key(self, segment: str, query: bytes) -> RankKey:
+        """What a path segment and a query string ask for; a `Problem` if that makes no sense."""
+        ranks, by = self._ranks, self._ranks.declared.by
+        document = key_of(segment, ranks.resource)
+        said = asked(query, ranks.resource, by, ("around",), whole=True)
+        around = whole_number(said, "around", 0, 0, MOST_AROUND)
+        return ranks.key(said.group(by), [said.values[path] for path in by], document, around)
+
+
+def _rank(scope: Scope, ranks: Ranks) -> Callable[..., Awaitable[Answer]]:
+    figures: Figures = scope["app"].state.figures
+    known: Known = scope["app"].state.known[ranks.resource.name]
+    return lambda key, wish: figures.get(ranks, known, key, wish)
+
+
+async def _respond(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    conditions: Conditions,
+    answer: Answer,
+    absence: bytes,
+    seconds: Histogram,
+    started: float,
+) -> None:
+    reader: Reader = scope["app"].state.reader
+    facts = facts_of(answer, reader.bound(answer))
+    if answer.body is None:
+        response = absent(facts, absence)
+    else:
+        response = found_or_unchanged(scope, conditions, facts, answer.etag, (answer.body,))
+    seconds.observe(time.perf_counter() - started)
+    await response(scope, receive, send)

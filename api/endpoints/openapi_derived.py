@@ -1,0 +1,156 @@
+"""OpenAPI of lists, counters and rankings: models, parameters and examples, from the catalog."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel, Field, create_model
+
+from api.derived.counters import Counts
+from api.derived.pages import Pages
+from api.derived.rankings import Ranks
+from api.endpoints import openapi as schema
+from api.web.query import kind_of
+from api.web.typed_values import NULL, TYPES
+from neverstale.catalog import Resource
+
+_TYPED: Final[dict[str, tuple[dict[str, Any], Any]]] = {
+    "string": ({"type": "string"}, "text"),
+    "int": ({"type": "integer", "format": "int64"}, 42),
+    "long": ({"type": "integer", "format": "int64"}, 42),
+    "double": ({"type": "number"}, 1.5),
+    "decimal": ({"type": "string", "pattern": r"^[-+0-9.eE]+$"}, "10.50"),
+    "bool": ({"type": "boolean"}, True),
+    "date": ({"type": "string", "format": "date-time"}, "2013-02-08T14:05:00.000Z"),
+    "objectid": ({"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}, "5f0d1e2a3b4c5d6e7f809192"),
+    "uuid": ({"type": "string", "format": "uuid"}, "12345678-1234-5678-1234-567812345678"),
+    "binary": ({"type": "string", "contentEncoding": "base64"}, "aGVsbG8="),
+}
+_CURSOR: Final = "AQX3k0bN1QABGgAAAAQAEgAAAAIwAAIAAABrAAAAAA"
+
+
+def page_model(pages: Pages) -> type[BaseModel]:
+    document: Any = schema.document_model(pages.resource)
+    text = "The cursor of the next page; null: this is the last."
+    return create_model(
+        _model(pages.resource, pages.list_name, "Page"),
+        __doc__=f"A page of {pages.list_name}.",
+        items=(list[document], ...),
+        next=(str | None, Field(description=text, examples=[_CURSOR])),
+    )
+
+
+def list_parameters(pages: Pages) -> list[dict[str, Any]]:
+    text = "Where the page begins: `next` of the page before it; 400 for anything else."
+    cursor = _parameter("cursor", text, {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"})
+    return [*_groups(pages.resource, pages.declared.by, required=True), cursor]
+
+
+def counter_model(counts: Counts) -> Any:
+    sums = _figures(counts, "Sums", "The sum; null if JSON cannot say it.")
+    averages = _figures(counts, "Averages", "The sum by the number of numbers; null without any.")
+    figures: dict[str, Any] = {"count": (int, Field(examples=[12])), "sums": (sums, ...)}
+    if counts.declared.sums:
+        figures["averages"] = (averages, ...)
+    total = create_model(_model(counts.resource, counts.counter, "Count"), __doc__="Of one group.", **figures)
+    by: Any = dict[str, Any]
+    text = "Where `by` does not tell the types of its values: the parameters that do. Null: one is too long for them."
+    group = create_model(
+        _model(counts.resource, counts.counter, "Group"),
+        by=(by, Field(examples=[_by(counts)])),
+        ask=(str | None, Field(None, description=text, examples=["price:decimal=10.50"])),
+        **figures,
+    )
+    groups: Any = list[group]
+    return create_model(
+        _model(counts.resource, counts.counter, "Counted"),
+        __doc__="One group has `count`, `sums` and `averages`; several are listed in `groups`, with their `total`.",
+        count=(int | None, Field(None, description="Of one group, or of all together.", examples=[12])),
+        sums=(sums | None, None),
+        averages=(averages | None, None),
+        groups=(groups | None, Field(None, description="The largest first.")),
+        more=(bool | None, Field(None, description="There are more groups than `limit`.", examples=[False])),
+        total=(total | None, Field(None, description="Of all groups, shown or not.")),
+    )
+
+
+def counter_parameters(counts: Counts) -> list[dict[str, Any]]:
+    fields = list(counts.declared.by)
+    most = counts.resource.max_groups
+    described = [*_groups(counts.resource, counts.declared.by, required=not most)]
+    if not most:
+        return described
+    if fields:
+        text = "Fields that make the groups; the others are added up. Empty: one count of all."
+        listed = {"type": "array", "items": {"type": "string", "enum": fields}, "uniqueItems": True}
+        described.append(_parameter("group", text, listed) | {"style": "form", "explode": False})
+    limit = {"type": "integer", "minimum": 1, "maximum": most, "default": most}
+    return [*described, _parameter("limit", "Groups that are shown.", limit)]
+
+
+def ranking_model(ranks: Ranks) -> type[BaseModel]:
+    item: Any = _ranked(ranks)
+    return create_model(_model(ranks.resource, ranks.ranking, "Ranking"), items=(list[item], ...))
+
+
+def ranking_parameters(ranks: Ranks) -> list[dict[str, Any]]:
+    limit = {"type": "integer", "minimum": 1, "maximum": ranks.declared.size}
+    described = _groups(ranks.resource, ranks.declared.by, required=True)
+    return [*described, _parameter("limit", "How many, from the first.", limit)]
+
+
+def rank_model(ranks: Ranks) -> type[BaseModel]:
+    item: Any = _ranked(ranks)
+    text = "With `around`: neighbours and itself, in order."
+    around: Any = list[item] | None
+    name = _model(ranks.resource, ranks.ranking, "Rank")
+    return create_model(name, __base__=item, around=(around, Field(None, description=text)))
+
+
+def rank_parameters(ranks: Ranks) -> list[dict[str, Any]]:
+    around = {"type": "integer", "minimum": 0, "maximum": 100, "default": 0}
+    described = _groups(ranks.resource, ranks.declared.by, required=True)
+    beside = _parameter("around", "Neighbours on either side.", around)
+    return [schema.key_parameter(ranks.resource), *described, beside]
+
+
+def _figures(counts: Counts, part: str, text: str) -> Any:
+    named: dict[str, Any] = {
+        f"sum_{i}": (float | None, Field(alias=name, description=text, examples=[340]))
+        for i, name in enumerate(counts.declared.sums)
+    }
+    return create_model(_model(counts.resource, counts.counter, part), **named)
+
+
+def _ranked(ranks: Ranks) -> Any:
+    kind, example = schema.key_type(ranks.resource)
+    return create_model(
+        _model(ranks.resource, ranks.ranking, "Place"),
+        key=(kind, Field(examples=[example])),
+        score=(float, Field(description="A date counts its milliseconds since 1970.", examples=[340])),
+        rank=(int, Field(description="From 1; equal scores rank by key.", examples=[1])),
+    )
+
+
+def _groups(resource: Resource, by: tuple[str, ...], *, required: bool) -> list[dict[str, Any]]:
+    described = []
+    for path in by:
+        typed, example = _TYPED[kind_of(path, resource)]
+        text = (
+            f"The value of {path}. `{path}:{NULL}` is the group where it is missing or null; "
+            f"`{path}:int=…` names the type (one of {', '.join(TYPES)})."
+        )
+        described.append(_parameter(path, text, typed) | {"required": required, "example": example})
+    return described
+
+
+def _parameter(name: str, description: str, typed: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": typed}
+
+
+def _by(counts: Counts) -> dict[str, Any]:
+    return {path: _TYPED[kind_of(path, counts.resource)][1] for path in counts.declared.by}
+
+
+def _model(resource: Resource, name: str, part: str) -> str:
+    return (
+        schema.model_name(resource) + "".join(word.capitalize() for word in name.replace("-", "_").split("_")) + part
+    )

@@ -1,0 +1,273 @@
+"""All routes of the API."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.derived.rankings import Ranks
+from api.endpoints import most_read as most_reading
+from api.endpoints import openapi as schema
+from api.endpoints import openapi_derived as shapes
+from api.endpoints.derived import CounterEndpoint, Derived, ListEndpoint, RankEndpoint, RankingEndpoint
+from api.endpoints.documents import Documents
+from api.endpoints.export import Export, Lines, fields_parameter
+from api.endpoints.most_read import MostRead
+from api.freshness.watermark import Freshness
+from api.web.paths import PREFIX, no_parameters
+from api.web.problems import (
+    bad_parameter,
+    method_not_allowed,
+    switched_off,
+    unknown_derived,
+    unknown_path,
+    unknown_resource,
+)
+from neverstale.catalog import Catalog, Resource
+from neverstale.mongodb.kinds import Kinds
+from neverstale.role.service import Health, health_routes
+from neverstale.versions import to_hex
+
+
+class AsgiRoute(APIRoute):
+    """Documented like any other route, answered by a plain ASGI endpoint: no model, no dependency runs."""
+
+    def __init__(self, path: str, endpoint: ASGIApp, model: type[BaseModel], **options: Any) -> None:
+        async def documented() -> None: ...
+
+        super().__init__(path, documented, response_model=model, **options)
+        self.app = endpoint
+
+
+def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], health: Health) -> None:
+    """All routes; the paths below `/v1/` must come undecoded (see `api.web.paths.UndecodedPaths`)."""
+    read: list[BaseRoute] = []
+    for resource in catalog.resources.values():
+        read += _one(resource)
+        read += _many(resource)
+        read += _most_read(resource) if resource.most_read else _off(resource, "most-read", "most_read")
+        read += _export(resource) if resource.export else _off(resource, "export", "export")
+        if resource.name in derived:
+            read += _derived(derived[resource.name])
+    read += _get_and_head(
+        f"{PREFIX}freshness",
+        _freshness_of(catalog),
+        schema.Freshness,
+        summary="How fresh the cache is",
+        operation_id="get_freshness",
+        tags=["freshness"],
+    )
+    app.router.routes += [*read, *health_routes(health), Route(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog, read))]
+
+
+def _get_and_head(path: str, endpoint: ASGIApp, model: type[BaseModel], **options: Any) -> list[BaseRoute]:
+    return [
+        AsgiRoute(path, endpoint, model, methods=["GET"], **options),
+        AsgiRoute(path, endpoint, model, methods=["HEAD"], include_in_schema=False),
+    ]
+
+
+def _off(resource: Resource, path: str, field: str) -> list[BaseRoute]:
+    """What stands where the catalog wants nothing to be: no document is meant either."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        raise switched_off(resource.name, f"{field} = false", path)
+
+    own = f"{PREFIX}{resource.name}/-/{path}"
+    return [Route(each, _Asgi(refuse), methods=["GET"]) for each in (own, own + "/{rest:path}")]
+
+
+class _Asgi:
+    """An endpoint that Starlette calls as an application, since it is no function."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def _one(resource: Resource) -> list[BaseRoute]:
+    return _get_and_head(
+        f"{PREFIX}{resource.name}/{{key}}",
+        Documents(resource).one,
+        schema.document_model(resource),
+        summary=f"One document of {resource.name}",
+        operation_id=f"get_{resource.name}",
+        tags=[resource.name],
+        responses=schema.answers(absent=True),
+        openapi_extra={"parameters": [schema.key_parameter(resource), *schema.DEMANDS]},
+    )
+
+
+def _many(resource: Resource) -> list[BaseRoute]:
+    return _get_and_head(
+        f"{PREFIX}{resource.name}",
+        Documents(resource).many,
+        schema.items_model(resource, schema.document_model(resource)),
+        summary=f"Several documents of {resource.name}, in the order of their keys",
+        operation_id=f"get_many_{resource.name}",
+        tags=[resource.name],
+        responses=schema.answers(absent=False),
+        openapi_extra={"parameters": [schema.keys_parameter(resource), *schema.DEMANDS]},
+    )
+
+
+def _most_read(resource: Resource) -> list[BaseRoute]:
+    most_read, count = MostRead(resource), most_reading.count_model(resource)
+    path = f"{PREFIX}{resource.name}/-/most-read"
+    return [
+        *_get_and_head(
+            path,
+            most_read.top,
+            most_reading.top_model(resource, count),
+            summary=f"The documents of {resource.name} that are read most",
+            operation_id=f"get_{resource.name}_most_read",
+            tags=[resource.name],
+            responses=schema.plain_answers(absent=False),
+            openapi_extra={"parameters": [most_reading.LIMIT]},
+        ),
+        *_get_and_head(
+            path + "/{key}",
+            most_read.one,
+            count,
+            summary=f"How often a document of {resource.name} is read",
+            operation_id=f"get_{resource.name}_reads",
+            tags=[resource.name],
+            responses=schema.plain_answers(absent=True),
+            openapi_extra={"parameters": [schema.key_parameter(resource)]},
+        ),
+    ]
+
+
+def _export(resource: Resource) -> list[BaseRoute]:
+    return _get_and_head(
+        f"{PREFIX}{resource.name}/-/export",
+        Export(resource),
+        schema.document_model(resource),
+        summary=f"All documents of {resource.name}, one a line, straight from MongoDB",
+        operation_id=f"export_{resource.name}",
+        tags=[resource.name],
+        response_class=Lines,
+        responses=schema.streamed_answers(),
+        openapi_extra={"parameters": [fields_parameter(resource)]},
+    )
+
+
+def _derived(derived: Derived) -> list[BaseRoute]:
+    name = derived.resource.name
+    routes: list[BaseRoute] = []
+    for pages in derived.lists.values():
+        routes += _get_and_head(
+            f"{PREFIX}{name}/-/lists/{pages.list_name}",
+            ListEndpoint(pages),
+            shapes.page_model(pages),
+            summary=f"The list {pages.list_name} of {name}, page by page",
+            operation_id=f"get_{name}_list_{pages.list_name}",
+            tags=[name],
+            responses=schema.answers(absent=False),
+            openapi_extra={"parameters": [*shapes.list_parameters(pages), *schema.DEMANDS]},
+        )
+    for counts in derived.counters.values():
+        routes += _get_and_head(
+            f"{PREFIX}{name}/-/counters/{counts.counter}",
+            CounterEndpoint(counts),
+            shapes.counter_model(counts),
+            summary=f"How many {name}, counted as {counts.counter}",
+            operation_id=f"get_{name}_counter_{counts.counter}",
+            tags=[name],
+            responses=schema.answers(absent=False) | ({} if derived.resource.max_groups else schema.SWITCHED_OFF),
+            openapi_extra={"parameters": [*shapes.counter_parameters(counts), *schema.DEMANDS]},
+        )
+    for ranks in derived.rankings.values():
+        routes += _ranking(name, ranks)
+    return routes
+
+
+def _ranking(name: str, ranks: Ranks) -> list[BaseRoute]:
+    path = f"{PREFIX}{name}/-/rankings/{ranks.ranking}"
+    return [
+        *_get_and_head(
+            path,
+            RankingEndpoint(ranks),
+            shapes.ranking_model(ranks),
+            summary=f"Who leads in {ranks.ranking} of {name}",
+            operation_id=f"get_{name}_ranking_{ranks.ranking}",
+            tags=[name],
+            responses=schema.answers(absent=False),
+            openapi_extra={"parameters": [*shapes.ranking_parameters(ranks), *schema.DEMANDS]},
+        ),
+        *_get_and_head(
+            path + "/{key}",
+            RankEndpoint(ranks),
+            shapes.rank_model(ranks),
+            summary=f"The rank of one document in {ranks.ranking} of {name}",
+            operation_id=f"get_{name}_rank_{ranks.ranking}",
+            tags=[name],
+            responses=schema.answers(absent=True),
+            openapi_extra={"parameters": [*shapes.rank_parameters(ranks), *schema.DEMANDS]},
+        ),
+    ]
+
+
+def _freshness_of(catalog: Catalog) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        no_parameters(scope["query_string"])
+        freshness: Freshness = scope["app"].state.freshness
+        watermark = freshness.watermark
+        state = {
+            "watermark": to_hex(watermark) if watermark is not None else None,
+            "bound": freshness.bound(watermark) if watermark is not None else None,
+            "why": freshness.why,
+        }
+        # All resources share one topic, so they share its watermark.
+        kinds, reasons = scope["app"].state.kinds, scope["app"].state.refusing.reasons
+        resources = {one.name: state | _less_of(one, kinds, reasons) for one in catalog.resources.values()}
+        body = orjson.dumps({"resources": resources})
+        headers = {"cache-control": "no-store"}
+        await Response(body, headers=headers, media_type="application/json")(scope, receive, send)
+
+    return answer
+
+
+def _less_of(resource: Resource, kinds: Kinds, reasons: Mapping[str, str]) -> dict[str, Any]:
+    """What is worse with this resource than with others."""
+    kind = kinds.last(resource.collection)
+    less: dict[str, Any] = {}
+    if kind is not None and not kind.bounded:
+        less = {"watermark": None, "bound": None, "why": f"nothing of it is cached: {kind.why(resource.collection)}"}
+    refused = {
+        source: reason
+        for source, reason in reasons.items()
+        if source == resource.name or source.startswith(f"{resource.name}.")
+    }
+    return less | {"refused": refused} if refused else less
+
+
+class _Elsewhere:
+    """What no route below `/v1/` takes: says what is wrong with it."""
+
+    def __init__(self, catalog: Catalog, read: Sequence[BaseRoute]) -> None:
+        self._read = read
+        self._names = {*catalog.resources, "freshness"}
+        self._derived = {name for name, resource in catalog.resources.items() if resource.derived}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name, *rest = scope["path"].removeprefix(PREFIX).split("/")
+        if name not in self._names:
+            raise unknown_resource()
+        if any(route.matches(scope)[0] is Match.PARTIAL for route in self._read):
+            raise method_not_allowed()
+        if len(rest) > 1 and rest[0] == "-" and name in self._derived:
+            raise unknown_derived()
+        if len(rest) > 1:
+            raise unknown_path()
+        if scope["method"] not in ("GET", "HEAD"):
+            raise method_not_allowed()
+        raise bad_parameter("key", "the key is empty")

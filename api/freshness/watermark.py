@@ -1,0 +1,196 @@
+"""What the cache has been corrected up to: the watermark, kept current in the background.
+
+The watermark is the minimum over the topic's partitions of the highest mark that the consumers have applied. An
+entry read from Redis *after* a watermark W was known misses no change up to W, provided that it was read from the
+Redis on which W was applied. That proviso is kept in three places: a partition's watermark counts only if it names
+the Redis that it was read from; every new connection names the Redis that it leads to; and an identity that is not
+the expected one voids the watermark and makes all connections anew, so that none leads to another server.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import pymongo
+from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
+
+from api.freshness.bound import Marks
+from neverstale.errors import Outage
+from neverstale.mongodb.primary_clock import PrimaryClock
+from neverstale.redis.cache import Cache
+from neverstale.redis.watermarks import Watermark, Watermarks
+from neverstale.role import telemetry
+from neverstale.role.retry import forever
+from neverstale.role.service import Health
+from neverstale.versions import Version
+
+log = telemetry.logger(__name__)
+
+CLOCK_SECONDS = 1.0
+"""Period at which the primary's clock is asked."""
+REDIS_CHANGED = "Redis changed; its consumers have not yet confirmed what it holds"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was known before a read of Redis was issued."""
+
+    watermark: Version
+    """0: unknown."""
+    epoch: int
+
+
+class Freshness:
+    """The watermark of one consumer group, the marks, and (in `health`) the state of both servers.
+
+    Run `keep_watermark` and `keep_clock` as long as it is used. `reconnect` closes the connections to Redis that
+    are idle and has the others closed after use.
+    """
+
+    def __init__(
+        self, cache: Cache, group: str, marks: Marks, health: Health, reconnect: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.marks = marks
+        self._health = health
+        self._cache = cache
+        self._group = group
+        self._reconnect = reconnect
+        self._expected: str | None = None
+        self._on_void: Callable[[], None] = lambda: None
+        self._epoch = 0
+        self._evidence = Evidence(0, 0)
+        self._watermark: Version | None = None
+        self._why: str | None = "the watermarks have not been read yet"
+
+    def on_void(self, call: Callable[[], None]) -> None:
+        """`call` when reads may lead to another Redis than before, before anything is read from it."""
+        self._on_void = call
+
+    @property
+    def identity(self) -> str | None:
+        """The Redis that is read; `None`: in doubt."""
+        return self._expected
+
+    @property
+    def watermark(self) -> Version | None:
+        """Every entry in Redis misses no change up to this version; `None`: unknown, see `why`."""
+        return self._watermark
+
+    @property
+    def why(self) -> str | None:
+        """Why answers from the cache have no bound now; `None`: they have one."""
+        if self._why is None and self._watermark is not None and self.marks.bound(self._watermark) is None:
+            return "the primary's clock is not known yet"
+        return self._why
+
+    def evidence(self) -> Evidence:
+        """Take this before a read of Redis is issued."""
+        if (self._watermark or 0) != self._evidence.watermark or self._epoch != self._evidence.epoch:
+            self._evidence = Evidence(self._watermark or 0, self._epoch)
+        return self._evidence
+
+    def still_holds(self, evidence: Evidence) -> bool:
+        """Whether the reply came from the Redis that the evidence speaks of; ask when the reply is there."""
+        return evidence.epoch == self._epoch
+
+    def bound(self, complete: Version) -> float | None:
+        """See `Marks.bound`."""
+        return self.marks.bound(complete)
+
+    def opened(self, identity: str) -> None:
+        """A new connection leads to this Redis. Called before anything is read through it."""
+        if self._expected is not None and identity != self._expected:
+            self._void()
+        self._expected = identity
+
+    def take(self, held: Watermarks) -> None:
+        """Note what Redis holds now."""
+        for mark in held.by_partition.values():
+            self.marks.note(mark.version, mark.wall_ms)
+        if held.identity != self._expected:
+            self._void()
+            return
+        self._why = _why_unknown(held)
+        self._watermark = None if self._why else min(mark.version for mark in _counted(held))
+
+    async def keep_watermark(self, interval_ms: int, resources: Iterable[str]) -> NoReturn:
+        """Read the watermarks again and again, until cancelled."""
+        interval = interval_ms / 1000
+        gauges = [telemetry.BOUND_SECONDS.labels(resource) for resource in resources]
+
+        async def look() -> float:
+            started = time.monotonic()
+            await self.poll()
+            bound = self.marks.bound(self._watermark) if self._watermark is not None else None
+            for gauge in gauges:
+                gauge.set(bound if bound is not None else float("nan"))
+            return max(interval - (time.monotonic() - started), interval / 10)
+
+        await forever(look)
+
+    async def poll(self) -> None:
+        """Read the watermarks once. An outage changes nothing that is known: the bound just grows."""
+        try:
+            held = await self._cache.watermarks(self._group)
+        except Outage as outage:
+            self._note("redis", outage.reason)
+            return
+        self._note("redis", None)
+        self.take(held)
+        if held.identity != self._expected:
+            # A connection that is as old as the one before the change, or a server that became another one while
+            # connected: only new connections can tell where all of them lead.
+            self._expected = None
+            await self._reconnect()
+
+    async def keep_clock(self, client: AsyncMongoClient[Any], clock: PrimaryClock) -> NoReturn:
+        """Ask the primary for its time again and again, until cancelled."""
+
+        async def look() -> float:
+            try:
+                with pymongo.timeout(2 * CLOCK_SECONDS):
+                    await clock.sample(client)
+                self._note("mongodb", None)
+            except PyMongoError as error:
+                self._note("mongodb", type(error).__name__)
+            estimate = clock.now_ms()
+            if estimate is not None:
+                telemetry.CLOCK_ERROR.set(estimate[1] / 1000)
+            return CLOCK_SECONDS
+
+        await forever(look)
+
+    def _void(self) -> None:
+        self._epoch += 1
+        self._watermark = None
+        self._why = REDIS_CHANGED
+        self._on_void()
+
+    def _note(self, server: str, wrong: str | None) -> None:
+        before = self._health.parts.get(server)
+        if wrong is None:
+            self._health.ok(server)
+            if before is not None:
+                log.info("server_answers", server=server)
+        else:
+            self._health.wrong(server, wrong)
+            if before is None:
+                log.warning("server_away", server=server, reason=wrong)
+
+
+def _counted(held: Watermarks) -> list[Watermark]:
+    return [mark for partition, mark in held.by_partition.items() if partition < (held.partitions or 0)]
+
+
+def _why_unknown(held: Watermarks) -> str | None:
+    if not held.partitions:
+        return "no consumer has stored a watermark in this Redis"
+    for partition in range(held.partitions):
+        mark = held.by_partition.get(partition)
+        if mark is None:
+            return f"partition {partition} has no watermark"
+        if mark.identity != held.identity:
+            return f"the watermark of partition {partition} is of another Redis"
+    return None

@@ -1,0 +1,130 @@
+"""The channel: hears what consumers announce, and keeps L1 true to it.
+
+A subscription that breaks, leads to another Redis than reads do, or falls silent voids L1: then it must hear marks of
+every partition anew. Silence breaks no promise, since a bound that rests on old marks grows; but Redis knows better
+by then, and a connection may be dead without saying so.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from api.freshness.redis_identity import tell_identity
+from api.freshness.watermark import Freshness
+from api.hits.hearing import Broken, Hearing
+from api.hits.request_lines import spellings
+from api.reads.l1 import L1
+from neverstale.keys import Names
+from neverstale.redis.announcements import EVERY, Announcement, Unreadable, decode
+from neverstale.role import telemetry
+from neverstale.role.damage import Damage
+
+log = telemetry.logger(__name__)
+
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 1.0
+
+
+class Channel:
+    """`redis`: a client for this channel alone."""
+
+    def __init__(
+        self, redis: Redis, names: Names, l1: L1, freshness: Freshness, silence_seconds: float, damage: Damage
+    ) -> None:
+        self._redis = redis
+        self._names = names
+        self._l1 = l1
+        self._freshness = freshness
+        self._silence_seconds = silence_seconds
+        self._damage = damage
+        self._identity: str | None = None
+        self._hearing: Hearing | None = None
+        tell_identity(redis, self._opened)
+        freshness.on_void(lambda: self._begin_anew("reads lead to another Redis"))
+
+    async def listen(self) -> None:
+        """Hear for ever."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
+                    await subscription.subscribe(self._names.announcements)
+                    while True:
+                        async with asyncio.timeout(self._silence_seconds):
+                            message = await _next(subscription)
+                        pause = FIRST_PAUSE_SECONDS
+                        self.hear(message)
+            except Exception as error:
+                self._identity = None
+                self._end(f"the subscription broke: {type(error).__name__}")
+                if not isinstance(error, (RedisError, OSError, TimeoutError)):
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def hear(self, message: bytes) -> None:
+        """Apply one message: changes and floors first, then marks. Whatever it is, hearing goes on."""
+        try:
+            self._apply(decode(message))
+        except Broken as reason:
+            self._begin_anew(str(reason))
+        except Exception as error:
+            # Anybody may publish anything. It may have said that something changed.
+            self._damage.met("announcement", f"{type(error).__name__}: {error}")
+            self._begin_anew("an announcement cannot be read")
+
+    def _apply(self, announcement: Announcement) -> None:
+        hearing = self._hearing
+        if hearing is None:
+            return
+        hearing.follows(announcement)
+        self._drop(announcement)
+        if announcement.marks is not None:
+            hearing.mark(announcement.publisher, announcement.marks)
+            if hearing.watermark and self._identity == self._freshness.identity:
+                self._l1.vouch(hearing.watermark)
+
+    def _drop(self, announcement: Announcement) -> None:
+        if self._l1.idle:
+            return  # what was spelled for nothing would cost a process without readers as much as any other
+        for key in announcement.keys:
+            _, resource, kind, canonical = key.split(":", 3)
+            if kind != "d" or not canonical:
+                raise Unreadable("what changed is no document")
+            self._l1.changed(key.encode(), spellings(resource, canonical))
+        for group in announcement.groups:
+            beginning, every, _ = group.partition(EVERY)
+            if every:
+                self._l1.changed_groups(beginning.encode())
+            else:
+                self._l1.changed_group(group.encode())
+        if announcement.floors:
+            self._l1.clear()
+
+    def _opened(self, identity: str) -> None:
+        """A new connection: nothing was heard while there was none. Called before it subscribes."""
+        self._identity = identity
+        self._begin_anew("the subscription begins")
+
+    def _begin_anew(self, reason: str) -> None:
+        self._end(reason)
+        if self._identity is not None:
+            self._hearing = Hearing(self._identity, self._freshness.marks.note, self._damage)
+
+    def _end(self, reason: str) -> None:
+        if self._l1.watermark:
+            telemetry.L1_VOIDED.inc()
+            log.info("l1_voided", reason=reason)
+        self._l1.void()
+        self._hearing = None
+
+
+async def _next(subscription: Any) -> bytes:
+    while True:
+        message: Mapping[str, Any] | None = await subscription.get_message(timeout=None)
+        if message is not None and message["type"] == "message":
+            data: bytes = message["data"]
+            return data

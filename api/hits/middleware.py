@@ -1,0 +1,75 @@
+"""The hot path for servers that know only ASGI: the same answers, in front of the routes."""
+
+import asyncio
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.hits.fast_path import AnyTarget, Hot, Request
+from api.web import headers as heads
+from api.web.headers import Moment, RawHeaders
+from api.web.plain_requests import Plain, plain_of
+from api.web.responses import Raw
+
+HOT: Final = "neverstale.hot"
+"""Where the lifespan's state has the `Hot`."""
+
+
+class _AsgiRequest(Request):
+    __slots__ = ("answer",)
+
+    def __init__(
+        self, hot: Hot, target: AnyTarget, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
+    ) -> None:
+        super().__init__(hot, target, segment, entry_key, line, plain)
+        self.answer: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+
+    def done(self) -> bool:
+        return self.answer.done()
+
+    def send(self, status: int, tail: bytes, moment: Moment) -> None:
+        self.send_raw(_raw(status, tail, moment))
+
+    def send_raw(self, response: Raw) -> None:
+        if not self.answer.done():
+            self.answer.set_result(response)
+
+
+class HotPath:
+    """ASGI middleware: answers plain gets of documents and pages, and hands everything else on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(scope) if scope["type"] == "http" else None
+        await (self._app if response is None else response)(scope, receive, send)
+
+    async def _answer(self, scope: Scope) -> Raw | None:
+        hot: Hot | None = scope.get("state", {}).get(HOT)
+        if hot is None or scope.get("root_path"):
+            return None
+        path = scope.get("raw_path")
+        # Whether the connection is kept is for the server to see to.
+        plain = plain_of(header for header in scope["headers"] if header[0] != b"connection")
+        if path is None or plain is None:
+            return None
+        if query := scope["query_string"]:
+            path = b"%b?%b" % (path, query)
+        line = b"%b %b HTTP/1.1" % (scope["method"].encode("latin-1"), path)
+        found = hot.find(line)
+        if found is None:
+            return None
+        target, segment, entry_key = found
+        tail = hot.l1.answers.get(b"GET %b HTTP/1.1" % path)
+        if tail is not None:
+            hot.hits[line] = hot.hits.get(line, 0) + 1
+            return _raw(*hot.choose(plain, tail), hot.moment)
+        request = _AsgiRequest(hot, target, segment, entry_key, line, plain)
+        hot.start(request)
+        return await request.answer
+
+
+def _raw(status: int, tail: bytes, moment: Moment) -> Raw:
+    headers: RawHeaders = moment.headers(status, tail)
+    return Raw(status, headers, tail[tail.index(heads.BLANK) + 4 :])

@@ -1,0 +1,408 @@
+"""The HTTP protocol of uvicorn with a shorter way for hits.
+
+Uvicorn parses a request, makes a scope of it, and runs an ASGI application in a task. A hit needs none of that: it is
+answered from the parser's callback, or, when the request's headers were seen before, without the parser. Everything
+else takes the ordinary way, and so does every hit while an answer is under way on the connection, while the client
+reads too slowly, and for HTTP/1.0.
+
+Skipping the parser. What a block of header lines means does not depend on the request line before it. So the meaning
+of a block is remembered once the parser has read one request that consists of a line and exactly this block, and only
+if it is plain (see `api.web.plain_requests`). A request that consists of a line as `api.hits.request_lines.LINE`
+knows it and of such a block needs no parser, provided that the connection's parser stands between two messages. It
+does not see such a request.
+
+`HttpToolsProtocol` is no public interface: uvicorn is pinned to a minor version, and tests restate what its own tests
+check.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from time import monotonic
+from typing import Any, Final, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
+
+from api.hits.fast_path import AnyTarget, Hot, Request, as_text, closing
+from api.hits.middleware import HOT
+from api.limits.buckets import Bucket
+from api.limits.callers import of_peer
+from api.server.head_guard import GuardedProtocol
+from api.web import headers as heads
+from api.web.headers import BLANK, CRLF, DOCUMENT, Moment
+from api.web.pieces import LARGE_BYTES, pieces
+from api.web.plain_requests import PLAIN, Plain, plain_of
+from api.web.problems import Problem
+from api.web.responses import Raw, raw
+from api.web.unread import Holding, hold_for
+from neverstale.role import telemetry
+
+log = telemetry.logger(__name__)
+
+BLOCKS: Final = 1024
+BLOCK_BYTES: Final = 2048
+"""Of header lines that are remembered, at most this many of this size."""
+GET: Final = b"G"[0]
+"""How the line of a `GET` begins; the other is `HEAD`."""
+
+
+class _Nothing:
+    """Nobody waits for messages of a request without a body."""
+
+    def set(self) -> None: ...
+
+
+class Cycle(Request):
+    """A request that is being answered by the reader, to uvicorn a cycle like any other."""
+
+    __slots__ = (
+        "_protocol",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "limit_lines",
+        "message_event",
+        "more_body",
+        "response_complete",
+        "response_started",
+    )
+
+    def __init__(
+        self,
+        protocol: "HotProtocol",
+        hot: Hot,
+        target: AnyTarget,
+        segment: bytes,
+        key: bytes,
+        line: bytes,
+        plain: Plain,
+    ) -> None:
+        super().__init__(hot, target, segment, key, line, plain)
+        self._protocol = protocol
+        self.body = b""
+        self.disconnected = False
+        self.keep_alive = True
+        self.limit_lines: bytes | None = None
+        self.message_event = _NOTHING
+        self.more_body = False
+        self.response_complete = False
+        self.response_started = False
+
+    def send(self, status: int, tail: bytes, moment: Moment) -> None:
+        now = monotonic()
+        start = moment.beginning(status, now)
+        if self.line[0] != GET:
+            tail = heads.without_body(tail)
+        if len(tail) > LARGE_BYTES:
+            self._protocol.start_sending(self._send_in_pieces(start, tail))
+        else:
+            self._write(start + tail, now)
+
+    async def _send_in_pieces(self, start: bytes, tail: bytes) -> None:
+        protocol, length = self._protocol, tail.index(BLANK) + 4
+        with protocol.hold() as holding:
+            try:
+                holding.add((tail,))
+            except Problem as full:
+                self.send_raw(raw(full))
+                return
+            head = start + tail[:length]
+            if self.limit_lines is not None:
+                head = heads.with_lines(head, self.limit_lines)
+            self.response_started = True
+            protocol.transport.write(head if self.keep_alive else closing(head))
+            for piece in pieces((tail,), length):
+                await protocol.flow.drain()
+                if self.disconnected or protocol.transport.is_closing():
+                    self._complete()
+                    return
+                protocol.transport.write(piece)
+                await asyncio.sleep(0)
+        self._complete()
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+    def send_raw(self, response: Raw) -> None:
+        bodiless = self.line[0] != GET
+        self._write(as_text(response, self._hot.server.text(), close=False, bodiless=bodiless), monotonic())
+
+    def _write(self, text: bytes, now: float) -> None:
+        protocol = self._complete()
+        transport = protocol.transport
+        if self.disconnected or transport.is_closing():
+            return
+        if self.limit_lines is not None:
+            text = heads.with_lines(text, self.limit_lines)
+        if self.keep_alive and not protocol.pipeline and not protocol.flow.read_paused:
+            transport.write(text)
+            protocol.answered(now)
+            return
+        transport.write(text if self.keep_alive else closing(text))
+        if not self.keep_alive:
+            transport.close()
+        protocol.on_response_complete()
+
+    def _complete(self) -> "HotProtocol":
+        """Let go of the protocol, which refers to us, or only the collector would ever free the two."""
+        self.response_complete = True
+        protocol = self._protocol
+        del self._protocol
+        return protocol
+
+
+class _Answered(Cycle):
+    """What the parser's callbacks meet after a request that was answered at once."""
+
+    def __init__(self) -> None:
+        self.message_event = _NOTHING
+        self.response_complete = True
+        self.disconnected = False
+
+
+_NOTHING: Final = _Nothing()
+_ANSWERED: Final = cast("RequestResponseCycle", _Answered())
+
+
+class Serving(ServerState):
+    """Uvicorn's state of a server that may be about to stop."""
+
+    draining = False
+
+
+class HotProtocol(GuardedProtocol):
+    """Give it to uvicorn as `http=`. Without a `Hot` in the lifespan's state it does what its base does."""
+
+    __slots__ = (
+        "_block",
+        "_bucket",
+        "_caller",
+        "_headers_read",
+        "_hot",
+        "_last",
+        "_limits",
+        "_plain",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        hot: Hot | None = app_state.get(HOT)
+        if hot is not None and not (config.access_log or self.limit_concurrency is not None or self.root_path):
+            hot.server.serve(server_state)
+            self._hot: Hot | None = hot
+        else:
+            self._hot = None
+        self._limits = hot.limits if hot is not None else None
+        self._caller = b""
+        """What the headers of this request say of the caller."""
+        self._bucket: Bucket | None = None
+        """Of the request that is being answered, with a token in it."""
+        self._headers_read = 0
+        self._plain: Plain | None = None
+        """What the headers of this request mean, if that is known."""
+        self._block: tuple[bytes, Plain] | None = None
+        """The line and the meaning of the last request that was plain."""
+        self._last = False
+        """Whether the next answer is the last one."""
+        if isinstance(server_state, Serving) and server_state.draining:
+            self.give_notice()
+
+    def give_notice(self) -> None:
+        """Let the answer that is under way be the last one, if it can still say so, or else the next."""
+        self._hot = None
+        self._last = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not getattr(cycle, "response_started", False):
+            cycle.keep_alive = False
+
+    # --- what comes in
+
+    def data_received(self, data: bytes) -> None:
+        hot = self._hot
+        if hot is None or self._in_message or not self._free():
+            super().data_received(data)
+            return
+        line, _, block = data.partition(CRLF)
+        plain = hot.blocks.get(block)
+        try:
+            if (
+                plain is not None
+                and (self._limits is None or self._may_spend(self._limits.callers.of_block(block)))
+                and self._answer(hot, line, plain)
+            ):
+                return
+        except Exception:
+            self._let_go()  # the parser leads to the same again, which tells of it
+        self._headers_read = 0
+        self._block = None
+        super().data_received(data)
+        if self._headers_read == 1 and self._block is not None and not self._in_message:
+            self._remember(hot, line, block)
+
+    def on_request(self) -> None:
+        hot = self._hot
+        self._headers_read += 1
+        if not self._same:
+            self._plain = None
+        if hot is not None and self._free() and self._may_go_on():
+            if self._plain is None:
+                self._plain = plain_of(self.headers)
+            try:
+                if self._plain is not None and self._answer_plain(hot, self._plain):
+                    return
+            except Exception as error:
+                log.error("fast_path_failed", exc_info=error)
+                self._let_go()
+        super().on_request()
+        if self._last and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def _answer_plain(self, hot: Hot, plain: Plain) -> bool:
+        """Answer what the parser has read."""
+        line = b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)
+        self._block = (line, plain)
+        before = self.cycle
+        if self._limits is not None:
+            self._caller = self._limits.callers.named(self.headers)
+            if not self._may_spend(self._caller):
+                return False
+        if not self._answer(hot, line, plain):
+            return False
+        if self.cycle is before:
+            self.cycle = _ANSWERED
+        return True
+
+    def _let_go(self) -> None:
+        """The shorter way has failed before it wrote anything: the ordinary one is still there."""
+        if self._is_answering():
+            self.cycle.disconnected = True  # what may come of it is not written
+            self.cycle = _ANSWERED
+
+    def _free(self) -> bool:
+        """Whether an answer may be written now."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
+
+    def _may_go_on(self) -> bool:
+        return (
+            self._version == "1.1"
+            and self.parser.should_keep_alive()
+            # A client may send many requests at once and read no answers.
+            and (self._headers_read == 1 or self.transport.get_write_buffer_size() < HIGH_WATER_LIMIT)
+        )
+
+    def _remember(self, hot: Hot, line: bytes, block: bytes) -> None:
+        """The data was one request: remember what its headers mean, if `block` is exactly those."""
+        assert self._block is not None
+        parsed, plain = self._block
+        whole = len(block) <= BLOCK_BYTES and block.find(BLANK) == len(block) - 4
+        if parsed == line and whole:
+            if len(hot.blocks) >= BLOCKS:
+                hot.blocks.clear()
+            hot.blocks[block] = plain
+            if self._limits is not None:
+                self._limits.callers.remember(block, self._caller)
+
+    # --- limits; without them none of this is called
+
+    def _may_spend(self, caller: bytes | None) -> bool:
+        """Whether the caller (empty: the other end of the connection) has a token here; else the middleware waits for
+        one."""
+        assert self._limits is not None
+        self._bucket = None if caller is None else self._limits.spendable(caller or of_peer(self.client))
+        return self._bucket is not None
+
+    def _spend(self) -> bytes:
+        """Header lines."""
+        assert self._limits is not None and self._bucket is not None
+        return self._limits.spend(self._bucket)
+
+    # --- what goes out
+
+    def hold(self) -> Holding:
+        """For the bytes of an answer that the client has not read yet."""
+        return hold_for(self.app_state)
+
+    def start_sending(self, work: Coroutine[Any, Any, None]) -> None:
+        """Uvicorn waits for it before it ends."""
+        task = self.loop.create_task(work, name="send")
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _answer(self, hot: Hot, line: bytes, plain: Plain) -> bool:
+        """Answer now or soon; False: not here."""
+        tail = hot.l1.answers.get(line)
+        if tail is not None:
+            if len(tail) > LARGE_BYTES:
+                return self._answer_large(hot, line, plain, tail)
+            now = monotonic()
+            moment = hot.moment
+            if now >= moment.until:
+                moment.renew(now)
+            if plain is PLAIN:
+                text = (moment.found if tail[0] == DOCUMENT else moment.absent) + tail
+            else:
+                status, tail = hot.choose(plain, tail)
+                text = moment.beginning(status, now) + tail
+            if self._limits is not None:
+                text = heads.with_lines(text, self._spend())
+            self.transport.write(text)
+            hits = hot.hits
+            hits[line] = hits.get(line, 0) + 1
+            self.answered(now)
+            return True
+        found = hot.find(line)
+        if found is None:
+            return False
+        if line[0] != GET and self._answer_head(hot, line, plain):
+            return True
+        hot.start(self._begin(hot, line, plain, *found))
+        return True
+
+    def _answer_large(self, hot: Hot, line: bytes, plain: Plain, tail: bytes) -> bool:
+        """From L1, too, but in pieces."""
+        found = hot.find(line)
+        if found is None:
+            return False
+        cycle = self._begin(hot, line, plain, *found)
+        status, tail = (200, tail) if plain is PLAIN else hot.choose(plain, tail)
+        hot.hits[line] = hot.hits.get(line, 0) + 1
+        cycle.send(status, tail, hot.moment)
+        return True
+
+    def _begin(self, hot: Hot, line: bytes, plain: Plain, target: AnyTarget, segment: bytes, key: bytes) -> Cycle:
+        cycle = Cycle(self, hot, target, segment, key, line, plain)
+        if self._limits is not None:
+            cycle.limit_lines = self._spend()
+        self.cycle = cast("RequestResponseCycle", cycle)
+        return cycle
+
+    def _answer_head(self, hot: Hot, line: bytes, plain: Plain) -> bool:
+        tail = hot.l1.answers.get(b"GET" + line[4:])
+        if tail is None:
+            return False
+        status, tail = hot.choose(plain, tail)
+        now = monotonic()
+        text = hot.moment.beginning(status, now) + heads.without_body(tail)
+        if self._limits is not None:
+            text = heads.with_lines(text, self._spend())
+        self.transport.write(text)
+        hot.hits[line] = hot.hits.get(line, 0) + 1
+        self.answered(now)
+        return True
+
+    def answered(self, now: float) -> None:
+        """What is left to do when no other answer waits for this one. `now`: monotonic seconds."""
+        self.server_state.total_requests += 1
+        self._active = now
+
+    def _end_after(self, text: bytes) -> None:
+        self._hot = None
+        super()._end_after(text)

@@ -1,0 +1,96 @@
+"""The names of derived data in Redis, all of one resource in one slot of a cluster.
+
+| key, after `{prefix}:{{resource}}:`  | type   | holds |
+|--------------------------------------|--------|----------------------|
+| `gens`                               | string | the generations, see `neverstale.derived.generations` |
+| `{generation}:p`                     | hash   | partition -> highest version that its owner has begun to apply |
+| `{generation}:b:{number}`            | hash   | document key -> contribution |
+| `{generation}:t:{list}`              | hash   | tags: `.f` the list's floor; slot of a group -> its tag |
+| `{generation}:c:{counter}`           | hash   | group -> documents, sums; see `neverstale.derived.counters` |
+| `{generation}:k:{ranking}`           | hash   | group -> how many members its sorted set has |
+| `{generation}:z:{ranking}:{group}`   | zset   | key of a document -> score |
+| `{generation}:l:{list}:{group}:{…}`  | string | a cached page: an entry, see `neverstale.redis.entries` |
+
+Every hash holds the field `.g`, so that an empty one is there. One that is missing was lost: unknown, never empty.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+from zlib import crc32
+
+PRESENT: Final = b".g"
+"""Field of every hash. Groups and document keys never begin with a dot."""
+LIST_FLOOR: Final = b".f"
+BEYOND: Final = b".b"
+"""Field of counters and sizes: documents that could not be counted because they are beyond a bound."""
+
+
+@lru_cache(maxsize=65_536)
+def slot_of(group: str) -> bytes:
+    """The field of a group's tag: one of 65,536, so that a list's tags are bounded. Groups that share one are
+    invalidated together."""
+    return blake2b(group.encode(), digest_size=2).hexdigest().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationNames:
+    """The names of one generation of one resource."""
+
+    base: str
+
+    @property
+    def partitions(self) -> bytes:
+        return f"{self.base}:p".encode()
+
+    def bucket(self, number: int) -> bytes:
+        return _bucket(self.base, number)
+
+    def buckets(self, keys: Iterable[bytes], count: int) -> list[bytes]:
+        """Of each document key, the one of `count` buckets (a power of two) that holds its contribution; the same in
+        every process and release."""
+        base, last = self.base, count - 1
+        return [_bucket(base, crc32(key) & last) for key in keys]
+
+    def tags(self, name: str) -> bytes:
+        return f"{self.base}:t:{name}".encode()
+
+    def counter(self, name: str) -> bytes:
+        return f"{self.base}:c:{name}".encode()
+
+    def sizes(self, ranking: str) -> bytes:
+        return f"{self.base}:k:{ranking}".encode()
+
+    def ranking(self, name: str, group: str) -> bytes:
+        return f"{self.base}:z:{name}:{group}".encode()
+
+    def page(self, name: str, group: str, cursor: str) -> bytes:
+        """A page's entry; long group names are cut to a digest, for a key may be read from a URL."""
+        shown = group if len(group) <= 128 else "#" + blake2b(group.encode(), digest_size=16).hexdigest()
+        return f"{self.base}:l:{name}:{shown}:{cursor}".encode()
+
+
+@lru_cache(maxsize=65_536)
+def _bucket(base: str, number: int) -> bytes:
+    return f"{base}:b:{number:x}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedNames:
+    """The names of one resource's derived data under a prefix."""
+
+    prefix: str
+    resource: str
+
+    @property
+    def base(self) -> str:
+        return f"{self.prefix}:{{{self.resource}}}"
+
+    @property
+    def generations(self) -> bytes:
+        return f"{self.base}:gens".encode()
+
+    def of(self, generation: str) -> GenerationNames:
+        return GenerationNames(f"{self.base}:{generation}")

@@ -1,0 +1,409 @@
+"""The only reader of documents in MongoDB.
+
+Every read but `export` is a snapshot read (`readConcern: snapshot`), which answers with the exact version of the
+state that it read, `cursor.atClusterTime`. A state read at s contains a change made at t if and only if s >= t.
+Snapshot reads are majority-committed, so what is rolled back later is never seen.
+Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5.0 or later).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import pymongo
+from bson.min_key import MinKey
+from bson.objectid import ObjectId
+from pymongo import AsyncMongoClient
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from neverstale.bson.values import decode, under
+from neverstale.catalog import Resource
+from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
+from neverstale.keys import KeyValue, canonical
+from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb.kinds import Kind, Kinds
+from neverstale.mongodb.refusals import Operation, ours, row_of
+from neverstale.mongodb.replies import REPLY, RawReply, Reply, Row, decoded, split, undecoded_bytes
+from neverstale.redis.entries import NO_ETAG, etag_of
+from neverstale.redis.entry_ttl import expiry_of
+from neverstale.role import telemetry
+from neverstale.role.cancellation import heed
+from neverstale.versions import Version, from_timestamp, to_timestamp
+
+UNKNOWN_FIELD: Final = 40415
+"""What MongoDB 5 answers to `collectionUUID`."""
+UUID_MISMATCH: Final = 361
+"""The name stands for another collection, or for none."""
+ORDINARY: Final = Kind("collection")
+ATTEMPTS: Final = 3
+UNSURE: Final = Kind("missing")
+"""What was read is of one kind or another; whoever reads next knows more."""
+INVALID_OPTIONS: Final = 72
+"""What the server answers when `afterClusterTime` lies in its future."""
+SNAPSHOT_UNAVAILABLE: Final = 246
+"""The collection was created or indexed just now, later than the state that the server would read."""
+LATER: Final = 1.25
+LATER_SECONDS: Final = 0.25
+"""How much longer than the server we wait for a query that it should end by itself."""
+EXPORT_DOCUMENTS: Final = 1000
+"""Of a collection that is streamed, so many are asked for at once; a reply has at most 16 MB."""
+_PLAIN: Final = frozenset((str, int, ObjectId, UUID))
+"""Types of the keys that resources are declared with."""
+OFF_LOOP_BYTES: Final = 32 << 10
+"""BSON of which more is decoded and made JSON by a thread: it would hold up the event loop."""
+PORTION_BYTES: Final = 256 << 10
+"""Of an export, so much BSON becomes lines at once."""
+
+
+class TooLarge(Overloaded):
+    """Documents that were asked for together are too large for that; fewer may be read."""
+
+    def __init__(self, size: int, count: int) -> None:
+        super().__init__("mongodb")
+        self.size = size
+        self.count = count
+        """Of the documents that were read until then."""
+
+
+class VersionInFuture(NeverstaleError):
+    """A state was asked for that the cluster has not reached: the version was not made by this cluster."""
+
+    def __init__(self, reached: Version) -> None:
+        super().__init__("the version lies in the future of this cluster")
+        self.reached = reached
+        """The latest version that it could have been then; 0: not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Documents as of one version. A key that was asked for and is not in `bodies` was absent then."""
+
+    version: Version
+    bodies: dict[str, bytes]
+    """Canonical key -> JSON."""
+    expiries: Mapping[str, int] = field(default_factory=dict)
+    """Canonical key -> when the document says that it ends, in ms since 1970."""
+    kind: Kind = ORDINARY
+    """What it was read from: it may be kept only if changes of that are told."""
+    _etags: dict[str, bytes] = field(default_factory=dict, compare=False)
+
+    def etag(self, key: str) -> bytes:
+        """Of the body that `bodies` has for a key, if it has one; it is made once."""
+        etag = self._etags.get(key)
+        if etag is None:
+            body = self.bodies.get(key)
+            etag = self._etags[key] = etag_of(body) if body is not None else NO_ETAG
+        return etag
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a query found, as decoded BSON."""
+
+    version: Version
+    rows: list[dict[str, Any]]
+    cut: bool
+    """There is more than one reply holds."""
+    kind: Kind = ORDINARY
+    size: int = 0
+    """Bytes, if it was too large to be decoded at once."""
+
+
+class Loader:
+    """Reads declared resources of one database. Safe for concurrent use; holds no state but the client."""
+
+    def __init__(
+        self,
+        client: AsyncMongoClient[dict[str, Any]],
+        database: str,
+        timeout_ms: int,
+        kinds: Kinds | None = None,
+        most_bytes: int | None = None,
+    ) -> None:
+        """`most_bytes`: of several documents that are loaded together; `None`: any number."""
+        self._most_bytes = most_bytes
+        self._database = client[database]
+        self._timeout = timeout_ms / 1000
+        self._kinds = kinds or Kinds(self._database, timeout_ms)
+
+    async def load(self, resource: Resource, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
+        """Read `keys` of a resource at one version >= `at_least`.
+
+        Raises `Outage` when MongoDB does not answer in time, `Refused` when it will not do this (see
+        `neverstale.mongodb.refusals`), `VersionInFuture` when `at_least` lies ahead of it, and `TooLarge`.
+        """
+        started = time.perf_counter()
+        projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
+        version, found, kind = await self._read(resource.collection, keys, projection, at_least)
+        if undecoded_bytes(found) > OFF_LOOP_BYTES:
+            bodies, expiries, etags = await asyncio.to_thread(_bodies_and_etags, resource, found)
+        else:
+            bodies, expiries, etags = *_bodies(resource, found), {}
+        telemetry.LOADS.labels(resource.name).inc()
+        telemetry.LOAD_KEYS.observe(len(keys))
+        telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
+        return Snapshot(version, bodies, expiries, kind, etags)
+
+    async def read(
+        self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
+    ) -> tuple[Version, list[dict[str, Any]]]:
+        """Documents by `_id`, as decoded BSON, at one version >= `at_least`; raises like `load`."""
+        version, found, _ = await self._read(collection, keys, projection, at_least)
+        return version, list(map(decoded, found))
+
+    async def _read(
+        self, collection: str, keys: Sequence[Any], projection: Mapping[str, Any] | None, at_least: Version
+    ) -> tuple[Version, list[Row], Kind]:
+        found: list[Row] = []
+        wanted = list(keys)
+        concern: dict[str, Any] = {"level": "snapshot"}
+        if at_least:
+            concern["afterClusterTime"] = to_timestamp(at_least)
+        while True:
+            reply, kind = await self._find(collection, wanted, projection, concern)
+            cursor = reply.cursor
+            # A collection that does not exist is read without a time of its own; what was asked for is reached, and
+            # claiming an earlier version than was read is always safe. (The reply's `operationTime` may be later.)
+            version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else at_least
+            found += reply.rows
+            if not cursor["id"]:
+                break
+            # More than one reply can hold (16 MB): the rest is read from the same state.
+            await self._command({"killCursors": collection, "cursors": [cursor["id"]]}, "keys")
+            if self._most_bytes is not None and (size := undecoded_bytes(found)) > self._most_bytes:
+                raise TooLarge(size, len(found))
+            have = {canonical(decoded(row)["_id"]) for row in reply.rows}
+            wanted = [key for key in wanted if canonical(key) not in have]
+            concern = {"level": "snapshot", "atClusterTime": cursor["atClusterTime"]}
+        if version < at_least:
+            raise Outage("mongodb", "a member answered with an older state than was asked for")
+        return version, found, kind
+
+    async def query(self, command: Mapping[str, Any], at_least: Version, at: Version = 0) -> Found:
+        """Answer a `find` or `aggregate` at one version >= `at_least`, or exactly `at`, with one reply.
+
+        Raises like `load`, and `TooSlow`.
+        """
+        concern: dict[str, Any] = {"level": "snapshot"}
+        if at:
+            concern["atClusterTime"] = to_timestamp(at)
+        elif at_least:
+            concern["afterClusterTime"] = to_timestamp(at_least)
+        collection = next(iter(command.values()))
+        raw, kind = await self._of_kind({**command, "readConcern": concern}, "query")
+        reply = Reply.of(raw)
+        cursor = reply.cursor
+        version: Version = from_timestamp(cursor["atClusterTime"]) if "atClusterTime" in cursor else max(at, at_least)
+        if cursor["id"]:
+            await self._command({"killCursors": collection, "cursors": [cursor["id"]]}, "query")
+        if version < at_least:
+            raise Outage("mongodb", "a member answered with an older state than was asked for")
+        size = undecoded_bytes(reply.rows)
+        rows = await asyncio.to_thread(reply.documents) if size > OFF_LOOP_BYTES else reply.documents()
+        return Found(version, rows, bool(cursor["id"]), kind, size)
+
+    async def export(self, resource: Resource, fields: Sequence[str] | None) -> AsyncGenerator[bytes, None]:
+        """All documents in the order of `_id`, as lines of JSON, one reply of the server at a time: the next one is
+        asked for when the caller has come back for it. `fields`: besides `_id`; `None`: all.
+
+        They are majority-committed, but not all of one version: this may take longer than the server keeps a state.
+        Whoever ends early closes the generator, which ends the cursor on the server. Raises `Outage` and `Refused`.
+        """
+        collection = self._database.get_collection(resource.collection, read_concern=ReadConcern("majority"))
+        projection = None if fields is None else {"_id": 1} | dict.fromkeys(fields, 1)
+        cursor = collection.find_raw_batches({}, projection, sort=[("_id", 1)], batch_size=EXPORT_DOCUMENTS)
+        try:
+            while True:
+                heed()
+                with pymongo.timeout(self._timeout):
+                    batch: Any = await anext(cursor, None)  # bytes, whatever the driver declares
+                if batch is None:
+                    return
+                for some in _portions(split(batch)):
+                    yield await asyncio.to_thread(_lines, some) if len(batch) > OFF_LOOP_BYTES else _lines(some)
+        except Exception as error:
+            raise ours(error, "export") from error
+        finally:
+            with pymongo.timeout(self._timeout):
+                await cursor.close()
+
+    async def count(self, collection: str) -> int:
+        """About how many documents a collection has."""
+        reply = await self._command({"count": collection}, "count")
+        return int(reply["n"])
+
+    async def now(self, collection: str = "neverstale.control") -> Version:
+        """A version >= every change that was majority-acknowledged before this call.
+
+        It commits a transaction that read nothing. For that the primary writes an entry into its log and waits until
+        a majority has it, which confirms that it still was the primary: what was acknowledged before is in its log,
+        before that entry. A linearizable read does the same; but a primary without secondaries answers one only with
+        its next flush of the journal, up to 100 ms later.
+        Source: MongoDB server, `TransactionParticipant::Participant::commitUnpreparedTransaction` (since 4.2).
+        """
+        try:
+            with pymongo.timeout(self._timeout):
+                return await self._commit_nothing(collection)
+        except Exception as error:
+            raise ours(error, "now") from error
+
+    async def proof(self, collection: str) -> Version:
+        """The same, for who states the age of an answer by it; and an `Outage` where one member cannot speak for all:
+        the shards behind a mongos have clocks and logs of their own."""
+        servers = self._database.client.topology_description.server_descriptions().values()
+        if any(server.server_type_name in ("Mongos", "LoadBalancer") for server in servers):
+            raise Outage("mongodb", "a shard does not speak for the others")
+        return await self.now(collection)
+
+    async def _commit_nothing(self, collection: str) -> Version:
+        async with self._database.client.start_session() as session:
+            for last in (False, True):
+                await session.start_transaction(
+                    ReadConcern("local"), WriteConcern("majority"), ReadPreference.PRIMARY
+                )
+                try:
+                    await self._database.command(
+                        {"find": collection, "filter": {"_id": MinKey()}, "limit": 1}, session=session
+                    )
+                    await session.commit_transaction()
+                    break
+                except PyMongoError as error:
+                    if last or not error.has_error_label("TransientTransactionError"):
+                        raise
+            assert session.operation_time is not None
+            return from_timestamp(session.operation_time)
+
+    async def _find(
+        self, collection: str, keys: list[Any], projection: Mapping[str, Any] | None, concern: dict[str, Any]
+    ) -> tuple[Reply, Kind]:
+        command: dict[str, Any] = {
+            "find": collection,
+            "filter": {"_id": _one_of(keys)},
+            "batchSize": len(keys) + 1,  # one more than can come, so that the server closes the cursor by itself
+            "readConcern": concern,
+        }
+        if projection is not None:
+            command["projection"] = projection
+        raw, kind = await self._of_kind(command, "keys")
+        return Reply.of(raw), kind
+
+    async def _of_kind(self, command: dict[str, Any], operation: Operation) -> tuple[RawReply, Kind]:
+        """Run a read command on a collection; and what that collection is, as of the state that was read.
+
+        See `neverstale.mongodb.kinds`. Raises like `load`.
+        """
+        collection = next(iter(command.values()))
+        kind = await self._kinds.of(collection)
+        for _ in range(ATTEMPTS):
+            if not kind.told:
+                return await self._command(command, operation), kind
+            if kind.uuid is None or not self._kinds.by_uuid:
+                raw = await self._command(command, operation)
+                return raw, kind if await self._kinds.look(collection) == kind else UNSURE
+            try:
+                return await self._command({**command, "collectionUUID": kind.uuid}, operation), kind
+            except Refused as refusal:
+                if refusal.code == UNKNOWN_FIELD:
+                    self._kinds.by_uuid = False
+                elif refusal.code == UUID_MISMATCH:
+                    kind = await self._kinds.look(collection)
+                else:
+                    raise
+        # It is made anew again and again, or a member that lags behind has not heard of it.
+        return await self._command(command, operation), UNSURE
+
+    async def _command(self, command: dict[str, Any], operation: Operation) -> RawReply:
+        """Run a read command; try once more where another member or moment may do. Errors by code, as types."""
+        for last in (False, True):
+            try:
+                if operation == "query":
+                    return await self._limited(command)
+                with pymongo.timeout(self._timeout):
+                    return await self._database.command(command, codec_options=REPLY)
+            except OperationFailure as error:
+                if error.code == INVALID_OPTIONS and "afterClusterTime" in command.get("readConcern", ()):
+                    raise VersionInFuture(_reached(error)) from None
+                row = row_of(error.code, operation)
+                if last or row is None or not row.heals:
+                    raise ours(error, operation) from error
+                if error.code == SNAPSHOT_UNAVAILABLE:
+                    command = _as_of_refusal(command, error)
+            except ConnectionFailure as error:
+                if last or error.timeout:
+                    raise ours(error, operation) from error
+            except Exception as error:
+                raise ours(error, operation) from error
+        raise AssertionError("unreachable")
+
+    async def _limited(self, command: dict[str, Any]) -> RawReply:
+        """The server ends it in time and says so. The client's own time-out ends at the same moment, and could not
+        tell a server that is busy with this query from one that is away; so ours ends later."""
+        limited = {**command, "maxTimeMS": round(self._timeout * 1000)}
+        async with asyncio.timeout(self._timeout * LATER + LATER_SECONDS):
+            return await self._database.command(limited, codec_options=REPLY)
+
+
+def _one_of(keys: list[Any]) -> Any:
+    if not _PLAIN.issuperset(map(type, keys)):
+        return under("$in", keys)  # the driver might not encode them as they are
+    return keys[0] if len(keys) == 1 else {"$in": keys}
+
+
+def _portions(raws: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """A few documents at a time: of a reply of 16 MB, all lines together would be in memory twice."""
+    portion: list[bytes] = []
+    size = 0
+    for raw in raws:
+        portion.append(raw)
+        size += len(raw)
+        if size > PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _lines(raws: Iterable[bytes]) -> bytes:
+    # One by one: a thread that decodes all of it in one call would hold the interpreter's lock as long.
+    return b"".join([documents.encode(decode(raw)) + b"\n" for raw in raws])
+
+
+def _bodies(resource: Resource, found: Sequence[Row]) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Canonical key -> JSON, and -> when the document says that it ends."""
+    bodies, expiries = {}, {}
+    field = resource.expires_field
+    for row in found:
+        document = decoded(row)
+        key = canonical(document["_id"])
+        bodies[key] = documents.encode(document)
+        if field is not None and (expiry := expiry_of(document, field)) is not None:
+            expiries[key] = expiry
+    return bodies, expiries
+
+
+def _bodies_and_etags(
+    resource: Resource, found: Sequence[Row]
+) -> tuple[dict[str, bytes], dict[str, int], dict[str, bytes]]:
+    bodies, expiries = _bodies(resource, found)
+    return bodies, expiries, {key: etag_of(body) for key, body in bodies.items()}
+
+
+def _reached(refusal: OperationFailure) -> Version:
+    """The cluster's time when it refused: no version of its own was later."""
+    time = ((refusal.details or {}).get("$clusterTime") or {}).get("clusterTime")
+    return from_timestamp(time) if time is not None else 0
+
+
+def _as_of_refusal(command: dict[str, Any], error: OperationFailure) -> dict[str, Any]:
+    """The command for a state not older than the refusal. Merely asked again, the server might refuse again."""
+    concern = command["readConcern"]
+    reached = (error.details or {}).get("operationTime")
+    if reached is None or "atClusterTime" in concern:
+        return command
+    return command | {"readConcern": concern | {"afterClusterTime": reached}}

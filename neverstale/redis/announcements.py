@@ -1,0 +1,121 @@
+"""Announcements: what consumers tell every API process on one Redis channel, `Names.announcements`.
+
+A message names its publisher and has a number that counts up, so that a hearer knows when one is missing. A batch's
+changes are announced in the pipeline that applied them, after they were applied and before their offsets are
+committed; the groups of lists that it changed after that; the marks of the batch in the pipeline that stores them as
+watermarks, so after its changes. From that follows, for an unbroken hearer: whoever has heard a mark has heard of
+every change up to it, or the change was applied before it began to hear. When a partition changes hands, the
+successor announces again what was not committed.
+
+Groups of lists are named `resource|list|slot`, as their tags are (see `neverstale.derived.redis_names.slot_of`); `*`
+stands for all of them. What a successor announces of those may be less than its predecessor would have, since by then
+the contributions are replaced; but whoever hears marks of a partition from another publisher begins to hear anew.
+"""
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from neverstale.role.damage import LATEST_MS, MOST_PARTITIONS
+from neverstale.versions import Version, from_hex, to_hex
+
+EVERY: Final = "*"
+LONGEST_PUBLISHER: Final = 64
+
+
+class Unreadable(ValueError):
+    """A message that this release cannot read: it may have said anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncedMarks:
+    """Everything up to these versions was applied to one Redis, and announced there."""
+
+    identity: str
+    partitions: int
+    """How many the topic has."""
+    by_partition: Mapping[int, tuple[Version, int]]
+    """Partition -> version and wall time in ms of its last mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    publisher: str
+    number: int
+    keys: Sequence[str] = ()
+    """Entries that changed, whether Redis held them or not."""
+    floors: Sequence[str] = ()
+    """Collections of which everything may have changed."""
+    groups: Sequence[str] = ()
+    """Of lists, of which pages may have changed."""
+    marks: AnnouncedMarks | None = None
+
+
+class Announcer:
+    """One publisher's messages, each with the next number."""
+
+    def __init__(self, publisher: str | None = None) -> None:
+        self._publisher = publisher or secrets.token_hex(8)
+        self._number = 0
+
+    def changes(self, keys: Sequence[bytes], floors: Collection[str]) -> bytes:
+        return self._encode({"keys": [key.decode() for key in keys], "floors": list(floors)})
+
+    def groups(self, groups: Collection[str]) -> bytes:
+        return self._encode({"groups": list(groups)})
+
+    def marks(self, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]]) -> bytes:
+        told = [(partition, to_hex(version), wall_ms) for partition, (version, wall_ms) in marks.items()]
+        return self._encode({"redis": identity, "partitions": partitions, "marks": told})
+
+    def _encode(self, said: Mapping[str, Any]) -> bytes:
+        self._number += 1
+        return orjson.dumps({"by": self._publisher, "n": self._number, **said})
+
+
+def group_name(resource: str, list_name: str = EVERY, slot: bytes = b"") -> str:
+    """How a group of a list is announced; without a slot all of the list's, without a list all of the resource's."""
+    return f"{resource}|{list_name}|{slot.decode() or EVERY}"
+
+
+def decode(message: bytes) -> Announcement:
+    """Read a message; `Unreadable` if anything in it is not as `Announcer` writes it."""
+    try:
+        said = orjson.loads(message)
+        marks = _marks(said) if "marks" in said else None
+        publisher, number = said["by"], _whole(said["n"], 2**63)
+        if not isinstance(publisher, str) or len(publisher) > LONGEST_PUBLISHER:
+            raise ValueError("a publisher has a short name")
+        keys, floors, groups = (_texts(said.get(name)) for name in ("keys", "floors", "groups"))
+        return Announcement(publisher, number, keys, floors, groups, marks)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"malformed announcement: {type(error).__name__}: {error}") from None
+
+
+def _marks(said: Mapping[str, Any]) -> AnnouncedMarks:
+    identity, partitions = said["redis"], _whole(said["partitions"], MOST_PARTITIONS)
+    if not isinstance(identity, str) or not partitions:
+        raise ValueError("marks are of one Redis and some partitions")
+    by_partition = {
+        _whole(partition, partitions - 1): (from_hex(version), _whole(wall_ms, LATEST_MS))
+        for partition, version, wall_ms in said["marks"]
+    }
+    return AnnouncedMarks(identity, partitions, by_partition)
+
+
+def _whole(value: Any, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"expected a whole number of at most {most}")
+    return value
+
+
+def _texts(value: Any) -> Sequence[str]:
+    if value is None:
+        return ()
+    if type(value) is not list:
+        raise TypeError("expected a list of texts")
+    "".join(value)  # refuses what is no text
+    return value

@@ -1,0 +1,188 @@
+"""One connection to Redis for what is asked most often: a batch leaves as one write and comes back as parsed replies.
+
+The client's pool and pipeline cost as much for a batch as all else that is done for its hits, or for a few changes.
+So the client only opens the connection (address, TLS, password, database), and what goes over it from then on is
+ours. Three rules make it safe:
+
+- **No reply is taken for another's.** Replies come in the order of the batches. A connection on which a batch was
+  given up, too late or not understood is closed, and nothing more is read from it.
+- **A reply counts only if its server is still the one that the connection was opened to.** A master may become
+  another one's replica, and take over its data, while its clients stay connected. So each batch ends with the
+  question who answers, asked after the data was read.
+- **And only if that server is the one which is vouched for**, when the replies are there. Another connection may have
+  found out that the address leads to another server now.
+
+Nothing is retried here: an error is an outage, and the next batch opens a new connection.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import hiredis
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import InvalidResponse
+from redis.exceptions import TimeoutError as TooLate
+
+from neverstale.redis.cache import Command, identity_of
+from neverstale.role.tasks import looked_at
+
+WHO_ANSWERS: Final = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"
+_REPLID: Final = b"\r\nmaster_replid:"
+_NOTHING_YET: Final = object()
+
+
+class _Batch(asyncio.Future[list[Any]]):
+    """What is waited for."""
+
+    def __init__(self, size: int, late: asyncio.TimerHandle) -> None:
+        super().__init__()
+        self.size = size
+        self.late = late
+
+
+class _Line(asyncio.Protocol):
+    """A connection that the client has opened and that is ours now."""
+
+    def __init__(self, connection: Any, identity: str, vouched: Callable[[str], bool]) -> None:
+        self.identity = identity
+        self._replid = identity.rpartition("-")[2].encode()
+        self.closed = False
+        self._connection = connection
+        self._seconds = connection.socket_timeout
+        self._vouched = vouched
+        self._replies: list[Any] = []
+        self._waiting: deque[_Batch] = deque()
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse,
+            replyError=self._connection._parser.parse_error,
+            notEnoughData=_NOTHING_YET,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._transport = self._connection._writer.transport
+        self._transport.set_protocol(self)
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        if self.closed:
+            raise Disconnected("the connection was lost")
+        batch = _Batch(len(commands) + 1, self._loop.call_later(self._seconds, self._give_up))
+        self._waiting.append(batch)
+        self._transport.write(b"".join((*map(hiredis.pack_command, commands), WHO_ANSWERS)))
+        try:
+            return await batch
+        except asyncio.CancelledError:
+            self.close(Disconnected("a batch before was given up"))
+            raise
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            while not self.closed and (reply := self._reader.gets()) is not _NOTHING_YET:
+                if not isinstance(reply, hiredis.PushNotification):
+                    self._take(reply)
+        except InvalidResponse as error:
+            self.close(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close(Disconnected("the connection was lost"))
+
+    def _give_up(self) -> None:
+        self.close(TooLate("no reply in time"))
+
+    def close(self, reason: Exception) -> None:
+        """Whoever still waits is told the reason."""
+        if self.closed:
+            return
+        self.closed = True
+        self._transport.abort()
+        self._connection._close()
+        for batch in self._waiting:
+            batch.late.cancel()
+            if not batch.done():
+                batch.set_exception(reason)
+        self._waiting.clear()
+
+    def _take(self, reply: Any) -> None:
+        if not self._waiting:
+            self.close(InvalidResponse("a reply that nobody waits for"))
+            return
+        self._replies.append(reply)
+        if len(self._replies) < self._waiting[0].size:
+            return
+        replies, self._replies = self._replies, []
+        if not self._is_same(replies.pop()):
+            self.close(Disconnected("the server is no more the one that is vouched for"))
+            return
+        batch = self._waiting.popleft()
+        batch.late.cancel()
+        if not batch.cancelled():  # just now: whoever gave it up has not been told yet, and will close the connection
+            batch.set_result(replies)
+
+    def _is_same(self, replication: Any) -> bool:
+        if isinstance(replication, Exception):
+            self.close(replication)
+            return False
+        begin = replication.find(_REPLID) + len(_REPLID)
+        return replication.startswith(self._replid, begin) and self._vouched(self.identity)
+
+
+async def ask_identity(connection: Any) -> str:
+    """Of the server behind a connection of the client's that nobody else uses now."""
+    answers = []
+    for section in ("server", "replication"):
+        await connection.send_command("INFO", section)
+        answers.append(await connection.read_response())
+    return identity_of(*answers)
+
+
+def _any(identity: str) -> bool:
+    return True
+
+
+class Wire:
+    """`redis`: how connections are opened, and how long they wait for replies. `vouched`: whether what the Redis with
+    this identity holds may be served now; whoever writes asks for no more than that it stays the same.
+
+    Belongs to the event loop in which it is first used.
+    """
+
+    def __init__(self, redis: Redis, vouched: Callable[[str], bool] = _any) -> None:
+        self._pool: Any = redis.connection_pool
+        self._vouched = vouched
+        self._line: _Line | None = None
+        self._opening: asyncio.Task[_Line] | None = None
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """See `neverstale.redis.cache.RoundTrip`."""
+        line = self._line
+        if line is None or line.closed or not self._vouched(line.identity):
+            line = await self._opened()
+        return await line.exchange(commands)
+
+    async def _opened(self) -> _Line:
+        """The new line, which all who need one wait for together."""
+        if self._opening is None:
+            self.close()
+            self._opening = asyncio.create_task(self._open(), name="redis-wire")
+            self._opening.add_done_callback(looked_at)  # all who wait may have given up
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> _Line:
+        connection = self._pool.make_connection()
+        try:
+            await connection.connect()
+            self._line = _Line(connection, await ask_identity(connection), self._vouched)
+        except BaseException:
+            connection._close()
+            raise
+        finally:
+            self._opening = None
+        return self._line
+
+    def close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._line is not None:
+            self._line.close(Disconnected("closed"))

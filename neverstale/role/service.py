@@ -1,0 +1,232 @@
+"""A role's life: start, serve, drain, stop.
+
+`run_role` owns the event loop, the signals and the role's HTTP port. The first SIGTERM or SIGINT sets the stop
+event and starts the drain deadline; a second one, or the deadline, ends the process at once.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import orjson
+import uvicorn
+import uvloop
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from neverstale import __version__
+from neverstale.errors import Stop
+from neverstale.keys import Names
+from neverstale.role import telemetry
+from neverstale.role.retry import forever
+from neverstale.role.tasks import Ended, cancelled, failed_in, in_words, named
+from neverstale.settings import Settings
+
+log = telemetry.logger(__name__)
+
+NOTED_SECONDS = 60.0
+CARD_SECONDS = 5
+"""A role's card in Redis outlives the role by at most this."""
+
+
+@dataclass
+class Health:
+    """What a role knows about its readiness: server or part -> what is wrong with it, or `None`."""
+
+    parts: dict[str, str | None] = field(default_factory=dict)
+    noted: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Part -> until when (monotonic seconds) it is worth telling what was met there, and what. Unlike what is wrong,
+    it makes nobody less ready."""
+
+    def ok(self, part: str) -> None:
+        self.parts[part] = None
+
+    def wrong(self, part: str, reason: str) -> None:
+        self.parts[part] = reason
+
+    def note(self, part: str, met: str) -> None:
+        """Tell of it for a while."""
+        self.noted[part] = time.monotonic() + NOTED_SECONDS, met
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.parts) and not any(self.parts.values())
+
+    def answer(self) -> Response:
+        """`/readyz`: 200 or 503, which part is missing, and what else was met lately."""
+        now = time.monotonic()
+        parts = {part: reason or "ok" for part, reason in self.parts.items()}
+        parts |= {part: met for part, (until, met) in self.noted.items() if now < until}
+        body = orjson.dumps({"ready": self.ready, "parts": parts})
+        return Response(body, 200 if self.ready else 503, media_type="application/json")
+
+
+@dataclass(frozen=True)
+class Life:
+    """Handed to a role's body."""
+
+    role: str
+    instance: str
+    stop: asyncio.Event
+    """Set when the role should stop taking new work and drain."""
+    health: Health
+    url: str
+    """Where the role answers HTTP; empty if it does not."""
+
+
+Body = Callable[[Life], Coroutine[Any, Any, None]]
+
+
+def run_role(role: str, settings: Settings, body: Body, *, serve_http: bool = True) -> int:
+    """Run `body` until it returns, and answer the exit code: 0 as asked, 1 on a failure, 2 when a human must act."""
+    telemetry.configure_logging(settings.service)
+    try:
+        return uvloop.run(_live(role, settings, body, serve_http))
+    except Stop as error:
+        log.error("stopped", role=role, reason=str(error))
+        return 2
+
+
+async def _live(role: str, settings: Settings, body: Body, serve_http: bool) -> int:
+    stop, health, url, serving = asyncio.Event(), Health(), "", None
+    listen_for_signals(stop, settings.service.drain_seconds)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            if serve_http:
+                url, serving = await stack.enter_async_context(_http(health, settings))
+            life = Life(role, f"{socket.gethostname()}-{os.getpid()}", stop, health, url)
+            log.info("started", role=role, version=__version__)
+            await _lived(body(life), serving)
+        if not stop.is_set():
+            raise Ended(f"the {role} came to its end")
+    except Exception as error:
+        if (reason := _first_stop(error)) is not None:
+            raise reason from None
+        log.error("failed", role=role, tasks=failed_in(error), reason=in_words(error), exc_info=error)
+        return 1
+    log.info("stopped", role=role, reason="asked")
+    return 0
+
+
+async def _lived(story: Coroutine[Any, Any, None], serving: asyncio.Task[None] | None) -> None:
+    """Wait until the story ends, or until the task fails that tells of it."""
+    living = asyncio.create_task(story, name="story")
+    try:
+        await asyncio.wait({living, serving} if serving else {living}, return_when=asyncio.FIRST_COMPLETED)
+        if serving is not None and serving.done():
+            serving.result()
+        await living
+    finally:
+        await cancelled(living)
+
+
+def _first_stop(error: BaseException) -> Stop | None:
+    """The `Stop` in an error or in a task group's errors."""
+    if isinstance(error, BaseExceptionGroup):
+        found = error.subgroup(Stop)
+        return _first_stop(found.exceptions[0]) if found else None
+    return error if isinstance(error, Stop) else None
+
+
+def listen_for_signals(stop: asyncio.Event, drain_seconds: float) -> None:
+    """First signal: set `stop` and start the deadline. Second signal or deadline: exit at once with 1."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            log.error("forced", signal=signal.Signals(number).name)
+            os._exit(1)
+        stop.set()
+        loop.call_later(drain_seconds, expired)
+
+    def expired() -> None:
+        log.error("forced", reason=f"not drained within {drain_seconds} s")
+        os._exit(1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def health_routes(health: Health) -> list[Route]:
+    """`/livez`, `/readyz` and `/metrics`, the same in every role."""
+
+    async def livez(_: Request) -> Response:
+        return Response(b'{"live":true}', media_type="application/json")
+
+    async def readyz(_: Request) -> Response:
+        return health.answer()
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(telemetry.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+@contextlib.asynccontextmanager
+async def _http(health: Health, settings: Settings) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+    """Answer `/livez`, `/readyz` and `/metrics`: where, and the task that does."""
+    service = settings.service
+    listener = socket.create_server((service.host, service.port))
+    config = uvicorn.Config(
+        Starlette(routes=health_routes(health)), log_config=None, access_log=False, lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    # The role's own signals and shutdown rule; uvicorn must not take them over.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+    url = service_url(service.host, listener.getsockname()[1])
+    log.info("serving", url=url)
+    task = asyncio.create_task(named(serve_until_asked(server, listener), "service-http"), name="service-http")
+    try:
+        yield url, task
+    finally:
+        server.should_exit = True
+        await asyncio.wait({task})
+
+
+async def serve_until_asked(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve until `server.should_exit` is set. `Ended`: it did not start, which it has said itself, or has ended."""
+    try:
+        await server.serve(sockets=[listener])
+    except SystemExit:
+        raise Ended("the HTTP server did not start") from None
+    if not server.should_exit:
+        raise Ended("the HTTP server came to its end")
+
+
+def service_url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def show_card(life: Life, redis: Redis, names: Names, url: str | None = None) -> NoReturn:
+    """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort, no promise.
+
+    `url`: where the role serves, if that is not `life.url`.
+    """
+    card = {
+        "role": life.role,
+        "instance": life.instance,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "url": life.url if url is None else url,
+        "started_ms": int(time.time() * 1000),
+        "version": __version__,
+    }
+    key = names.role(life.role, life.instance)
+
+    async def show() -> float:
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await redis.set(key, orjson.dumps(card), ex=CARD_SECONDS)
+        return CARD_SECONDS / 3
+
+    await forever(show)

@@ -1,0 +1,126 @@
+"""The inner loop: batch by batch from the cursor to the publisher."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from operator import itemgetter
+from time import monotonic
+from typing import Final
+
+from neverstale.kafka.events import Floor, encode
+from neverstale.role import telemetry
+from neverstale.settings import Watcher
+from streams.acks import Acks, Flight
+from streams.checkpoint import Position
+from streams.cursor import Batch, Cursor
+from streams.heartbeat import Heart
+from streams.marks import Marks
+from streams.pipeline import Raw
+from streams.publisher import Publisher
+from streams.recorder import Recorder
+from streams.translate import Meaning, Watched, meaning_of, version_of, wall_ms_of
+
+SLICE: Final = 500
+"""Events put between two turns of the event loop, so that acknowledgements, requests and health are served."""
+
+
+@dataclass(slots=True)
+class Reader:
+    """Publishes what the cursor reads, in order, until the server closes the cursor."""
+
+    settings: Watcher
+    watched: Watched
+    cursor: Cursor
+    publisher: Publisher
+    recorder: Recorder
+    acks: Acks
+    marks: Marks
+    heart: Heart
+
+    async def run(self) -> None:
+        """Returns behind an `invalidate` event. Errors are those of the cursor."""
+        # Floors may have been put before; and a position in hand is worth storing before the first event.
+        await self._send(Batch([], self.cursor.token))
+        while True:
+            batch = await self.cursor.batch()
+            ahead = len(batch.events) >= SLICE and not batch.last
+            if ahead:
+                # Much is coming in: the server prepares the next batch while we work on this one. A request is
+                # sent a few turns of the event loop later, hence before the first slice and not after it.
+                self.cursor.request()
+                await _turns(2)
+            await self._send(batch)
+            if batch.last:
+                return
+            if not ahead:
+                await self._pause(batch)
+
+    async def _pause(self, batch: Batch) -> None:
+        """Let a small batch leave for Kafka before the next request is made up."""
+        if batch.events:
+            await (asyncio.sleep(self.settings.gather_ms / 1000) if self.settings.gather_ms else _turns(3))
+
+    async def _send(self, batch: Batch) -> None:
+        records = await self._put(batch) if batch.events else Counter()
+        receipt = self.publisher.flush()
+        position = Position(batch.token, self.publisher.partitions, self.publisher.incarnation)
+        wall_ms = wall_ms_of(batch.events[-1]) if records["change"] else None
+        await self.acks.add(Flight(receipt, position, wall_ms, records))
+
+    async def _put(self, batch: Batch) -> Counter[str]:
+        """Put the records of all events and the mark that is due; how many of which kind."""
+        events, put, record = batch.events, self.publisher.put, self.recorder.record
+        records: Counter[str] = Counter(change=len(events))
+        heartbeat = False
+        index = 0
+        while index < len(events):
+            stop = min(index + SLICE, len(events))
+            while (index := record(events, index, stop, put)) < stop:
+                heartbeat |= self._put_unusual(events[index], records)
+                index += 1
+            if index < len(events):
+                await asyncio.sleep(0)
+        self._mark(batch, records, heartbeat=heartbeat)
+        _count(events)
+        return records
+
+    def _put_unusual(self, event: Raw, records: Counter[str]) -> bool:
+        """Put what an event that is no ordinary change means; whether it is a heartbeat."""
+        records["change"] -= 1
+        match meaning_of(event):
+            case Meaning.HEARTBEAT:
+                return True
+            case Meaning.IGNORED:
+                return False
+            case Meaning.FLOOR | Meaning.CHANGE:
+                floors = self.watched.floors(event)
+                if meaning_of(event) is Meaning.CHANGE and floors:
+                    telemetry.RECORDS_TOO_LARGE.labels(event["coll"]).inc()
+                records["floor"] += self.put_floors(floors)
+        return False
+
+    def put_floors(self, floors: list[Floor]) -> int:
+        """Put each floor into every partition; how many records that makes."""
+        for floor in floors:
+            self.publisher.put_everywhere(encode(floor))
+        return len(floors) * self.publisher.partitions
+
+    def _mark(self, batch: Batch, records: Counter[str], *, heartbeat: bool) -> None:
+        last = batch.events[-1]
+        self.marks.saw(last["wall"])
+        if mark := self.marks.due(batch.version, monotonic(), heartbeat=heartbeat):
+            self.publisher.put_everywhere(encode(mark))
+            records["mark"] += self.publisher.partitions
+        if meaning_of(last) is not Meaning.HEARTBEAT:
+            self.heart.cover(version_of(last))
+
+
+def _count(events: list[Raw]) -> None:
+    telemetry.BATCH_READ.observe(len(events))
+    for operation, count in Counter(map(itemgetter("op"), events)).items():
+        telemetry.CHANGES_READ.labels(operation).inc(count)
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -1,0 +1,174 @@
+"""Watcher, consumers and API of ours as processes, against servers that the experiment chooses."""
+
+import asyncio
+import contextlib
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from signal import Signals
+from typing import Any, Final
+
+import orjson
+from redis.asyncio import Redis
+
+from ops.demo.client import Connection
+from ops.stack.ports import answers_http, free_port
+from ops.stack.process import Launch, python
+from ops.stack.role import Role, RunningRole
+from tests.faults.rig.bench import Bench, Broker
+from tests.faults.rig.sabotage import SEPARATOR
+
+RESOURCE: Final = "things"
+GONE_SECONDS: Final = 15.0
+CATALOG: Final = """
+database = "{database}"
+
+[resources.things]
+key_type = "int"
+on_change = "{on_change}"
+"""
+
+
+@dataclass
+class Pipeline:
+    """One catalog, topic, group and prefix; the roles that were started."""
+
+    bench: Bench
+    name: str
+    """Of the database, the topic, the group, and of the prefix in Redis."""
+    broker: Broker
+    redis_url: str
+    """Of the Redis that tells how far changes are applied."""
+    rule: str | None
+    """Taken away in every role."""
+    environment: dict[str, str]
+    roles: list[RunningRole] = field(default_factory=list)
+
+    async def start(self, role: Role, *injected: str, **variables: str) -> RunningRole:
+        """Start a role with further NEVERSTALE_ variables, given without that prefix."""
+        name, port = self.bench.name(f"{role}-"), free_port()
+        rules = [*injected, *([self.rule] if self.rule else [])]
+        port_variable = "API__PORT" if role == "api" else "SERVICE__PORT"
+        command = ("tests.faults.rig.sabotage", SEPARATOR.join(rules)) if rules else ("ops.cli",)
+        launch = Launch(
+            name=name,
+            argv=python(*command, "run", role),
+            log=self.bench.data / "logs" / f"{name}.log",
+            ready=partial(answers_http, port, "/readyz"),
+            ports=(port,),
+            env=self._variables(self.environment | variables | {port_variable: str(port)}),
+            ready_seconds=60,
+            death_signal=Signals.SIGTERM,
+        )
+        running = await RunningRole.start(launch)
+        self.roles.append(running)
+        return running
+
+    async def start_all(self, **variables: str) -> tuple[RunningRole, RunningRole, RunningRole]:
+        """A watcher, a consumer and an API."""
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(self.start("watcher", **variables))
+            consumer = group.create_task(self.start("consumer", **variables))
+            api = group.create_task(self.start("api", **variables))
+        return watcher.result(), consumer.result(), api.result()
+
+    def _variables(self, values: Mapping[str, str]) -> dict[str, str]:
+        return {f"NEVERSTALE_{name}": value for name, value in values.items()}
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a command of ours that is to work with this pipeline."""
+        return {**os.environ, **self._variables(self.environment)}
+
+    async def watermark(self) -> int:
+        """The version up to which all partitions are applied, as Redis has it; 0: not known.
+
+        Read from the stored hash itself, field by field, so that the oracle does not share the reader's code:
+        partition -> 16 hex digits of the version, and more behind a colon.
+        """
+        try:
+            async with Redis.from_url(self.redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
+                fields: dict[Any, Any] = await redis.hgetall(f"{self.name}:watermarks:{self.name}")
+        except Exception:  # whatever is wrong with Redis, then nothing is known
+            return 0
+        count = int(fields.pop(b"partitions", b"0"))
+        versions = [int(text.split(b":")[0], 16) for number, text in fields.items() if int(number) < count]
+        return min(versions) if count and len(versions) == count else 0
+
+    async def passed(self, version: int, seconds: float) -> float | None:
+        """Seconds until everything up to a version is applied; `None`: not within `seconds`."""
+        started = time.monotonic()
+        while await self.watermark() < version:
+            if time.monotonic() - started > seconds:
+                return None
+            await asyncio.sleep(0.02)
+        return time.monotonic() - started
+
+
+@contextlib.asynccontextmanager
+async def pipeline(
+    bench: Bench,
+    rule: str | None,
+    *,
+    mongo_uri: str | None = None,
+    redis_url: str | None = None,
+    broker: Broker | None = None,
+    on_change: str = "auto",
+    partitions: int = 4,
+) -> AsyncIterator[Pipeline]:
+    """No role runs yet; those that were started are gone at the end."""
+    name = bench.name("pipe")
+    catalog = bench.data / f"{name}.toml"
+    catalog.write_text(CATALOG.format(database=name, on_change=on_change))
+    broker = broker or await bench.kafka()
+    redis_url = redis_url or (await bench.redis()).url
+    environment = {
+        "CATALOG": str(catalog),
+        "MONGODB__URI": mongo_uri or (await bench.mongod()).uri,
+        "KAFKA__BOOTSTRAP_SERVERS": broker.servers,
+        "KAFKA__TOPIC": name,
+        "KAFKA__GROUP": name,
+        "KAFKA__PARTITIONS": str(partitions),
+        "KAFKA__REPLICATION_FACTOR": str(len(broker.cluster.members)),
+        "KAFKA__SESSION_TIMEOUT_MS": "2000",
+        "REDIS__URL": redis_url,
+        "REDIS__PREFIX": name,
+        "WATCHER__HEARTBEAT_MS": "300",
+        "WATCHER__MAX_AWAIT_MS": "200",
+        "SERVICE__LOG_FORMAT": "json",
+    }
+    made = Pipeline(bench, name, broker, redis_url, rule, environment)
+    try:
+        yield made
+    finally:
+        for role in made.roles:
+            role.kill()
+
+
+async def metrics(role: RunningRole) -> dict[str, float]:
+    """What a role counts, summed over labels; also each labelled line by itself."""
+    connection = await Connection.open(role.url)
+    try:
+        text = (await connection.get("/metrics", 5)).body.decode()
+    finally:
+        connection.close()
+    found: dict[str, float] = {}
+    for line in re.findall(r"^(neverstale_\S+) (\S+)$", text, re.MULTILINE):
+        name, value = line[0], float(line[1])
+        found[name] = value
+        if "{" in name:
+            bare = name[: name.index("{")]
+            found[bare] = found.get(bare, 0) + value
+    return found
+
+
+async def ready(role: RunningRole) -> dict[str, str]:
+    """What a role says about its parts."""
+    connection = await Connection.open(role.url)
+    try:
+        answer: dict[str, dict[str, str]] = orjson.loads((await connection.get("/readyz", 5)).body)
+    finally:
+        connection.close()
+    return answer["parts"]

@@ -1,0 +1,210 @@
+"""`neverstale run api` as a process: one or several workers, stopped and killed."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from signal import Signals
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from api.hits.fast_path import COUNT_SECONDS
+from neverstale.redis.most_read import Popularity
+from ops.stack.errors import StackError
+from ops.stack.ports import free_port, listens
+from ops.stack.role import RunningRole, start_role
+from tests.support.api_process import api_process, client, options
+from tests.support.waiting import eventually, is_alive, runs
+from tests.worlds.api import World, catalog_of, settings_of
+
+WORKERS = {"NEVERSTALE_API__WORKERS": "2"}
+
+
+@pytest.fixture
+async def world(mongo_uri: str, redis_url: str, database: str, redis_prefix: str) -> AsyncIterator[World]:
+    async with World.of(settings_of(mongo_uri, redis_url, redis_prefix), catalog_of(database)) as world:
+        await world.write("things", {"_id": "a"})
+        yield world
+
+
+@pytest.mark.parametrize("variables", [{}, WORKERS], ids=["one worker", "two workers"])
+async def test_sigterm_ends_it_orderly(world: World, tmp_path: Path, variables: dict[str, str]) -> None:
+    async with api_process(world, tmp_path, **variables) as api, client(api) as http:
+        assert (await http.get("/v1/things/a")).json() == {"_id": "a"}
+        api.signal(Signals.SIGTERM)
+        async with asyncio.timeout(20):
+            assert await api.wait() == 0
+    assert not await listens(api.ports[0])
+
+
+async def test_requests_under_way_are_answered_before_it_ends(world: World, tmp_path: Path) -> None:
+    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1000}
+    slow["namespace"] = f"{world.catalog.database}.things"
+    async with api_process(world, tmp_path) as api, client(api) as http:
+        await world.mongo.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": slow})
+        reading = asyncio.create_task(http.get("/v1/things/a"))
+        await eventually(lambda: _is_read(world), "the read has reached MongoDB")
+        api.signal(Signals.SIGTERM)
+        assert (await reading).json() == {"_id": "a"}
+        assert await api.wait() == 0
+
+
+@pytest.mark.parametrize("variables", [{}, WORKERS], ids=["one worker", "two workers"])
+async def test_before_it_stops_it_says_so_and_goes_on_serving(
+    world: World, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    notice = {"NEVERSTALE_API__NOTICE_MS": "60000", "NEVERSTALE_SERVICE__DRAIN_SECONDS": "60"}
+    async with api_process(world, tmp_path, **variables, **notice) as api, client(api) as http:
+        before = await http.get("/v1/things/a")
+        assert "connection" not in before.headers
+        api.signal(Signals.SIGTERM)
+        await eventually(lambda: _is_draining(http), "/readyz says 503", seconds=20)
+        for path in ("/v1/things/a", "/v1/things?keys=a"):
+            # Not at once: of two workers the other one may be told a moment later.
+            await eventually(partial(_says_close, http, path), f"{path} says close", seconds=20)
+
+
+async def test_a_connection_that_is_open_when_listening_ends_is_still_answered(world: World, tmp_path: Path) -> None:
+    async with api_process(world, tmp_path, NEVERSTALE_API__NOTICE_MS="0") as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.ports[0])
+        api.signal(Signals.SIGTERM)
+
+        async def deaf() -> bool:
+            return not await listens(api.ports[0])
+
+        await eventually(deaf, "it listens no more")
+        writer.write(b"GET /v1/things/a HTTP/1.1\r\nhost: here\r\n\r\n")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+        writer.close()
+
+
+async def _says_close(http: httpx.AsyncClient, path: str) -> bool:
+    answer = await http.get(path)
+    assert answer.status_code == 200
+    return bool(answer.headers.get("connection") == "close")
+
+
+async def _is_draining(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/readyz")).status_code == 503
+
+
+async def _is_read(world: World) -> bool:
+    entry = await world.entry("things", "a")
+    return entry is not None
+
+
+async def test_a_worker_that_dies_is_replaced(world: World, tmp_path: Path) -> None:
+    async with api_process(world, tmp_path, **WORKERS) as api, client(api) as http:
+        workers = _workers(api)
+        assert len(workers) == 2
+        workers[0].kill()
+        workers[0].wait(5)
+
+        async def replaced() -> bool:
+            return len(_workers(api)) == 2 and workers[0].pid not in [worker.pid for worker in _workers(api)]
+
+        await eventually(replaced, "there are two workers again", seconds=20)
+        await eventually(lambda: _answers(http), "the API answers", seconds=20)
+
+
+async def test_workers_that_are_slow_to_start_are_waited_for(world: World, tmp_path: Path) -> None:
+    """As on a busy machine: longer than a worker that runs may be silent."""
+    slow = 'import sys, time\n"--multiprocessing-fork" in sys.orig_argv and time.sleep(5)\n'
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    async with api_process(world, tmp_path, **WORKERS, PYTHONPATH=str(tmp_path)) as api, client(api) as http:
+        before = _workers(api)
+        api.signal(Signals.SIGHUP)
+
+        async def replaced() -> bool:
+            return not any(map(is_alive, before)) and len(_workers(api)) == 2
+
+        await eventually(replaced, "the workers are replaced, one after the other", seconds=60)
+        assert await _answers(http)
+
+
+async def test_workers_end_with_their_supervisor(world: World, tmp_path: Path) -> None:
+    async with api_process(world, tmp_path, **WORKERS) as api:
+        workers = _workers(api)
+        psutil.Process(api.pid).kill()
+
+        async def gone() -> bool:
+            return not any(map(is_alive, workers))
+
+        await eventually(gone, "no worker is left", seconds=20)
+        assert not await listens(api.ports[0])
+
+
+async def test_a_worker_opens_no_more_connections_than_operations_md_says(world: World, tmp_path: Path) -> None:
+    limits = {"NEVERSTALE_REDIS__MAX_CONNECTIONS": "3", "NEVERSTALE_MONGODB__MAX_POOL_SIZE": "2"}
+    limits["NEVERSTALE_API__L1_BYTES"] = "0"
+    await world.write("things", *({"_id": str(number)} for number in range(200)))
+    uris = {"redis": world.settings.redis.url, "mongodb": world.settings.mongodb.uri}
+    ports = {urlsplit(uri.get_secret_value()).port: server for server, uri in uris.items()}
+    most = Counter[str]()
+    async with api_process(world, tmp_path, **limits) as api, client(api) as http:
+        process = psutil.Process(api.pid)
+
+        def count() -> None:
+            open_now = [one for one in process.net_connections("tcp") if one.raddr and one.status == "ESTABLISHED"]
+            for server, number in Counter(ports.get(one.raddr.port, "") for one in open_now).items():
+                most[server] = max(most[server], number)
+
+        for _ in range(2):
+            asking = asyncio.gather(*(http.get(f"/v1/things/{number}") for number in range(200)))
+            while not asking.done():
+                count()
+                await asyncio.sleep(0.02)
+            assert {answer.status_code for answer in await asking} <= {200, 503}
+    assert 2 <= most["redis"] <= 3 + 2
+    assert 2 <= most["mongodb"] <= 2 + 2
+
+
+async def test_a_crash_loses_no_reads_but_the_last_ones(world: World, tmp_path: Path) -> None:
+    often = {"NEVERSTALE_API__READS_FLUSH_MS": "500"}
+    told = Popularity(world.cache, 3600)
+
+    async def reads() -> float:
+        found = await told.of("things", "s:a")
+        return found.reads if found is not None else 0.0
+
+    async with api_process(world, tmp_path, **often) as api, client(api) as http:
+        for _ in range(100):
+            assert (await http.get("/v1/things/a")).status_code == 200
+        # The period, what hits in memory wait for, and a second for Redis and a busy machine.
+        await asyncio.sleep(0.5 + COUNT_SECONDS + 1)
+        for _ in range(10):
+            await http.get("/v1/things/a")
+        psutil.Process(api.pid).kill()
+        await api.wait()
+    assert 100 <= round(await reads()) <= 110
+
+
+async def test_a_port_in_use_is_a_sentence_and_exit_2(world: World, tmp_path: Path) -> None:
+    port = free_port()
+    for variables in ({}, WORKERS):
+        with socket.create_server(("127.0.0.1", port)):
+            wanted = options(world, tmp_path, variables)
+            with pytest.raises(StackError, match=r"exited with code 2.*NEVERSTALE_API__PORT") as error:
+                await start_role(replace(wanted, port=port))
+            assert "Traceback" not in str(error.value)
+
+
+def _workers(api: RunningRole) -> list[psutil.Process]:
+    """The children that serve; multiprocessing has one more, which watches over resources."""
+    children = psutil.Process(api.pid).children()
+    return [child for child in children if runs(child, "spawn_main")]
+
+
+async def _answers(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/v1/things/a")).status_code == 200
+    except httpx.TransportError:
+        return False

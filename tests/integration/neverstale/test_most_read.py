@@ -1,0 +1,92 @@
+"""The most read documents, on a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from consumers.most_read import Favourites
+from neverstale.catalog import Catalog
+from neverstale.keys import Names
+from neverstale.redis.cache import Cache
+from neverstale.redis.most_read import Popularity
+from neverstale.servers import redis_client
+from neverstale.settings import Redis
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+async def cache(redis_url: str, redis_prefix: str) -> AsyncIterator[Cache]:
+    redis = redis_client(Redis.model_validate({"url": redis_url}), timeout_ms=5000)
+    yield Cache(redis, Names(redis_prefix))
+    await redis.aclose()
+
+
+async def test_the_most_read_come_first_with_their_reads(cache: Cache) -> None:
+    reads = Popularity(cache, DAY)
+    await reads.add("things", {"s:a": 1, "s:b": 5})
+    await reads.add("things", {"s:a": 1, "s:c": 3})
+    found = await reads.most("things", 2)
+    assert [(one.key, round(one.reads, 3), one.rank) for one in found] == [("s:b", 5, 1), ("s:c", 3, 2)]
+    assert await reads.most("others", 2) == []
+
+
+async def test_one_document_has_reads_and_a_rank(cache: Cache) -> None:
+    reads = Popularity(cache, DAY)
+    await reads.add("things", {"s:a": 2, "s:b": 5})
+    found = await reads.of("things", "s:a")
+    assert found is not None
+    assert (round(found.reads, 3), found.rank) == (2, 2)
+    assert await reads.of("things", "s:c") is None
+
+
+async def test_a_read_counts_half_after_a_half_life(cache: Cache) -> None:
+    reads = Popularity(cache, 0.2)
+    await reads.add("things", {"s:a": 1000})
+    async with asyncio.timeout(10):
+        while (found := await reads.of("things", "s:a")) is not None and found.reads > 500:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert found is not None
+    assert 300 < found.reads <= 500
+
+
+async def test_weights_are_divided_before_they_overflow(cache: Cache) -> None:
+    reads = Popularity(cache, DAY)
+    await reads.add("things", {"s:a": 8})
+    since = f"{cache.names.prefix}:{{things}}:reads:since"
+    now = int((await cache.send(("HGET", since, "since")))[0])
+    await cache.send(("HSET", since, "since", now - round(101 * DAY * 1000)))
+    await reads.add("things", {"s:b": 1})
+    most = await reads.most("things", 2)
+    assert [(one.key, round(one.reads, 3)) for one in most] == [("s:b", 1), ("s:a", 0)]
+    assert int((await cache.send(("HGET", since, "since")))[0]) >= now
+
+
+async def test_another_half_life_begins_anew(cache: Cache) -> None:
+    await Popularity(cache, DAY).add("things", {"s:a": 8})
+    await Popularity(cache, 2 * DAY).add("things", {"s:b": 1})
+    assert [one.key for one in await Popularity(cache, 2 * DAY).most("things", 9)] == ["s:b"]
+
+
+async def test_no_more_than_the_most_are_kept(cache: Cache) -> None:
+    reads = Popularity(cache, DAY, most=3)
+    await reads.add("things", {f"s:{number}": number for number in range(1, 6)})
+    assert [one.key for one in await reads.most("things", 9)] == ["s:5", "s:4", "s:3"]
+
+
+async def test_whoever_only_asks_leaves_the_half_life_alone(cache: Cache) -> None:
+    await Popularity(cache, DAY).add("things", {"s:a": 8})
+    assert [round(one.reads, 3) for one in await Popularity(cache, 2 * DAY).most("things", 9)] == [8]
+    assert [round(one.reads, 3) for one in await Popularity(cache, DAY).most("things", 9)] == [8]
+
+
+async def test_favourites_are_what_is_read_often_where_a_second_chance_is_given(cache: Cache) -> None:
+    auto, never = {"key_type": "string"}, {"key_type": "string", "on_change": "invalidate"}
+    catalog = Catalog.model_validate({"database": "x", "resources": {"things": auto, "others": never}})
+    reads = Popularity(cache, DAY)
+    for resource in catalog.resources:
+        await reads.add(resource, {"s:often": 5, "s:once": 1})
+    favourites = Favourites()
+    await favourites.look(catalog, cache.names, reads)
+    assert favourites.keys == {cache.names.entry("things", "s:often")}

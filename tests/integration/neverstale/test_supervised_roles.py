@@ -1,0 +1,193 @@
+"""Every background task of every role is made to fail: it is started again, or it ends the role and is named.
+
+The names in these tables are all that there are: a task that is not in one fails the test.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from consumers import main as consumer
+from neverstale.catalog import Catalog
+from neverstale.kafka.topic import ensure_topic
+from neverstale.role import supervised, tasks
+from neverstale.role.service import Health
+from neverstale.role.supervised import part
+from neverstale.role.tasks import failed_in
+from neverstale.settings import Settings
+from streams import main as watcher
+from tests.support.waiting import eventually
+from tests.worlds.api import World
+from tests.worlds.consuming import running_life, settings_of
+
+API = {
+    "clock": "api.freshness.watermark.Freshness.keep_clock",
+    "watermark": "api.freshness.watermark.Freshness.keep_watermark",
+    "generations": "api.app.keep_known",
+    "card": "api.app.show_card",
+    "kinds": "neverstale.mongodb.kinds.Kinds.keep",
+    "count": "api.hits.fast_path.Hot.keep_counting",
+    "tally": "api.reads.read_counts.Tally.keep_telling",
+    "warm": "api.warm.KeepWarm.run",
+    "channel": "api.hits.channel.Channel.listen",
+}
+CONSUMER = {
+    "card": "consumers.main.show_card",
+    "registers": "consumers.registers.Registers.keep_known",
+    "horizon": "consumers.records.horizon.Horizon.keep",
+    "refresh": "consumers.refresh.Refresher.work",
+    "kinds": "neverstale.mongodb.kinds.Kinds.keep",
+    "favourites": "consumers.most_read.Favourites.keep",
+    "rebuild-things": "consumers.derived.rebuild.Rebuilder.keep",
+}
+WATCHER = {
+    "card": "streams.main.show_card",
+    "walk": "streams.walk.Walker.run",
+    "kinds": "neverstale.mongodb.kinds.Kinds.keep",
+}
+
+STORY_OF_CONSUMER = {
+    "commit": "consumers.loop.Consumer._commit_often",
+    "watch-kafka": "consumers.loop.Consumer._watch",
+    "watch-group": "consumers.group.member.Member.until_replaced",
+}
+STORY_OF_WATCHER = {
+    "read": "streams.stream.Reader.run",
+    "publish": "streams.publisher.Publisher.run",
+    "acks": "streams.acks.Acks.run",
+    "heart": "streams.heartbeat.Heart.run",
+    "checkpoint": "streams.checkpoint.Checkpoint.run",
+    "guard": "streams.guard.Guard.run",
+    "lease": "streams.lease.Lease.keep",
+}
+WITHIN = {"refresh", "walk", "publish", "await-stop"}
+"""Tasks that a task of the tables is made of begin with its name; and one that only waits."""
+
+
+@pytest.fixture
+def catalog(database: str) -> Catalog:
+    things = {
+        "key_type": "string",
+        "fields": {"group": "string"},
+        "lists": {"all": {"by": ["group"]}},
+        "warm": {"from": "lists.all", "pages": 1},
+    }
+    return Catalog.model_validate({"database": database, "resources": {"things": things}})
+
+
+@pytest.fixture
+def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
+    return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
+
+
+def _target(path: str) -> tuple[Any, str]:
+    import importlib
+
+    parts = path.split(".")
+    found: Any = importlib.import_module(".".join(parts[:2]))
+    for name in parts[2:-1]:
+        found = getattr(found, name)
+    return found, parts[-1]
+
+
+def make_die(monkeypatch: pytest.MonkeyPatch, name: str, path: str, begun: set[str]) -> None:
+    """It dies when it is first called, and lives from then on."""
+    owner, attribute = _target(path)
+    original: Callable[..., Awaitable[None]] = getattr(owner, attribute)
+    lives = 0
+
+    async def dying(*arguments: Any, **options: Any) -> None:
+        nonlocal lives
+        lives += 1
+        if lives == 1:
+            raise KeyError(name)
+        begun.add(name)
+        await original(*arguments, **options)
+
+    monkeypatch.setattr(owner, attribute, dying)
+
+
+def note_names(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of all that is kept."""
+    names: set[str] = set()
+    keep = supervised.Supervised.keep
+
+    def noting(self: supervised.Supervised, name: str, work: supervised.Work) -> None:
+        names.add(name)
+        keep(self, name, work)
+
+    monkeypatch.setattr(supervised.Supervised, "keep", noting)
+    return names
+
+
+async def all_die_and_live(health: Health, table: Mapping[str, str], begun: set[str]) -> None:
+    async def again() -> bool:
+        return begun == set(table)
+
+    await eventually(again, "all have been started again", 30)
+    for name in table:
+        assert health.parts[part(name)] == f"died 1 times, the last time of KeyError: '{name}'"
+
+
+async def test_each_task_of_the_api_that_dies_is_started_again_and_readyz_says_so(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, catalog: Catalog
+) -> None:
+    names, begun = note_names(monkeypatch), set[str]()
+    for name, path in API.items():
+        make_die(monkeypatch, name, path, begun)
+    with capture_logs() as logs:
+        async with World.of(settings, catalog) as world:
+            health = world.app.state.freshness._health
+            await all_die_and_live(health, API, begun)
+            said = (await world.http.get("/readyz")).json()["parts"]
+            assert all("KeyError" in said[part(name)] for name in API)
+    assert names == set(API)
+    assert {line["task"] for line in logs if line["event"] == "task_died"} == set(API)
+
+
+@pytest.mark.parametrize(("live", "table"), [(consumer.live, CONSUMER), (watcher.live, WATCHER)])
+async def test_each_task_beside_a_consumer_and_a_watcher_that_dies_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, catalog: Catalog, live: Any, table: dict[str, str]
+) -> None:
+    names, begun = note_names(monkeypatch), set[str]()
+    for name, path in table.items():
+        make_die(monkeypatch, name, path, begun)
+    life = running_life()
+    with capture_logs() as logs:
+        running = asyncio.create_task(live(settings, catalog, life))
+        try:
+            await all_die_and_live(life.health, table, begun)
+        finally:
+            life.stop.set()
+            await asyncio.wait_for(running, 30)
+    assert names == set(table)
+    assert {line["task"] for line in logs if line["event"] == "task_died"} == set(table)
+
+
+@pytest.mark.parametrize(
+    ("live", "name", "path"),
+    [(watcher.live, *story) for story in STORY_OF_WATCHER.items()]
+    + [(consumer.live, *story) for story in STORY_OF_CONSUMER.items()],
+)
+async def test_each_task_of_a_role_s_own_work_that_dies_ends_the_role_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, catalog: Catalog, live: Any, name: str, path: str
+) -> None:
+    await ensure_topic(settings.kafka)
+    make_die(monkeypatch, name, path, set())
+    names: set[str] = set()
+    story = tasks.named
+
+    async def noting(work: Any, called: str) -> Any:
+        names.add(called)
+        return await story(work, called)
+
+    monkeypatch.setattr(tasks, "named", noting)
+    with pytest.raises((KeyError, ExceptionGroup)) as raised:
+        await asyncio.wait_for(live(settings, catalog, running_life()), 60)
+    assert failed_in(raised.value)[0] == name
+    assert tasks.in_words(raised.value) == f"KeyError: '{name}'"
+    known = STORY_OF_WATCHER if live is watcher.live else STORY_OF_CONSUMER
+    assert {one for one in names if one.split("-")[0] not in WITHIN and one not in WITHIN} == set(known) - WITHIN

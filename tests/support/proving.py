@@ -1,0 +1,17 @@
+"""Proofs for tests that are about something else."""
+
+from api.freshness.bound import Marks
+from api.freshness.proofs import Proofs
+from neverstale.mongodb.primary_clock import PrimaryClock
+from neverstale.role.tasks import Tasks
+from neverstale.versions import Version
+
+
+def no_proofs() -> Proofs:
+    """Without a clock nothing can be proved, and nobody waits for it."""
+
+    async def now() -> Version:
+        raise AssertionError("nobody should ask")
+
+    clock = PrimaryClock()
+    return Proofs(now, Marks(clock), clock, Tasks())

@@ -1,0 +1,83 @@
+"""Reads that wait in the process."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+import pytest
+
+from api.reads import read_counts as tallying
+from api.reads.read_counts import Tally
+from neverstale.errors import Outage
+from neverstale.keys import Names
+from neverstale.redis.most_read import DOCUMENTS_A_CALL, Popularity
+
+NAMES = Names("p:x")
+
+
+class Told:
+    """Takes reads, unless it is away."""
+
+    def __init__(self) -> None:
+        self.away = self.slow = False
+        self.reads: dict[tuple[str, str], int] = {}
+
+    async def add(self, resource: str, reads: Mapping[str, int]) -> None:
+        if self.away:
+            raise Outage("redis", "away")
+        if self.slow:
+            await asyncio.sleep(60)
+        for key, count in reads.items():
+            self.reads[resource, key] = self.reads.get((resource, key), 0) + count
+
+
+def made() -> tuple[Tally, Told]:
+    told = Told()
+    return Tally(NAMES, cast("Popularity", told)), told
+
+
+async def test_each_read_is_told_once() -> None:
+    tally, told = made()
+    tally.saw(NAMES.entry("things", "s:a:d:b"), 2)
+    tally.saw(NAMES.entry("things", "s:a:d:b"))
+    tally.saw(NAMES.entry("others", "i:1"))
+    await tally.tell()
+    await tally.tell()
+    assert told.reads == {("things", "s:a:d:b"): 3, ("others", "i:1"): 1}
+
+
+async def test_what_is_not_taken_is_told_later() -> None:
+    tally, told = made()
+    tally.saw(NAMES.entry("things", "s:a"))
+    told.away = True
+    await tally.tell()
+    tally.saw(NAMES.entry("things", "s:a"))
+    told.away = False
+    await tally.tell()
+    assert told.reads == {("things", "s:a"): 2}
+
+
+async def test_only_so_many_documents_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallying, "MOST_WAITING", 2)
+    tally, told = made()
+    for key in "abca":
+        tally.saw(NAMES.entry("things", f"s:{key}"))
+    await tally.tell()
+    assert told.reads == {("things", "s:a"): 2, ("things", "s:b"): 1}
+
+
+async def test_who_is_cancelled_while_telling_tells_the_rest_later() -> None:
+    tally, told = made()
+    for number in range(3 * DOCUMENTS_A_CALL):
+        tally.saw(NAMES.entry("things", f"i:{number}"))
+    told.slow = True
+    telling = asyncio.create_task(tally.tell())
+    await asyncio.sleep(0)
+    telling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await telling
+    told.slow = False
+    await tally.tell()
+    # Of those that were under way nobody knows whether they were taken.
+    assert len(told.reads) >= 2 * DOCUMENTS_A_CALL
+    assert set(told.reads.values()) == {1}

@@ -1,0 +1,107 @@
+"""Whether the topic is still the one whose offsets we hold."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from consumers.records.batch import Batch, Folding
+from consumers.topic_identity import TRUST_SECONDS, Incarnations
+from neverstale.errors import Outage
+from neverstale.kafka.events import Event, Mark
+from neverstale.redis.cache import Cache
+from neverstale.role.service import Health
+from tests.unit.consumers.records.test_batch import CATALOG, NAMES, Partition, change, records
+
+ALL = {"items", "stock", "orders"}
+
+
+class World:
+    """A Redis that holds the topics, and one that applies."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, str] = {}
+        self.asked = 0
+        self.outages = 0
+        self.forgotten: list[set[str]] = []
+        self.now = 0.0
+        self.incarnations = Incarnations(
+            cast("Cache", self), "group", CATALOG.collections, self.applied, Health(), lambda: self.now
+        )
+
+    async def topics(self, group: str, partitions: Sequence[int]) -> dict[int, str | None]:
+        self.asked += 1
+        if self.outages:
+            self.outages -= 1
+            raise Outage("redis", "TimeoutError")
+        return {partition: self.held.get(partition) for partition in partitions}
+
+    async def note_topics(self, group: str, topics: Mapping[int, str]) -> None:
+        self.held |= topics
+
+    async def applied(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
+        self.forgotten.append(set(batch.forget))
+        return wanted()
+
+    async def apply(self, *given: Event, partition: int = 0, wanted: bool = True) -> bool:
+        batch = Folding(CATALOG, NAMES).fold({Partition("t", partition): records(*given)})
+        return await self.incarnations.apply(batch, lambda: wanted)
+
+
+def mark(topic: str | None, version: int = 5) -> Mark:
+    return Mark(version, 50, 4, 1, topic)
+
+
+async def test_a_mark_of_another_topic_voids_everything_once() -> None:
+    world = World()
+    for topic in ("a", "a", "b", "b"):
+        assert await world.apply(mark(topic))
+    assert world.forgotten == [set(), set(), ALL, set()]
+
+
+async def test_the_first_topic_of_a_partition_voids_nothing_and_each_partition_has_its_own() -> None:
+    world = World()
+    await world.apply(mark("a"))
+    await world.apply(mark("b"), partition=1)
+    assert world.forgotten == [set(), set()]
+    assert world.held == {0: "a", 1: "b"}
+
+
+async def test_what_another_process_has_applied_counts() -> None:
+    world = World()
+    world.held[0] = "a"
+    await world.apply(mark("b"))
+    assert world.forgotten == [ALL]
+
+
+async def test_a_batch_that_was_not_applied_voids_again() -> None:
+    world = World()
+    world.held[0] = "a"
+    assert not await world.apply(mark("b"), wanted=False)
+    await world.apply(mark("b"))
+    assert world.forgotten == [ALL, ALL]
+
+
+async def test_a_broker_that_tells_no_topics_is_not_compared() -> None:
+    world = World()
+    await world.apply(mark("a"))
+    await world.apply(mark(None))
+    await world.apply(change("s:a", 5))
+    assert (world.forgotten, world.asked) == ([set(), set(), set()], 1)
+
+
+async def test_redis_is_asked_once_in_a_while_and_not_with_every_mark() -> None:
+    world = World()
+    for _ in range(3):
+        await world.apply(mark("a"))
+    assert world.asked == 1
+    world.now, world.held = 2 * TRUST_SECONDS, {0: "b"}  # another Redis, which lags behind
+    await world.apply(mark("a"))
+    assert world.forgotten[-1] == ALL
+
+
+async def test_while_redis_is_away_the_batch_waits() -> None:
+    world = World()
+    world.held[0], world.outages = "a", 2
+    assert await world.apply(mark("b"))
+    assert world.forgotten == [ALL]
+    world.outages, world.now = 99, 9.0
+    assert not await world.apply(mark("b"), wanted=False)

@@ -1,0 +1,158 @@
+"""The register of generations and its transitions, and what readers make of what they find."""
+
+from dataclasses import replace
+
+import pytest
+
+from neverstale.declarations import Declarations
+from neverstale.derived.counters import Group
+from neverstale.derived.generations import Generation, Generations, UnknownFormat, decode, encode
+from neverstale.derived.reading import Ranked, all_groups, is_whole, one_group, page_floor, ranked
+from neverstale.derived.redis_names import BEYOND, PRESENT
+
+DECLARED = Declarations.model_validate(
+    {"lists": {"l": {"by": ["o"]}}, "counters": {"c": {"by": ["o"]}}, "rankings": {"r": {"score": "x"}}}
+)
+OTHER = Declarations.model_validate({"counters": {"c": {"by": ["o"]}, "d": {"by": ["p"]}}})
+LIST, COUNTER = DECLARED.digests()["lists.l"], DECLARED.digests()["counters.c"]
+
+
+def generation(name: str = "g", declared: Declarations = DECLARED) -> Generation:
+    return Generation(name, "claimed", "here", 16, declared.text)
+
+
+def complete(name: str = "g", declared: Declarations = DECLARED) -> Generations:
+    building = Generations().claim(generation(name, declared)).establish(name, 5)
+    return building.rebuilt(name, 0, 2).rebuilt(name, 1, 2)
+
+
+def test_a_register_survives_being_written() -> None:
+    register = complete().claim(generation("h"))
+    assert decode(encode(register)) == register
+    assert decode(None) == Generations()
+
+
+def test_every_transition_makes_another_epoch() -> None:
+    claimed = Generations().claim(generation())
+    registers = [Generations(), claimed, claimed.establish("g", 5), claimed.establish("g", 5).rebuilt("g", 0, 2)]
+    assert len({register.epoch for register in registers}) == len(registers)
+
+
+def test_a_generation_serves_when_every_partition_has_applied_its_walk() -> None:
+    building = Generations().claim(generation()).establish("g", 5).rebuilt("g", 1, 2)
+    assert building.for_counts("counters.c", COUNTER) is None
+    assert building.rebuilt("g", 1, 2) == building
+    assert building.rebuilt("g", 0, 2).for_counts("counters.c", COUNTER) is not None
+
+
+def test_lists_serve_from_the_birth_on() -> None:
+    claimed = Generations().claim(generation())
+    assert claimed.for_lists("l", LIST) is None
+    assert claimed.establish("g", 5).for_lists("l", LIST) is not None
+
+
+def test_a_complete_generation_takes_the_place_of_the_old_one() -> None:
+    both = complete().claim(generation("h")).establish("h", 9)
+    assert [one.id for one in both.all] == ["g", "h"]
+    then = both.rebuilt("h", 0, 1)
+    assert [one.id for one in then.all] == ["h"]
+    assert [one.id for one in both.dropped_by(then)] == ["g"]
+
+
+def test_a_generation_that_was_never_finished_gives_way_to_the_next() -> None:
+    register = complete().claim(generation("h")).claim(generation("i"))
+    assert [one.id for one in register.all] == ["g", "i"]
+
+
+def test_the_first_birth_stays() -> None:
+    register = Generations().claim(generation()).establish("g", 5)
+    assert register.establish("g", 9) == register
+
+
+def test_the_end_of_a_walk_before_its_birth_means_nothing() -> None:
+    register = Generations().claim(generation())
+    assert register.rebuilt("g", 0, 1) == register
+    assert register.rebuilt("unknown", 0, 1) == register
+
+
+def test_another_number_of_partitions_is_counted_anew() -> None:
+    building = Generations().claim(generation()).establish("g", 5).rebuilt("g", 0, 2)
+    assert building.rebuilt("g", 1, 3).complete is None
+
+
+def test_a_floor_voids_what_was_born_before_it() -> None:
+    assert complete().floor(5) == complete()
+    assert complete().floor(6) == Generations()
+    assert Generations().claim(generation()).floor(1) == Generations()
+
+
+def test_another_redis_voids_everything() -> None:
+    assert complete().on("here") == complete()
+    assert complete().on("there") == Generations()
+    assert complete().for_counts("counters.c", COUNTER, "there") is None
+
+
+def test_a_generation_serves_what_is_declared_alike() -> None:
+    register = complete(declared=OTHER)
+    assert register.for_counts("counters.c", COUNTER) is not None
+    assert register.for_counts("counters.d", COUNTER) is None
+    assert register.for_lists("l", LIST) is None
+
+
+def test_what_pages_show_is_part_of_a_lists_declaration() -> None:
+    shown = DECLARED.model_copy(update={"shown": ("x",)})
+    assert shown.digests()["lists.l"] != LIST
+    assert shown.digests()["counters.c"] == COUNTER
+
+
+def test_declarations_of_another_format_are_not_kept() -> None:
+    register = Generations().claim(replace(generation(), declared='{"format": 99}'))
+    assert register.for_counts("counters.c", COUNTER) is None
+    assert register.readable() == Generations()
+
+
+@pytest.mark.parametrize("raw", [b"", b"x" * 20, b"0" * 16 + b'[{"id":"g"}]', b"0" * 16 + b"{}1"])
+def test_a_register_that_we_cannot_read_is_no_empty_one(raw: bytes) -> None:
+    with pytest.raises(UnknownFormat):
+        decode(raw)
+
+
+BORN = replace(generation(), phase="building", birth=5)
+
+
+def test_a_page_must_be_as_new_as_floor_birth_and_tags() -> None:
+    version = b"%016x"
+    assert page_floor(BORN, 3, [b"", None, None]) == 5
+    assert page_floor(BORN, 7, [b"", None, None]) == 7
+    assert page_floor(BORN, 3, [b"", version % 8, version % 6]) == 8
+    assert page_floor(BORN, 3, [b"", version % 8, version % 9]) == 9
+
+
+def test_a_page_of_which_anything_is_unknown_is_unknown() -> None:
+    assert page_floor(BORN, 3, [None, None, None]) is None
+    assert page_floor(BORN, None, [b"", None, None]) is None
+    assert page_floor(replace(BORN, birth=None), 3, [b"", None, None]) is None
+
+
+def test_a_missing_counter_is_unknown_and_a_missing_group_is_empty() -> None:
+    assert one_group([None, None, None]) is None
+    assert one_group([b"", None, None]) == Group(0, ())
+    assert all_groups({}, 0) is None
+    assert all_groups({PRESENT: b""}, 0) == {}
+
+
+def test_a_counter_that_left_out_a_document_is_unknown() -> None:
+    assert one_group([b"", b"1", b"7"]) is None
+    assert all_groups({PRESENT: b"", BEYOND: b"1", b"n|x": b"7"}, 0) is None
+
+
+def test_a_ranking_that_lost_members_is_unknown() -> None:
+    assert is_whole([b"", None, b"2"], 2)
+    assert is_whole([b"", None, None], 0)
+    assert not is_whole([b"", None, b"2"], 0)
+    assert not is_whole([None, None, None], 0)
+    assert not is_whole([b"", b"1", b"2"], 2)
+
+
+def test_the_highest_first_are_kept_negated() -> None:
+    assert ranked([(b"2k", -7.0), (b"2l", 0.0)], 3, descends=True) == [Ranked("s:k", 7.0, 3), Ranked("s:l", 0.0, 4)]
