@@ -18,7 +18,7 @@ from api.endpoints import openapi as schema
 from api.endpoints.derived import Derived, derived_of, known_of, page_lines, shelves
 from api.endpoints.export import Exports
 from api.endpoints.routes import add_routes
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.freshness.proofs import PATIENCE_SECONDS, Proofs
 from api.freshness.redis_identity import reconnection, tell_identity
 from api.freshness.watermark import Freshness
@@ -27,12 +27,12 @@ from api.hits.channel import Channel
 from api.hits.fast_path import Hot
 from api.hits.middleware import HOT, HotPath
 from api.hits.request_lines import targets
-from api.limits.buckets import Limits
+from api.limits.buckets import Buckets
 from api.limits.middleware import Limited
 from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.l1 import L1
-from api.reads.read_counts import Tally
+from api.reads.read_counts import ReadCounts
 from api.reads.reader import Reader
 from api.reads.refused_sources import Refusing
 from api.server.deadlines import CLIENTS
@@ -117,7 +117,7 @@ async def serving(
     cache = Cache(redis, names, damage=damage)
     looks = Wire(redis)
     watermarks = Cache(redis, names, round_trip=looks.exchange, damage=damage)
-    marks = Marks(clock)
+    marks = Bounds(clock)
     freshness = Freshness(watermarks, settings.kafka.group, marks, state, reconnection(redis, looks))
     tell_identity(redis, freshness.opened)
     # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
@@ -156,11 +156,11 @@ async def serving(
     )
     compressed = Compressed(tasks)
     popularity = Popularity(cache, api.reads_half_life_seconds)
-    tally = Tally(names, popularity)
+    tally = ReadCounts(names, popularity)
     pages = page_lines(derived.values(), known, cache)
     hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names), tally, pages)
     if settings.limits.requests_per_second:
-        hot.limits = app.state.limits = Limits(cache, redis_breaker, settings.limits, tasks)
+        hot.limits = app.state.limits = Buckets(cache, redis_breaker, settings.limits, tasks)
     app.state.answer_bytes = settings.clients.answer_bytes
     app.state.freshness = freshness
     app.state.reader = reader

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import orjson
 
-from api.derived.pages import PageKey, Pages
+from api.derived.pages import PageKey, PageSource
 from api.endpoints.derived import Derived
 from api.health import ReadHealth
 from api.reads.answer import Answer
@@ -93,7 +93,7 @@ class Warmer:
         return warmed
 
     async def _warm_group(
-        self, pages: Pages, values: Sequence[Any], count: int, pace: "_Pace", warmed: Warmed
+        self, pages: PageSource, values: Sequence[Any], count: int, pace: "_Pace", warmed: Warmed
     ) -> None:
         group, cursor = groups.group([text_of(value) for value in values]), None
         for _ in range(count):
@@ -105,7 +105,7 @@ class Warmer:
             if cursor is None:
                 return
 
-    async def _page(self, pages: Pages, key: PageKey) -> Answer:
+    async def _page(self, pages: PageSource, key: PageKey) -> Answer:
         (answer,) = await _patiently(lambda: _alone(self._reader.get(pages, key)))
         return answer
 
@@ -117,7 +117,7 @@ class Warmer:
             warmed.documents += 1
             warmed.note(answer)
 
-    async def _groups(self, pages: Pages) -> list[Sequence[Any]]:
+    async def _groups(self, pages: PageSource) -> list[Sequence[Any]]:
         """The values of all groups that have documents."""
         declared = pages.declared
         constants = {path: {"$eq": constant} for path, constant in declared.where.items()}

@@ -38,7 +38,7 @@ from neverstale.servers import mongo_client
 from neverstale.settings import Kafka, MongoDB, Service, Settings
 from ops.stack.stack import LocalStack, StackOptions
 from streams.checkpoint import Checkpoint, Position
-from streams.cursor import At, Cursor, Database, present_time
+from streams.cursor import At, Database, StreamCursor, present_time
 from streams.main import tune_garbage_collection
 from streams.pipeline import CONTROL, Token, pipeline
 from streams.translate import Watched
@@ -149,7 +149,7 @@ async def _write(database: Database, options: CaptureOptions) -> Token:
     await collection.drop()
     await collection.insert_many({"_id": key, "status": "scheduled", "dep_delay": 0, "gate": "A1"} for key in keys)
     settings = Settings().watcher
-    async with Cursor.open(database, [], At(await present_time(database)), settings) as cursor:
+    async with StreamCursor.open(database, [], At(await present_time(database)), settings) as cursor:
         # A batch moves the token past the inserts, if any of them was still to come.
         token = (await cursor.batch()).token
     for start in range(0, options.changes, 1000):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from consumers.records.batch import Batch
-from consumers.refresh import Held, Refresher
+from consumers.refresh import HeldLease, Refresher
 from consumers.registers import Registers
 from consumers.replay import Replay
 from neverstale.errors import Outage
@@ -149,7 +149,7 @@ class Applier:
         for span in batch.spans:
             prefix = len(self._cache.names.entry_prefix(span.resource.name))
             leases = [
-                Held(batch.keys[at], batch.keys[at][prefix:].decode(), done.token, batch.highest)
+                HeldLease(batch.keys[at], batch.keys[at][prefix:].decode(), done.token, batch.highest)
                 for at in _positions(done.letters, "r", span.start, span.end)
             ]
             if leases:

@@ -36,7 +36,7 @@ CLIENT_FAILURES: Final = (KafkaError, TimeoutError, OSError, RuntimeError)
 closed, and aiokafka lets it through."""
 
 
-class Consumer:
+class ConsumerLoop:
     """One consumer of the topic of changes."""
 
     def __init__(self, settings: Settings, folding: Folding, replay: Replay, apply: Apply, life: Life) -> None:

@@ -12,7 +12,7 @@ from consumers.apply import Applier, Section
 from consumers.dead_letters import DeadLetters
 from consumers.derived.derive import Deriver, ResourceDeriver
 from consumers.derived.rebuild import Rebuilder
-from consumers.loop import Consumer
+from consumers.loop import ConsumerLoop
 from consumers.most_read import Favourites
 from consumers.quarantine import Quarantine
 from consumers.records.batch import Folding
@@ -93,7 +93,7 @@ async def _live(
     terms, letters = Terms(folding, LeaseDocuments(mongo, catalog.database)), DeadLetters(settings, life.health)
     incarnations = Incarnations(cache, settings.kafka.group, catalog.collections, applier.apply, life.health)
     quarantine = Quarantine(folding, horizon, incarnations.apply, letters, terms)
-    consumer = Consumer(settings, folding, replay, quarantine.apply, life)
+    consumer = ConsumerLoop(settings, folding, replay, quarantine.apply, life)
     async with letters, Supervised(life.health) as beside:
         beside.keep("card", partial(show_card, life, redis, names))
         if await _begin(cache, life):

@@ -31,7 +31,7 @@ ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLease:
     """The lease of one stale entry."""
 
     key: bytes
@@ -55,12 +55,12 @@ class Refresher:
         self._room = settings.refresh_queue
         self._chance = chance
         self._resources: dict[str, Resource] = {}
-        self._waiting: defaultdict[str, deque[Held]] = defaultdict(deque)
+        self._waiting: defaultdict[str, deque[HeldLease]] = defaultdict(deque)
         self._turns: asyncio.Queue[str] = asyncio.Queue()
         """Resources for which something waits, each once: what comes while the workers are busy is read together."""
         self._complaint = Seldom()
 
-    def offer(self, resource: Resource, leases: Sequence[Held]) -> None:
+    def offer(self, resource: Resource, leases: Sequence[HeldLease]) -> None:
         """Ask for refreshes of one resource; those for which there is no room are dropped."""
         taken = leases[: self._room]
         self._room -= len(taken)
@@ -83,7 +83,7 @@ class Refresher:
             await self._refresh(self._resources[name], self._take(name))
             cancellation.heed()
 
-    def _take(self, name: str) -> list[Held]:
+    def _take(self, name: str) -> list[HeldLease]:
         waiting = self._waiting[name]
         taken = [waiting.popleft() for _ in range(min(KEYS_A_LOAD, len(waiting)))]
         self._room += len(taken)
@@ -91,7 +91,7 @@ class Refresher:
             self._turns.put_nowait(name)
         return taken
 
-    async def _refresh(self, resource: Resource, leases: list[Held]) -> None:
+    async def _refresh(self, resource: Resource, leases: list[HeldLease]) -> None:
         try:
             for _ in range(ATTEMPTS):
                 # Refused for its version: it changed again after the read. The lease is still ours, and until it
@@ -107,7 +107,7 @@ class Refresher:
             if times := self._complaint.due():
                 log.warning("refresh_failed", resource=resource.name, times=times, exc_info=error)
 
-    async def _load_and_fill(self, resource: Resource, leases: list[Held]) -> list[Held]:
+    async def _load_and_fill(self, resource: Resource, leases: list[HeldLease]) -> list[HeldLease]:
         """Answers the leases that were not filled because their documents have changed since."""
         keys = [value_of(held.canonical) for held in leases]
         snapshot = await self._loader.load(resource, keys, max(held.at_least for held in leases))
@@ -129,7 +129,7 @@ class Refresher:
                 _count(result, times)
         return [held for held, result in zip(leases, results, strict=True) if result == "version"]
 
-    def _fill(self, resource: Resource, held: Held, snapshot: Snapshot) -> Fill:
+    def _fill(self, resource: Resource, held: HeldLease, snapshot: Snapshot) -> Fill:
         body = snapshot.bodies.get(held.canonical)
         expires_ms = snapshot.expiries.get(held.canonical)
         life_ms = ttl_ms(resource, body, expires_ms, time.time() * 1000, self._chance())

@@ -55,7 +55,7 @@ class BrokerChoice(StrEnum):
     EMBEDDED = "embedded"
 
 
-class Role(StrEnum):
+class RoleName(StrEnum):
     WATCHER = "watcher"
     CONSUMER = "consumer"
     API = "api"
@@ -167,23 +167,23 @@ def demo(
 
 
 @app.command()
-def run(role: Role, config: Config = None, catalog: CatalogFile = None) -> None:
+def run(role: RoleName, config: Config = None, catalog: CatalogFile = None) -> None:
     """Run one role in the foreground until SIGTERM or Ctrl-C."""
     settings, _ = _settings(config, catalog)
     raise typer.Exit(_run(role, settings, _catalog(settings)))
 
 
-def _run(role: Role, settings: "Settings", catalog: "Catalog") -> int:
+def _run(role: RoleName, settings: "Settings", catalog: "Catalog") -> int:
     match role:
-        case Role.WATCHER:
+        case RoleName.WATCHER:
             from streams.main import run as watch
 
             return watch(settings, catalog)
-        case Role.CONSUMER:
+        case RoleName.CONSUMER:
             from consumers.main import run as consume
 
             return consume(settings, catalog)
-        case Role.API:
+        case RoleName.API:
             from api.main import run as serve
 
             return serve(settings, catalog)
@@ -246,11 +246,11 @@ def resync(
     as_json: AsJson = False,
 ) -> None:
     """Prove everything that is cached of a resource anew, little by little. Ctrl-C stops it."""
-    from ops.repair.resync import Wanted, print_resync
+    from ops.repair.resync import ResyncWanted, print_resync
     from ops.repair.resync import resync as walk
 
     settings, _ = _settings(config, catalog)
-    wanted = Wanted(resource, rate, stop=stop, wait=not no_wait)
+    wanted = ResyncWanted(resource, rate, stop=stop, wait=not no_wait)
     done = asyncio.run(walk(settings, _catalog(settings), wanted, quiet=as_json))
     print_resync(done, as_json=as_json)
     raise typer.Exit(0 if done.ok else 1)
@@ -268,11 +268,11 @@ def invalidate(
     as_json: AsJson = False,
 ) -> None:
     """Make cached documents stale: some keys, a whole resource, or everything."""
-    from ops.repair.invalidate import Wanted, print_invalidation
+    from ops.repair.invalidate import InvalidateWanted, print_invalidation
     from ops.repair.invalidate import invalidate as publish
 
     settings, _ = _settings(config, catalog)
-    wanted = Wanted(resource, tuple(keys or ()), everything, None if no_wait else deadline)
+    wanted = InvalidateWanted(resource, tuple(keys or ()), everything, None if no_wait else deadline)
     done = asyncio.run(publish(settings, _catalog(settings), wanted))
     print_invalidation(done, as_json=as_json)
     raise typer.Exit(0 if done.ok else 1)
@@ -415,11 +415,11 @@ def warm(
     as_json: AsJson = False,
 ) -> None:
     """Read into the cache what will be asked for: as the catalog's `warm` says, or as the options do."""
-    from ops.repair.warm import Wanted, print_warmed
+    from ops.repair.warm import WarmWanted, print_warmed
     from ops.repair.warm import warm as read
 
     settings, _ = _settings(config, catalog)
-    wanted = Wanted(resource, source, pages, most_read, rate)
+    wanted = WarmWanted(resource, source, pages, most_read, rate)
     warmed = asyncio.run(read(settings, _catalog(settings), wanted, quiet=as_json))
     print_warmed(warmed, as_json=as_json)
     raise typer.Exit(0 if warmed.past == 0 else 1)

@@ -17,16 +17,16 @@ _HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SettingRow:
     setting: str
     value: Any
     origin: str
     variable: str
 
 
-def rows(settings: Settings, origins: Origins) -> list[Row]:
+def rows(settings: Settings, origins: Origins) -> list[SettingRow]:
     """Every setting in the order of the settings module, fit to be shown to anybody."""
-    return [Row(name, _plain(_value(settings, name)), origins[name], variable(name)) for name in fields()]
+    return [SettingRow(name, _plain(_value(settings, name)), origins[name], variable(name)) for name in fields()]
 
 
 def print_settings(settings: Settings, origins: Origins, *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ from ops.terminal.output import console, print_json, table
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerStatus:
     name: str
     problem: str | None
     """Why it cannot be used; `None`: it answers."""
@@ -31,7 +31,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class RoleStatus:
     """A running role's card."""
 
     role: str
@@ -43,11 +43,11 @@ class Role:
     version: str
 
 
-_ROLE: Final = TypeAdapter(Role)
+_ROLE: Final = TypeAdapter(RoleStatus)
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class PartitionStatus:
     """What the consumer group has applied of one partition."""
 
     partition: int
@@ -69,9 +69,9 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    servers: list[Server]
-    roles: list[Role]
-    partitions: list[Partition]
+    servers: list[ServerStatus]
+    roles: list[RoleStatus]
+    partitions: list[PartitionStatus]
     registers: list[Register]
 
     @property
@@ -82,15 +82,15 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class _InRedis:
-    server: Server
-    roles: list[Role]
+    server: ServerStatus
+    roles: list[RoleStatus]
     registers: list[Register]
     watermarks: Watermarks | None
 
 
 @dataclass(frozen=True, slots=True)
 class _InKafka:
-    server: Server
+    server: ServerStatus
     lag: dict[int, int | None]
 
 
@@ -121,7 +121,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
         out.print(rows or f"[bold]{title}[/]\n{silent}")
 
 
-def _servers(servers: list[Server]) -> Table:
+def _servers(servers: list[ServerStatus]) -> Table:
     shown = table("server", "state", "")
     for server in servers:
         facts = ", ".join(f"{name} {value}" for name, value in server.facts.items())
@@ -130,7 +130,7 @@ def _servers(servers: list[Server]) -> Table:
     return shown
 
 
-def _roles_table(roles: list[Role]) -> Table:
+def _roles_table(roles: list[RoleStatus]) -> Table:
     shown = table("role", "instance", "url", "up for", "version")
     for role in roles:
         up_for = _duration(int(time.time() * 1000) - role.started_ms)
@@ -138,7 +138,7 @@ def _roles_table(roles: list[Role]) -> Table:
     return shown
 
 
-def _partitions_table(partitions: list[Partition]) -> Table:
+def _partitions_table(partitions: list[PartitionStatus]) -> Table:
     shown = table("partition", "watermark", "age", "lag")
     for part in partitions:
         age = "" if part.age_ms is None else _duration(part.age_ms)
@@ -162,15 +162,15 @@ def _duration(milliseconds: int) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
 
 
-async def _ask_mongodb(settings: MongoDB) -> Server:
+async def _ask_mongodb(settings: MongoDB) -> ServerStatus:
     try:
         async with mongodb(settings) as client:
             facts = await mongo_facts(client)
     except Outage as outage:
-        return Server("mongodb", outage.reason, {})
+        return ServerStatus("mongodb", outage.reason, {})
     if facts.set_name is None and not facts.is_mongos:
-        return Server("mongodb", "it is no replica set", {"version": facts.version})
-    return Server("mongodb", None, {"version": facts.version, "primary": facts.primary or "mongos"})
+        return ServerStatus("mongodb", "it is no replica set", {"version": facts.version})
+    return ServerStatus("mongodb", None, {"version": facts.version, "primary": facts.primary or "mongos"})
 
 
 async def _ask_kafka(settings: Kafka) -> _InKafka:
@@ -178,12 +178,12 @@ async def _ask_kafka(settings: Kafka) -> _InKafka:
         async with kafka_admin(settings) as admin:
             facts = await kafka_facts(admin, settings.topic)
             if facts.replicas is None:
-                return _InKafka(Server("kafka", None, {"brokers": facts.brokers, "topic": "none yet"}), {})
+                return _InKafka(ServerStatus("kafka", None, {"brokers": facts.brokers, "topic": "none yet"}), {})
             lag = await kafka_lag(admin, settings, len(facts.replicas))
     except Outage as outage:
-        return _InKafka(Server("kafka", outage.reason, {}), {})
+        return _InKafka(ServerStatus("kafka", outage.reason, {}), {})
     counts = {"brokers": facts.brokers, "topic": settings.topic, "partitions": len(lag)}
-    return _InKafka(Server("kafka", None, counts), lag)
+    return _InKafka(ServerStatus("kafka", None, counts), lag)
 
 
 async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _InRedis:
@@ -196,16 +196,16 @@ async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _
             roles = await _roles(client, names)
             registers = await _registers(client, cache, catalog)
     except Outage as outage:
-        return _InRedis(Server("redis", outage.reason, {}), [], [], None)
+        return _InRedis(ServerStatus("redis", outage.reason, {}), [], [], None)
     shown = {
         "version": facts.version,
         "memory": f"{facts.used_bytes / 2**20:.1f} MiB",
         "identity": watermarks.identity,
     }
-    return _InRedis(Server("redis", None, shown), roles, registers, watermarks)
+    return _InRedis(ServerStatus("redis", None, shown), roles, registers, watermarks)
 
 
-async def _roles(client: Redis, names: Names) -> list[Role]:
+async def _roles(client: Redis, names: Names) -> list[RoleStatus]:
     keys = [key async for key in client.scan_iter(match=names.role("*", "*"), count=1000)]
     cards = await client.mget(keys) if keys else []
     # A card may have run out between the two commands.
@@ -213,7 +213,7 @@ async def _roles(client: Redis, names: Names) -> list[Role]:
     return sorted(roles, key=lambda role: (role.role, role.instance))
 
 
-def _role(card: bytes | str) -> Role | None:
+def _role(card: bytes | str) -> RoleStatus | None:
     """`None`: no role has written this."""
     try:
         return _ROLE.validate_json(card, strict=True)
@@ -232,13 +232,13 @@ def _hex(version: int | None) -> str | None:
     return None if version is None else to_hex(version)
 
 
-def _partitions(held: Watermarks | None, lag: dict[int, int | None], now_ms: int) -> list[Partition]:
+def _partitions(held: Watermarks | None, lag: dict[int, int | None], now_ms: int) -> list[PartitionStatus]:
     """One for each partition that Kafka or a mark names. Marks applied on another Redis say nothing of this one."""
     marks = held.by_partition if held else {}
     valid = {number: mark for number, mark in marks.items() if held and mark.identity == held.identity}
     count = max((held.partitions or 0) if held else 0, *(number + 1 for number in (-1, *lag)))
     return [
-        Partition(
+        PartitionStatus(
             number,
             to_hex(valid[number].version) if number in valid else None,
             now_ms - valid[number].wall_ms if number in valid else None,

@@ -12,7 +12,7 @@ from streams.publisher import Receipt
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class SentBatch:
     """One batch on its way to Kafka."""
 
     receipt: Receipt
@@ -28,10 +28,10 @@ class Acks:
     """`add` flights in order; `run` calls `reached` for each, in order, when all up to it is acknowledged."""
 
     def __init__(self, most: int, reached: Callable[[Position], None]) -> None:
-        self._flights: asyncio.Queue[Flight] = asyncio.Queue(most)
+        self._flights: asyncio.Queue[SentBatch] = asyncio.Queue(most)
         self._reached = reached
 
-    async def add(self, flight: Flight) -> None:
+    async def add(self, flight: SentBatch) -> None:
         """Waits while too many are on their way: that is what keeps memory bounded when Kafka is away."""
         await self._flights.put(flight)
 

@@ -33,7 +33,7 @@ from neverstale.mongodb.replies import Reply
 from neverstale.settings import Watcher
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.error_codes import Phase, as_ours
-from streams.pipeline import Raw, Token
+from streams.pipeline import RawEvent, Token
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -67,10 +67,10 @@ Start = After | At
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EventBatch:
     """Events in the order of the server, and the token behind them. Empty when nothing came in time."""
 
-    events: list[Raw]
+    events: list[RawEvent]
     token: Token
     last: bool = False
     """The server has closed the cursor: an `invalidate` event."""
@@ -82,7 +82,7 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Cursor:
+class StreamCursor:
     """An open cursor. Every error leaves as one of ours: `Outage`, `PositionLost` or `Stop`."""
 
     database: Database
@@ -154,7 +154,7 @@ class Cursor:
                 name="getMore",
             )
 
-    async def batch(self) -> Batch:
+    async def batch(self) -> EventBatch:
         """Wait for the next batch. Cancelling the wait leaves the request alone, as it must: a `getMore` that
         is broken off on its way leaves it unknown which events the server has handed out."""
         self.request()
@@ -166,7 +166,7 @@ class Cursor:
         self._pending = None
         cursor, events = _read(reply)
         self.token = cursor["postBatchResumeToken"]
-        return Batch(events, self.token, last=cursor["id"] == 0)
+        return EventBatch(events, self.token, last=cursor["id"] == 0)
 
     def seconds_overdue(self, now: float) -> float:
         """How long the pending request is waiting beyond the time that the server may hold it."""
@@ -188,7 +188,7 @@ class Cursor:
             await asyncio.gather(pending, return_exceptions=True)
 
 
-def _read(reply: RawBSONDocument) -> tuple[Mapping[str, Any], list[Raw]]:
+def _read(reply: RawBSONDocument) -> tuple[Mapping[str, Any], list[RawEvent]]:
     """The cursor of a reply, and its events: all at once, or each by itself if one of them is odd."""
     raw = bytes(reply["cursor"].raw)
     if not any(sign in raw for sign in DOUBTFUL):
@@ -201,11 +201,11 @@ def _read(reply: RawBSONDocument) -> tuple[Mapping[str, Any], list[Raw]]:
     return odd.cursor, [_event(one) for one in odd.documents()]
 
 
-def _event(event: dict[str, Any]) -> Raw:
+def _event(event: dict[str, Any]) -> RawEvent:
     if event["fields"] is not None:
         # No declared path is equal to a name that is no UTF-8, or begins with it; so it need not be exact.
         event["fields"] = [path.text if isinstance(path, RawValue) else path for path in event["fields"]]
-    return cast("Raw", event)
+    return cast("RawEvent", event)
 
 
 async def present_time(database: Database) -> Version:

@@ -26,7 +26,7 @@ class Phase(Enum):
     READ = auto()
 
 
-class Meaning(Enum):
+class ErrorMeaning(Enum):
     LOST = auto()
     STOP = auto()
     AWAY = auto()
@@ -36,31 +36,31 @@ _EVERY: Final = frozenset(Phase)
 _OPENING: Final = frozenset((Phase.OPEN_AFTER_TOKEN, Phase.OPEN_AT_TIME))
 _TOKEN: Final = frozenset((Phase.OPEN_AFTER_TOKEN,))
 
-TABLE: Final[dict[int, tuple[frozenset[Phase], Meaning]]] = {
-    280: (_EVERY, Meaning.LOST),  # ChangeStreamFatalError
-    286: (_EVERY, Meaning.LOST),  # ChangeStreamHistoryLost
-    136: (_EVERY, Meaning.LOST),  # CappedPositionLost: the oplog was truncated under the cursor
-    10334: (_EVERY, Meaning.LOST),  # BSONObjectTooLarge: an event that can never be delivered
-    260: (_EVERY, Meaning.LOST),  # InvalidResumeToken
+TABLE: Final[dict[int, tuple[frozenset[Phase], ErrorMeaning]]] = {
+    280: (_EVERY, ErrorMeaning.LOST),  # ChangeStreamFatalError
+    286: (_EVERY, ErrorMeaning.LOST),  # ChangeStreamHistoryLost
+    136: (_EVERY, ErrorMeaning.LOST),  # CappedPositionLost: the oplog was truncated under the cursor
+    10334: (_EVERY, ErrorMeaning.LOST),  # BSONObjectTooLarge: an event that can never be delivered
+    260: (_EVERY, ErrorMeaning.LOST),  # InvalidResumeToken
     # A token that is no token: these codes say that a field of our command could not be read, and the token
     # is the only field that we have not written ourselves.
-    2: (_TOKEN, Meaning.LOST),  # BadValue
-    9: (_TOKEN, Meaning.LOST),  # FailedToParse
-    14: (_TOKEN, Meaning.LOST),  # TypeMismatch
-    15: (_TOKEN, Meaning.LOST),  # Overflow
-    40647: (_TOKEN, Meaning.LOST),  # the token has no _data
-    40649: (_TOKEN, Meaning.LOST),  # the token is empty
-    50811: (_TOKEN, Meaning.LOST),  # the token ends too early
-    13: (_EVERY, Meaning.STOP),  # Unauthorized
-    18: (_EVERY, Meaning.STOP),  # AuthenticationFailed
-    40573: (_OPENING, Meaning.STOP),  # $changeStream is only supported on replica sets
+    2: (_TOKEN, ErrorMeaning.LOST),  # BadValue
+    9: (_TOKEN, ErrorMeaning.LOST),  # FailedToParse
+    14: (_TOKEN, ErrorMeaning.LOST),  # TypeMismatch
+    15: (_TOKEN, ErrorMeaning.LOST),  # Overflow
+    40647: (_TOKEN, ErrorMeaning.LOST),  # the token has no _data
+    40649: (_TOKEN, ErrorMeaning.LOST),  # the token is empty
+    50811: (_TOKEN, ErrorMeaning.LOST),  # the token ends too early
+    13: (_EVERY, ErrorMeaning.STOP),  # Unauthorized
+    18: (_EVERY, ErrorMeaning.STOP),  # AuthenticationFailed
+    40573: (_OPENING, ErrorMeaning.STOP),  # $changeStream is only supported on replica sets
 }
 
 
-def meaning(code: int | None, phase: Phase) -> Meaning:
+def meaning(code: int | None, phase: Phase) -> ErrorMeaning:
     """What a server's error code means in a phase; `None`: it has none, e.g. a network error."""
-    phases, answer = TABLE.get(code or 0, (frozenset(), Meaning.AWAY))
-    return answer if phase in phases else Meaning.AWAY
+    phases, answer = TABLE.get(code or 0, (frozenset(), ErrorMeaning.AWAY))
+    return answer if phase in phases else ErrorMeaning.AWAY
 
 
 def as_ours(error: PyMongoError, phase: Phase) -> NeverstaleError:
@@ -70,11 +70,11 @@ def as_ours(error: PyMongoError, phase: Phase) -> NeverstaleError:
     if isinstance(error, (ConfigurationError, InvalidOperation)):
         return Stop(f"MongoDB cannot be watched: {reason}")
     match meaning(code, phase):
-        case Meaning.LOST:
+        case ErrorMeaning.LOST:
             return PositionLost(reason)
-        case Meaning.STOP:
+        case ErrorMeaning.STOP:
             return Stop(f"MongoDB cannot be watched: {reason}")
-        case Meaning.AWAY:
+        case ErrorMeaning.AWAY:
             return Outage("mongodb", reason)
 
 

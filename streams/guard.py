@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from neverstale.errors import Outage, Retry
 from neverstale.role import cancellation
 from neverstale.role.service import Health
-from streams.cursor import Cursor
+from streams.cursor import StreamCursor
 from streams.publisher import Publisher
 
 LOOK_SECONDS: Final = 0.5
@@ -30,7 +30,7 @@ class TopicChanged(Retry):
 @dataclass(frozen=True, slots=True)
 class Guard:
     health: Health
-    cursor: Cursor
+    cursor: StreamCursor
     publisher: Publisher
     cursor_patience_seconds: float
     publisher_patience_seconds: float

@@ -20,14 +20,14 @@ from neverstale.settings import Watcher
 from neverstale.versions import Version
 from streams.cursor import Database
 from streams.dropping import unless_dropping
-from streams.marks import Marks
+from streams.marks import MarkPacer
 from streams.pipeline import HEARTBEATS
 
 WRITE_SECONDS: Final = 10.0
 
 
 class Heart:
-    def __init__(self, database: Database, settings: Watcher, marks: Marks) -> None:
+    def __init__(self, database: Database, settings: Watcher, marks: MarkPacer) -> None:
         self._collection: AsyncCollection[dict[str, Any]] = database.get_collection(
             HEARTBEATS, write_concern=WriteConcern("majority")
         )

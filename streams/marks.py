@@ -24,7 +24,7 @@ from neverstale.versions import Version
 
 
 @dataclass(slots=True)
-class Marks:
+class MarkPacer:
     partitions: int
     term: int
     interval_seconds: float

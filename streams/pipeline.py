@@ -21,7 +21,7 @@ Token: TypeAlias = dict[str, Any]
 """A resume token, as the server gave it."""
 
 
-class Raw(TypedDict):
+class RawEvent(TypedDict):
     """One event as the pipeline below sends it."""
 
     _id: Token

@@ -13,7 +13,7 @@ import orjson
 from neverstale.kafka.events import OPERATIONS, Change, encode, record_key
 from neverstale.kafka.partitioner import partition_of
 from neverstale.keys import canonical
-from streams.pipeline import Raw
+from streams.pipeline import RawEvent
 from streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched, wall_ms_of
 
 LARGEST_RECORD: Final = 512 * 1024
@@ -42,7 +42,7 @@ class Recorder:
         self._sections = {collection: _section(watched.database, collection) for collection in watched.collections}
         self._remembered = 0
 
-    def record(self, events: Sequence[Raw], start: int, stop: int, put: Put) -> int:
+    def record(self, events: Sequence[RawEvent], start: int, stop: int, put: Put) -> int:
         """Put the records of `events[start:stop]` up to the first that is not an ordinary change.
 
         Returns:
@@ -87,7 +87,7 @@ class Recorder:
             put(partition, record, value)
         return stop
 
-    def _groups(self, event: Raw) -> bytes:
+    def _groups(self, event: RawEvent) -> bytes:
         named = self._watched.named(event)
         return b',"groups":' + orjson.dumps(named) if named else b""
 

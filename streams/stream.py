@@ -10,37 +10,37 @@ from typing import Final
 from neverstale.kafka.events import Floor, encode
 from neverstale.role import telemetry
 from neverstale.settings import Watcher
-from streams.acks import Acks, Flight
+from streams.acks import Acks, SentBatch
 from streams.checkpoint import Position
-from streams.cursor import Batch, Cursor
+from streams.cursor import EventBatch, StreamCursor
 from streams.heartbeat import Heart
-from streams.marks import Marks
-from streams.pipeline import Raw
+from streams.marks import MarkPacer
+from streams.pipeline import RawEvent
 from streams.publisher import Publisher
 from streams.recorder import Recorder
-from streams.translate import Meaning, Watched, meaning_of, version_of, wall_ms_of
+from streams.translate import EventMeaning, Watched, meaning_of, version_of, wall_ms_of
 
 SLICE: Final = 500
 """Events put between two turns of the event loop, so that acknowledgements, requests and health are served."""
 
 
 @dataclass(slots=True)
-class Reader:
+class Stream:
     """Publishes what the cursor reads, in order, until the server closes the cursor."""
 
     settings: Watcher
     watched: Watched
-    cursor: Cursor
+    cursor: StreamCursor
     publisher: Publisher
     recorder: Recorder
     acks: Acks
-    marks: Marks
+    marks: MarkPacer
     heart: Heart
 
     async def run(self) -> None:
         """Returns behind an `invalidate` event. Errors are those of the cursor."""
         # Floors may have been put before; and a position in hand is worth storing before the first event.
-        await self._send(Batch([], self.cursor.token))
+        await self._send(EventBatch([], self.cursor.token))
         while True:
             batch = await self.cursor.batch()
             ahead = len(batch.events) >= SLICE and not batch.last
@@ -55,19 +55,19 @@ class Reader:
             if not ahead:
                 await self._pause(batch)
 
-    async def _pause(self, batch: Batch) -> None:
+    async def _pause(self, batch: EventBatch) -> None:
         """Let a small batch leave for Kafka before the next request is made up."""
         if batch.events:
             await (asyncio.sleep(self.settings.gather_ms / 1000) if self.settings.gather_ms else _turns(3))
 
-    async def _send(self, batch: Batch) -> None:
+    async def _send(self, batch: EventBatch) -> None:
         records = await self._put(batch) if batch.events else Counter()
         receipt = self.publisher.flush()
         position = Position(batch.token, self.publisher.partitions, self.publisher.incarnation)
         wall_ms = wall_ms_of(batch.events[-1]) if records["change"] else None
-        await self.acks.add(Flight(receipt, position, wall_ms, records))
+        await self.acks.add(SentBatch(receipt, position, wall_ms, records))
 
-    async def _put(self, batch: Batch) -> Counter[str]:
+    async def _put(self, batch: EventBatch) -> Counter[str]:
         """Put the records of all events and the mark that is due; how many of which kind."""
         events, put, record = batch.events, self.publisher.put, self.recorder.record
         records: Counter[str] = Counter(change=len(events))
@@ -84,17 +84,17 @@ class Reader:
         _count(events)
         return records
 
-    def _put_unusual(self, event: Raw, records: Counter[str]) -> bool:
+    def _put_unusual(self, event: RawEvent, records: Counter[str]) -> bool:
         """Put what an event that is no ordinary change means; whether it is a heartbeat."""
         records["change"] -= 1
         match meaning_of(event):
-            case Meaning.HEARTBEAT:
+            case EventMeaning.HEARTBEAT:
                 return True
-            case Meaning.IGNORED:
+            case EventMeaning.IGNORED:
                 return False
-            case Meaning.FLOOR | Meaning.CHANGE:
+            case EventMeaning.FLOOR | EventMeaning.CHANGE:
                 floors = self.watched.floors(event)
-                if meaning_of(event) is Meaning.CHANGE and floors:
+                if meaning_of(event) is EventMeaning.CHANGE and floors:
                     telemetry.RECORDS_TOO_LARGE.labels(event["coll"]).inc()
                 records["floor"] += self.put_floors(floors)
         return False
@@ -105,17 +105,17 @@ class Reader:
             self.publisher.put_everywhere(encode(floor))
         return len(floors) * self.publisher.partitions
 
-    def _mark(self, batch: Batch, records: Counter[str], *, heartbeat: bool) -> None:
+    def _mark(self, batch: EventBatch, records: Counter[str], *, heartbeat: bool) -> None:
         last = batch.events[-1]
         self.marks.saw(last["wall"])
         if mark := self.marks.due(batch.version, monotonic(), heartbeat=heartbeat):
             self.publisher.put_everywhere(encode(mark))
             records["mark"] += self.publisher.partitions
-        if meaning_of(last) is not Meaning.HEARTBEAT:
+        if meaning_of(last) is not EventMeaning.HEARTBEAT:
             self.heart.cover(version_of(last))
 
 
-def _count(events: list[Raw]) -> None:
+def _count(events: list[RawEvent]) -> None:
     telemetry.BATCH_READ.observe(len(events))
     for operation, count in Counter(map(itemgetter("op"), events)).items():
         telemetry.CHANGES_READ.labels(operation).inc(count)

@@ -24,10 +24,10 @@ from neverstale.derived.named_groups import named
 from neverstale.kafka.events import Change, Floor, Operation
 from neverstale.keys import canonical
 from neverstale.versions import Version, of_resume_token
-from streams.pipeline import HEARTBEATS, Raw, value_field
+from streams.pipeline import HEARTBEATS, RawEvent, value_field
 
 
-class Meaning(Enum):
+class EventMeaning(Enum):
     CHANGE = auto()
     FLOOR = auto()
     HEARTBEAT = auto()
@@ -35,13 +35,13 @@ class Meaning(Enum):
 
 
 OPERATIONS: Final = {
-    "insert": Meaning.CHANGE,
-    "update": Meaning.CHANGE,
-    "replace": Meaning.CHANGE,
-    "delete": Meaning.CHANGE,
-    "drop": Meaning.FLOOR,
-    "rename": Meaning.FLOOR,
-    "dropDatabase": Meaning.FLOOR,
+    "insert": EventMeaning.CHANGE,
+    "update": EventMeaning.CHANGE,
+    "replace": EventMeaning.CHANGE,
+    "delete": EventMeaning.CHANGE,
+    "drop": EventMeaning.FLOOR,
+    "rename": EventMeaning.FLOOR,
+    "dropDatabase": EventMeaning.FLOOR,
 }
 
 LONGEST_KEY: Final = 16 * 1024
@@ -51,21 +51,21 @@ LONGEST_FIELDS: Final = 32 * 1024
 """Changed paths that take more bytes than this, as JSON, are published as "all"."""
 
 
-def version_of(event: Raw) -> Version:
+def version_of(event: RawEvent) -> Version:
     """The event's `clusterTime`, which its resume token begins with."""
     return of_resume_token(event["_id"]["_data"])
 
 
-def wall_ms_of(event: Raw) -> int:
+def wall_ms_of(event: RawEvent) -> int:
     """The event's wall time; where the server gives none, its cluster time in whole seconds."""
     wall = event["wall"]
     return (version_of(event) >> 32) * 1000 if wall is None else int(wall)
 
 
-def meaning_of(event: Raw) -> Meaning:
+def meaning_of(event: RawEvent) -> EventMeaning:
     if event.get("coll") == HEARTBEATS:
-        return Meaning.HEARTBEAT
-    return OPERATIONS.get(event["op"], Meaning.IGNORED)
+        return EventMeaning.HEARTBEAT
+    return OPERATIONS.get(event["op"], EventMeaning.IGNORED)
 
 
 def _fields(paths: list[str] | None) -> list[str] | None:
@@ -101,7 +101,7 @@ class Watched:
         """All paths whose values are asked for, in the order of their places (`pipeline.value_field`)."""
         return tuple(dict.fromkeys(path for by in self.grouping.values() for path in by))
 
-    def named(self, event: Raw) -> dict[str, str]:
+    def named(self, event: RawEvent) -> dict[str, str]:
         """What the event of a change tells of the collection's groups."""
         places = self._places.get(event["coll"])
         if not places or event["op"] == "delete":
@@ -110,7 +110,7 @@ class Watched:
         by = {path: values.get(name) for path, name in places}
         return named(tuple(by), event["fields"], by)
 
-    def change(self, event: Raw) -> Change:
+    def change(self, event: RawEvent) -> Change:
         """The change of an insert, update, replace or delete event."""
         return Change(
             operation=cast("Operation", event["op"]),
@@ -123,7 +123,7 @@ class Watched:
             named=self.named(event) or None,
         )
 
-    def floors(self, event: Raw) -> list[Floor]:
+    def floors(self, event: RawEvent) -> list[Floor]:
         """The floors of a drop, rename or dropDatabase event, and of a change that no record can tell."""
         if event["op"] == "dropDatabase":
             return self.every_floor(version_of(event), "dropDatabase")

@@ -26,16 +26,16 @@ from neverstale.settings import Settings
 from neverstale.versions import Version, of_resume_token, to_hex
 from streams.acks import Acks
 from streams.checkpoint import Checkpoint, Position
-from streams.cursor import After, At, Cursor, Database, present_time
+from streams.cursor import After, At, Database, StreamCursor, present_time
 from streams.error_codes import Phase, as_ours
 from streams.guard import Guard
 from streams.heartbeat import Heart
 from streams.lease import POLL_SECONDS, Lease
-from streams.marks import Marks
+from streams.marks import MarkPacer
 from streams.pipeline import pipeline
 from streams.publisher import Publisher
 from streams.recorder import Recorder
-from streams.stream import Reader
+from streams.stream import Stream
 from streams.translate import Watched
 
 log = telemetry.logger(__name__)
@@ -155,8 +155,8 @@ class Watcher:
             cursor, floors = await self._open(stack, start)
             stack.callback(self._note_progress, checkpoint, publisher, of_resume_token(cursor.token["_data"]))
             interval_seconds = settings.watcher.mark_interval_ms / 1000
-            marks = Marks(topic.partitions, checkpoint.term, interval_seconds, topic.incarnation)
-            reader = Reader(
+            marks = MarkPacer(topic.partitions, checkpoint.term, interval_seconds, topic.incarnation)
+            reader = Stream(
                 settings.watcher,
                 self.watched,
                 cursor,
@@ -181,7 +181,7 @@ class Watcher:
             await _until(stop, POLL_SECONDS)
         self.health.ok("mongodb")
 
-    async def _open(self, stack: AsyncExitStack, start: Start) -> tuple[Cursor, list[Floor]]:
+    async def _open(self, stack: AsyncExitStack, start: Start) -> tuple[StreamCursor, list[Floor]]:
         """The stream, and the floors to publish before anything that it delivers."""
         if (position := start.position) is not None:
             try:
@@ -193,9 +193,9 @@ class Watcher:
         now = await present_time(self.database)
         return await self._cursor(stack, At(now)), await self._opened("now", start, now)
 
-    async def _cursor(self, stack: AsyncExitStack, where: After | At) -> Cursor:
+    async def _cursor(self, stack: AsyncExitStack, where: After | At) -> StreamCursor:
         stages = pipeline(self.watched.collections, self.watched.paths)
-        return await stack.enter_async_context(Cursor.open(self.database, stages, where, self.settings.watcher))
+        return await stack.enter_async_context(StreamCursor.open(self.database, stages, where, self.settings.watcher))
 
     async def _opened(self, how: str, start: Start, version: Version) -> list[Floor]:
         """Say how the stream was opened; the floors that this asks for.
@@ -210,7 +210,7 @@ class Watcher:
         at = version if start.position is None else await present_time(self.database)
         return self.watched.every_floor(at, start.floor_reason)
 
-    async def _read(self, reader: Reader, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
+    async def _read(self, reader: Stream, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
         """Run the reader and all that accompanies it; then wait for what is on its way, and store where it ends."""
         guard = Guard(
             self.health,
@@ -240,7 +240,7 @@ class Watcher:
             for task in company:
                 task.cancel()
 
-    async def _drain(self, reader: Reader, checkpoint: Checkpoint) -> None:
+    async def _drain(self, reader: Stream, checkpoint: Checkpoint) -> None:
         """Wait until Kafka has everything, then store the position; not for ever."""
         try:
             async with asyncio.timeout(self.settings.service.drain_seconds * DRAIN_SHARE):

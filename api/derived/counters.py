@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from api.derived.figures import Held
+from api.derived.figures import Figure
 from api.derived.generations import Known
 from api.reads.answer import TooManyGroups
 from api.web import typed_values as typed
@@ -76,7 +76,7 @@ class Total:
             self.numbers[i] += other.numbers[i]
 
 
-class Counts:
+class CounterSource:
     """One counter (`api.derived.figures.Figure`)."""
 
     on_change: OnChange = "invalidate"
@@ -101,7 +101,7 @@ class Counts:
 
     # --- Redis
 
-    async def look(self, cache: Cache, known: Known, key: CountKey) -> Held | None:
+    async def look(self, cache: Cache, known: Known, key: CountKey) -> Figure | None:
         generation = known.for_counts(f"counters.{self.counter}", self.digest)
         if generation is None:
             return None
@@ -127,10 +127,10 @@ class Counts:
         # Thousands of groups would hold up the event loop for longer than anybody should wait.
         return await asyncio.to_thread(work) if many else work()
 
-    def _told_of_all(self, generation: Generation, key: CountKey, pairs: Any) -> Held | None:
+    def _told_of_all(self, generation: Generation, key: CountKey, pairs: Any) -> Figure | None:
         return self._told(generation, key, reading.all_groups(_mapping(pairs), len(self.declared.sums)))
 
-    def _told(self, generation: Generation, key: CountKey, held: Mapping[str, Group] | None) -> Held | None:
+    def _told(self, generation: Generation, key: CountKey, held: Mapping[str, Group] | None) -> Figure | None:
         if held is None:
             return None
         if any(one.documents < 0 for one in held.values()):
@@ -140,7 +140,7 @@ class Counts:
         totals = self._selected(held, key, [order.index(name) for name in self.declared.sums])
         if any(total is None for one in totals.values() for total in one.sums):
             return None
-        return Held(self._body(key, totals))
+        return Figure(self._body(key, totals))
 
     def _selected(self, held: Mapping[str, Group], key: CountKey, order: Sequence[int]) -> dict[str, Total]:
         by = self.declared.by

@@ -36,17 +36,17 @@ NOT_OURS: Final = (ValueError, LookupError, TypeError, ArithmeticError, Attribut
 """What reading bytes raises that consumers have not written."""
 
 
-class Held(NamedTuple):
+class Figure(NamedTuple):
     """What Redis knows."""
 
     body: bytes | None
     """`None`: there is nothing of this name."""
 
 
-class Figure(Queried, Protocol):
+class FigureSource(Queried, Protocol):
     """One counter or ranking."""
 
-    async def look(self, cache: Cache, known: Known, key: Any) -> Held | None:
+    async def look(self, cache: Cache, known: Known, key: Any) -> Figure | None:
         """What Redis holds; `None`: it does not know, ask MongoDB. Raises `Outage`."""
 
 
@@ -81,7 +81,7 @@ class Figures:
         self._clock = clock
         self._kept: dict[tuple[str, str], _Kept] = {}
 
-    async def get(self, figure: Figure, known: Known, key: Any, wish: Wish) -> Answer:
+    async def get(self, figure: FigureSource, known: Known, key: Any, wish: Wish) -> Answer:
         """Raises like `Reader.get`, and what the figure raises."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         ask = Ask(figure, key, key.canonical, b"", future, wish)
@@ -89,7 +89,7 @@ class Figures:
         self._tasks.start(self._answer(ask, figure, known), f"read-{figure.name}")
         return await future
 
-    async def _answer(self, ask: Ask, figure: Figure, known: Known) -> None:
+    async def _answer(self, ask: Ask, figure: FigureSource, known: Known) -> None:
         try:
             if not await self._answer_from_redis(ask, figure, known):
                 await self._answer_from_mongodb(ask)
@@ -99,7 +99,7 @@ class Figures:
             ask.fail(error, self._freshness.marks)
             raise
 
-    async def _answer_from_redis(self, ask: Ask, figure: Figure, known: Known) -> bool:
+    async def _answer_from_redis(self, ask: Ask, figure: FigureSource, known: Known) -> bool:
         ask.how = "bypass"
         if ask.wish.no_cache:
             ask.how = "request"

@@ -47,7 +47,7 @@ class PageKey:
     """`None`: the first page."""
 
 
-class Pages:
+class PageSource:
     """One list. Its pages are read like documents (`api.reads.source.Queried`)."""
 
     on_change: OnChange = "invalidate"
@@ -144,7 +144,7 @@ class Pages:
 class PageShelf:
     """Where the pages of one list lie."""
 
-    def __init__(self, cache: Cache, pages: Pages, known: Known) -> None:
+    def __init__(self, cache: Cache, pages: PageSource, known: Known) -> None:
         self._cache = cache
         self._pages = pages
         self._known = known

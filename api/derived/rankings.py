@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from api.derived.figures import Held
+from api.derived.figures import Figure
 from api.derived.generations import Known
 from neverstale.catalog import OnChange, Resource
 from neverstale.declarations import RankingDeclaration
@@ -44,7 +44,7 @@ class RankKey:
     """Of the top; or neighbours on either side."""
 
 
-class Ranks:
+class RankingSource:
     """One ranking (`api.derived.figures.Figure`)."""
 
     on_change: OnChange = "invalidate"
@@ -66,7 +66,7 @@ class Ranks:
 
     # --- Redis
 
-    async def look(self, cache: Cache, known: Known, key: RankKey) -> Held | None:
+    async def look(self, cache: Cache, known: Known, key: RankKey) -> Figure | None:
         generation = known.for_counts(f"rankings.{self.ranking}", self.digest)
         if generation is None:
             return None
@@ -77,11 +77,11 @@ class Ranks:
             return None
         return found
 
-    async def _top(self, held: "_Sets", count: int) -> Held | None:
+    async def _top(self, held: "_Sets", count: int) -> Figure | None:
         replies = await held.read((b"ZRANGE", held.members, 0, count - 1, b"WITHSCORES"))
-        return None if replies is None else Held(await _made(lambda: _top_body(self._ranked(replies[0], 1)), count))
+        return None if replies is None else Figure(await _made(lambda: _top_body(self._ranked(replies[0], 1)), count))
 
-    async def _one(self, held: "_Sets", key: RankKey) -> Held | None:
+    async def _one(self, held: "_Sets", key: RankKey) -> Figure | None:
         assert key.key is not None
         member = member_of(canonical(key.key))
         asked = (b"ZRANK", held.members, member), (b"ZSCORE", held.members, member)
@@ -92,11 +92,11 @@ class Ranks:
                 return None
             rank, score, pairs = replies
             if rank is None:
-                return Held(None)
+                return Figure(None)
             if not key.count or (low, high) == _around(rank, key.count):
                 (one,) = self._ranked([member, score], rank + 1)
                 beside = self._ranked(pairs, low + 1) if key.count else None
-                return Held(_one_body(one, beside))
+                return Figure(_one_body(one, beside))
             low, high = _around(rank, key.count)
         return None
 
@@ -159,7 +159,9 @@ class _Sets:
 class _Asking:
     """MongoDB is asked for one thing, in several queries at one version."""
 
-    def __init__(self, ranks: Ranks, loader: Loader, key: RankKey, at_least: Version, version: Version) -> None:
+    def __init__(
+        self, ranks: RankingSource, loader: Loader, key: RankKey, at_least: Version, version: Version
+    ) -> None:
         self.version = version
         self.kinds: list[Kind] = []
         self._ranks = ranks

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
 
-from api.derived.counters import CountKey, Counts
+from api.derived.counters import CounterSource, CountKey
 from api.derived.figures import Figures
 from api.derived.generations import Known
-from api.derived.pages import Pages, PageShelf
-from api.derived.rankings import RankKey, Ranks
+from api.derived.pages import PageShelf, PageSource
+from api.derived.rankings import RankingSource, RankKey
 from api.endpoints.documents import found_or_unchanged
 from api.hits.page_lines import PageLines, page_of
 from api.reads.answer import Answer
@@ -39,17 +39,17 @@ class Derived:
     """All sources of one resource that are derived from its documents."""
 
     resource: Resource
-    lists: Mapping[str, Pages]
-    counters: Mapping[str, Counts]
-    rankings: Mapping[str, Ranks]
+    lists: Mapping[str, PageSource]
+    counters: Mapping[str, CounterSource]
+    rankings: Mapping[str, RankingSource]
 
     @classmethod
     def of(cls, resource: Resource, secret: bytes) -> "Derived":
         return cls(
             resource,
-            {name: Pages(resource, name, one, secret) for name, one in resource.lists.items()},
-            {name: Counts(resource, name, one) for name, one in resource.counters.items()},
-            {name: Ranks(resource, name, one) for name, one in resource.rankings.items()},
+            {name: PageSource(resource, name, one, secret) for name, one in resource.lists.items()},
+            {name: CounterSource(resource, name, one) for name, one in resource.counters.items()},
+            {name: RankingSource(resource, name, one) for name, one in resource.rankings.items()},
         )
 
 
@@ -73,7 +73,7 @@ def shelves(
         yield from page_shelves(one, known[one.resource.name], cache)
 
 
-def page_shelves(derived: Derived, known: Known, cache: Cache) -> Iterator[tuple[Pages, PageShelf]]:
+def page_shelves(derived: Derived, known: Known, cache: Cache) -> Iterator[tuple[PageSource, PageShelf]]:
     """The lists of one resource, and where their pages lie."""
     for pages in derived.lists.values():
         yield pages, PageShelf(cache, pages, known)
@@ -93,7 +93,7 @@ def page_lines(derived: Iterable[Derived], known: Mapping[str, Known], cache: Ca
 class ListEndpoint:
     """`GET /v1/{resource}/-/lists/{list}?by…&cursor=…`."""
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self, pages: PageSource) -> None:
         self._pages = pages
         self._seconds = telemetry.READ_SECONDS.labels(pages.name)
 
@@ -110,7 +110,7 @@ class ListEndpoint:
 class CounterEndpoint:
     """`GET /v1/{resource}/-/counters/{counter}?by…&group=…&limit=…`."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: CounterSource) -> None:
         self._counts = counts
         self._seconds = telemetry.READ_SECONDS.labels(counts.name)
 
@@ -134,7 +134,7 @@ class CounterEndpoint:
         return counts.key(said.values, _groups_of(said, counts), limit)
 
 
-def _groups_of(said: Asked, counts: Counts) -> list[str] | None:
+def _groups_of(said: Asked, counts: CounterSource) -> list[str] | None:
     value = said.others.get("group")
     if not value:
         return None if value is None else []
@@ -148,7 +148,7 @@ def _groups_of(said: Asked, counts: Counts) -> list[str] | None:
 class RankingEndpoint:
     """`GET /v1/{resource}/-/rankings/{ranking}?by…&limit=…`."""
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: RankingSource) -> None:
         self._ranks = ranks
         self._seconds = telemetry.READ_SECONDS.labels(ranks.name)
 
@@ -171,7 +171,7 @@ class RankingEndpoint:
 class RankEndpoint:
     """`GET /v1/{resource}/-/rankings/{ranking}/{key}?by…&around=…`."""
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: RankingSource) -> None:
         self._ranks = ranks
         self._absence = unranked(ranks.resource.name).body
         self._seconds = telemetry.READ_SECONDS.labels(ranks.name)
@@ -192,7 +192,7 @@ class RankEndpoint:
         return ranks.key(said.group(by), [said.values[path] for path in by], document, around)
 
 
-def _rank(scope: Scope, ranks: Ranks) -> Callable[..., Awaitable[Answer]]:
+def _rank(scope: Scope, ranks: RankingSource) -> Callable[..., Awaitable[Answer]]:
     figures: Figures = scope["app"].state.figures
     known: Known = scope["app"].state.known[ranks.resource.name]
     return lambda key, wish: figures.get(ranks, known, key, wish)

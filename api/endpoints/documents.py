@@ -9,7 +9,7 @@ from bson.objectid import ObjectId
 from starlette.types import Receive, Scope, Send
 
 from api.reads.answer import Answer
-from api.reads.read_counts import Tally
+from api.reads.read_counts import ReadCounts
 from api.reads.reader import Reader
 from api.reads.wish import Wish
 from api.web.compression import Compressed
@@ -19,7 +19,7 @@ from api.web.pieces import length_of
 from api.web.plain_requests import coding_of
 from api.web.preconditions import Conditions, conditions_of
 from api.web.problems import answer_too_large, precondition_failed, unknown_key
-from api.web.responses import Facts, Raw, absent, facts_of, facts_of_many, found, not_modified
+from api.web.responses import Provenance, ReadyResponse, absent, facts_of, facts_of_many, found, not_modified
 from api.web.unread import Holding, hold_for
 from neverstale.catalog import Resource
 from neverstale.keys import KeyValue
@@ -31,7 +31,7 @@ WAVE_BYTES: Final = 8 << 20
 """Of several documents for one caller, about so many are read at once."""
 
 
-class Documents:
+class DocumentEndpoints:
     """The ASGI endpoints of one resource. The reader is the one that the app's lifespan opened."""
 
     def __init__(self, resource: Resource) -> None:
@@ -103,14 +103,14 @@ def _reader(scope: Scope) -> Reader:
     return reader
 
 
-def _tally(scope: Scope) -> Tally:
-    tally: Tally = scope["app"].state.tally
+def _tally(scope: Scope) -> ReadCounts:
+    tally: ReadCounts = scope["app"].state.tally
     return tally
 
 
 def found_or_unchanged(
-    scope: Scope, conditions: Conditions, facts: Facts, etag: bytes, parts: Sequence[bytes]
-) -> Raw:
+    scope: Scope, conditions: Conditions, facts: Provenance, etag: bytes, parts: Sequence[bytes]
+) -> ReadyResponse:
     """The body, compressed if that is wanted, or that the caller has it; a `Problem` if it is not what it expects."""
     verdict = conditions.verdict(etag, facts.version)
     if verdict == 412:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from api.web.paths import listed, parameters_of, shown
 from api.web.pieces import pieces
 from api.web.problems import bad_parameter
-from api.web.responses import Raw
+from api.web.responses import ReadyResponse
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Overloaded
 from neverstale.mongodb.loader import Loader
@@ -48,7 +48,7 @@ class Lines(Response):
     media_type = MEDIA_TYPE
 
 
-class Broken(Exception):
+class BrokenExport(Exception):
     """A stream that has begun and cannot go on."""
 
 
@@ -120,7 +120,7 @@ class Exports:
         else:
             outcome = "broken" if client_is_there else "gone"
         telemetry.EXPORTS.labels(resource.name, outcome).inc()
-        if error is not None and not isinstance(error, Broken):
+        if error is not None and not isinstance(error, BrokenExport):
             raise error
         if outcome in ("broken", "displaced"):
             log.warning("export_broken_off", resource=resource.name, reason=_reason(place, error))
@@ -158,7 +158,7 @@ class Exports:
             except (NeverstaleError, TimeoutError) as error:
                 if not begun:
                     raise
-                raise Broken(str(error) or "the client reads nothing") from error
+                raise BrokenExport(str(error) or "the client reads nothing") from error
         if not begun:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await send({"type": "http.response.body", "body": b""})
@@ -180,7 +180,7 @@ class Export:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fields = fields_of(scope["query_string"], self._resource)
         if scope["method"] == "HEAD":
-            await Raw(200, list(HEADERS))(scope, receive, send)
+            await ReadyResponse(200, list(HEADERS))(scope, receive, send)
             return
         exports: Exports = scope["app"].state.exports
         await exports.run(self._resource, fields, receive, send)

@@ -17,7 +17,7 @@ from api.endpoints import openapi as schema
 from api.web.paths import key_of, no_parameters
 from api.web.problems import unread
 from api.web.query import asked, whole_number
-from api.web.responses import Raw
+from api.web.responses import ReadyResponse
 from neverstale.catalog import Resource
 from neverstale.keys import canonical, value_of
 from neverstale.mongodb import bson_json as documents
@@ -86,10 +86,10 @@ def _shown(found: ReadCount) -> dict[str, Any]:
     return {"key": value_of(found.key), "reads": round(found.reads, 3), "rank": found.rank}
 
 
-def _top(found: Iterable[ReadCount]) -> Raw:
+def _top(found: Iterable[ReadCount]) -> ReadyResponse:
     return _json({"items": list(map(_shown, found))})
 
 
-def _json(content: dict[str, Any]) -> Raw:
+def _json(content: dict[str, Any]) -> ReadyResponse:
     body = documents.encode(content)
-    return Raw(200, [*_HEADERS, (b"content-length", b"%d" % len(body))], body)
+    return ReadyResponse(200, [*_HEADERS, (b"content-length", b"%d" % len(body))], body)

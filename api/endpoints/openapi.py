@@ -61,7 +61,7 @@ class ResourceFreshness(BaseModel):
     )
 
 
-class Freshness(BaseModel):
+class FreshnessModel(BaseModel):
     resources: dict[str, ResourceFreshness]
 
 

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field, create_model
 
-from api.derived.counters import Counts
-from api.derived.pages import Pages
-from api.derived.rankings import Ranks
+from api.derived.counters import CounterSource
+from api.derived.pages import PageSource
+from api.derived.rankings import RankingSource
 from api.endpoints import openapi as schema
 from api.web.query import kind_of
 from api.web.typed_values import NULL, TYPES
@@ -27,7 +27,7 @@ _TYPED: Final[dict[str, tuple[dict[str, Any], Any]]] = {
 _CURSOR: Final = "AQX3k0bN1QABGgAAAAQAEgAAAAIwAAIAAABrAAAAAA"
 
 
-def page_model(pages: Pages) -> type[BaseModel]:
+def page_model(pages: PageSource) -> type[BaseModel]:
     document: Any = schema.document_model(pages.resource)
     text = "The cursor of the next page; null: this is the last."
     return create_model(
@@ -38,13 +38,13 @@ def page_model(pages: Pages) -> type[BaseModel]:
     )
 
 
-def list_parameters(pages: Pages) -> list[dict[str, Any]]:
+def list_parameters(pages: PageSource) -> list[dict[str, Any]]:
     text = "Where the page begins: `next` of the page before it; 400 for anything else."
     cursor = _parameter("cursor", text, {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"})
     return [*_groups(pages.resource, pages.declared.by, required=True), cursor]
 
 
-def counter_model(counts: Counts) -> Any:
+def counter_model(counts: CounterSource) -> Any:
     sums = _figures(counts, "Sums", "The sum; null if JSON cannot say it.")
     averages = _figures(counts, "Averages", "The sum by the number of numbers; null without any.")
     figures: dict[str, Any] = {"count": (int, Field(examples=[12])), "sums": (sums, ...)}
@@ -72,7 +72,7 @@ def counter_model(counts: Counts) -> Any:
     )
 
 
-def counter_parameters(counts: Counts) -> list[dict[str, Any]]:
+def counter_parameters(counts: CounterSource) -> list[dict[str, Any]]:
     fields = list(counts.declared.by)
     most = counts.resource.max_groups
     described = [*_groups(counts.resource, counts.declared.by, required=not most)]
@@ -86,18 +86,18 @@ def counter_parameters(counts: Counts) -> list[dict[str, Any]]:
     return [*described, _parameter("limit", "Groups that are shown.", limit)]
 
 
-def ranking_model(ranks: Ranks) -> type[BaseModel]:
+def ranking_model(ranks: RankingSource) -> type[BaseModel]:
     item: Any = _ranked(ranks)
     return create_model(_model(ranks.resource, ranks.ranking, "Ranking"), items=(list[item], ...))
 
 
-def ranking_parameters(ranks: Ranks) -> list[dict[str, Any]]:
+def ranking_parameters(ranks: RankingSource) -> list[dict[str, Any]]:
     limit = {"type": "integer", "minimum": 1, "maximum": ranks.declared.size}
     described = _groups(ranks.resource, ranks.declared.by, required=True)
     return [*described, _parameter("limit", "How many, from the first.", limit)]
 
 
-def rank_model(ranks: Ranks) -> type[BaseModel]:
+def rank_model(ranks: RankingSource) -> type[BaseModel]:
     item: Any = _ranked(ranks)
     text = "With `around`: neighbours and itself, in order."
     around: Any = list[item] | None
@@ -105,14 +105,14 @@ def rank_model(ranks: Ranks) -> type[BaseModel]:
     return create_model(name, __base__=item, around=(around, Field(None, description=text)))
 
 
-def rank_parameters(ranks: Ranks) -> list[dict[str, Any]]:
+def rank_parameters(ranks: RankingSource) -> list[dict[str, Any]]:
     around = {"type": "integer", "minimum": 0, "maximum": 100, "default": 0}
     described = _groups(ranks.resource, ranks.declared.by, required=True)
     beside = _parameter("around", "Neighbours on either side.", around)
     return [schema.key_parameter(ranks.resource), *described, beside]
 
 
-def _figures(counts: Counts, part: str, text: str) -> Any:
+def _figures(counts: CounterSource, part: str, text: str) -> Any:
     named: dict[str, Any] = {
         f"sum_{i}": (float | None, Field(alias=name, description=text, examples=[340]))
         for i, name in enumerate(counts.declared.sums)
@@ -120,7 +120,7 @@ def _figures(counts: Counts, part: str, text: str) -> Any:
     return create_model(_model(counts.resource, counts.counter, part), **named)
 
 
-def _ranked(ranks: Ranks) -> Any:
+def _ranked(ranks: RankingSource) -> Any:
     kind, example = schema.key_type(ranks.resource)
     return create_model(
         _model(ranks.resource, ranks.ranking, "Place"),
@@ -146,7 +146,7 @@ def _parameter(name: str, description: str, typed: dict[str, Any]) -> dict[str, 
     return {"name": name, "in": "query", "required": False, "description": description, "schema": typed}
 
 
-def _by(counts: Counts) -> dict[str, Any]:
+def _by(counts: CounterSource) -> dict[str, Any]:
     return {path: _TYPED[kind_of(path, counts.resource)][1] for path in counts.declared.by}
 
 

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.derived.rankings import Ranks
+from api.derived.rankings import RankingSource
 from api.endpoints import most_read as most_reading
 from api.endpoints import openapi as schema
 from api.endpoints import openapi_derived as shapes
 from api.endpoints.derived import CounterEndpoint, Derived, ListEndpoint, RankEndpoint, RankingEndpoint
-from api.endpoints.documents import Documents
+from api.endpoints.documents import DocumentEndpoints
 from api.endpoints.export import Export, Lines, fields_parameter
 from api.endpoints.most_read import MostRead
 from api.freshness.watermark import Freshness
@@ -58,7 +58,7 @@ def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], h
     read += _get_and_head(
         f"{PREFIX}freshness",
         _freshness_of(catalog),
-        schema.Freshness,
+        schema.FreshnessModel,
         summary="How fresh the cache is",
         operation_id="get_freshness",
         tags=["freshness"],
@@ -96,7 +96,7 @@ class _Asgi:
 def _one(resource: Resource) -> list[BaseRoute]:
     return _get_and_head(
         f"{PREFIX}{resource.name}/{{key}}",
-        Documents(resource).one,
+        DocumentEndpoints(resource).one,
         schema.document_model(resource),
         summary=f"One document of {resource.name}",
         operation_id=f"get_{resource.name}",
@@ -109,7 +109,7 @@ def _one(resource: Resource) -> list[BaseRoute]:
 def _many(resource: Resource) -> list[BaseRoute]:
     return _get_and_head(
         f"{PREFIX}{resource.name}",
-        Documents(resource).many,
+        DocumentEndpoints(resource).many,
         schema.items_model(resource, schema.document_model(resource)),
         summary=f"Several documents of {resource.name}, in the order of their keys",
         operation_id=f"get_many_{resource.name}",
@@ -190,7 +190,7 @@ def _derived(derived: Derived) -> list[BaseRoute]:
     return routes
 
 
-def _ranking(name: str, ranks: Ranks) -> list[BaseRoute]:
+def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
     path = f"{PREFIX}{name}/-/rankings/{ranks.ranking}"
     return [
         *_get_and_head(

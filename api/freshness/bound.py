@@ -33,7 +33,7 @@ GAP_SHARE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class BoundMark:
     version: Version
     wall_ms: int
     seen: float
@@ -41,13 +41,13 @@ class Mark:
     age: float
     """Seconds that it was old then, at most."""
 
-    def beats(self, other: "Mark") -> bool:
+    def beats(self, other: "BoundMark") -> bool:
         """Whether it says of every answer at least what the other one says."""
         born, others = self.seen - self.age, other.seen - other.age
         return self.version <= other.version and self.wall_ms >= other.wall_ms and born >= others
 
 
-class Marks:
+class Bounds:
     """The marks that this process has seen, oldest first. True for ever, whichever Redis they were read from.
 
     Those that another one beats are not kept. So of the marks that an answer contains, the newest says most.
@@ -61,7 +61,7 @@ class Marks:
         self._capacity = capacity
         self._newest: Version = 0
         self._versions: list[Version] = []
-        self._marks: list[Mark] = []
+        self._marks: list[BoundMark] = []
 
     @property
     def newest(self) -> Version:
@@ -77,16 +77,16 @@ class Marks:
         """Consumers tell a mark."""
         latest = self._clock.latest_ms()
         age = max(latest - wall_ms, 0.0) / 1000 if latest is not None else 0.0
-        self._take(Mark(version, wall_ms, self._monotonic(), age))
+        self._take(BoundMark(version, wall_ms, self._monotonic(), age))
 
     def prove(self, version: Version, wall_ms: float, asked: float) -> None:
         """MongoDB was asked at `asked` (monotonic seconds) for a version >= all that was acknowledged by then.
 
         `wall_ms`: the earliest that the primary's clock can have shown at that moment.
         """
-        self._take(Mark(version, floor(wall_ms), asked, 0.0))
+        self._take(BoundMark(version, floor(wall_ms), asked, 0.0))
 
-    def _take(self, mark: Mark) -> None:
+    def _take(self, mark: BoundMark) -> None:
         self._newest = max(self._newest, mark.version)
         place = bisect_right(self._versions, mark.version)
         if place and self._marks[place - 1].beats(mark):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from neverstale.errors import NeverstaleError
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.role import telemetry
@@ -43,7 +43,7 @@ class Proofs:
     def __init__(
         self,
         now: Callable[[], Awaitable[Version]],
-        marks: Marks,
+        marks: Bounds,
         clock: PrimaryClock,
         tasks: Tasks,
         monotonic: Callable[[], float] = time.monotonic,

@@ -16,7 +16,7 @@ import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache
@@ -50,7 +50,7 @@ class Freshness:
     """
 
     def __init__(
-        self, cache: Cache, group: str, marks: Marks, health: Health, reconnect: Callable[[], Awaitable[None]]
+        self, cache: Cache, group: str, marks: Bounds, health: Health, reconnect: Callable[[], Awaitable[None]]
     ) -> None:
         self.marks = marks
         self._health = health
@@ -96,7 +96,7 @@ class Freshness:
         return evidence.epoch == self._epoch
 
     def bound(self, complete: Version) -> float | None:
-        """See `Marks.bound`."""
+        """See `Bounds.bound`."""
         return self.marks.bound(complete)
 
     def opened(self, identity: str) -> None:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from api.freshness.redis_identity import tell_identity
 from api.freshness.watermark import Freshness
-from api.hits.hearing import Broken, Hearing
+from api.hits.hearing import BrokenSubscription, Hearing
 from api.hits.request_lines import spellings
 from api.reads.l1 import L1
 from neverstale.keys import Names
@@ -69,7 +69,7 @@ class Channel:
         """Apply one message: changes and floors first, then marks. Whatever it is, hearing goes on."""
         try:
             self._apply(decode(message))
-        except Broken as reason:
+        except BrokenSubscription as reason:
             self._begin_anew(str(reason))
         except Exception as error:
             # Anybody may publish anything. It may have said that something changed.

@@ -9,24 +9,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final, NoReturn, TypeAlias
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.freshness.watermark import Evidence
 from api.hits.page_lines import PageLines, PageTarget
 from api.hits.request_lines import LINE, Target, spellings
-from api.limits.buckets import Limits
+from api.limits.buckets import Buckets
 from api.reads.answer import Answer
 from api.reads.ask import Ask
 from api.reads.fills import BODY_BYTES
 from api.reads.l1 import L1, Reading
-from api.reads.read_counts import Tally, taken
+from api.reads.read_counts import ReadCounts, taken
 from api.reads.reader import Reader
 from api.web import headers as heads
 from api.web.compression import FROM_BYTES, Compressed
-from api.web.headers import BLANK, CRLF, DOCUMENT, ETAG, Moment, Server
+from api.web.headers import BLANK, CRLF, DOCUMENT, ETAG, ServerHeader, SharedHeaders
 from api.web.pieces import LARGE_BYTES
 from api.web.plain_requests import PLAIN, Plain
 from api.web.problems import Problem, internal, of_error, stopping, unknown_key
-from api.web.responses import L1_HIT, L2_HIT, Raw, cache_status, raw
+from api.web.responses import L1_HIT, L2_HIT, ReadyResponse, cache_status, raw
 from neverstale.errors import NeverstaleError
 from neverstale.redis.entries import facts_of_hit
 from neverstale.role import telemetry
@@ -62,11 +62,11 @@ class Request(ABC):
         self._segment = segment
 
     @abstractmethod
-    def send(self, status: int, tail: bytes, moment: Moment) -> None:
+    def send(self, status: int, tail: bytes, moment: SharedHeaders) -> None:
         """Answer with a document or its absence."""
 
     @abstractmethod
-    def send_raw(self, response: Raw) -> None:
+    def send_raw(self, response: ReadyResponse) -> None:
         """Answer with anything else."""
 
     # --- for the reader
@@ -146,14 +146,14 @@ class Hot:
         reader: Reader,
         l1: L1,
         compressed: Compressed,
-        marks: Marks,
+        marks: Bounds,
         targets: dict[bytes, Target],
-        tally: Tally,
+        tally: ReadCounts,
         pages: PageLines,
     ) -> None:
         self.l1 = l1
-        self.server = Server()
-        self.moment = Moment(marks, self.server, L1_HIT, l1)
+        self.server = ServerHeader()
+        self.moment = SharedHeaders(marks, self.server, L1_HIT, l1)
         """Of what L1 holds."""
         self.blocks: dict[bytes, Plain] = {}
         """What blocks of header lines mean, of those that were plain."""
@@ -162,7 +162,7 @@ class Hot:
         self._counted: dict[bytes, int] = {}
         """Those of which is being told now."""
         self.tally = tally
-        self.limits: Limits | None = None
+        self.limits: Buckets | None = None
         """`None`: there are none."""
         self._reader = reader
         self._compressed = compressed
@@ -172,7 +172,7 @@ class Hot:
         self._absences = {name: unknown_key(name.decode()).body for name in targets}
         self._last_large = (b"", b"")
         """An entry, and its tail."""
-        self._moments: dict[bytes, tuple[Version, Moment]] = {}
+        self._moments: dict[bytes, tuple[Version, SharedHeaders]] = {}
         """Cache status -> the last moment of answers with it, and up to which version they miss nothing. All that
         Redis, or MongoDB, answered at once share one."""
 
@@ -223,11 +223,11 @@ class Hot:
         elif line in spellings(target.resource.name, target.canonical(request.entry_key)):
             self.l1.keep(reading, request.entry_key, line, tail)
 
-    def moment_of(self, complete: Version, status: bytes) -> Moment:
+    def moment_of(self, complete: Version, status: bytes) -> SharedHeaders:
         """Of answers with this cache status that miss no change up to this version."""
         held = self._moments.get(status)
         if held is None or held[0] != complete:
-            moment = Moment(self._marks, self.server, status, Evidence(complete, 0))
+            moment = SharedHeaders(self._marks, self.server, status, Evidence(complete, 0))
             held = self._moments[status] = complete, moment
         return held[1]
 
@@ -242,7 +242,7 @@ class Hot:
     def tail_of(self, target: AnyTarget, answer: Answer) -> bytes:
         return self.tail(target, answer.etag, to_hex(answer.version).encode("ascii"), answer.body)
 
-    def answered(self, tail: bytes, plain: Plain, answer: Answer) -> tuple[int, bytes, Moment]:
+    def answered(self, tail: bytes, plain: Plain, answer: Answer) -> tuple[int, bytes, SharedHeaders]:
         """Status, tail and moment of what is no plain hit."""
         return (*self.choose(plain, tail), self.moment_of(answer.complete, cache_status(answer)))
 
@@ -278,7 +278,7 @@ class Hot:
                 telemetry.L1_HITS.labels(name.decode()).inc(count)
 
 
-def as_text(response: Raw, server: bytes, *, close: bool, bodiless: bool) -> bytes:
+def as_text(response: ReadyResponse, server: bytes, *, close: bool, bodiless: bool) -> bytes:
     """A response as uvicorn would write it."""
     ending = b"connection: close" + BLANK if close else CRLF
     body = b"" if bodiless else response.body

@@ -16,7 +16,7 @@ MOST_PUBLISHERS: Final = 1_000
 """A consumer is one, and another one whenever it starts; a hearing of more is not remembered, but begun anew."""
 
 
-class Broken(Exception):
+class BrokenSubscription(Exception):
     """Something may not have been heard."""
 
 
@@ -38,26 +38,26 @@ class Hearing:
         return min(self._marks.values()) if 0 < self._partitions == len(self._marks) else 0
 
     def follows(self, announcement: Announcement) -> None:
-        """Note the number; raises `Broken` if one before it is missing. What comes twice may be applied twice."""
+        """Note the number. Raises `BrokenSubscription` if one before it is missing; one may come twice."""
         publisher, number = announcement.publisher, announcement.number
         last = self._numbers.get(publisher)
         if last is not None and number > last + 1:
-            raise Broken(f"announcements {last + 1} to {number - 1} of a publisher are missing")
+            raise BrokenSubscription(f"announcements {last + 1} to {number - 1} of a publisher are missing")
         if last is None and len(self._numbers) >= MOST_PUBLISHERS:
-            raise Broken("too many publishers")
+            raise BrokenSubscription("too many publishers")
         self._numbers[publisher] = number if last is None else max(last, number)
 
     def mark(self, publisher: str, marks: AnnouncedMarks) -> None:
         """Take in marks. Comes after the changes that were announced before them have been dropped."""
         if marks.identity != self._identity:
-            raise Broken("marks of another Redis")
+            raise BrokenSubscription("marks of another Redis")
         if marks.partitions != self._partitions and self._partitions:
-            raise Broken("the number of partitions changed")
+            raise BrokenSubscription("the number of partitions changed")
         self._partitions = marks.partitions
         for partition, (version, wall_ms) in marks.by_partition.items():
             if version > self._damage.latest() or self._damage.is_ahead(wall_ms):
                 raise Unreadable(f"mark {to_hex(version)}, wall time {wall_ms}, lies ahead of MongoDB's clock")
             if self._publishers.setdefault(partition, publisher) != publisher:
-                raise Broken(f"partition {partition} has another publisher")
+                raise BrokenSubscription(f"partition {partition} has another publisher")
             self._marks[partition] = max(version, self._marks.get(partition, 0))
             self._note(version, wall_ms)

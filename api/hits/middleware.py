@@ -7,9 +7,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.hits.fast_path import AnyTarget, Hot, Request
 from api.web import headers as heads
-from api.web.headers import Moment, RawHeaders
+from api.web.headers import RawHeaders, SharedHeaders
 from api.web.plain_requests import Plain, plain_of
-from api.web.responses import Raw
+from api.web.responses import ReadyResponse
 
 HOT: Final = "neverstale.hot"
 """Where the lifespan's state has the `Hot`."""
@@ -22,15 +22,15 @@ class _AsgiRequest(Request):
         self, hot: Hot, target: AnyTarget, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
     ) -> None:
         super().__init__(hot, target, segment, entry_key, line, plain)
-        self.answer: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[ReadyResponse] = asyncio.get_running_loop().create_future()
 
     def done(self) -> bool:
         return self.answer.done()
 
-    def send(self, status: int, tail: bytes, moment: Moment) -> None:
+    def send(self, status: int, tail: bytes, moment: SharedHeaders) -> None:
         self.send_raw(_raw(status, tail, moment))
 
-    def send_raw(self, response: Raw) -> None:
+    def send_raw(self, response: ReadyResponse) -> None:
         if not self.answer.done():
             self.answer.set_result(response)
 
@@ -45,7 +45,7 @@ class HotPath:
         response = await self._answer(scope) if scope["type"] == "http" else None
         await (self._app if response is None else response)(scope, receive, send)
 
-    async def _answer(self, scope: Scope) -> Raw | None:
+    async def _answer(self, scope: Scope) -> ReadyResponse | None:
         hot: Hot | None = scope.get("state", {}).get(HOT)
         if hot is None or scope.get("root_path"):
             return None
@@ -70,6 +70,6 @@ class HotPath:
         return await request.answer
 
 
-def _raw(status: int, tail: bytes, moment: Moment) -> Raw:
+def _raw(status: int, tail: bytes, moment: SharedHeaders) -> ReadyResponse:
     headers: RawHeaders = moment.headers(status, tail)
-    return Raw(status, headers, tail[tail.index(heads.BLANK) + 4 :])
+    return ReadyResponse(status, headers, tail[tail.index(heads.BLANK) + 4 :])

@@ -10,7 +10,7 @@ import re
 from typing import ClassVar, Final
 
 from api.derived.cursors import WrongCursor
-from api.derived.pages import PageKey, Pages, PageShelf
+from api.derived.pages import PageKey, PageShelf, PageSource
 from api.reads.ask import Ask, Reply
 from api.reads.shelves import Named, Place
 from api.reads.wish import ANYTHING
@@ -25,7 +25,7 @@ MOST: Final = 16_384
 LINE_BYTES: Final = 1024
 
 
-def page_of(pages: Pages, query: bytes) -> PageKey:
+def page_of(pages: PageSource, query: bytes) -> PageKey:
     """The page of a list that a query string names; a `Problem` if none."""
     by = pages.declared.by
     said = asked(query, pages.resource, by, ("cursor",), whole=True)
@@ -43,7 +43,7 @@ class PageTarget:
 
     __slots__ = ("_key", "_moment", "_named", "_pages", "_shelf", "name", "source")
 
-    def __init__(self, pages: Pages, shelf: PageShelf, key: PageKey) -> None:
+    def __init__(self, pages: PageSource, shelf: PageShelf, key: PageKey) -> None:
         self.source = pages.name
         self.name = pages.name.encode()
         self._pages = pages
@@ -78,7 +78,7 @@ class PageTarget:
 class PageLines:
     """Of all lists of a catalog."""
 
-    def __init__(self, shelves: dict[bytes, tuple[Pages, PageShelf]]) -> None:
+    def __init__(self, shelves: dict[bytes, tuple[PageSource, PageShelf]]) -> None:
         """`shelves`: by path, `/v1/{resource}/-/lists/{list}`."""
         self._shelves = shelves
         self.known: dict[bytes, PageTarget] = {}

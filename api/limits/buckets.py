@@ -60,7 +60,7 @@ class Verdict:
     refusal: Problem | None = None
 
 
-class Limits:
+class Buckets:
     """Of one process. Every method belongs to its event loop."""
 
     def __init__(

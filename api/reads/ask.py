@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from prometheus_client import Counter
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.reads.answer import Answer, How
 from api.reads.l1 import Reading
 from api.reads.shelves import Place
@@ -85,7 +85,7 @@ class Ask:
         complete = version if snapshot.kind.bounded else 0
         self.settle(Answer(body, etag, version, complete, self.how, "mongodb", self.collapsed))
 
-    def met_by(self, version: Version, marks: Marks) -> bool:
+    def met_by(self, version: Version, marks: Bounds) -> bool:
         """Whether a state of MongoDB at `version` will do.
 
         A read that was issued for this very request is as young as can be; one that began earlier may be too old.
@@ -98,7 +98,7 @@ class Ask:
         bound = marks.bound(version)
         return bound is not None and bound <= limit
 
-    def found(self, entry: Entry, marks: Marks) -> bool:
+    def found(self, entry: Entry, marks: Bounds) -> bool:
         """Answer with an entry that somebody else has filled meanwhile, if it will do."""
         self.collapsed = True
         if not self.met_by(entry.version, marks):
@@ -111,7 +111,7 @@ class Ask:
         if not self.future.done():
             self.future.set_exception(error)
 
-    def fail(self, error: BaseException, marks: Marks) -> None:
+    def fail(self, error: BaseException, marks: Bounds) -> None:
         """Answer with what is held, if the caller allows that; else with the error."""
         if self.future.done():
             return
@@ -122,7 +122,7 @@ class Ask:
         else:
             self.future.set_exception(error)
 
-    def settle_while_revalidating(self, limit_seconds: int, marks: Marks) -> bool:
+    def settle_while_revalidating(self, limit_seconds: int, marks: Bounds) -> bool:
         """Answer with the stale body that is held, if it is known to be at most so old and the caller asks no more.
 
         How old: a body misses no change up to the version it was read at. Of the changes that it does miss only the
@@ -137,7 +137,7 @@ class Ask:
             self.settle(answer)
         return answer is not None
 
-    def _stale_answer(self, limit: float | None, marks: Marks) -> Answer | None:
+    def _stale_answer(self, limit: float | None, marks: Bounds) -> Answer | None:
         held = self.held
         if limit is None or held is None or held.complete < self.wish.min_version:
             return None
@@ -150,6 +150,6 @@ def _reads(source: str, how: How) -> Counter:
     return telemetry.READS.labels(source, how)
 
 
-def fail_all(asks: Iterable[Ask], error: BaseException, marks: Marks) -> None:
+def fail_all(asks: Iterable[Ask], error: BaseException, marks: Bounds) -> None:
     for ask in asks:
         ask.fail(error, marks)

@@ -49,7 +49,7 @@ LaneName = Literal["known", "unknown", "demanded"]
 
 
 @dataclass(slots=True, eq=False)
-class Read:
+class WaitingRead:
     """A read that waits, or is under way."""
 
     source: AnySource
@@ -75,7 +75,7 @@ class _Lane:
     """Free ones."""
     room: int
     """Keys that may still come to wait."""
-    queue: deque[Read] = field(default_factory=deque)
+    queue: deque[WaitingRead] = field(default_factory=deque)
 
 
 class Loads:
@@ -136,13 +136,13 @@ class Loads:
         *,
         named: bool = False,
         lane: LaneName = "known",
-    ) -> Read:
+    ) -> WaitingRead:
         """The same, without waiting for its `answer`; raises `Overloaded`.
 
         `named`: `at_least` comes from a caller and may be nonsense, so no read of ours may depend on it. Then the
         answer may be `VersionInFuture`, too.
         """
-        read = Read(source, keys, at_least, named, self._lanes[lane], next(self._numbers))
+        read = WaitingRead(source, keys, at_least, named, self._lanes[lane], next(self._numbers))
         if self._whole.places and read.lane.places:
             self._occupy(read.lane, 1)
             self._tasks.start(self._work(read), f"load-{source.name}")
@@ -156,7 +156,7 @@ class Loads:
             return False
         return keys > min(self._whole.room, self._unknown.room)
 
-    def _enqueue(self, read: Read) -> None:
+    def _enqueue(self, read: WaitingRead) -> None:
         count = len(read.keys)
         if count > min(self._whole.room, read.lane.room):
             telemetry.SHED.labels("mongodb").inc()
@@ -165,13 +165,13 @@ class Loads:
         read.lane.queue.append(read)
         read.deadline = asyncio.get_running_loop().call_later(self._deadline_seconds, self._expire, read)
 
-    def _expire(self, read: Read) -> None:
+    def _expire(self, read: WaitingRead) -> None:
         read.lane.queue.remove(read)
         self._wait(read.lane, -len(read.keys))
         telemetry.SHED.labels("mongodb").inc()
         _fail(read, Overloaded("mongodb"))
 
-    async def _work(self, first: Read) -> None:
+    async def _work(self, first: WaitingRead) -> None:
         """Hold a place until nothing waits."""
         reads = [first]
         while reads:
@@ -191,7 +191,7 @@ class Loads:
         for taken in (self._whole, lane):
             taken.room -= keys
 
-    def _next(self) -> list[Read]:
+    def _next(self) -> list[WaitingRead]:
         """The read that waits longest, with those that can share its snapshot."""
         lanes = [lane for lane in self._lanes.values() if lane.queue and lane.places]
         if not lanes:
@@ -212,7 +212,7 @@ class Loads:
                 read.deadline.cancel()
         return taken
 
-    async def _read(self, reads: Sequence[Read]) -> None:
+    async def _read(self, reads: Sequence[WaitingRead]) -> None:
         try:
             snapshot = await self._ask(reads)
         except VersionInFuture as error:
@@ -235,7 +235,7 @@ class Loads:
                 if not read.answer.done():
                     read.answer.set_result(snapshot)
 
-    async def _without_nonsense(self, reads: Sequence[Read], error: VersionInFuture) -> None:
+    async def _without_nonsense(self, reads: Sequence[WaitingRead], error: VersionInFuture) -> None:
         """MongoDB refused the highest version of some, and told how far it is: read the others again, at once."""
         good = [read for read in reads if read.at_least <= error.reached]
         for read in reads:
@@ -244,7 +244,7 @@ class Loads:
         if good:
             await self._read(good)
 
-    async def _ask(self, reads: Sequence[Read]) -> Snapshot:
+    async def _ask(self, reads: Sequence[WaitingRead]) -> Snapshot:
         source = reads[0].source
         if (refusal := self._refusing.probe(source.name)) is not None:
             raise refusal
@@ -263,7 +263,7 @@ class Loads:
         self._refusing.answered(source.name)
         return snapshot
 
-    def _judged(self, error: Exception, read: Read) -> NeverstaleError:
+    def _judged(self, error: Exception, read: WaitingRead) -> NeverstaleError:
         """The error of ours, and what it says of the server, the source and the read."""
         if not isinstance(error, NeverstaleError):
             log.error("load_failed", resource=read.source.name, exc_info=error)
@@ -281,7 +281,7 @@ class Loads:
             return Outage("mongodb", "it has not reached a version that was applied")
         return found
 
-    async def _weighed(self, reads: Sequence[Read], keys: list[Any], at_least: Version) -> Snapshot:
+    async def _weighed(self, reads: Sequence[WaitingRead], keys: list[Any], at_least: Version) -> Snapshot:
         weight = self.weight(reads[0].source)
         try:
             if weight.of_one() * len(keys) <= HEAVY_BYTES:
@@ -295,7 +295,7 @@ class Loads:
         weight.saw(sum(map(len, snapshot.bodies.values())), len(snapshot.bodies))
         return snapshot
 
-    async def _load(self, reads: Sequence[Read], keys: list[Any], at_least: Version) -> Snapshot:
+    async def _load(self, reads: Sequence[WaitingRead], keys: list[Any], at_least: Version) -> Snapshot:
         source = reads[0].source
         try:
             return await load(self._loader, source, keys, at_least)
@@ -315,6 +315,6 @@ def _distinct(keys: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(keys))
 
 
-def _fail(read: Read, error: Exception) -> None:
+def _fail(read: WaitingRead, error: Exception) -> None:
     if not read.answer.done():
         read.answer.set_exception(error)

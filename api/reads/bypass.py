@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.reads.answer import DemandRefused
 from api.reads.ask import Ask, fail_all
-from api.reads.bulkhead import LaneName, Loads, Read
+from api.reads.bulkhead import LaneName, Loads, WaitingRead
 from api.reads.source import is_absence
 from neverstale.errors import Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot
@@ -36,7 +36,7 @@ Landed = Callable[[Ask, Snapshot], None]
 class _Reading:
     """A read on its way, and everybody who waits for it."""
 
-    read: Read
+    read: WaitingRead
     names: Sequence[_Name]
     asks: list[Ask]
     late: list[Ask] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Direct:
     """Of one process and one bulkhead. `landed` is told of every ask what was read for it."""
 
     def __init__(
-        self, loads: Loads, marks: Marks, demands: Demands, tasks: Tasks, landed: Landed = lambda ask, snapshot: None
+        self, loads: Loads, marks: Bounds, demands: Demands, tasks: Tasks, landed: Landed = lambda ask, snapshot: None
     ) -> None:
         self._loads = loads
         self._marks = marks

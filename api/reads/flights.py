@@ -26,11 +26,11 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class LeasePatience:
     """How long others' leases are waited for."""
 
     until: float
     pause: float = FIRST_PAUSE
 
-    def less(self) -> "Patience":
-        return Patience(self.until, min(2 * self.pause, LONGEST_PAUSE))
+    def less(self) -> "LeasePatience":
+        return LeasePatience(self.until, min(2 * self.pause, LONGEST_PAUSE))

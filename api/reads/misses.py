@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from random import Random
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.reads.ask import Ask, fail_all
 from api.reads.bulkhead import LaneName, Loads
 from api.reads.bypass import Direct
 from api.reads.fills import Fills
-from api.reads.flights import Flight, Patience
+from api.reads.flights import Flight, LeasePatience
 from api.reads.source import AnySource, is_absence
 from neverstale.errors import Outage, Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot, TooLarge
@@ -39,7 +39,7 @@ class Misses:
         cache: Cache,
         loads: Loads,
         direct: Direct,
-        marks: Marks,
+        marks: Bounds,
         settings: Api,
         random: Random,
         clock: Callable[[], float] = time.monotonic,
@@ -104,12 +104,14 @@ class Misses:
 
     async def _fly(self, source: AnySource, flights: Sequence[Flight], floor: Version) -> None:
         try:
-            await self._lease(source, flights, floor, Patience(self._clock() + self._wait_seconds))
+            await self._lease(source, flights, floor, LeasePatience(self._clock() + self._wait_seconds))
         except BaseException as error:
             fail_all(self._close(flights), error, self._marks)
             raise
 
-    async def _lease(self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
+    async def _lease(
+        self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: LeasePatience
+    ) -> None:
         keys = [flight.entry_key for flight in flights]
         try:
             leases = await self._cache.lease(source.collection, keys, floor, self._lease_ms)
@@ -149,7 +151,9 @@ class Misses:
             (known if met else unknown).append((flight, lease))
         return known, unknown
 
-    async def _wait(self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: Patience) -> None:
+    async def _wait(
+        self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: LeasePatience
+    ) -> None:
         """Another process fills. Ask again for all, at a moment of our own, until patience ends."""
         self._close([flight for flight in flights if not flight.asks])
         flights = [flight for flight in flights if flight.asks]

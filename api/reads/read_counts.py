@@ -25,7 +25,7 @@ def taken(counts: dict[bytes, int], most: int) -> list[tuple[bytes, int]]:
     return [counts.popitem() for _ in range(min(len(counts), most))]
 
 
-class Tally:
+class ReadCounts:
     """Of one process."""
 
     def __init__(self, names: Names, popularity: Popularity) -> None:

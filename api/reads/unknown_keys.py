@@ -22,7 +22,7 @@ BURST_SECONDS: Final = 10.0
 """Absences of so many seconds may be kept at once, after as long without any."""
 
 
-class Seen:
+class SeenKeys:
     """Keys that were met lately: two Bloom filters of 512 KiB, the older forgotten when the younger is full.
 
     A key sets up to four bits of one word. Of keys that were never met, fewer than one in 1,000 counts as met.
@@ -52,8 +52,8 @@ class Doorkeeper:
     """Of one process."""
 
     def __init__(self, settings: Api, clock: Callable[[], float] = time.monotonic) -> None:
-        self._documents = Seen()
-        self._absences = Seen()
+        self._documents = SeenKeys()
+        self._absences = SeenKeys()
         self._rate = settings.absences_per_second
         self._most = self._rate * BURST_SECONDS
         self._clock = clock

@@ -31,11 +31,11 @@ from api.limits.buckets import Bucket
 from api.limits.callers import of_peer
 from api.server.head_guard import GuardedProtocol
 from api.web import headers as heads
-from api.web.headers import BLANK, CRLF, DOCUMENT, Moment
+from api.web.headers import BLANK, CRLF, DOCUMENT, SharedHeaders
 from api.web.pieces import LARGE_BYTES, pieces
 from api.web.plain_requests import PLAIN, Plain, plain_of
 from api.web.problems import Problem
-from api.web.responses import Raw, raw
+from api.web.responses import ReadyResponse, raw
 from api.web.unread import Holding, hold_for
 from neverstale.role import telemetry
 
@@ -90,7 +90,7 @@ class Cycle(Request):
         self.response_complete = False
         self.response_started = False
 
-    def send(self, status: int, tail: bytes, moment: Moment) -> None:
+    def send(self, status: int, tail: bytes, moment: SharedHeaders) -> None:
         now = monotonic()
         start = moment.beginning(status, now)
         if self.line[0] != GET:
@@ -125,7 +125,7 @@ class Cycle(Request):
             protocol.transport.close()
         protocol.on_response_complete()
 
-    def send_raw(self, response: Raw) -> None:
+    def send_raw(self, response: ReadyResponse) -> None:
         bodiless = self.line[0] != GET
         self._write(as_text(response, self._hot.server.text(), close=False, bodiless=bodiless), monotonic())
 

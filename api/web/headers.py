@@ -25,7 +25,7 @@ from typing import Final, Protocol
 
 from uvicorn.server import ServerState
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.web.compression import Packed
 from neverstale.versions import Version
 
@@ -119,7 +119,7 @@ def lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
-class Server:
+class ServerHeader:
     """The headers that the HTTP server puts before ours; it replaces their list once a second."""
 
     def __init__(self) -> None:
@@ -137,19 +137,19 @@ class Server:
         return self._text
 
 
-class Evidence(Protocol):
+class BoundEvidence(Protocol):
     """What vouches for hits: they miss no change up to its watermark (0: unknown)."""
 
     @property
     def watermark(self) -> Version: ...
 
 
-class Moment:
+class SharedHeaders:
     """The beginnings of hits that rest on the same evidence, renewed by whoever finds them expired."""
 
     __slots__ = ("_evidence", "_fixed", "_marks", "_server", "absent", "found", "moving", "unchanged", "until")
 
-    def __init__(self, marks: Marks, server: Server, cache_status: bytes, evidence: Evidence) -> None:
+    def __init__(self, marks: Bounds, server: ServerHeader, cache_status: bytes, evidence: BoundEvidence) -> None:
         self.until = 0.0
         """Monotonic seconds."""
         self.found = self.unchanged = self.absent = self.moving = b""

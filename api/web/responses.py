@@ -22,7 +22,7 @@ L2_HIT: Final = b"neverstale; hit; detail=l2"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Provenance:
     """What the headers say of a response's content."""
 
     version: Version
@@ -33,7 +33,7 @@ class Facts:
     failed: bool = False
 
 
-class Raw(Response):
+class ReadyResponse(Response):
     """A response whose headers are ready, as an ASGI server wants them. A large body goes out in pieces."""
 
     def __init__(self, status: int, headers: RawHeaders, body: bytes = b"", parts: Sequence[bytes] = ()) -> None:
@@ -66,27 +66,27 @@ class Raw(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
 
-def raw(problem: Problem) -> Raw:
+def raw(problem: Problem) -> ReadyResponse:
     """A problem as a response whose headers are ready."""
     response = problem.response()
-    return Raw(response.status_code, response.raw_headers, bytes(response.body))
+    return ReadyResponse(response.status_code, response.raw_headers, bytes(response.body))
 
 
-def facts_of(answer: Answer, bound: float | None) -> Facts:
-    return Facts(answer.version, bound, answer.how, answer.detail, answer.collapsed, answer.failed)
+def facts_of(answer: Answer, bound: float | None) -> Provenance:
+    return Provenance(answer.version, bound, answer.how, answer.detail, answer.collapsed, answer.failed)
 
 
 _LEAST_CACHED: Final[tuple[How, ...]] = ("hit", "miss", "stale", "request", "bypass")
 
 
-def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> Facts:
+def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> Provenance:
     """Of a response that holds several documents: the widest bound, and the answer that was least of a hit.
 
     The version is the highest: a caller that sends it back must see none of the documents in an older state.
     """
     known = list(bounds)
     least = max(answers, key=lambda answer: _LEAST_CACHED.index(answer.how))
-    return Facts(
+    return Provenance(
         version=max(answer.version for answer in answers),
         bound=None if None in known else max(bound for bound in known if bound is not None),
         how=least.how,
@@ -96,33 +96,33 @@ def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> 
     )
 
 
-def found(facts: Facts, etag: bytes, parts: Sequence[bytes], packed: Packed | None = None) -> Raw:
+def found(facts: Provenance, etag: bytes, parts: Sequence[bytes], packed: Packed | None = None) -> ReadyResponse:
     """`parts`: of the body. `packed`: the compressed body, if that is wanted."""
     if packed is not None:
         return _raw(200, facts, heads.packed_tail(etag, _version(facts), packed), (packed.body,))
     return _raw(200, facts, heads.document_head(etag, _version(facts), length_of(parts)), parts)
 
 
-def not_modified(facts: Facts, etag: bytes, *, weak: bool = False) -> Raw:
+def not_modified(facts: Provenance, etag: bytes, *, weak: bool = False) -> ReadyResponse:
     """`weak`: a 200 would have been compressed."""
     return _raw(304, facts, heads.unchanged_tail(etag, _version(facts), weak=weak), ())
 
 
-def absent(facts: Facts, body: bytes) -> Raw:
+def absent(facts: Provenance, body: bytes) -> ReadyResponse:
     """A 404 that is as good an answer as a document: it has a version and a bound too."""
     return _raw(404, facts, heads.absence_tail(_version(facts), body), (body,))
 
 
-def _raw(status: int, facts: Facts, tail: bytes, parts: Sequence[bytes]) -> Raw:
+def _raw(status: int, facts: Provenance, tail: bytes, parts: Sequence[bytes]) -> ReadyResponse:
     lines = heads.moving(facts.bound) + heads.fixed(status, cache_status(facts)) + heads.without_body(tail)
-    return Raw(status, heads.pairs(lines), parts=parts)
+    return ReadyResponse(status, heads.pairs(lines), parts=parts)
 
 
-def _version(facts: Facts) -> bytes:
+def _version(facts: Provenance) -> bytes:
     return to_hex(facts.version).encode("ascii")
 
 
-def cache_status(facts: Facts | Answer) -> bytes:
+def cache_status(facts: Provenance | Answer) -> bytes:
     """The header that says where an answer comes from, and why."""
     if facts.how == "hit":
         return L2_HIT

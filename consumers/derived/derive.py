@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from consumers.records.batch import Batch, Seen
+from consumers.records.batch import Batch
 from neverstale.catalog import Resource
 from neverstale.derived.generations import Generation, Generations, UnknownFormat
-from neverstale.derived.plan import Plan
+from neverstale.derived.plan import Plan, Said
 from neverstale.derived.shape import Shape
 from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherGenerations
 from neverstale.errors import Outage, Refused
@@ -36,11 +36,11 @@ DOCUMENTS_A_CALL: Final = 500
 GROUPS_ANNOUNCED: Final = 2_000
 """More are announced as all of them."""
 
-Documents = Mapping[str, Sequence[Seen]]
+Documents = Mapping[str, Sequence[Said]]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DerivedPart:
     """Some documents of one partition."""
 
     partition: int
@@ -109,7 +109,7 @@ class ResourceDeriver:
         await self.store.announce(sorted(self._changed) if few else [every])
         self._changed.clear()
 
-    async def _apply_part(self, part: Part) -> None:
+    async def _apply_part(self, part: DerivedPart) -> None:
         at_least = 0
         while (known := self._known).all:
             concerned = _concerned(part, known)
@@ -138,7 +138,7 @@ class ResourceDeriver:
                 telemetry.DERIVED.labels("applied").inc(len(concerned.documents))
                 return
 
-    async def _contribute(self, known: Generations, part: Part, at_least: Version) -> None:
+    async def _contribute(self, known: Generations, part: DerivedPart, at_least: Version) -> None:
         keys = list(part.documents)
         begun = await self.store.begin(known, part.partition, part.newest, keys)
         at_least = max(at_least, part.newest, *(one.at_least for one in begun))
@@ -231,10 +231,10 @@ class Deriver:
             return False
 
 
-def _parts(partition: int, documents: Documents) -> list[Part]:
+def _parts(partition: int, documents: Documents) -> list[DerivedPart]:
     keys = list(documents)
     return [
-        Part(partition, {key: documents[key] for key in keys[start : start + DOCUMENTS_A_CALL]})
+        DerivedPart(partition, {key: documents[key] for key in keys[start : start + DOCUMENTS_A_CALL]})
         for start in range(0, len(keys), DOCUMENTS_A_CALL)
     ]
 
@@ -247,22 +247,23 @@ def _value_of(key: str) -> object:
         return None
 
 
-def _halves(part: Part) -> list[Part]:
+def _halves(part: DerivedPart) -> list[DerivedPart]:
     keys = list(part.documents)
     middle = len(keys) // 2
     return [
-        Part(part.partition, {key: part.documents[key] for key in some}) for some in (keys[:middle], keys[middle:])
+        DerivedPart(part.partition, {key: part.documents[key] for key in some})
+        for some in (keys[:middle], keys[middle:])
     ]
 
 
-def _concerned(part: Part, known: Generations) -> Part:
+def _concerned(part: DerivedPart, known: Generations) -> DerivedPart:
     """Documents of which something changed that some generation derives from."""
     shapes = [one.shape for one in known.all]
     documents = {key: records for key, records in part.documents.items() if _concern(records, shapes)}
-    return Part(part.partition, documents)
+    return DerivedPart(part.partition, documents)
 
 
-def _concern(records: Sequence[Seen], shapes: Sequence[Shape]) -> bool:
+def _concern(records: Sequence[Said], shapes: Sequence[Shape]) -> bool:
     for seen in records:
         if seen.operation == "touch":
             return True
@@ -272,7 +273,7 @@ def _concern(records: Sequence[Seen], shapes: Sequence[Shape]) -> bool:
     return False
 
 
-def _in_order(records: Sequence[Seen]) -> Sequence[Seen]:
+def _in_order(records: Sequence[Said]) -> Sequence[Said]:
     return records if len(records) == 1 else sorted(records, key=lambda seen: seen.version)
 
 

@@ -13,6 +13,7 @@ import orjson
 from consumers.most_read import Favourites
 from consumers.records.poison import NOTHING, Poison, Record, read
 from neverstale.catalog import Catalog, OnChange, Resource
+from neverstale.derived.plan import Said
 from neverstale.kafka.events import FORMAT, OPERATIONS, Change, Floor, Mark, Rebuilt, Touch
 from neverstale.keys import Names, type_prefix
 from neverstale.versions import LATEST, Version, to_hex
@@ -34,16 +35,7 @@ class Doubtful(NamedTuple):
     mark: Mark
 
 
-class Seen(NamedTuple):
-    """What a record says about a document that lists, counters or rankings are derived from."""
-
-    operation: str
-    version: Version
-    fields: Sequence[str] | None
-    named: Mapping[str, str] | None
-
-
-Told: TypeAlias = dict[tuple[str, int], dict[str, list[Seen]]]
+Told: TypeAlias = dict[tuple[str, int], dict[str, list[Said]]]
 """Collection and partition -> canonical key -> what was said, in order. Of collections with derived data only."""
 
 
@@ -191,7 +183,7 @@ class Folding:
         for collection in poison.concern.collections:
             watched, key = self._watched[collection], poison.concern.key
             if watched.derived:
-                _tell(batch, collection, poison.partition, key, Seen("update", present, None, None))
+                _tell(batch, collection, poison.partition, key, Said("update", present, None, None))
             if key.startswith(watched.types):
                 _note(batch.newest[collection], key, present)
 
@@ -203,7 +195,7 @@ class Folding:
         """Plain changes are told here by the checks that `events.decode` makes; whatever fails one goes there."""
         loads, database, watched_of = orjson.loads, self._database, self._watched.get
         oldest, changes, newest, latest_text = batch.oldest_wall_ms, 0, batch.newest, to_hex(latest)
-        told: dict[str, dict[str, list[Seen]]] = {}
+        told: dict[str, dict[str, list[Said]]] = {}
         for record in records:
             try:
                 fields = loads(record.value)  # type: ignore[arg-type]
@@ -239,7 +231,7 @@ class Folding:
             if versions.get(key, "") < version:
                 versions[key] = version
             if watched is not None and watched.derived:
-                seen = Seen(fields["op"], int(version, 16), touched, named)
+                seen = Said(fields["op"], int(version, 16), touched, named)
                 documents = told.get(collection)
                 if documents is None:
                     documents = told[collection] = _told(batch, collection, partition)
@@ -271,7 +263,7 @@ class Folding:
             return
         batch.touches += 1
         if watched.derived:
-            seen = Seen("touch", touch.version, (), None)
+            seen = Said("touch", touch.version, (), None)
             _tell(batch, touch.collection, partition, touch.key, seen)
         if touch.entries and touch.key.startswith(watched.types):
             _note(batch.newest[touch.collection], touch.key, touch.version)
@@ -282,7 +274,7 @@ class Folding:
             batch.skip("collection")
             return
         if watched.derived:
-            seen = Seen(change.operation, change.version, change.fields, change.named)
+            seen = Said(change.operation, change.version, change.fields, change.named)
             _tell(batch, change.collection, partition, change.key, seen)
             batch.highest = max(batch.highest, change.version)
         if not change.key.startswith(watched.types):
@@ -370,11 +362,11 @@ def _watched(resources: tuple[Resource, ...]) -> _Watched:
     return _Watched(resources, tuple(types), None if served is None else frozenset(served), derived)
 
 
-def _told(batch: Batch, collection: str, partition: int) -> dict[str, list[Seen]]:
+def _told(batch: Batch, collection: str, partition: int) -> dict[str, list[Said]]:
     return batch.told.setdefault((collection, partition), {})
 
 
-def _tell(batch: Batch, collection: str, partition: int, key: str, seen: Seen) -> None:
+def _tell(batch: Batch, collection: str, partition: int, key: str, seen: Said) -> None:
     _told(batch, collection, partition).setdefault(key, []).append(seen)
 
 

@@ -20,7 +20,7 @@ cannot change what results, because it only depends on the newest state that was
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import ne
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, facts_of, pack, stamp
@@ -35,22 +35,15 @@ from neverstale.versions import Version, to_hex
 _NAMELESS: Final = frozenset(("delete", "touch"))
 
 
-class Said(Protocol):
+class Said(NamedTuple):
     """What a record says about a document: a change of it, or that a walk passed it (`touch`)."""
 
-    @property
-    def operation(self) -> str: ...
-
-    @property
-    def version(self) -> Version: ...
-
-    @property
-    def fields(self) -> Sequence[str] | None:
-        """Paths that it touched; `None`: all."""
-
-    @property
-    def named(self) -> Mapping[str, str] | None:
-        """New facts (`groups.fact`) of the paths that make groups, as far as the event could name them."""
+    operation: str
+    version: Version
+    fields: Sequence[str] | None
+    """Paths that it touched; `None`: all."""
+    named: Mapping[str, str] | None
+    """New facts (`groups.fact`) of the paths that make groups, as far as the event could name them."""
 
 
 def replaces(stored: Version, read_at: Version) -> bool:

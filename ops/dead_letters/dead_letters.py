@@ -21,7 +21,7 @@ from neverstale.kafka.partitioner import partition_of
 from neverstale.kafka.producer import started_producer
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka, Settings
-from ops.dead_letters.settled import Place, Settled, SettledLetters
+from ops.dead_letters.settled import LetterPlace, Settled, SettledLetters
 
 SILENT_SECONDS: Final = 10.0
 """Kafka counts as away when it says nothing for so long."""
@@ -29,10 +29,10 @@ TOGETHER: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLetter:
     """What the topic of dead letters holds at an offset."""
 
-    place: Place
+    place: LetterPlace
     letter: Letter | None
     """`None`: a record that somebody else has put there."""
 
@@ -56,18 +56,18 @@ class Done:
         return why is not None
 
 
-Work = Callable[[Sequence[Held], Done], Awaitable[list[Held]]]
+Work = Callable[[Sequence[HeldLetter], Done], Awaitable[list[HeldLetter]]]
 """What is done with letters, some at a time; answers those that it was done with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     topic: str
-    letters: list[Held]
+    letters: list[HeldLetter]
     more: bool
 
 
-class Shelf:
+class LetterShelf:
     """The topic of dead letters, as it was when it was opened: what comes later is not seen."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, first: int, end: int, topics: frozenset[str]) -> None:
@@ -78,7 +78,7 @@ class Shelf:
         self.topics = topics
         """That there are."""
 
-    async def read(self, start: int | None = None) -> AsyncGenerator[Held, None]:
+    async def read(self, start: int | None = None) -> AsyncGenerator[HeldLetter, None]:
         """All from an offset on."""
         offset = self.first if start is None else start
         if offset >= self.end:
@@ -95,7 +95,7 @@ class Shelf:
                 if record.offset < self.end:
                     yield _held(record)
 
-    async def at(self, offset: int) -> Held | None:
+    async def at(self, offset: int) -> HeldLetter | None:
         """`None`: nothing is there."""
         if not self.first <= offset < self.end:
             return None
@@ -104,16 +104,16 @@ class Shelf:
         return held if held is not None and held.id == offset else None
 
 
-def _held(record: Any) -> Held:
-    place = Place(record.offset, record.timestamp)
+def _held(record: Any) -> HeldLetter:
+    place = LetterPlace(record.offset, record.timestamp)
     try:
-        return Held(place, Letter.decode(record))
+        return HeldLetter(place, Letter.decode(record))
     except ValueError:
-        return Held(place, None)
+        return HeldLetter(place, None)
 
 
 @asynccontextmanager
-async def opened(kafka: Kafka) -> AsyncIterator[Shelf]:
+async def opened(kafka: Kafka) -> AsyncIterator[LetterShelf]:
     """Raises `Outage`. A topic that is missing holds nothing."""
     topic = kafka.dead_topic_name
     consumer = AIOKafkaConsumer(**kafka_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
@@ -129,7 +129,7 @@ async def opened(kafka: Kafka) -> AsyncIterator[Shelf]:
                     consumer.assign([at])
                     first = (await consumer.beginning_offsets([at]))[at]
                     end = (await consumer.end_offsets([at]))[at]
-            yield Shelf(consumer, topic, first, end, topics)
+            yield LetterShelf(consumer, topic, first, end, topics)
     finally:
         async with asyncio.timeout(SILENT_SECONDS):
             await consumer.stop()
@@ -151,7 +151,7 @@ async def listing(settings: Settings, database: str, limit: int) -> Listing:
     """The oldest that are not settled."""
     settled = await SettledLetters(settings, database).load()
     async with opened(settings.kafka) as shelf:
-        found: list[Held] = []
+        found: list[HeldLetter] = []
         async with aclosing(shelf.read()) as letters:
             async for held in letters:
                 if held.place not in settled:
@@ -161,7 +161,7 @@ async def listing(settings: Settings, database: str, limit: int) -> Listing:
         return Listing(shelf.topic, found[:limit], len(found) > limit)
 
 
-async def shown(settings: Settings, letter_id: int) -> Held | None:
+async def shown(settings: Settings, letter_id: int) -> HeldLetter | None:
     """Settled ones too, for as long as the topic keeps them."""
     async with opened(settings.kafka) as shelf:
         return await shelf.at(letter_id)
@@ -171,7 +171,7 @@ async def replay(settings: Settings, database: str, ids: Sequence[int] | None) -
     """Publish these records again, or all that are not settled (`None`); then they are."""
     async with opened(settings.kafka) as shelf, started_producer(settings.kafka) as producer:
 
-        async def publish(some: Sequence[Held], done: Done) -> list[Held]:
+        async def publish(some: Sequence[HeldLetter], done: Done) -> list[HeldLetter]:
             sound = [held for held in some if not done.refuse(held.id, _why_not(held, shelf))]
             async with asyncio.timeout(SILENT_SECONDS):
                 await asyncio.gather(*[_publish(producer, held.letter) for held in sound if held.letter])
@@ -183,32 +183,32 @@ async def replay(settings: Settings, database: str, ids: Sequence[int] | None) -
 async def discard(settings: Settings, database: str, ids: Sequence[int] | None) -> Done:
     """Settle these, or all."""
 
-    async def nothing(some: Sequence[Held], done: Done) -> list[Held]:
+    async def nothing(some: Sequence[HeldLetter], done: Done) -> list[HeldLetter]:
         return list(some)
 
     async with opened(settings.kafka) as shelf:
         return await _settle(shelf, SettledLetters(settings, database), ids, nothing)
 
 
-async def _settle(shelf: Shelf, noted: SettledLetters, ids: Sequence[int] | None, work: Work) -> Done:
+async def _settle(shelf: LetterShelf, noted: SettledLetters, ids: Sequence[int] | None, work: Work) -> Done:
     """Do the work on the letters, and note each that it was done on."""
-    done, places = Done(), list[Place]()
+    done, places = Done(), list[LetterPlace]()
     async with aclosing(_chosen(shelf, await noted.load(), ids, done)) as chosen:
         async for some in chosen:
             worked = await work(some, done)
             done.ids += [held.id for held in worked]
             places += [held.place for held in worked]
     if ids is None and places and not done.refused:
-        await noted.add_all(Place(shelf.end, max(place.at_ms for place in places)))
+        await noted.add_all(LetterPlace(shelf.end, max(place.at_ms for place in places)))
     elif places:
         await noted.add(places, shelf.first)
     return done
 
 
 async def _chosen(
-    shelf: Shelf, settled: Settled, ids: Sequence[int] | None, done: Done
-) -> AsyncGenerator[list[Held], None]:
-    some: list[Held] = []
+    shelf: LetterShelf, settled: Settled, ids: Sequence[int] | None, done: Done
+) -> AsyncGenerator[list[HeldLetter], None]:
+    some: list[HeldLetter] = []
     for letter_id in dict.fromkeys(ids or ()):
         if (held := await shelf.at(letter_id)) is not None:
             some.append(held)
@@ -225,7 +225,7 @@ async def _chosen(
     yield some
 
 
-def _why_not(held: Held, shelf: Shelf) -> str | None:
+def _why_not(held: HeldLetter, shelf: LetterShelf) -> str | None:
     if held.letter is None:
         return "it is no dead letter of ours"
     if held.letter.bytes_cut is not None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from rich.markup import escape
 
-from ops.dead_letters.dead_letters import Done, Held, Listing
+from ops.dead_letters.dead_letters import Done, HeldLetter, Listing
 from ops.terminal.output import console, print_json, table
 
 LONGEST_SHOWN: Final = 60
@@ -28,7 +28,7 @@ def print_listing(listing: Listing, *, as_json: bool) -> None:
         console().print("there are more: --limit")
 
 
-def print_letter(held: Held, *, as_json: bool) -> None:
+def print_letter(held: HeldLetter, *, as_json: bool) -> None:
     """All of it."""
     facts = _facts(held)
     letter = held.letter
@@ -54,7 +54,7 @@ def print_done(did: str, done: Done, *, as_json: bool) -> None:
         console().print(escape(f"not {letter_id}: {why}"))
 
 
-def _facts(held: Held) -> dict[str, Any]:
+def _facts(held: HeldLetter) -> dict[str, Any]:
     facts: dict[str, Any] = {"id": held.id, "at": _time(held.place.at_ms)}
     letter = held.letter
     if letter is None:

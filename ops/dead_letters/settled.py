@@ -22,22 +22,22 @@ from ops.servers import mongodb
 Fields: TypeAlias = dict[str, Any]
 
 
-class Place(NamedTuple):
+class LetterPlace(NamedTuple):
     """Of a letter in its topic."""
 
     offset: int
     at_ms: int
 
 
-NOWHERE = Place(0, 0)
+NOWHERE = LetterPlace(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    before: Place = NOWHERE
-    single: frozenset[Place] = frozenset()
+    before: LetterPlace = NOWHERE
+    single: frozenset[LetterPlace] = frozenset()
 
-    def __contains__(self, place: Place) -> bool:
+    def __contains__(self, place: LetterPlace) -> bool:
         return place in self.single or (place.offset < self.before.offset and place.at_ms <= self.before.at_ms)
 
 
@@ -53,17 +53,17 @@ class SettledLetters:
         async with self._control() as collection:
             found = await collection.find_one(self._id) or {}
         before = found.get("before", {})
-        places = (Place(int(one["offset"]), int(one["at_ms"])) for one in found.get("settled", ()))
-        return Settled(Place(int(before.get("offset", 0)), int(before.get("at_ms", 0))), frozenset(places))
+        places = (LetterPlace(int(one["offset"]), int(one["at_ms"])) for one in found.get("settled", ()))
+        return Settled(LetterPlace(int(before.get("offset", 0)), int(before.get("at_ms", 0))), frozenset(places))
 
-    async def add(self, places: Iterable[Place], first: int) -> None:
+    async def add(self, places: Iterable[LetterPlace], first: int) -> None:
         """Note some. What lies before `first`, the topic's first offset, is gone and need not be noted any more."""
         each = [place._asdict() for place in places]
         async with self._control() as collection:
             await collection.update_one(self._id, {"$addToSet": {"settled": {"$each": each}}}, upsert=True)
             await collection.update_one(self._id, {"$pull": {"settled": {"offset": {"$lt": first}}}})
 
-    async def add_all(self, before: Place) -> None:
+    async def add_all(self, before: LetterPlace) -> None:
         """Note all up to there."""
         change = {"$set": {"before": before._asdict()}, "$pull": {"settled": {"offset": {"$lt": before.offset}}}}
         async with self._control() as collection:

@@ -9,7 +9,7 @@ import httptools
 
 
 @dataclass(slots=True)
-class Answer:
+class HttpAnswer:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     """Names in lower case."""
@@ -23,8 +23,8 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._transport: asyncio.Transport
         self._parser: httptools.HttpResponseParser
-        self._answer = Answer()
-        self._waiting: asyncio.Future[Answer] | None = None
+        self._answer = HttpAnswer()
+        self._waiting: asyncio.Future[HttpAnswer] | None = None
         self.usable = True
 
     @classmethod
@@ -36,11 +36,11 @@ class Connection(asyncio.Protocol):
         _, connection = await loop.create_connection(lambda: cls(parts.netloc), parts.hostname, parts.port)
         return connection
 
-    async def get(self, path: str, seconds: float, *headers: str) -> Answer:
+    async def get(self, path: str, seconds: float, *headers: str) -> HttpAnswer:
         """Ask for a path, with header lines; `OSError` if the connection breaks or is silent for `seconds`."""
         if not self.usable:
             raise ConnectionResetError("the connection is closed")
-        self._answer = Answer()
+        self._answer = HttpAnswer()
         self._parser = httptools.HttpResponseParser(self)
         self._waiting = asyncio.get_running_loop().create_future()
         lines = "\r\n".join((f"GET {path} HTTP/1.1", f"Host: {self._host}", *headers))

@@ -11,7 +11,7 @@ REFRESH_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class LiveMoment:
     """The counts at one time."""
 
     at: float
@@ -24,7 +24,7 @@ class Live:
     """Shows rates and the board's time."""
 
     def __init__(
-        self, console: Console, seconds: float, moment: Callable[[], Moment], clock: Callable[[], str]
+        self, console: Console, seconds: float, moment: Callable[[], LiveMoment], clock: Callable[[], str]
     ) -> None:
         self._console = console
         self._seconds = seconds
@@ -46,7 +46,7 @@ class Live:
                 status.update(self._line(first, last, now))
                 last = now
 
-    def _line(self, first: Moment, last: Moment, now: Moment) -> str:
+    def _line(self, first: LiveMoment, last: LiveMoment, now: LiveMoment) -> str:
         span = now.at - last.at
         changed = now.changes - last.changes
         read = now.documents - last.documents

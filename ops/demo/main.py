@@ -18,7 +18,7 @@ from ops.demo import boards
 from ops.demo.board import Document, week
 from ops.demo.chaos import Recovery, Saboteur, kill_each
 from ops.demo.crowd import Crowd, entry_keys, gather
-from ops.demo.live import Live, Moment
+from ops.demo.live import Live, LiveMoment
 from ops.demo.places import places
 from ops.demo.player import Player
 from ops.demo.readers import PER_SECOND, READERS
@@ -193,9 +193,9 @@ class Play:
     def _clock(self) -> str:
         return f"{week().flights[self._crowd.gauges['now']].sched_dep:%a %d %b %H:%M} UTC"
 
-    def _moment(self) -> Moment:
+    def _moment(self) -> LiveMoment:
         gauges = self._crowd.gauges
-        return Moment(time.monotonic(), self._player.changes, gauges["documents"], gauges["hits"])
+        return LiveMoment(time.monotonic(), self._player.changes, gauges["documents"], gauges["hits"])
 
     async def _replay(self) -> None:
         stop = asyncio.Event()

@@ -25,7 +25,7 @@ import orjson
 import uvloop
 
 from ops.demo.board import week
-from ops.demo.client import Answer, Connection
+from ops.demo.client import Connection, HttpAnswer
 from ops.demo.gauges import Gauges
 from ops.demo.places import Places, places
 from ops.demo.readlog import pack
@@ -90,7 +90,7 @@ class Notes:
                 self.count("local_hits", number)
 
 
-class Reader:
+class BoardReader:
     """Asks again and again, one question at a time, over one connection.
 
     Between the beginnings of two questions there are `pause` seconds, unless an answer takes longer; none while the
@@ -155,7 +155,7 @@ class Reader:
         resource = self._known.resources[keys[0]]
         return f"/v1/{resource}/{names}" if len(keys) == 1 else f"/v1/{resource}?keys={names}"
 
-    def taken_down(self, keys: Sequence[int], answer: Answer, start: float, end: float) -> list[Read]:
+    def taken_down(self, keys: Sequence[int], answer: HttpAnswer, start: float, end: float) -> list[Read]:
         """What an answer of status 200 or 404 says about each key."""
         bound = _bound(answer.headers)
         version = int(answer.headers.get("neverstale-version", "0"), 16)
@@ -170,7 +170,7 @@ class Reader:
         return [self._numbers.get((resource, name), NOBODY) for name in names]
 
 
-def _answered(answer: Answer, count: int) -> list[tuple[list[str], Mapping[str, Any] | None]]:
+def _answered(answer: HttpAnswer, count: int) -> list[tuple[list[str], Mapping[str, Any] | None]]:
     """For each key in order: all the names by which the answer calls it, and the document."""
     if answer.status == 404:
         return [([], None)] * count
@@ -206,7 +206,7 @@ async def read_board(url: str, folder: Path, readers: int, per_second: float, se
         async with asyncio.TaskGroup() as group:
             for number in range(readers):
                 choice = Choice(known, seed + number)
-                reader = Reader(number, url, known, notes, choice, opening, readers / per_second)
+                reader = BoardReader(number, url, known, notes, choice, opening, readers / per_second)
                 group.create_task(reader.read_until(stop), name=f"reader-{number}")
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from neverstale.versions import Version, from_hex
 from ops.demo.board import Document
-from ops.demo.client import Answer, Connection
+from ops.demo.client import Connection, HttpAnswer
 from ops.demo.places import Places
 from ops.stack.process import at_once
 from ops.truth.oracle import Tally, compare
@@ -112,7 +112,7 @@ async def sweep(url: str, known: Places, stored: Mapping[str, Mapping[str, Docum
     return found
 
 
-async def answer_of(url: str, path: str, connection: Connection | None) -> tuple[Connection, Answer]:
+async def answer_of(url: str, path: str, connection: Connection | None) -> tuple[Connection, HttpAnswer]:
     """Ask, again and again if need be; raises `NotConverged` in the end. Answers with 200 or 404 are answers."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:

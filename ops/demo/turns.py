@@ -30,7 +30,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class BoardChange:
     """One flight's next revision."""
 
     slot: Slot
@@ -63,24 +63,24 @@ class Turns:
                 await turns.enter_async_context(slot.turn)
             yield
 
-    def change(self, slot: Slot, values: Document, *, removal: bool = False) -> Change:
+    def change(self, slot: Slot, values: Document, *, removal: bool = False) -> BoardChange:
         """Begin the next revision of a flight whose turn it is."""
         revision = self._writes.begin(slot.place, time.monotonic(), removal=removal)
         values = {**values, "rev": revision}
         slot.document |= values
-        return Change(slot, revision, values)
+        return BoardChange(slot, revision, values)
 
-    def acknowledge(self, changes: Sequence[Change], session: Any) -> None:
+    def acknowledge(self, changes: Sequence[BoardChange], session: Any) -> None:
         """To be called at once when the acknowledgement has come, while its session is open."""
         self.acknowledge_at(time.monotonic(), changes, session.operation_time)
 
-    def acknowledge_at(self, at: float, changes: Sequence[Change], operation_time: Any) -> None:
+    def acknowledge_at(self, at: float, changes: Sequence[BoardChange], operation_time: Any) -> None:
         version = from_timestamp(operation_time)
         for change in changes:
             self._writes.acknowledge(change.slot.place, change.revision, at, version)
 
     @asynccontextmanager
-    async def noting(self, changes: Sequence[Change]) -> AsyncIterator[None]:
+    async def noting(self, changes: Sequence[BoardChange]) -> AsyncIterator[None]:
         """What goes wrong leaves the flights in doubt, and the others go on."""
         try:
             with pymongo.timeout(PATIENCE_SECONDS):

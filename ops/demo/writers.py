@@ -25,7 +25,7 @@ from pymongo.write_concern import WriteConcern
 
 from ops.demo.board import Document, Week, gate
 from ops.demo.replay import BULKED, Happening
-from ops.demo.turns import PATIENCE_SECONDS, Change, Slot, Turns
+from ops.demo.turns import PATIENCE_SECONDS, BoardChange, Slot, Turns
 from ops.truth.oracle import Writes
 
 THREADS: Final = 2
@@ -140,17 +140,19 @@ class Writers:
 
     # --- PyMongo async
 
-    async def _bulk(self, changes: Sequence[Change]) -> int:
+    async def _bulk(self, changes: Sequence[BoardChange]) -> int:
         return await self._bulk_write(changes, [UpdateOne(change.filter, change.operators) for change in changes])
 
-    async def _bulk_write(self, changes: Sequence[Change], updates: Sequence[UpdateOne], ordered: bool = True) -> int:
+    async def _bulk_write(
+        self, changes: Sequence[BoardChange], updates: Sequence[UpdateOne], ordered: bool = True
+    ) -> int:
         async with self.turns.noting(changes), self._async.start_session() as session:
             result = await self._flights.bulk_write(updates, ordered=ordered, session=session)
             self.turns.acknowledge(changes, session)
             return _expected(result.matched_count, len(changes))
         return 0
 
-    async def _arrive(self, change: Change) -> int:
+    async def _arrive(self, change: BoardChange) -> int:
         async with self.turns.noting([change]), self._async.start_session() as session:
             before = await self._flights.find_one_and_update(change.filter, change.operators, session=session)
             self.turns.acknowledge([change], session)
@@ -159,7 +161,7 @@ class Writers:
 
     # --- Motor
 
-    async def _depart(self, change: Change) -> int:
+    async def _depart(self, change: BoardChange) -> int:
         async with self.turns.noting([change]), await self._motor.start_session() as session:
             result = await self._motor_flights.update_one(change.filter, change.operators, session=session)
             self.turns.acknowledge([change], session)
@@ -197,7 +199,7 @@ class Writers:
             return len(changes)
         return 0
 
-    def _transaction(self, changes: Sequence[Change]) -> tuple[float, Any]:
+    def _transaction(self, changes: Sequence[BoardChange]) -> tuple[float, Any]:
         def write(session: Any) -> None:
             for change in changes:
                 result = self._sync_flights.update_one(change.filter, change.operators, session=session)

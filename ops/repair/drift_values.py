@@ -44,7 +44,7 @@ _TOLERANCE: Final = Decimal("1e-14")
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CounterDrift:
     documents: int
     sums: tuple[Decimal | None, ...]
     """`None`: unknown, a number in the group does not fit the scale."""
@@ -54,7 +54,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankingDrift:
     members: int
     digest: int
 
@@ -64,15 +64,15 @@ class Ranked:
         return f"{self.members} members with scores (digest {self.digest:016x})"
 
 
-Value: TypeAlias = Counted | Ranked
+Value: TypeAlias = CounterDrift | RankingDrift
 Compared: TypeAlias = CounterDeclaration | RankingDeclaration
 LOST: Final = "lost"
-NOTHING_COUNTED: Final = Counted(0, ())
-NOTHING_RANKED: Final = Ranked(0, 0)
+NOTHING_COUNTED: Final = CounterDrift(0, ())
+NOTHING_RANKED: Final = RankingDrift(0, 0)
 
 
 def alike(one: Value, other: Value) -> bool:
-    if isinstance(one, Counted) and isinstance(other, Counted):
+    if isinstance(one, CounterDrift) and isinstance(other, CounterDrift):
         pairs = zip(one.sums, other.sums, strict=False)
         return one.documents == other.documents and all(_nearly(*pair) for pair in pairs)
     return one == other
@@ -163,13 +163,13 @@ def _has_odd_names(value: Any) -> bool:
     return any(map(_has_odd_names, inside))
 
 
-def _added(held: Value | None, row: queries.CounterRow) -> Counted:
+def _added(held: Value | None, row: queries.CounterRow) -> CounterDrift:
     """Rows that are one group of ours, together."""
     if held is None:
-        return Counted(row.documents, row.sums)
-    assert isinstance(held, Counted)
+        return CounterDrift(row.documents, row.sums)
+    assert isinstance(held, CounterDrift)
     sums = [None if one is None else _EXACT.add(one, more) for one, more in zip(held.sums, row.sums, strict=True)]
-    return Counted(held.documents + row.documents, tuple(sums))
+    return CounterDrift(held.documents + row.documents, tuple(sums))
 
 
 @contextmanager
@@ -233,7 +233,7 @@ class InRedis:
             found = zip(only, await pipeline.execute(), strict=True)
         return {group: one for group, fields in found if (one := reading.one_group(fields)) is not None}
 
-    async def _ranked(self, name: str, group: str, size: int) -> Ranked:
+    async def _ranked(self, name: str, group: str, size: int) -> RankingDrift:
         key, digest, count = self._names.ranking(name, group), 0, 0
         while True:
             with _redis():
@@ -243,7 +243,7 @@ class InRedis:
             count += len(pairs)
             if len(pairs) < MEMBERS_A_CALL:
                 # A set that was evicted looks like an empty one; its size tells.
-                return Ranked(count if count == size else -size, digest % 2**64)
+                return RankingDrift(count if count == size else -size, digest % 2**64)
 
     def _key(self, name: str, declared: Compared) -> bytes:
         is_counter = isinstance(declared, CounterDeclaration)
@@ -258,13 +258,13 @@ def _redis() -> Iterator[None]:
         raise Outage("redis", f"{type(error).__name__} while comparing") from error
 
 
-def _as_counted(group: Group, declared: CounterDeclaration) -> Counted:
+def _as_counted(group: Group, declared: CounterDeclaration) -> CounterDrift:
     scales = [one.scale for one in declared.sums.values()]
     sums = [
         None if one.scaled is None else _EXACT.scaleb(Decimal(one.scaled), -scale)
         for one, scale in zip(group.sums, scales, strict=True)
     ]
-    return Counted(group.documents, tuple(sums))
+    return CounterDrift(group.documents, tuple(sums))
 
 
 def _digest(member: bytes, score: float) -> int:
@@ -272,6 +272,6 @@ def _digest(member: bytes, score: float) -> int:
     return int.from_bytes(blake2b(member + f"\0{score + 0.0!r}".encode(), digest_size=8).digest(), "big")
 
 
-def _plus(found: Value, digest: int) -> Ranked:
-    assert isinstance(found, Ranked)
-    return Ranked(found.members + 1, (found.digest + digest) % 2**64)
+def _plus(found: Value, digest: int) -> RankingDrift:
+    assert isinstance(found, RankingDrift)
+    return RankingDrift(found.members + 1, (found.digest + digest) % 2**64)

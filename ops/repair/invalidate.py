@@ -25,7 +25,7 @@ from ops.terminal.output import print_json
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class InvalidateWanted:
     """What the operator asked for."""
 
     resource: str | None
@@ -52,7 +52,7 @@ class Invalidation:
         return self.applied is not False
 
 
-async def invalidate(settings: Settings, catalog: Catalog, wanted: Wanted) -> Invalidation:
+async def invalidate(settings: Settings, catalog: Catalog, wanted: InvalidateWanted) -> Invalidation:
     resource = _resource(settings, catalog, wanted)
     keys = [canonical(key) for key in keys_named(resource, wanted.keys)] if resource is not None else []
     collections = (resource.collection,) if resource is not None else catalog.collections
@@ -93,7 +93,7 @@ def _how_far(done: Invalidation) -> str:
     )
 
 
-def _resource(settings: Settings, catalog: Catalog, wanted: Wanted) -> Resource | None:
+def _resource(settings: Settings, catalog: Catalog, wanted: InvalidateWanted) -> Resource | None:
     if wanted.everything and wanted.resource is not None:
         raise Misconfigured("--all", f"{wanted.resource} is named, too", "name a resource, or say --all")
     if wanted.everything:

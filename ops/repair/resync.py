@@ -35,7 +35,7 @@ _STATES: Final = {"wanted": "waits for the watcher", "walking": "walks", "walked
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ResyncWanted:
     resource: str
     rate: float | None = None
     """Documents a second; `None`: as it is, or as fast as it goes."""
@@ -59,7 +59,7 @@ class Resync:
         return self.end in ("applied", "asked", "stopped", "nothing")
 
 
-async def resync(settings: Settings, catalog: Catalog, wanted: Wanted, *, quiet: bool = False) -> Resync:
+async def resync(settings: Settings, catalog: Catalog, wanted: ResyncWanted, *, quiet: bool = False) -> Resync:
     """Ctrl-C stops the walk; if this process is killed it goes on, and the next call joins it."""
     resource = resource_named(catalog, wanted.resource, settings.catalog)
     async with mongo_client(settings.mongodb) as client:

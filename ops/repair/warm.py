@@ -18,7 +18,7 @@ from ops.terminal.progress import Shown
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WarmWanted:
     """From the command line; without a list and a number the catalog's `warm` counts."""
 
     resource: str
@@ -29,7 +29,7 @@ class Wanted:
     """Reads a second; 0: as the settings say."""
 
 
-async def warm(settings: Settings, catalog: Catalog, wanted: Wanted, *, quiet: bool = False) -> Warmed:
+async def warm(settings: Settings, catalog: Catalog, wanted: WarmWanted, *, quiet: bool = False) -> Warmed:
     """Raises `Misconfigured`, and `Outage` when a server stays away."""
     resource = resource_named(catalog, wanted.resource, settings.catalog)
     what = _what(resource, wanted)
@@ -48,7 +48,7 @@ async def warm(settings: Settings, catalog: Catalog, wanted: Wanted, *, quiet: b
             )
 
 
-def _what(resource: Resource, wanted: Wanted) -> Warm:
+def _what(resource: Resource, wanted: WarmWanted) -> Warm:
     if not wanted.source and not wanted.most_read:
         if resource.warm is None:
             remedy = "declare warm in the catalog, or use --from lists.NAME or --most-read N"

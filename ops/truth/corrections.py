@@ -31,7 +31,7 @@ RECONNECT_SECONDS = 0.1
 _RECORD = struct.Struct("<dc16sH")
 
 
-class Seen(NamedTuple):
+class Sighting(NamedTuple):
     at: float
     """`time.monotonic()`."""
     state: bytes
@@ -57,7 +57,7 @@ class _Stopped(Exception):
 # --- joining
 
 
-def join(seen: Iterable[Seen], writes: Mapping[bytes, Sequence[tuple[float, float]]]) -> Corrections:
+def join(seen: Iterable[Sighting], writes: Mapping[bytes, Sequence[tuple[float, float]]]) -> Corrections:
     """`writes`: Redis key -> (sent, acknowledged) of each write, ascending.
 
     A write counts if the entry was served when it was sent. It is corrected when the entry changes its state or
@@ -70,8 +70,8 @@ def join(seen: Iterable[Seen], writes: Mapping[bytes, Sequence[tuple[float, floa
     return found
 
 
-def _correction(found: Corrections, history: Sequence[Seen], sent: float, acknowledged: float) -> None:
-    before: Seen | None = None
+def _correction(found: Corrections, history: Sequence[Sighting], sent: float, acknowledged: float) -> None:
+    before: Sighting | None = None
     for sight in history:
         if sight.at < sent:
             before = sight
@@ -83,8 +83,8 @@ def _correction(found: Corrections, history: Sequence[Seen], sent: float, acknow
     found.unseen += before is not None and before.state in SERVED
 
 
-def _by_key(seen: Iterable[Seen]) -> dict[bytes, list[Seen]]:
-    histories: dict[bytes, list[Seen]] = {}
+def _by_key(seen: Iterable[Sighting]) -> dict[bytes, list[Sighting]]:
+    histories: dict[bytes, list[Sighting]] = {}
     for sight in seen:
         if sight.state == LOST:
             for history in histories.values():
@@ -94,12 +94,12 @@ def _by_key(seen: Iterable[Seen]) -> dict[bytes, list[Seen]]:
     return histories
 
 
-def read(path: Path) -> Iterator[Seen]:
+def read(path: Path) -> Iterator[Sighting]:
     """All that was noted; a record cut short by a kill is left out."""
     with path.open("rb") as file:
         while len(head := file.read(_RECORD.size)) == _RECORD.size:
             at, state, version, length = _RECORD.unpack(head)
-            yield Seen(at, state, version, file.read(length))
+            yield Sighting(at, state, version, file.read(length))
 
 
 # --- watching
@@ -117,7 +117,7 @@ def watch(options: Watch, file: BinaryIO) -> None:
     """Note every modification until `_Stopped`; reconnect whenever Redis goes away."""
     while True:
         with contextlib.suppress(OSError), _connect(options) as connection:
-            _note(file, Seen(time.monotonic(), LOST, b"", b""))
+            _note(file, Sighting(time.monotonic(), LOST, b"", b""))
             file.flush()  # whoever started us takes the first note for a sign that we watch
             _Watching(options, connection, file).run()
         time.sleep(RECONNECT_SECONDS)
@@ -152,13 +152,13 @@ class _Watching:
                 self._asked.append(key)
                 self._connection.sendall(_command(b"GETRANGE", key, b"0", b"18"))
             else:
-                _note(self._file, Seen(now, MODIFIED, b"", key))
+                _note(self._file, Sighting(now, MODIFIED, b"", key))
         if push[1] is None:
-            _note(self._file, Seen(now, LOST, b"", b""))
+            _note(self._file, Sighting(now, LOST, b"", b""))
 
     def _header(self, header: bytes, now: float) -> None:
         key = self._asked.popleft()
-        _note(self._file, Seen(now, header[:1] or MISSING, header[3:19], key))
+        _note(self._file, Sighting(now, header[:1] or MISSING, header[3:19], key))
 
 
 def _connect(options: Watch) -> socket.socket:
@@ -182,7 +182,7 @@ def _command(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
-def _note(file: BinaryIO, seen: Seen) -> None:
+def _note(file: BinaryIO, seen: Sighting) -> None:
     file.write(_RECORD.pack(seen.at, seen.state, seen.version, len(seen.key)) + seen.key)
 
 

@@ -13,7 +13,7 @@ from neverstale.derived import groups, reading
 from neverstale.derived.counters import Group, Sum
 from neverstale.derived.generations import Generation, Generations, shape_of
 from neverstale.derived.members import member_of
-from neverstale.derived.plan import Call, Plan
+from neverstale.derived.plan import Call, Plan, Said
 from neverstale.derived.redis_names import LIST_FLOOR, PRESENT, DerivedNames, slot_of
 from neverstale.derived.shape import Facts
 from neverstale.derived.store import hashes_of
@@ -33,16 +33,6 @@ NAMES: Final = DerivedNames("p", "r")
 Document: TypeAlias = Mapping[str, Any] | None
 Counts: TypeAlias = dict[str, Group]
 Ranks: TypeAlias = dict[str, dict[bytes, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What consumers are told (see `plan.Said`)."""
-
-    operation: str
-    version: int
-    fields: tuple[str, ...] | None
-    named: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,17 +185,17 @@ class World:
         counted.tags.update(planned.tags)
         return counted
 
-    def _record(self, t: int) -> Record:
+    def _record(self, t: int) -> Said:
         if t == TOUCH:
-            return Record("touch", START, (), None)
+            return Said("touch", START, (), None)
         before, after = (self.documents.all[i] for i in self.story.history[t - 2 : t])
         if after is None:
-            return Record("delete", t, None, None)
+            return Said("delete", t, None, None)
         if before is None:
-            return Record("insert", t, None, {path: groups.fact_at(after, path) for path in self.documents.by})
+            return Said("insert", t, None, {path: groups.fact_at(after, path) for path in self.documents.by})
         changed = tuple(path for path in after if after[path] != before[path])
         named = {path: groups.fact_at(after, path) for path in self.documents.by if path in changed}
-        return Record("update", t, changed, named)
+        return Said("update", t, changed, named)
 
     # Readers
 

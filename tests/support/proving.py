@@ -1,6 +1,6 @@
 """Proofs for tests that are about something else."""
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.freshness.proofs import Proofs
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.role.tasks import Tasks
@@ -14,4 +14,4 @@ def no_proofs() -> Proofs:
         raise AssertionError("nobody should ask")
 
     clock = PrimaryClock()
-    return Proofs(now, Marks(clock), clock, Tasks())
+    return Proofs(now, Bounds(clock), clock, Tasks())

@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 
-from ops.demo.client import Answer
+from ops.demo.client import HttpAnswer
 from ops.stack.process import python
 from tests.faults.rig.derived_truth import Asked
 from tests.faults.rig.experiment import Experiment, Outcome, Turn
@@ -92,14 +92,14 @@ class Stage:
     outcome: Outcome
     documents: int = 0
 
-    async def get(self, path: str, *headers: str) -> Answer:
+    async def get(self, path: str, *headers: str) -> HttpAnswer:
         """An answer; of status 0 if none came."""
         try:
             return await self.asked.get(path, *headers)
         except OSError as error:
-            return Answer(0, {}, repr(error).encode())
+            return HttpAnswer(0, {}, repr(error).encode())
 
-    async def ask(self, path: str) -> Answer:
+    async def ask(self, path: str) -> HttpAnswer:
         return await self.get(f"/v1/things/{path}")
 
 
@@ -243,7 +243,7 @@ async def _derived(stage: Stage) -> None:
         tally.note(not ours or ours != theirs, path, ours - theirs, theirs - ours)
 
 
-async def _settled(stage: Stage, path: str) -> Answer | None:
+async def _settled(stage: Stage, path: str) -> HttpAnswer | None:
     """An answer from Redis; `None`: none for long."""
     deadline = time.monotonic() + SETTLES_SECONDS
     while time.monotonic() < deadline:
@@ -254,15 +254,15 @@ async def _settled(stage: Stage, path: str) -> Answer | None:
     return None
 
 
-async def _from_mongodb(stage: Stage, path: str) -> Answer:
+async def _from_mongodb(stage: Stage, path: str) -> HttpAnswer:
     return await stage.get(f"/v1/things/{path}", "Cache-Control: no-cache")
 
 
-def _is_hit(answer: Answer) -> bool:
+def _is_hit(answer: HttpAnswer) -> bool:
     return "; hit" in answer.headers.get("cache-status", "")
 
 
-def _rows(answer: Answer | None) -> set[str]:
+def _rows(answer: HttpAnswer | None) -> set[str]:
     """Of groups or a ranking, in any order; nothing of an answer that is none."""
     if answer is None or answer.status != 200:
         return set()

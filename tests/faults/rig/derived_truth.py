@@ -9,7 +9,7 @@ from math import nan
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from ops.demo.client import Answer, Connection
+from ops.demo.client import Connection, HttpAnswer
 from ops.truth.oracle import Tally
 from tests.support.diary import Diary, Document
 from tests.worlds.deriving import RESOURCE
@@ -75,7 +75,7 @@ class Page:
     bound: float
 
 
-def bound_of(answer: Answer) -> float:
+def bound_of(answer: HttpAnswer) -> float:
     """Seconds; NaN: the answer does not state any."""
     bound = answer.headers.get("neverstale-bound", "unknown")
     return nan if bound == "unknown" else float(bound)
@@ -113,12 +113,12 @@ class Asked:
         if self._connection is not None:
             self._connection.close()
 
-    async def get(self, path: str, *headers: str) -> Answer:
+    async def get(self, path: str, *headers: str) -> HttpAnswer:
         if self._connection is None or not self._connection.usable:
             self._connection = await Connection.open(self._url)
         return await self._connection.get(path, ANSWER_SECONDS, *headers)
 
-    async def derived(self, path: str, values: Values, more: str = "") -> Answer:
+    async def derived(self, path: str, values: Values, more: str = "") -> HttpAnswer:
         query = "&".join(_parameter(*pair) for pair in values.items())
         return await self.get(f"/v1/{RESOURCE}/-/{path}?{query}{more}")
 

@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient, UpdateOne
 from pymongo.errors import PyMongoError
 
 from neverstale.versions import from_timestamp
-from ops.demo.client import Answer, Connection
+from ops.demo.client import Connection, HttpAnswer
 from ops.truth.oracle import ABSENT, NOBODY, Read, Tally, Writes, judge
 from tests.faults.rig.experiment import FOREIGN, LATE, STALE, Outcome
 from tests.faults.rig.pipeline import RESOURCE, Pipeline
@@ -148,7 +148,7 @@ class Load:
         if connection is not None:
             connection.close()
 
-    async def ask(self, connection: Connection, key: int, reader: int, *headers: str) -> Answer | None:
+    async def ask(self, connection: Connection, key: int, reader: int, *headers: str) -> HttpAnswer | None:
         """Ask for one key, with further header lines, and note the answer. Readers have numbers of their own."""
         start = time.monotonic()
         try:
@@ -245,7 +245,7 @@ async def under_load(
         load.judge(outcome)
 
 
-def _read(key: int, document: Any, answer: Answer, reader: int, start: float, end: float) -> Read:
+def _read(key: int, document: Any, answer: HttpAnswer, reader: int, start: float, end: float) -> Read:
     bound = answer.headers.get("neverstale-bound", "unknown")
     return Read(
         key=key,

@@ -179,14 +179,14 @@ def _made_up_ids_are_known() -> Patches:
 @rule("the bound is ignored")
 def _bound_ignored() -> Patches:
     """Every answer says that it misses nothing."""
-    from api.freshness.bound import Marks
+    from api.freshness.bound import Bounds
 
-    bound = Marks.bound
+    bound = Bounds.bound
 
-    def boast(self: Marks, complete: int) -> float | None:
+    def boast(self: Bounds, complete: int) -> float | None:
         return None if bound(self, complete) is None else 0.0
 
-    yield replaced("api.freshness.bound:Marks.bound", boast)
+    yield replaced("api.freshness.bound:Bounds.bound", boast)
 
 
 @rule("reads of MongoDB prove their age")
@@ -266,11 +266,11 @@ def _read_concern_local() -> Patches:
 
 @rule("the token is stored before the acknowledgement")
 def _token_before_ack() -> Patches:
-    from streams.acks import Acks, Flight
+    from streams.acks import Acks, SentBatch
 
     add = Acks.add
 
-    async def hasty(self: Acks, flight: Flight) -> None:
+    async def hasty(self: Acks, flight: SentBatch) -> None:
         self._reached(flight.position)
         await add(self, flight)
 
@@ -296,12 +296,12 @@ def _resume_silently() -> Patches:
 def _tokens_only_from_changes() -> Patches:
     from dataclasses import replace
 
-    from streams.acks import Acks, Flight
+    from streams.acks import Acks, SentBatch
 
     add = Acks.add
     last: dict[Acks, Any] = {}
 
-    async def idle(self: Acks, flight: Flight) -> None:
+    async def idle(self: Acks, flight: SentBatch) -> None:
         if flight.records.get("change") or self not in last:
             last[self] = flight.position
         await add(self, replace(flight, position=last[self]))

@@ -12,9 +12,9 @@ import pytest_asyncio
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
-from api.derived.counters import Counts
+from api.derived.counters import CounterSource
 from api.derived.pages import PageShelf
-from api.derived.rankings import Ranks
+from api.derived.rankings import RankingSource
 from neverstale.errors import Outage, Server, TooSlow
 from neverstale.mongodb.loader import Loader
 from tests.integration.api.test_values_in_mongodb import survives
@@ -397,7 +397,7 @@ async def test_while_mongodb_is_away_what_is_known_is_served(served: Served, mon
 async def test_while_redis_is_away_mongodb_answers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     await served.applied(await served.write(flight("gone", origin="GONE", day=91)))
     with monkeypatch.context() as patch:
-        for owner, name in ((PageShelf, "read"), (Counts, "look"), (Ranks, "look")):
+        for owner, name in ((PageShelf, "read"), (CounterSource, "look"), (RankingSource, "look")):
             patch.setattr(owner, name, away("redis"))
         page = await served.get("lists/departures", origin="GONE", day=91)
         count = await served.get("counters/by_status", origin="GONE", status="s")
@@ -439,7 +439,7 @@ async def test_what_mongodb_counted_serves_others_for_a_moment(
 ) -> None:
     await served.write(flight("brief", origin="BRIEF"))
     with monkeypatch.context() as patch:
-        patch.setattr(Counts, "look", away("redis"))
+        patch.setattr(CounterSource, "look", away("redis"))
         first = await served.get("counters/by_status", origin="BRIEF", status="s")
         second = await served.get("counters/by_status", origin="BRIEF", status="s")
     assert first.headers["cache-status"] == "neverstale; fwd=bypass; detail=mongodb"

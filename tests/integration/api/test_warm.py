@@ -13,7 +13,7 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.redis.most_read import Popularity
 from neverstale.settings import Settings
-from ops.repair.warm import Wanted, warm
+from ops.repair.warm import WarmWanted, warm
 from tests.support.waiting import eventually
 from tests.worlds.api import PATIENT_MS, World
 from tests.worlds.consuming import settings_of
@@ -138,7 +138,7 @@ async def test_the_deadline_ends_the_waiting_and_not_the_warming(deriving: Deriv
 
 async def test_the_command_reads_what_it_is_told(deriving: Deriving) -> None:
     await empty(deriving)
-    wanted = Wanted(RESOURCE, "lists.departures", pages=3)
+    wanted = WarmWanted(RESOURCE, "lists.departures", pages=3)
     warmed = await warm(deriving.settings, deriving.catalog, wanted, quiet=True)
     assert (warmed.pages, warmed.hits, warmed.past) == (9, 0, 0)
     again = await warm(deriving.settings, deriving.catalog, wanted, quiet=True)
@@ -148,12 +148,12 @@ async def test_the_command_reads_what_it_is_told(deriving: Deriving) -> None:
 @pytest.mark.parametrize(
     ("wanted", "problem"),
     [
-        (Wanted("flihgts"), "did you mean flights?"),
-        (Wanted(RESOURCE), "nothing says what to read"),
-        (Wanted(RESOURCE, "lists.arrivals"), "there is no lists.arrivals"),
+        (WarmWanted("flihgts"), "did you mean flights?"),
+        (WarmWanted(RESOURCE), "nothing says what to read"),
+        (WarmWanted(RESOURCE, "lists.arrivals"), "there is no lists.arrivals"),
     ],
 )
-async def test_what_cannot_be_read_is_said(deriving: Deriving, wanted: Wanted, problem: str) -> None:
+async def test_what_cannot_be_read_is_said(deriving: Deriving, wanted: WarmWanted, problem: str) -> None:
     with pytest.raises(Misconfigured) as caught:
         await warm(deriving.settings, deriving.catalog, wanted, quiet=True)
     assert problem in str(caught.value)

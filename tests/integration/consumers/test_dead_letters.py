@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from neverstale.kafka.dead_letters import Letter, topic_of
 from neverstale.kafka.topic import ensure_topic
 from neverstale.settings import Settings
-from ops.dead_letters.dead_letters import Held, discard, listing, replay, shown
+from ops.dead_letters.dead_letters import HeldLetter, discard, listing, replay, shown
 from ops.dead_letters.report import print_done, print_letter, print_listing
 from tests.support.waiting import eventually
 from tests.worlds.consuming import Consuming, catalog_of, settings_of, text
@@ -33,11 +33,11 @@ async def rig(settings: Settings, database: str) -> AsyncIterator[Consuming]:
         yield rig
 
 
-async def letters(rig: Consuming) -> list[Held]:
+async def letters(rig: Consuming) -> list[HeldLetter]:
     return (await listing(rig.settings, rig.catalog.database, 100)).letters
 
 
-def offsets(held: list[Held]) -> list[int]:
+def offsets(held: list[HeldLetter]) -> list[int]:
     """Where the records of dead letters were."""
     return [each.letter.offset for each in held if each.letter is not None]
 

@@ -20,7 +20,7 @@ from neverstale.settings import Settings, Watcher
 from neverstale.versions import Version, from_hex
 from ops.repair import invalidate as invalidating
 from ops.repair.invalidate import invalidate
-from ops.repair.resync import Resync, Wanted, resync
+from ops.repair.resync import Resync, ResyncWanted, resync
 from streams.walk import step_of
 from tests.support.waiting import eventually
 from tests.worlds.consuming import settings_of
@@ -79,7 +79,7 @@ class World(Deriving):
         return good
 
     async def resync(self, rate: float | None = None, stop: bool = False) -> Resync:
-        return await resync(self.settings, self.catalog, Wanted(RESOURCE, rate, stop), quiet=True)
+        return await resync(self.settings, self.catalog, ResyncWanted(RESOURCE, rate, stop), quiet=True)
 
     async def until_passed(self, count: int) -> Walk:
         async def passed() -> bool:
@@ -93,7 +93,7 @@ class World(Deriving):
 
     async def invalidate(self, *words: str, everything: bool = False) -> invalidating.Invalidation:
         resource, *keys = words or (None,)
-        wanted = invalidating.Wanted(resource, [str(key) for key in keys], everything)
+        wanted = invalidating.InvalidateWanted(resource, [str(key) for key in keys], everything)
         return await invalidate(self.settings, self.catalog, wanted)
 
 
@@ -210,7 +210,7 @@ async def test_pages_that_may_show_an_invalidated_key_are_stale(world: World) ->
 async def test_what_no_consumer_applies_is_said(world: World) -> None:
     async with world.watcher():
         await ensure_topic(world.settings.kafka)
-        wanted = invalidating.Wanted(RESOURCE, wait_seconds=0.2)
+        wanted = invalidating.InvalidateWanted(RESOURCE, wait_seconds=0.2)
         done = await invalidate(world.settings, world.catalog, wanted)
     assert (done.applied, done.ok) == (False, False)
 

@@ -15,7 +15,7 @@ from neverstale.settings import Settings
 from neverstale.versions import Version, from_timestamp
 from ops.stack.broker import Broker, BrokerOptions, start_broker
 from ops.stack.process import Launch, RunningProcess, python
-from streams.acks import Acks, Flight
+from streams.acks import Acks, SentBatch
 from tests.support.stack import run
 from tests.support.waiting import eventually
 from tests.worlds.watching import (
@@ -155,9 +155,9 @@ async def test_no_position_is_stored_before_kafka_has_everything_behind_it(
 async def test_a_position_stored_too_early_would_lose_changes(
     place: Place, client: Client, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add: Callable[[Acks, Flight], Awaitable[None]] = Acks.add
+    add: Callable[[Acks, SentBatch], Awaitable[None]] = Acks.add
 
-    async def add_and_store(acks: Acks, flight: Flight) -> None:
+    async def add_and_store(acks: Acks, flight: SentBatch) -> None:
         acks._reached(flight.position)
         await add(acks, flight)
 

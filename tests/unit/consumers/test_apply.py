@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from consumers.apply import Applier, Section
 from consumers.records.batch import Batch, Folding
-from consumers.refresh import Held, Refresher
+from consumers.refresh import HeldLease, Refresher
 from consumers.registers import Registers
 from consumers.replay import Gap, Replay
 from neverstale.catalog import Resource
@@ -70,9 +70,9 @@ class NotingCache:
 
 class NotingRefresher:
     def __init__(self) -> None:
-        self.offered: list[tuple[str, list[Held]]] = []
+        self.offered: list[tuple[str, list[HeldLease]]] = []
 
-    def offer(self, resource: Resource, leases: Sequence[Held]) -> None:
+    def offer(self, resource: Resource, leases: Sequence[HeldLease]) -> None:
         self.offered.append((resource.name, list(leases)))
 
 
@@ -178,8 +178,8 @@ async def test_leases_go_to_the_refresher_with_the_version_of_the_batch() -> Non
     later = Change("update", "shop", "orders", "s:a", 9, 1000, None)
     await bench.apply(fold(CHANGE, later))
     assert bench.refresher.offered == [
-        ("orders", [Held(b"ns:orders:d:s:a", "s:a", b"token", 9)]),
-        ("stock", [Held(b"ns:stock:d:i:1", "i:1", b"token", 9)]),
+        ("orders", [HeldLease(b"ns:orders:d:s:a", "s:a", b"token", 9)]),
+        ("stock", [HeldLease(b"ns:stock:d:i:1", "i:1", b"token", 9)]),
     ]
 
 

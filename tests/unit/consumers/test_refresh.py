@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from consumers.refresh import KEYS_A_LOAD, Held, Refresher
+from consumers.refresh import KEYS_A_LOAD, HeldLease, Refresher
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue
@@ -48,8 +48,8 @@ class ScriptedCache:
         return [self._answers.pop(0) if self._answers else "filled" for _ in fills]
 
 
-def held(number: int, at_least: int = 7) -> Held:
-    return Held(f"ns:items:d:i:{number}".encode(), f"i:{number}", b"token", at_least)
+def held(number: int, at_least: int = 7) -> HeldLease:
+    return HeldLease(f"ns:items:d:i:{number}".encode(), f"i:{number}", b"token", at_least)
 
 
 def refreshes(result: str) -> float:

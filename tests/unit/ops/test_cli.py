@@ -213,12 +213,12 @@ def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
     ],
 )
 def test_resync_hands_on_its_options(fake: Fake, line: str, handed: tuple[Any, ...]) -> None:
-    from ops.repair.resync import Wanted
+    from ops.repair.resync import ResyncWanted
 
-    async def resync(settings: Any, catalog: Any, wanted: Wanted, *, quiet: bool) -> Ended:
+    async def resync(settings: Any, catalog: Any, wanted: ResyncWanted, *, quiet: bool) -> Ended:
         return Ended((wanted.resource, wanted.rate, wanted.stop, wanted.wait) == handed and not quiet)
 
-    fake("ops.repair.resync", {"resync": resync, "print_resync": said, "Wanted": Wanted})
+    fake("ops.repair.resync", {"resync": resync, "print_resync": said, "ResyncWanted": ResyncWanted})
     assert call("resync", *line.split(), "--catalog", CATALOG).exit_code == 0
 
 
@@ -231,12 +231,15 @@ def test_resync_hands_on_its_options(fake: Fake, line: str, handed: tuple[Any, .
     ],
 )
 def test_invalidate_hands_on_its_options(fake: Fake, line: str, handed: tuple[Any, ...]) -> None:
-    from ops.repair.invalidate import Wanted
+    from ops.repair.invalidate import InvalidateWanted
 
-    async def invalidate(settings: Any, catalog: Any, wanted: Wanted) -> Ended:
+    async def invalidate(settings: Any, catalog: Any, wanted: InvalidateWanted) -> Ended:
         return Ended((wanted.resource, wanted.keys, wanted.everything, wanted.wait_seconds) == handed)
 
-    fake("ops.repair.invalidate", {"invalidate": invalidate, "print_invalidation": said, "Wanted": Wanted})
+    fake(
+        "ops.repair.invalidate",
+        {"invalidate": invalidate, "print_invalidation": said, "InvalidateWanted": InvalidateWanted},
+    )
     assert call("invalidate", *line.split(), "--catalog", CATALOG).exit_code == 0
 
 

@@ -4,26 +4,26 @@ import pytest
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
 from neverstale.errors import Outage, PositionLost, Stop
-from streams.error_codes import TABLE, Meaning, Phase, as_ours, meaning
+from streams.error_codes import TABLE, ErrorMeaning, Phase, as_ours, meaning
 
 
 @pytest.mark.parametrize("code", [280, 286, 136, 10334, 260])
 @pytest.mark.parametrize("phase", Phase)
 def test_lost_history_is_lost_in_every_phase(code: int, phase: Phase) -> None:
-    assert meaning(code, phase) is Meaning.LOST
+    assert meaning(code, phase) is ErrorMeaning.LOST
 
 
 @pytest.mark.parametrize("code", [2, 9, 14, 15, 40647, 40649, 50811])
 def test_an_unreadable_command_means_a_bad_token_only_where_a_token_was_given(code: int) -> None:
-    assert meaning(code, Phase.OPEN_AFTER_TOKEN) is Meaning.LOST
-    assert meaning(code, Phase.OPEN_AT_TIME) is Meaning.AWAY
-    assert meaning(code, Phase.READ) is Meaning.AWAY
+    assert meaning(code, Phase.OPEN_AFTER_TOKEN) is ErrorMeaning.LOST
+    assert meaning(code, Phase.OPEN_AT_TIME) is ErrorMeaning.AWAY
+    assert meaning(code, Phase.READ) is ErrorMeaning.AWAY
 
 
 @pytest.mark.parametrize("code", [None, 0, 6, 7, 43, 63, 89, 91, 133, 150, 189, 237, 262, 9001, 10107, 11602, 13435])
 @pytest.mark.parametrize("phase", Phase)
 def test_whatever_is_not_in_the_table_passes(code: int | None, phase: Phase) -> None:
-    assert meaning(code, phase) is Meaning.AWAY
+    assert meaning(code, phase) is ErrorMeaning.AWAY
 
 
 @pytest.mark.parametrize("code", [13, 18])

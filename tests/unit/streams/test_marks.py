@@ -1,11 +1,11 @@
 """When a mark is due, and what it says."""
 
 from neverstale.kafka.events import Mark
-from streams.marks import Marks
+from streams.marks import MarkPacer
 
 
-def marks() -> Marks:
-    return Marks(partitions=4, term=1, interval_seconds=0.05)
+def marks() -> MarkPacer:
+    return MarkPacer(partitions=4, term=1, interval_seconds=0.05)
 
 
 def test_a_mark_stays_one_below_the_token_and_carries_the_newest_wall_time() -> None:

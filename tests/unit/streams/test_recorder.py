@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from neverstale.kafka.events import decode, encode, record_key
 from streams import recorder as records
-from streams.pipeline import Raw
+from streams.pipeline import RawEvent
 from streams.recorder import Recorder
 from streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched
 
@@ -37,7 +37,7 @@ ids = st.one_of(
 )
 
 
-def event(key: Any, **other: Any) -> Raw:
+def event(key: Any, **other: Any) -> RawEvent:
     raw: dict[str, Any] = {
         "_id": {"_data": "826B03E420000000052B022C0100296E5A1004FF"},
         "op": "update",
@@ -71,14 +71,14 @@ events = st.builds(
 )
 
 
-def record(batch: list[Raw]) -> tuple[int, list[tuple[int, bytes, bytes]]]:
+def record(batch: list[RawEvent]) -> tuple[int, list[tuple[int, bytes, bytes]]]:
     put: list[tuple[int, bytes, bytes]] = []
     stopped = Recorder(WATCHED, PARTITIONS).record(batch, 0, len(batch), lambda *row: put.append(row))
     return stopped, put
 
 
 @given(st.lists(events, max_size=4))
-def test_value_key_and_partition_equal_the_plain_way(batch: list[Raw]) -> None:
+def test_value_key_and_partition_equal_the_plain_way(batch: list[RawEvent]) -> None:
     stopped, put = record(batch)
     assert stopped == len(batch)
     for (partition, key, value), raw in zip(put, batch, strict=True):
@@ -91,7 +91,7 @@ def test_value_key_and_partition_equal_the_plain_way(batch: list[Raw]) -> None:
 
 
 def test_recording_stops_at_the_first_event_that_is_no_ordinary_change() -> None:
-    drop: Raw = {"_id": {"_data": "82" + "0" * 16}, "op": "drop", "coll": "carriers", "wall": 1, "fields": None}  # type: ignore[typeddict-item]
+    drop: RawEvent = {"_id": {"_data": "82" + "0" * 16}, "op": "drop", "coll": "carriers", "wall": 1, "fields": None}  # type: ignore[typeddict-item]
     for unusual in (drop, event("1", coll="neverstale.heartbeat"), event("x" * (LONGEST_KEY + 1))):
         stopped, put = record([event("1"), unusual, event("2")])
         assert (stopped, len(put)) == (1, 1)

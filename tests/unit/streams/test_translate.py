@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from neverstale.kafka.events import Change, Floor
-from streams.pipeline import HEARTBEATS, Raw
-from streams.translate import LONGEST_KEY, Meaning, Watched, meaning_of
+from streams.pipeline import HEARTBEATS, RawEvent
+from streams.translate import LONGEST_KEY, EventMeaning, Watched, meaning_of
 
 WATCHED = Watched("nyc", ("carriers", "flights"))
 VERSION = 0x6B03E420_00000005
 
 
-def raw(op: str, **other: Any) -> Raw:
+def raw(op: str, **other: Any) -> RawEvent:
     token = {"_data": "826B03E420000000052B022C0100296E5A1004FF"}
     return {"_id": token, "op": op, "wall": 1_795_417_119_573, "fields": None, **other}  # type: ignore[typeddict-item]
 
@@ -20,7 +20,7 @@ def raw(op: str, **other: Any) -> Raw:
 @pytest.mark.parametrize("op", ["insert", "update", "replace", "delete"])
 def test_a_change_of_a_document_is_a_change(op: str) -> None:
     event = raw(op, coll="flights", key="a", fields=["n"])
-    assert meaning_of(event) is Meaning.CHANGE
+    assert meaning_of(event) is EventMeaning.CHANGE
     assert WATCHED.change(event) == Change(op, "nyc", "flights", "s:a", VERSION, 1_795_417_119_573, ["n"])  # type: ignore[arg-type]
 
 
@@ -34,8 +34,10 @@ def test_a_change_of_a_document_is_a_change(op: str) -> None:
         (raw("dropDatabase"), ["carriers", "flights"]),
     ],
 )
-def test_a_change_of_a_collection_is_a_floor_of_each_that_is_concerned(event: Raw, collections: list[str]) -> None:
-    assert meaning_of(event) is Meaning.FLOOR
+def test_a_change_of_a_collection_is_a_floor_of_each_that_is_concerned(
+    event: RawEvent, collections: list[str]
+) -> None:
+    assert meaning_of(event) is EventMeaning.FLOOR
     assert WATCHED.floors(event) == [Floor("nyc", name, VERSION, event["op"]) for name in collections]
 
 
@@ -46,12 +48,12 @@ def test_a_document_whose_key_is_too_long_is_a_floor() -> None:
 
 @pytest.mark.parametrize("op", ["insert", "update", "drop", "rename"])
 def test_an_event_of_the_heartbeats_is_nothing_else(op: str) -> None:
-    assert meaning_of(raw(op, coll=HEARTBEATS)) is Meaning.HEARTBEAT
+    assert meaning_of(raw(op, coll=HEARTBEATS)) is EventMeaning.HEARTBEAT
 
 
 @pytest.mark.parametrize("op", ["invalidate", "create", "createIndexes", "modify", "shardCollection", "unheard of"])
 def test_any_other_operation_is_ignored(op: str) -> None:
-    assert meaning_of(raw(op, coll="flights")) is Meaning.IGNORED
+    assert meaning_of(raw(op, coll="flights")) is EventMeaning.IGNORED
 
 
 def test_without_a_wall_time_a_change_has_its_cluster_time_in_whole_seconds() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.versions import Version
 
@@ -15,7 +15,7 @@ class Clocks:
     def __init__(self) -> None:
         self.seconds = 1000.0
         self.primary = PrimaryClock(lambda: self.seconds)
-        self.marks = Marks(self.primary, lambda: self.seconds)
+        self.marks = Bounds(self.primary, lambda: self.seconds)
 
     def set_primary(self, milliseconds: float) -> None:
         self.primary.observe(self.seconds, milliseconds, self.seconds)

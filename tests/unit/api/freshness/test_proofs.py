@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.freshness.proofs import APART_SECONDS, LATE_SECONDS, PAUSE_SECONDS, YOUNG_SECONDS, Proofs
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
@@ -26,7 +26,7 @@ class Asked:
         self.error: Exception | None = None
         self.clock = PrimaryClock(lambda: self.seconds)
         self.clock.observe(self.seconds, 50_000, self.seconds)
-        self.marks = Marks(self.clock, lambda: self.seconds)
+        self.marks = Bounds(self.clock, lambda: self.seconds)
         self.proofs = Proofs(self.now, self.marks, self.clock, Tasks(), lambda: self.seconds)
 
     async def now(self) -> Version:
@@ -166,6 +166,6 @@ async def test_an_error_that_nobody_expected_leaves_nobody_waiting(asked: Asked)
 async def test_without_a_clock_nothing_is_asked() -> None:
     asked = Asked()
     asked.clock = PrimaryClock()
-    asked.proofs = Proofs(asked.now, Marks(asked.clock), asked.clock, Tasks())
+    asked.proofs = Proofs(asked.now, Bounds(asked.clock), asked.clock, Tasks())
     await asked.proofs.ready()
     assert asked.questions == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.reads.answer import Answer, DemandRefused
 from api.reads.ask import Ask
 from api.reads.breaker import Breaker
@@ -70,7 +70,7 @@ class Desk:
     def __init__(self, demands: Demands = "limited", **api: Any) -> None:
         self.loader, self.tasks = Numbered(), Tasks()
         settings = Api(demands=demands, **api)
-        self.marks = Marks(PrimaryClock())
+        self.marks = Bounds(PrimaryClock())
         loads = Loads(self.loader, settings, Breaker("mongodb", 10**9, 60), self.tasks, no_proofs())
         self.direct = Direct(loads, self.marks, demands, self.tasks)
         self.arrived: dict[Ask, int] = {}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.hits.hearing import Broken, Hearing
+from api.hits.hearing import BrokenSubscription, Hearing
 from api.hits.request_lines import LINE, spellings, targets
 from api.reads.l1 import L1
 from api.reads.recently_used import OVERHEAD, Recent
@@ -245,7 +245,7 @@ def test_a_mark_of_the_past_lowers_nothing() -> None:
 def test_a_missing_number_breaks_the_hearing() -> None:
     heard = hearing()
     heard.follows(Announcement("p", 5))
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenSubscription):
         heard.follows(Announcement("p", 7))
 
 
@@ -259,14 +259,14 @@ def test_publishers_count_for_themselves_and_may_repeat() -> None:
 def test_marks_of_another_redis_or_topic_break_the_hearing(what: AnnouncedMarks) -> None:
     heard = hearing()
     heard.mark("p", marks(8, 0, 1))
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenSubscription):
         heard.mark("p", what)
 
 
 def test_a_new_publisher_of_a_partition_breaks_the_hearing() -> None:
     heard = hearing()
     heard.mark("p", marks(8, 0, 1))
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenSubscription):
         heard.mark("q", marks(9, 1))
 
 

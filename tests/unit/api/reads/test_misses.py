@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from api.freshness.bound import Marks
+from api.freshness.bound import Bounds
 from api.reads.answer import Answer
 from api.reads.ask import Ask
 from api.reads.breaker import Breaker
@@ -59,7 +59,7 @@ class Waiter:
         self.pauses: list[float] = []
         api, tasks = Api(), Tasks()
         loads = Loads(self.loader, api, Breaker("mongodb", 3, 60), tasks, no_proofs())
-        marks = Marks(PrimaryClock())
+        marks = Bounds(PrimaryClock())
         direct = Direct(loads, marks, api.demands, tasks)
         self.misses = Misses(cast("Cache", self.cache), loads, direct, marks, api, Random(seed), lambda: self.now)
 

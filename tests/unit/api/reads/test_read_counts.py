@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from api.reads import read_counts as tallying
-from api.reads.read_counts import Tally
+from api.reads.read_counts import ReadCounts
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.redis.most_read import DOCUMENTS_A_CALL, Popularity
@@ -31,9 +31,9 @@ class Told:
             self.reads[resource, key] = self.reads.get((resource, key), 0) + count
 
 
-def made() -> tuple[Tally, Told]:
+def made() -> tuple[ReadCounts, Told]:
     told = Told()
-    return Tally(NAMES, cast("Popularity", told)), told
+    return ReadCounts(NAMES, cast("Popularity", told)), told
 
 
 async def test_each_read_is_told_once() -> None:

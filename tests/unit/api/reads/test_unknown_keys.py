@@ -1,6 +1,6 @@
 """Who asks for what does not exist: what is remembered of keys, and how many absences may be kept."""
 
-from api.reads.unknown_keys import BURST_SECONDS, Doorkeeper, Seen
+from api.reads.unknown_keys import BURST_SECONDS, Doorkeeper, SeenKeys
 from neverstale.settings import Api
 
 
@@ -21,7 +21,7 @@ def doorkeeper(clock: Clock, per_second: float = 10) -> Doorkeeper:
 
 
 def test_what_was_met_is_known_and_hardly_anything_else() -> None:
-    seen = Seen()
+    seen = SeenKeys()
     for key in keys(0, 20_000):
         seen.add(key)
     assert all(key in seen for key in keys(0, 20_000))
@@ -29,14 +29,14 @@ def test_what_was_met_is_known_and_hardly_anything_else() -> None:
 
 
 def test_full_filters_still_tell_most_strangers() -> None:
-    seen = Seen(50_000)
+    seen = SeenKeys(50_000)
     for key in keys(0, 100_000):
         seen.add(key)
     assert sum(key in seen for key in keys(10**6, 20_000)) < 20_000 / 500
 
 
 def test_what_was_met_long_ago_is_forgotten_and_what_was_met_lately_is_not() -> None:
-    seen = Seen(keys=10)
+    seen = SeenKeys(keys=10)
     for key in keys(0, 30):
         seen.add(key)
     assert not any(key in seen for key in keys(0, 10))

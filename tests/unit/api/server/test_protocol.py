@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from api.web.headers import Moment
+from api.web.headers import SharedHeaders
 from neverstale.settings import Clients
 from tests.support.connected import Connected, Reading, answering, echo
 
@@ -159,7 +159,7 @@ async def test_a_connection_that_has_ended_is_freed_at_once(hot: bool, how: Exce
     connected = Connected(answering(), hot=reading if hot else None)
     await connected.exchange(GET)
     while reading.started:
-        reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+        reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("SharedHeaders", reading))
     assert connected.transport.buffer.startswith(b"HTTP/1.1 200 OK")
     ended = weakref.ref(connected.protocol)
     gc.disable()
@@ -181,7 +181,7 @@ async def test_it_is_freed_too_if_the_answer_comes_after_its_end() -> None:
     try:
         connected.protocol.connection_lost(None)
         del connected
-        reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+        reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("SharedHeaders", reading))
         await asyncio.sleep(0)
         assert ended() is None
     finally:

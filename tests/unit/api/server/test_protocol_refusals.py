@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.web.headers import Moment
+from api.web.headers import SharedHeaders
 from api.web.problems import bad_parameter
 from tests.support.connected import Connected, Reading, answering, echo
 
@@ -196,7 +196,7 @@ async def test_a_refusal_waits_for_an_answer_that_is_still_being_read() -> None:
     connected = Connected(answering(), hot=reading)
     text = await connected.exchange(GET + b"Invalid\r\n\r\n", GET)
     assert text == b""
-    reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+    reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("SharedHeaders", reading))
     await asyncio.sleep(0)
     assert statuses(connected.transport.buffer) == [200, 400]
     assert refusal(connected)["type"] == "urn:neverstale:bad-request"
@@ -208,7 +208,7 @@ async def test_what_headers_mean_is_not_remembered_for_others() -> None:
     demanding = HEAD + b"Cache-Control: no-cache\r\n\r\n"
     await connected.exchange(GET)
     connected.protocol.data_received(demanding)
-    reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+    reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("SharedHeaders", reading))
     await asyncio.sleep(0)  # what waited is read in the next turn
     await connected.run()
     assert (await connected.exchange(demanding)).endswith(b"Hello, world")
@@ -257,7 +257,7 @@ def test_no_bytes_are_a_mistake_and_whatever_closes_says_so(packets: list[bytes]
             if not connected.transport.closed:
                 connected.protocol.data_received(packet)
             while reading.started:
-                reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("Moment", reading))
+                reading.started.pop().send(200, b"etag: ...\r\n\r\n", cast("SharedHeaders", reading))
         await asyncio.sleep(0)
         if connected.transport.closed:
             last = re.split(rb"HTTP/1\.1 (?=[0-9]{3} )", connected.transport.buffer)[-1]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.web.pieces import LARGE_BYTES, PIECE_BYTES, pieces
-from api.web.responses import Raw
+from api.web.responses import ReadyResponse
 from api.web.unread import UNREAD, Unread
 from tests.support.connected import Connected
 
@@ -29,9 +29,9 @@ def test_pieces_are_the_same_bytes_and_none_is_too_long(sizes: list[int], skip: 
     assert len(found) <= 2 * (sum(sizes) // PIECE_BYTES) + len(parts) + 1
 
 
-def response(size: int) -> Raw:
+def response(size: int) -> ReadyResponse:
     body = bytes(size)
-    return Raw(200, [(b"content-length", b"%d" % size)], body)
+    return ReadyResponse(200, [(b"content-length", b"%d" % size)], body)
 
 
 @pytest.mark.parametrize("size", [0, 1, LARGE_BYTES, LARGE_BYTES + 1, 10 * PIECE_BYTES + 7])

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from consumers.derived.derive import GROUPS_ANNOUNCED, Deriver, ResourceDeriver
-from consumers.records.batch import Batch, Seen
+from consumers.records.batch import Batch
 from neverstale.catalog import Catalog
 from neverstale.derived.contributions import pack
 from neverstale.derived.generations import Generation, Generations
-from neverstale.derived.plan import Plan
+from neverstale.derived.plan import Plan, Said
 from neverstale.derived.redis_names import DerivedNames, slot_of
 from neverstale.derived.store import Begun
 from neverstale.errors import Outage
@@ -73,7 +73,7 @@ class FakeLoader:
 
 def moved(*shelves: str) -> Batch:
     """The document was put on these shelves, one after the other."""
-    seen = [Seen("update", 50 + i, ("shelf",), {"shelf": f"s:{shelf}"}) for i, shelf in enumerate(shelves)]
+    seen = [Said("update", 50 + i, ("shelf",), {"shelf": f"s:{shelf}"}) for i, shelf in enumerate(shelves)]
     return Batch(told={("things", 0): {"s:k": seen}})
 
 

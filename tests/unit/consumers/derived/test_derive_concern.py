@@ -1,10 +1,11 @@
 """What concerns no list, counter or ranking costs no write, and is counted."""
 
 from consumers.derived.derive import Deriver, ResourceDeriver
-from consumers.records.batch import Batch, Seen
+from consumers.records.batch import Batch
 from neverstale.catalog import Catalog
 from neverstale.derived.contributions import facts_of
 from neverstale.derived.generations import Generation, Generations
+from neverstale.derived.plan import Said
 from neverstale.role import telemetry
 from neverstale.role.service import Health
 from tests.unit.consumers.derived.test_derive_announces import FakeLoader, FakeStore, apply, holding
@@ -32,7 +33,7 @@ async def steps_for(*changed: str) -> list[str]:
     store = FakeStore()
     store.known = Generations((Generation("g1", "complete", "redis", 16, RESOURCE.derived.text, birth=1),))
     resource = ResourceDeriver(RESOURCE, store, FakeLoader("c"))  # type: ignore[arg-type]
-    batch = Batch(told={("things", 0): {"s:k": [Seen("update", 50, changed, None)]}})
+    batch = Batch(told={("things", 0): {"s:k": [Said("update", 50, changed, None)]}})
     assert await Deriver([resource], Health()).apply(batch, "redis", lambda: True)
     return [step for step in store.steps if step == "contribute"]
 
@@ -51,7 +52,7 @@ async def test_a_field_that_is_only_summed_is_no_such_field() -> None:
 
 async def test_a_key_that_spells_no_id_is_no_documents_and_keeps_nothing_from_being_derived() -> None:
     store = holding("a", "g1")
-    seen = [Seen("update", 50, ("shelf",), {"shelf": "s:c"})]
+    seen = [Said("update", 50, ("shelf",), {"shelf": "s:c"})]
     await apply(store, Batch(told={("things", 0): {"x:zz": seen, "i:": seen, "?": seen, "s:k": seen}}))
     assert facts_of(store.held["s:k"]) == ("s:c",)
     assert set(store.held) == {"s:k"}

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.most_read import Favourites
-from consumers.records.batch import Batch, Folding, Seen
+from consumers.records.batch import Batch, Folding
 from neverstale.catalog import Catalog
+from neverstale.derived.plan import Said
 from neverstale.errors import DeadLetter
 from neverstale.kafka import events
 from neverstale.kafka.events import Change, Event, Floor, Mark, Touch, record_key
@@ -200,7 +201,7 @@ def test_what_is_derived_from_its_document_looks_at_it_again_as_if_anything_had_
     folding = Folding(Catalog.model_validate(catalog), NAMES)
     batch = folding.fold({Partition("t", 3): [Record(4, record_key("shop", "items", "s:a"), b"{")]})
     folding.settle(batch, PRESENT)
-    assert batch.told == {("items", 3): {"s:a": [Seen("update", PRESENT, None, None)]}}
+    assert batch.told == {("items", 3): {"s:a": [Said("update", PRESENT, None, None)]}}
 
 
 def test_while_the_present_is_not_known_its_collection_is_void() -> None:

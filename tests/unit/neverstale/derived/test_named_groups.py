@@ -9,7 +9,7 @@ from neverstale.bson.values import decode as decode_bson
 from neverstale.derived.groups import BEYOND, JOIN, fact_at
 from neverstale.derived.named_groups import named
 from neverstale.kafka.events import Rebuilt, Touch, decode, encode
-from streams.pipeline import Raw
+from streams.pipeline import RawEvent
 from streams.recorder import Recorder
 from streams.translate import Watched
 from tests.properties.raw_bson import ODD, Value, document
@@ -42,8 +42,8 @@ NAMED: list[dict[str, str] | None] = [
 ]
 
 
-def raw(event: dict[str, Any]) -> Raw:
-    return cast("Raw", {"_id": {"_data": "82" + "0" * 7 + "7" + "0" * 8}, "key": "k", "wall": 5, **event})
+def raw(event: dict[str, Any]) -> RawEvent:
+    return cast("RawEvent", {"_id": {"_data": "82" + "0" * 7 + "7" + "0" * 8}, "key": "k", "wall": 5, **event})
 
 
 @pytest.mark.parametrize(("event", "expected"), list(zip(EVENTS, NAMED, strict=True)), ids=str)

@@ -7,7 +7,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.records.batch import Seen
 from neverstale.declarations import Declarations
 from neverstale.derived.contributions import pack
 from neverstale.derived.generations import Generation
@@ -42,7 +41,7 @@ documents = st.fixed_dictionaries(
 )
 fields = st.lists(st.sampled_from(["gate", "day", "open", "delay", "text"]), max_size=3, unique=True)
 records = st.builds(
-    Seen,
+    Said,
     st.sampled_from(["update", "update", "replace", "delete", "insert", "touch"]),
     st.integers(1, READ_AT),
     st.one_of(fields, st.none()),
@@ -95,7 +94,7 @@ def test_a_usual_update_asks_the_same_as_if_it_were_looked_at_alone(some: list[A
 
 
 def test_a_document_beyond_a_bound_that_changed_is_seen_beside_one_that_did_not() -> None:
-    update, beyond = [Seen("update", 5, ["delay"], None)], {"day": [*range(40)], "delay": 1}
+    update, beyond = [Said("update", 5, ["delay"], None)], {"day": [*range(40)], "delay": 1}
     some = [(update, (4, beyond), beyond | {"delay": 2}), (update, (4, beyond), beyond)]
     for order in (some, some[::-1]):
         assert asked(Plan, order) == asked(Slow, order)
@@ -103,9 +102,9 @@ def test_a_document_beyond_a_bound_that_changed_is_seen_beside_one_that_did_not(
 
 def test_updates_of_a_field_that_names_no_group_are_usual() -> None:
     plan = Plan(NAMES, GENERATION, READ_AT)
-    assert plan._usual([Seen("update", 5, ["text"], None)])
-    assert plan._usual([Seen("update", 5, ["gate"], None)]) is None
-    assert plan._usual([Seen("delete", 5, None, None)]) is None
+    assert plan._usual([Said("update", 5, ["text"], None)])
+    assert plan._usual([Said("update", 5, ["gate"], None)]) is None
+    assert plan._usual([Said("delete", 5, None, None)]) is None
 
 
 @given(st.lists(documents, max_size=6))

@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 from ops import cli
 from ops.dead_letters import dead_letters as dlq
 from ops.dead_letters.dead_letters import Done
-from ops.dead_letters.settled import Place, Settled
+from ops.dead_letters.settled import LetterPlace, Settled
 from tests.unit.ops.test_cli import CATALOG
 
 OLD, NEW = 1_000, 2_000
@@ -69,10 +69,10 @@ def test_a_letter_that_is_not_there_is_a_problem(calls: Calls) -> None:
 
 
 def test_all_before_a_place_and_single_ones_are_settled() -> None:
-    settled = Settled(Place(5, OLD), frozenset({Place(7, OLD)}))
-    assert [Place(offset, OLD) in settled for offset in (4, 5, 6, 7, 8)] == [True, False, False, True, False]
+    settled = Settled(LetterPlace(5, OLD), frozenset({LetterPlace(7, OLD)}))
+    assert [LetterPlace(offset, OLD) in settled for offset in (4, 5, 6, 7, 8)] == [True, False, False, True, False]
 
 
 def test_in_a_topic_that_was_made_again_the_same_offsets_are_other_letters() -> None:
-    settled = Settled(Place(5, OLD), frozenset({Place(7, OLD)}))
-    assert [Place(offset, NEW) in settled for offset in (4, 7)] == [False, False]
+    settled = Settled(LetterPlace(5, OLD), frozenset({LetterPlace(7, OLD)}))
+    assert [LetterPlace(offset, NEW) in settled for offset in (4, 7)] == [False, False]

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from ops.demo.board import week
-from ops.demo.client import Answer
+from ops.demo.client import HttpAnswer
 from ops.demo.gauges import Gauges
 from ops.demo.places import Places, places
-from ops.demo.readers import BOARD_LINES, Choice, Notes, Reader, screens
+from ops.demo.readers import BOARD_LINES, BoardReader, Choice, Notes, screens
 from ops.demo.readlog import pack, reads
 from ops.truth.oracle import ABSENT, NOBODY, Read
 
@@ -23,13 +23,13 @@ def known() -> Places:
 
 
 @pytest.fixture
-def reader(known: Places, tmp_path: Path) -> Reader:
+def reader(known: Places, tmp_path: Path) -> BoardReader:
     notes = Notes(BytesIO(), Gauges.create(tmp_path / "gauges"))
-    return Reader(3, "http://127.0.0.1:1", known, notes, Choice(known, 1), iter(screens(known)))
+    return BoardReader(3, "http://127.0.0.1:1", known, notes, Choice(known, 1), iter(screens(known)))
 
 
-def told(body: object, status: int = 200, **headers: str) -> Answer:
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, orjson.dumps(body))
+def told(body: object, status: int = 200, **headers: str) -> HttpAnswer:
+    return HttpAnswer(status, {name.replace("_", "-"): value for name, value in headers.items()}, orjson.dumps(body))
 
 
 def test_flights_come_first_and_ghosts_last(known: Places) -> None:
@@ -65,27 +65,27 @@ def test_equal_seeds_make_equal_choices(known: Places) -> None:
     assert [list(one.keys(9)) for _ in range(100)] == [list(other.keys(9)) for _ in range(100)]
 
 
-def test_a_document_is_noted_with_its_revision_and_its_bound(reader: Reader, known: Places) -> None:
+def test_a_document_is_noted_with_its_revision_and_its_bound(reader: BoardReader, known: Places) -> None:
     answer = told({"_id": known.keys[5], "rev": 7}, neverstale_bound="0.25", neverstale_version="00000000000000ff")
     assert reader.taken_down([5], answer, 1.0, 2.0) == [Read(5, 5, 3, 7, 1.0, 2.0, 0.25, 255)]
 
 
-def test_an_absence_is_noted_as_one(reader: Reader) -> None:
+def test_an_absence_is_noted_as_one(reader: BoardReader) -> None:
     [read] = reader.taken_down([5], told({}, 404, neverstale_bound="unknown"), 1.0, 2.0)
     assert (read.answered, read.revision) == (5, ABSENT) and isnan(read.bound)
 
 
-def test_an_answer_that_names_another_document_is_noted_as_it_is(reader: Reader, known: Places) -> None:
+def test_an_answer_that_names_another_document_is_noted_as_it_is(reader: BoardReader, known: Places) -> None:
     [read] = reader.taken_down([5], told({"_id": known.keys[6], "rev": 1}), 1.0, 2.0)
     assert read.answered == 6
 
 
-def test_an_answer_that_names_nothing_known_is_nobody(reader: Reader) -> None:
+def test_an_answer_that_names_nothing_known_is_nobody(reader: BoardReader) -> None:
     [read] = reader.taken_down([5], told({"_id": "XX", "rev": 1}), 1.0, 2.0)
     assert read.answered == NOBODY
 
 
-def test_items_are_noted_in_order_and_by_both_their_names(reader: Reader, known: Places) -> None:
+def test_items_are_noted_in_order_and_by_both_their_names(reader: BoardReader, known: Places) -> None:
     names = known.keys
     items = [
         {"key": names[1], "value": {"_id": names[1], "rev": 4}},
@@ -97,7 +97,7 @@ def test_items_are_noted_in_order_and_by_both_their_names(reader: Reader, known:
     assert [(read.answered, read.revision) for read in noted] == [(1, 4), (2, ABSENT), (9, 4), (9, ABSENT)]
 
 
-def test_documents_that_nobody_writes_have_revision_zero(reader: Reader, known: Places) -> None:
+def test_documents_that_nobody_writes_have_revision_zero(reader: BoardReader, known: Places) -> None:
     airline = known.flights
     [read] = reader.taken_down([airline], told({"_id": known.keys[airline], "name": "x"}), 1.0, 2.0)
     assert (read.answered, read.revision) == (airline, 0)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ops.truth.corrections import LOST, MISSING, Seen, join, read
+from ops.truth.corrections import LOST, MISSING, Sighting, join, read
 
 KEY = b"ns:flights:d:s:1"
 
 
-def seen(at: float, state: bytes = b"D", version: bytes = b"1") -> Seen:
-    return Seen(at, state, version, KEY)
+def seen(at: float, state: bytes = b"D", version: bytes = b"1") -> Sighting:
+    return Sighting(at, state, version, KEY)
 
 
 def test_a_served_entry_is_corrected_when_it_goes_stale() -> None:
@@ -35,7 +35,7 @@ def test_a_deleted_entry_is_corrected() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [seen(1, b"S")], [seen(1, b"L")], [seen(1, MISSING)]])
-def test_a_write_to_an_entry_that_was_not_served_does_not_count(before: list[Seen]) -> None:
+def test_a_write_to_an_entry_that_was_not_served_does_not_count(before: list[Sighting]) -> None:
     found = join([*before, seen(6, b"S")], {KEY: [(4.0, 5.0)]})
     assert found.seconds == [] and found.unseen == 0
 
@@ -45,7 +45,7 @@ def test_a_correction_that_never_came_is_counted() -> None:
 
 
 def test_nothing_is_known_across_a_lost_connection() -> None:
-    lost = Seen(4.5, LOST, b"", b"")
+    lost = Sighting(4.5, LOST, b"", b"")
     found = join([seen(1), lost, seen(6, b"S")], {KEY: [(4.0, 5.0)]})
     assert found.seconds == [] and found.unseen == 0
 
