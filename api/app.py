@@ -14,8 +14,8 @@ from fastapi.openapi.utils import get_openapi
 
 from api.derived.figures import Figures
 from api.derived.generations import Known, keep_known
+from api.derived.sources import Derived, derived_of, known_of, shelves
 from api.endpoints import openapi as schema
-from api.endpoints.derived import Derived, derived_of, known_of, page_lines, shelves
 from api.endpoints.export import Exports
 from api.endpoints.routes import add_routes
 from api.freshness.bound import Bounds
@@ -26,6 +26,7 @@ from api.health import HEALTH, ReadHealth, health
 from api.hits.channel import Channel
 from api.hits.fast_path import Hot
 from api.hits.middleware import HOT, HotPath
+from api.hits.page_lines import page_lines
 from api.hits.request_lines import targets
 from api.limits.buckets import Buckets
 from api.limits.middleware import Limited

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import orjson
 
 from api.derived.pages import PageKey, PageSource
-from api.endpoints.derived import Derived
+from api.derived.sources import Derived
 from api.health import ReadHealth
 from api.reads.answer import Answer
 from api.reads.reader import Reader

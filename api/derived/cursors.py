@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from api.web.well_formed import IllFormed, check_document
 from neverstale.bson import values as bson_values
-from neverstale.errors import NeverstaleError
 
 FORMAT: Final = 2
 MAX_CHARACTERS: Final = 24 << 10
@@ -36,10 +35,6 @@ _LEAST: Final = 9 + 5 + _SIGNATURE_BYTES
 
 class WrongCursor(ValueError):
     """Says what is wrong with it."""
-
-
-class TooLong(NeverstaleError):
-    """No cursor can hold the position of any document of a page: their sort keys are too large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from api.derived import cursors
 from api.derived.cursors import Cursor
 from api.derived.generations import Known
+from api.reads.answer import TooLong
 from api.reads.shelves import Named, Part, Place
 from neverstale.catalog import OnChange, Resource
 from neverstale.declarations import ListDeclaration
@@ -138,7 +139,7 @@ class PageSource:
         for shown in range(len(positions), 0, -1):
             if cursor := cursors.encode(Cursor(number, tuple(positions[shown - 1])), owner):
                 return shown, cursor
-        raise cursors.TooLong(self.name)
+        raise TooLong(self.name)
 
 
 class PageShelf:

@@ -1,8 +1,7 @@
 """`/v1/{resource}/-/…`: lists, counters and rankings, from an ASGI request to their sources and back."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
@@ -10,84 +9,23 @@ from starlette.types import Receive, Scope, Send
 from api.derived.counters import CounterSource, CountKey
 from api.derived.figures import Figures
 from api.derived.generations import Known
-from api.derived.pages import PageShelf, PageSource
+from api.derived.pages import PageSource
 from api.derived.rankings import RankingSource, RankKey
 from api.endpoints.documents import found_or_unchanged
-from api.hits.page_lines import PageLines, page_of
+from api.hits.page_lines import page_of
 from api.reads.answer import Answer
 from api.reads.reader import Reader
-from api.reads.shelves import DocumentShelf, Shelf
-from api.reads.source import AnySource
 from api.web.demands import wish_of
-from api.web.paths import PREFIX, key_of, listed
+from api.web.paths import key_of, listed
 from api.web.preconditions import Conditions, conditions_of
 from api.web.problems import bad_parameter, switched_off, unranked
 from api.web.query import Asked, asked, whole_number
 from api.web.responses import absent, facts_of
-from neverstale.catalog import Catalog, Resource
-from neverstale.derived.store import DerivedStore
-from neverstale.redis.cache import Cache
 from neverstale.role import telemetry
 
 SHOWN: int = 100
 """Of a ranking, if the caller does not say how many."""
 MOST_AROUND: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """All sources of one resource that are derived from its documents."""
-
-    resource: Resource
-    lists: Mapping[str, PageSource]
-    counters: Mapping[str, CounterSource]
-    rankings: Mapping[str, RankingSource]
-
-    @classmethod
-    def of(cls, resource: Resource, secret: bytes) -> "Derived":
-        return cls(
-            resource,
-            {name: PageSource(resource, name, one, secret) for name, one in resource.lists.items()},
-            {name: CounterSource(resource, name, one) for name, one in resource.counters.items()},
-            {name: RankingSource(resource, name, one) for name, one in resource.rankings.items()},
-        )
-
-
-def derived_of(catalog: Catalog, secret: bytes = b"") -> dict[str, Derived]:
-    """By resource, of those that declare something. `secret`: signs cursors."""
-    return {name: Derived.of(one, secret) for name, one in catalog.resources.items() if one.derived}
-
-
-def known_of(derived: Iterable[Derived], cache: Cache, identity: Callable[[], str | None]) -> dict[str, Known]:
-    """By resource."""
-    return {one.resource.name: Known(DerivedStore(cache, one.resource.name), identity) for one in derived}
-
-
-def shelves(
-    catalog: Catalog, derived: Iterable[Derived], known: Mapping[str, Known], cache: Cache
-) -> Iterator[tuple[AnySource, Shelf]]:
-    """Everything that has entries, and where they lie."""
-    for resource in catalog.resources.values():
-        yield resource, DocumentShelf(cache, resource.name, resource.collection)
-    for one in derived:
-        yield from page_shelves(one, known[one.resource.name], cache)
-
-
-def page_shelves(derived: Derived, known: Known, cache: Cache) -> Iterator[tuple[PageSource, PageShelf]]:
-    """The lists of one resource, and where their pages lie."""
-    for pages in derived.lists.values():
-        yield pages, PageShelf(cache, pages, known)
-
-
-def page_lines(derived: Iterable[Derived], known: Mapping[str, Known], cache: Cache) -> PageLines:
-    """What request lines of lists name."""
-    return PageLines(
-        {
-            f"{PREFIX}{one.resource.name}/-/lists/{pages.list_name}".encode(): (pages, shelf)
-            for one in derived
-            for pages, shelf in page_shelves(one, known[one.resource.name], cache)
-        }
-    )
 
 
 class ListEndpoint:

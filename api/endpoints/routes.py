@@ -12,10 +12,11 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.derived.rankings import RankingSource
+from api.derived.sources import Derived
 from api.endpoints import most_read as most_reading
 from api.endpoints import openapi as schema
 from api.endpoints import openapi_derived as shapes
-from api.endpoints.derived import CounterEndpoint, Derived, ListEndpoint, RankEndpoint, RankingEndpoint
+from api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
 from api.endpoints.documents import DocumentEndpoints
 from api.endpoints.export import Export, Lines, fields_parameter
 from api.endpoints.most_read import MostRead

@@ -7,15 +7,20 @@ answered here; every other line takes the ordinary way, where it is also said wh
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final
 
 from api.derived.cursors import WrongCursor
+from api.derived.generations import Known
 from api.derived.pages import PageKey, PageShelf, PageSource
+from api.derived.sources import Derived, page_shelves
 from api.reads.ask import Ask, Reply
 from api.reads.shelves import Named, Place
 from api.reads.wish import ANYTHING
+from api.web.paths import PREFIX
 from api.web.problems import Problem, bad_parameter
 from api.web.query import asked
+from neverstale.redis.cache import Cache
 
 PAGE_LINE: Final = re.compile(
     rb"(GET|HEAD) (/v1/[^/?#%]+/-/lists/[a-z0-9_-]+)(?:\?([A-Za-z0-9._~!$&'()*+,;=:@%/?-]*))? HTTP/1\.1"
@@ -103,3 +108,14 @@ class PageLines:
             self.known.clear()
         target = self.known[line] = PageTarget(pages, shelf, key)
         return target
+
+
+def page_lines(derived: Iterable[Derived], known: Mapping[str, Known], cache: Cache) -> PageLines:
+    """What request lines of lists name."""
+    return PageLines(
+        {
+            f"{PREFIX}{one.resource.name}/-/lists/{pages.list_name}".encode(): (pages, shelf)
+            for one in derived
+            for pages, shelf in page_shelves(one, known[one.resource.name], cache)
+        }
+    )

@@ -45,3 +45,7 @@ class DemandRefused(NeverstaleError):
 
 class NotCached(NeverstaleError):
     """The caller forbade to read MongoDB, and the cache alone cannot answer."""
+
+
+class TooLong(NeverstaleError):
+    """No cursor can hold the position of any document of a page: their sort keys are too large."""

@@ -14,7 +14,7 @@ from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from api.app import serving
-from api.endpoints.derived import derived_of
+from api.derived.sources import derived_of
 from api.health import health
 from api.reads.answer import Answer
 from neverstale import settings
