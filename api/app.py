@@ -22,10 +22,10 @@ from api.freshness.bound import Bounds
 from api.freshness.proofs import PATIENCE_SECONDS, Proofs
 from api.freshness.redis_identity import reconnection, tell_identity
 from api.freshness.watermark import Freshness
-from api.health import HEALTH, ReadHealth, health
+from api.health import ReadHealth, health
 from api.hits.channel import Channel
 from api.hits.fast_path import Hot
-from api.hits.middleware import HOT, HotPath
+from api.hits.middleware import HotPath
 from api.hits.page_lines import page_lines
 from api.hits.request_lines import targets
 from api.limits.buckets import Buckets
@@ -36,12 +36,12 @@ from api.reads.l1 import L1
 from api.reads.read_counts import ReadCounts
 from api.reads.reader import Reader
 from api.reads.refused_sources import Refusing
-from api.server.deadlines import CLIENTS
+from api.state import STATE, State
 from api.warm import KeepWarm, Warmer
 from api.web import problems
 from api.web.compression import Compressed
 from api.web.paths import UndecodedPaths
-from api.web.unread import UNREAD, Unread
+from api.web.unread import Unread
 from neverstale import __version__
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import Names
@@ -74,16 +74,15 @@ WARM_GROUPS_MS = 30_000
 
 def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     """The API of a catalog. Its lifespan must run (every ASGI server does that)."""
-    state = health()
+    ready = health()
     secret = settings.api.cursor_secret
     derived = derived_of(catalog, secret.get_secret_value().encode() if secret is not None else b"")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with serving(app, settings, catalog, derived, state) as hot:
-            unread = Unread(settings.clients.unread_bytes)
-            telemetry.UNREAD_BYTES.set_function(lambda: unread.bytes)
-            yield {HOT: hot, HEALTH: state, CLIENTS: settings.clients, UNREAD: unread}
+        async with serving(settings, catalog, derived, ready) as state:
+            telemetry.UNREAD_BYTES.set_function(lambda: state.unread.bytes)
+            yield {STATE: state}
 
     app = FastAPI(
         title="neverstale",
@@ -100,26 +99,26 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     if settings.limits.requests_per_second:
         app.add_middleware(Limited)
     problems.install(app)
-    add_routes(app, catalog, derived, state)
+    add_routes(app, catalog, derived, ready)
     app.openapi = lambda: _openapi(app, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
     return app
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: FastAPI, settings: Settings, catalog: Catalog, derived: Mapping[str, Derived], state: ReadHealth
-) -> AsyncIterator[Hot]:
+    settings: Settings, catalog: Catalog, derived: Mapping[str, Derived], health: ReadHealth
+) -> AsyncIterator[State]:
     """Open the clients, keep freshness current, and wait at the end for what is under way."""
     mongo = mongo_client(settings.mongodb)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     tasks, clock, api = Tasks(), PrimaryClock(), settings.api
     names = Names(settings.redis.prefix)
-    damage = Damage(clock.latest_version, state)
+    damage = Damage(clock.latest_version, health)
     cache = Cache(redis, names, damage=damage)
     looks = Wire(redis)
     watermarks = Cache(redis, names, round_trip=looks.exchange, damage=damage)
     marks = Bounds(clock)
-    freshness = Freshness(watermarks, settings.kafka.group, marks, state, reconnection(redis, looks))
+    freshness = Freshness(watermarks, settings.kafka.group, marks, health, reconnection(redis, looks))
     tell_identity(redis, freshness.opened)
     # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
     vouched = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
@@ -129,14 +128,14 @@ async def serving(
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
 
     mongodb = breaker("mongodb")
-    refusing = app.state.refusing = Refusing(state)
-    kinds = app.state.kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
+    refusing = Refusing(health)
+    kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
     loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds, READ_BYTES)
     proving = Loader(mongo, catalog.database, round(PATIENCE_SECONDS * 1000), kinds)
     # In a collection that is read anyway: no further privilege is needed.
     proofs = Proofs(lambda: proving.proof(kinds.ordinary(catalog.collections)), marks, clock, tasks)
     loads = Loads(loader, api, mongodb, tasks, proofs, refusing)
-    exports = app.state.exports = Exports(loader, api)
+    exports = Exports(loader, api)
     few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})
     aggregating = Loader(mongo, catalog.database, api.aggregation_timeout_ms, kinds)
     aggregations = Loads(aggregating, few, mongodb, tasks, proofs, refusing)
@@ -160,26 +159,16 @@ async def serving(
     tally = ReadCounts(names, popularity)
     pages = page_lines(derived.values(), known, cache)
     hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names), tally, pages)
+    limits: Buckets | None = None
     if settings.limits.requests_per_second:
-        hot.limits = app.state.limits = Buckets(cache, redis_breaker, settings.limits, tasks)
-    app.state.answer_bytes = settings.clients.answer_bytes
-    app.state.freshness = freshness
-    app.state.reader = reader
-    app.state.hits = hits
-    app.state.figures = figures
-    app.state.known = known
-    app.state.compressed = compressed
-    app.state.hot = hot
-    app.state.popularity = popularity
-    app.state.tally = tally
+        limits = hot.limits = Buckets(cache, redis_breaker, settings.limits, tasks)
     warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS, kinds), popularity, derived)
-    app.state.warmer = warmer
     url = service_url(api.host, api.port)
-    life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), state, url)
-    beside = Supervised(state)
+    life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), health, url)
+    beside = Supervised(health)
     beside.keep("clock", partial(freshness.keep_clock, mongo, clock))
     beside.keep("watermark", partial(freshness.keep_watermark, api.freshness_interval_ms, catalog.resources))
-    beside.keep("kinds", partial(kinds.keep, catalog, state))
+    beside.keep("kinds", partial(kinds.keep, catalog, health))
     if known:
         beside.keep("generations", partial(keep_known, list(known.values())))
     beside.keep("card", partial(show_card, life, redis, names))
@@ -187,18 +176,36 @@ async def serving(
     beside.keep("tally", partial(tally.keep_telling, api.reads_flush_ms / 1000))
     if warm := [resource for resource in catalog.resources.values() if resource.warm is not None]:
         held = partial(_held, derived, known, freshness)
-        keep_warm = KeepWarm(warmer, warm, held, state, api.warm_reads_per_second)
+        keep_warm = KeepWarm(warmer, warm, held, health, api.warm_reads_per_second)
         beside.keep("warm", partial(keep_warm.run, api.warm_deadline_seconds))
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
+    channel: Channel | None = None
     if api.l1_bytes:
-        channel = app.state.channel = Channel(
-            channel_redis, names, l1, freshness, api.channel_silence_ms / 1000, damage
-        )
+        channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000, damage)
         beside.keep("channel", channel.listen)
     try:
         async with beside:
             try:
-                yield hot
+                yield State(
+                    health=health,
+                    clients=settings.clients,
+                    unread=Unread(settings.clients.unread_bytes),
+                    hot=hot,
+                    limits=limits,
+                    reader=reader,
+                    hits=hits,
+                    figures=figures,
+                    known=known,
+                    freshness=freshness,
+                    channel=channel,
+                    compressed=compressed,
+                    popularity=popularity,
+                    read_counts=tally,
+                    exports=exports,
+                    warmer=warmer,
+                    kinds=kinds,
+                    refusing=refusing,
+                )
             finally:
                 await exports.finish()
                 await tasks.finish(settings.service.drain_seconds / 4)

@@ -4,10 +4,6 @@ from typing import Final
 
 from neverstale.role.service import Health
 
-HEALTH: Final = "neverstale.health"
-"""Where the lifespan's state holds the `ReadHealth`."""
-
-
 SERVERS: Final = ("mongodb", "redis")
 
 

@@ -7,14 +7,12 @@ from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
 
 from api.derived.counters import CounterSource, CountKey
-from api.derived.figures import Figures
-from api.derived.generations import Known
 from api.derived.pages import PageSource
 from api.derived.rankings import RankingSource, RankKey
 from api.endpoints.documents import found_or_unchanged
 from api.hits.page_lines import page_of
 from api.reads.answer import Answer
-from api.reads.reader import Reader
+from api.state import state_of
 from api.web.demands import wish_of
 from api.web.paths import key_of, listed
 from api.web.preconditions import Conditions, conditions_of
@@ -39,7 +37,7 @@ class ListEndpoint:
         started = time.perf_counter()
         pages, wish, conditions = self._pages, wish_of(scope["headers"]), conditions_of(scope["headers"])
         key = page_of(pages, scope["query_string"])
-        reader: Reader = scope["app"].state.reader
+        reader = state_of(scope).reader
         read = reader.get if pages.is_cached(key) else reader.get_around
         answer = await read(pages, key, wish)
         await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
@@ -56,8 +54,8 @@ class CounterEndpoint:
         started = time.perf_counter()
         key, wish = self.key(scope["query_string"]), wish_of(scope["headers"])
         conditions = conditions_of(scope["headers"])
-        figures: Figures = scope["app"].state.figures
-        known: Known = scope["app"].state.known[self._counts.resource.name]
+        figures = state_of(scope).figures
+        known = state_of(scope).known[self._counts.resource.name]
         answer = await figures.get(self._counts, known, key, wish)
         await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
 
@@ -131,8 +129,8 @@ class RankEndpoint:
 
 
 def _rank(scope: Scope, ranks: RankingSource) -> Callable[..., Awaitable[Answer]]:
-    figures: Figures = scope["app"].state.figures
-    known: Known = scope["app"].state.known[ranks.resource.name]
+    figures = state_of(scope).figures
+    known = state_of(scope).known[ranks.resource.name]
     return lambda key, wish: figures.get(ranks, known, key, wish)
 
 
@@ -146,7 +144,7 @@ async def _respond(
     seconds: Histogram,
     started: float,
 ) -> None:
-    reader: Reader = scope["app"].state.reader
+    reader = state_of(scope).reader
     facts = facts_of(answer, reader.bound(answer))
     if answer.body is None:
         response = absent(facts, absence)

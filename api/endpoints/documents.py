@@ -12,7 +12,7 @@ from api.reads.answer import Answer
 from api.reads.read_counts import ReadCounts
 from api.reads.reader import Reader
 from api.reads.wish import Wish
-from api.web.compression import Compressed
+from api.state import state_of
 from api.web.demands import wish_of
 from api.web.paths import key_of, keys_of, no_parameters
 from api.web.pieces import length_of
@@ -63,7 +63,7 @@ class DocumentEndpoints:
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         reader = _reader(scope)
         with hold_for(scope.get("state", {})) as holding:
-            answers = await self._answers(reader, keys, wish, holding, scope["app"].state.answer_bytes)
+            answers = await self._answers(reader, keys, wish, holding, state_of(scope).clients.answer_bytes)
             for key, answer in answers.items():
                 if answer.body is not None:
                     _tally(scope).saw_document(self._resource, key)
@@ -99,13 +99,11 @@ class DocumentEndpoints:
 
 
 def _reader(scope: Scope) -> Reader:
-    reader: Reader = scope["app"].state.reader
-    return reader
+    return state_of(scope).reader
 
 
 def _tally(scope: Scope) -> ReadCounts:
-    tally: ReadCounts = scope["app"].state.tally
-    return tally
+    return state_of(scope).read_counts
 
 
 def found_or_unchanged(
@@ -115,7 +113,7 @@ def found_or_unchanged(
     verdict = conditions.verdict(etag, facts.version)
     if verdict == 412:
         raise precondition_failed()
-    compressed: Compressed = scope["app"].state.compressed
+    compressed = state_of(scope).compressed
     packed = compressed.of(coding_of(scope["headers"]), etag, parts)
     if verdict == 304:
         return not_modified(facts, etag, weak=packed is not None)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.state import state_of
 from api.web.paths import listed, parameters_of, shown
 from api.web.pieces import pieces
 from api.web.problems import bad_parameter
@@ -182,7 +183,7 @@ class Export:
         if scope["method"] == "HEAD":
             await ReadyResponse(200, list(HEADERS))(scope, receive, send)
             return
-        exports: Exports = scope["app"].state.exports
+        exports = state_of(scope).exports
         await exports.run(self._resource, fields, receive, send)
 
 

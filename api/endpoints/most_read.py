@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, create_model
 from starlette.types import Receive, Scope, Send
 
 from api.endpoints import openapi as schema
+from api.state import state_of
 from api.web.paths import key_of, no_parameters
 from api.web.problems import unread
 from api.web.query import asked, whole_number
@@ -78,8 +79,7 @@ LIMIT: Final[dict[str, Any]] = {
 
 
 def _popularity(scope: Scope) -> Popularity:
-    popularity: Popularity = scope["app"].state.popularity
-    return popularity
+    return state_of(scope).popularity
 
 
 def _shown(found: ReadCount) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, R
 from api.endpoints.documents import DocumentEndpoints
 from api.endpoints.export import Export, Lines, fields_parameter
 from api.endpoints.most_read import MostRead
-from api.freshness.watermark import Freshness
+from api.state import state_of
 from api.web.paths import PREFIX, no_parameters
 from api.web.problems import (
     bad_parameter,
@@ -220,7 +220,7 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
 def _freshness_of(catalog: Catalog) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         no_parameters(scope["query_string"])
-        freshness: Freshness = scope["app"].state.freshness
+        freshness = state_of(scope).freshness
         watermark = freshness.watermark
         state = {
             "watermark": to_hex(watermark) if watermark is not None else None,
@@ -228,7 +228,7 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
             "why": freshness.why,
         }
         # All resources share one topic, so they share its watermark.
-        kinds, reasons = scope["app"].state.kinds, scope["app"].state.refusing.reasons
+        kinds, reasons = state_of(scope).kinds, state_of(scope).refusing.reasons
         resources = {one.name: state | _less_of(one, kinds, reasons) for one in catalog.resources.values()}
         body = orjson.dumps({"resources": resources})
         headers = {"cache-control": "no-store"}

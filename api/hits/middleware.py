@@ -1,18 +1,15 @@
 """The hot path for servers that know only ASGI: the same answers, in front of the routes."""
 
 import asyncio
-from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.hits.fast_path import AnyTarget, Hot, Request
+from api.state import state_of
 from api.web import headers as heads
 from api.web.headers import RawHeaders, SharedHeaders
 from api.web.plain_requests import Plain, plain_of
 from api.web.responses import ReadyResponse
-
-HOT: Final = "neverstale.hot"
-"""Where the lifespan's state has the `Hot`."""
 
 
 class _AsgiRequest(Request):
@@ -46,7 +43,7 @@ class HotPath:
         await (self._app if response is None else response)(scope, receive, send)
 
     async def _answer(self, scope: Scope) -> ReadyResponse | None:
-        hot: Hot | None = scope.get("state", {}).get(HOT)
+        hot = state_of(scope).hot
         if hot is None or scope.get("root_path"):
             return None
         path = scope.get("raw_path")

@@ -15,12 +15,11 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.web.unread import CLIENT, UNREAD, Unread
+from api.state import STATE, State
+from api.web.unread import CLIENT
 from neverstale.role import telemetry
 from neverstale.settings import Clients
 
-CLIENTS: Final = "neverstale.servers"
-"""Where the lifespan's state has what clients may do."""
 TAKEN_BYTES: Final = 16 << 10
 """A client that is being answered must take as much within `clients.stall_seconds`, or all that there is."""
 LINGER_SECONDS: Final = 1.0
@@ -49,8 +48,9 @@ class TimedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.clients: Clients = self.app_state.get(CLIENTS) or Clients(keep_alive_seconds=self.timeout_keep_alive)
-        self._unread: Unread | None = self.app_state.get(UNREAD)
+        state: State | None = self.app_state.get(STATE)
+        self.clients = Clients(keep_alive_seconds=self.timeout_keep_alive) if state is None else state.clients
+        self._unread = None if state is None else state.unread
         # Of a copy, which every request's scope copies again.
         self.app_state = {**self.app_state, CLIENT: weakref.ref(self)}
         self._looks: asyncio.TimerHandle | None = None

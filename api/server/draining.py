@@ -17,8 +17,8 @@ from typing import Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Process
 
-from api.health import HEALTH, ReadHealth
 from api.server.protocol import HotProtocol, Serving
+from api.state import STATE, State
 
 LAST_SECONDS: Final = 0.5
 """How long a connection may take to send its last request after listening has ended."""
@@ -51,9 +51,9 @@ class DrainingServer(uvicorn.Server):
 
     def _give_notice(self) -> None:
         self._serving.draining = True
-        health = self.lifespan.state.get(HEALTH)
-        if isinstance(health, ReadHealth):
-            health.drain()
+        state: State | None = self.lifespan.state.get(STATE)
+        if state is not None:
+            state.health.drain()
         for connection in list(self.server_state.connections):
             if isinstance(connection, HotProtocol):
                 connection.give_notice()

@@ -26,10 +26,10 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api.hits.fast_path import AnyTarget, Hot, Request, as_text, closing
-from api.hits.middleware import HOT
 from api.limits.buckets import Bucket
 from api.limits.callers import of_peer
 from api.server.head_guard import GuardedProtocol
+from api.state import STATE, State
 from api.web import headers as heads
 from api.web.headers import BLANK, CRLF, DOCUMENT, SharedHeaders
 from api.web.pieces import LARGE_BYTES, pieces
@@ -194,7 +194,8 @@ class HotProtocol(GuardedProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        hot: Hot | None = app_state.get(HOT)
+        state: State | None = app_state.get(STATE)
+        hot = None if state is None else state.hot
         if hot is not None and not (config.access_log or self.limit_concurrency is not None or self.root_path):
             hot.server.serve(server_state)
             self._hot: Hot | None = hot

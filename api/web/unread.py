@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, Self
 
+from api.state import STATE, State
 from api.web.problems import too_much_unread
 from neverstale.role import telemetry
 
-UNREAD: Final = "neverstale.unread"
-"""Where the lifespan's state has the `Unread`."""
 CLIENT: Final = "neverstale.client"
 """Where a request's state has a weak reference to its `Client`."""
 STANDS_SECONDS: Final = 1.0
@@ -142,10 +141,10 @@ class Holding:
 
 def hold_for(state: dict[str, Any]) -> Holding:
     """For an answer to the request with this state."""
-    unread: Unread | None = state.get(UNREAD)
+    opened: State | None = state.get(STATE)
     reference = state.get(CLIENT)
     client: Client | None = reference() if reference is not None else None
-    return (unread or _UNLIMITED).hold(client)
+    return (_UNLIMITED if opened is None else opened.unread).hold(client)
 
 
 _UNLIMITED: Final = Unread(1 << 62)

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pydantic import ValidationError
 
 from api.app import create_app
-from api.warm import Warmed, Warmer
+from api.state import STATE, State
+from api.warm import Warmed
 from neverstale.catalog import Catalog, Resource, Warm
 from neverstale.errors import Misconfigured
 from neverstale.settings import Settings
@@ -37,10 +38,11 @@ async def warm(settings: Settings, catalog: Catalog, wanted: WarmWanted, *, quie
     api = settings.api.model_copy(update={"l1_bytes": 0})
     plain = {name: one.model_copy(update={"warm": None}) for name, one in catalog.resources.items()}
     app = create_app(settings.model_copy(update={"api": api}), catalog.model_copy(update={"resources": plain}))
-    async with app.router.lifespan_context(app):
-        warmer: Warmer = app.state.warmer
+    async with app.router.lifespan_context(app) as opened:
+        assert opened is not None
+        state: State = opened[STATE]
         with Shown(f"warming {resource.name}", quiet=quiet) as shown:
-            return await warmer.warm(
+            return await state.warmer.warm(
                 plain[resource.name],
                 what,
                 wanted.rate or settings.api.warm_reads_per_second,

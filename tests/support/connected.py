@@ -8,11 +8,11 @@ from starlette.responses import Response
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from api.hits.middleware import HOT
-from api.server.deadlines import CLIENTS
 from api.server.protocol import Cycle, HotProtocol
-from api.web.unread import UNREAD, Unread
+from api.state import STATE
+from api.web.unread import Unread
 from neverstale.settings import Clients
+from tests.support.opened import opened
 
 
 class Transport:
@@ -72,9 +72,12 @@ class Connected:
     ) -> None:
         self.state = ServerState()
         config = Config(app, access_log=False, log_config=None, **options)
-        self.protocol = HotProtocol(
-            config, self.state, {HOT: hot, CLIENTS: clients, UNREAD: unread}, asyncio.get_running_loop()
+        state = opened(
+            hot=hot,
+            clients=clients or Clients(keep_alive_seconds=config.timeout_keep_alive),
+            unread=unread,
         )
+        self.protocol = HotProtocol(config, self.state, {STATE: state}, asyncio.get_running_loop())
         self.transport = Transport()
         self.protocol.connection_made(self.transport)  # type: ignore[arg-type]
 

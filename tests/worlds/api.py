@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from api.app import create_app
 from api.freshness.watermark import Freshness
 from api.reads.reader import Reader
+from api.state import State
 from neverstale import settings as sections
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import KeyValue, Names, canonical
@@ -26,6 +27,7 @@ from neverstale.role import telemetry
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
 from neverstale.versions import Version, from_timestamp, to_hex
+from tests.support.opened import opened_by, ordinary
 from tests.support.waiting import eventually
 
 RESOURCES: dict[str, Any] = {
@@ -58,6 +60,7 @@ class World:
     """The app runs, and the test plays writers and consumers."""
 
     app: FastAPI
+    state: State
     http: httpx.AsyncClient
     settings: Settings
     catalog: Catalog
@@ -73,18 +76,19 @@ class World:
         patient = _patient(settings)
         redis = redis_client(patient.redis, timeout_ms=PATIENT_MS)
         cache = Cache(redis, Names(settings.redis.prefix))
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         try:
             async with (
                 mongo_client(patient.mongodb) as mongo,
-                app.router.lifespan_context(app),
-                httpx.AsyncClient(transport=transport, base_url="http://api") as http,
+                opened_by(app) as state,
+                contextlib.AsyncExitStack() as stack,
             ):
+                transport = httpx.ASGITransport(ordinary(app, state), raise_app_exceptions=False)
+                http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://api"))
                 loader = Loader(mongo, catalog.database, PATIENT_MS)
                 for collection in catalog.collections:
                     with contextlib.suppress(OperationFailure):  # it exists
                         await mongo[catalog.database].command({"create": collection})
-                world = cls(app, http, settings, catalog, mongo, redis, cache, loader)
+                world = cls(app, state, http, settings, catalog, mongo, redis, cache, loader)
                 if established:
                     await cache.establish(catalog.collections, loader.now)
                 yield world
@@ -93,13 +97,11 @@ class World:
 
     @property
     def reader(self) -> Reader:
-        reader: Reader = self.app.state.reader
-        return reader
+        return self.state.reader
 
     @property
     def freshness(self) -> Freshness:
-        freshness: Freshness = self.app.state.freshness
-        return freshness
+        return self.state.freshness
 
     @property
     def things(self) -> Resource:

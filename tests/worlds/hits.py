@@ -14,10 +14,12 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.hits.fast_path import Hot
 from api.server.protocol import HotProtocol
+from api.state import STATE, State
 from neverstale.keys import KeyValue, canonical
 from neverstale.redis.announcements import Announcer
 from neverstale.redis.cache import Cache
 from neverstale.versions import Version, to_hex
+from tests.support.opened import ordinary
 from tests.support.waiting import eventually
 from tests.worlds.api import PARTITIONS, World
 
@@ -58,13 +60,19 @@ class Served:
             server.should_exit = True
             await task
 
+    @property
+    def state(self) -> State:
+        state: State = self.server.lifespan.state[STATE]
+        return state
+
     @contextlib.asynccontextmanager
     async def routes(self) -> AsyncIterator[int]:
         """The port of a server of the same app whose requests all take the ordinary way."""
         listener = socket.create_server(("127.0.0.1", 0))
-        config = self.server.config
         options: dict[str, Any] = {"http": HotProtocol, "ws": "none", "lifespan": "off", "server_header": False}
-        server = uvicorn.Server(uvicorn.Config(config.app, access_log=False, log_config=None, **options))
+        server = uvicorn.Server(
+            uvicorn.Config(ordinary(self.app, self.state), access_log=False, log_config=None, **options)
+        )
         server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
@@ -76,8 +84,8 @@ class Served:
 
     @property
     def hot(self) -> Hot:
-        hot: Hot = self.app.state.hot
-        return hot
+        assert self.state.hot is not None
+        return self.state.hot
 
     @contextlib.asynccontextmanager
     async def connection(self, port: int | None = None) -> AsyncIterator["Client"]:
@@ -94,7 +102,7 @@ class Served:
         version = await self.world.mark()
 
         async def known() -> bool:
-            watermark = self.app.state.freshness.watermark
+            watermark = self.state.freshness.watermark
             return watermark is not None and watermark >= version
 
         await eventually(known, "the served process knows the watermark")

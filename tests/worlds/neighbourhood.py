@@ -14,7 +14,7 @@ from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from api.app import create_app
-from api.hits.middleware import HOT
+from api.state import State
 from consumers.main import live as consume
 from neverstale.catalog import Catalog
 from neverstale.derived import generations
@@ -24,6 +24,7 @@ from neverstale.role.service import Health, Life
 from neverstale.servers import mongo_client
 from neverstale.settings import Settings
 from streams.main import live as watch
+from tests.support.opened import carrying, opened_by
 from tests.support.waiting import eventually
 
 PATIENCE_MS: Final = 20_000
@@ -73,7 +74,7 @@ class Neighbourhood:
     redis: Any
     kafka: AIOKafkaProducer
     roles: dict[str, asyncio.Task[None]]
-    app: Any
+    state: State
     written: int = 0
     written_at: float = 0.0
 
@@ -82,11 +83,6 @@ class Neighbourhood:
     async def of(cls, settings: Settings, catalog: Catalog, neighbours_url: str) -> AsyncIterator["Neighbourhood"]:
         app = create_app(settings, catalog)
 
-        async def hot(scope: Any, receive: Any, send: Any) -> None:
-            # As a server does with the state of the lifespan, without which nothing takes the fast path.
-            await app({**scope, "state": {HOT: app.state.hot}}, receive, send)
-
-        transport = httpx.ASGITransport(hot, raise_app_exceptions=False)
         lives = {role: Life(role, role, asyncio.Event(), Health(), "") for role in ("watcher", "consumer")}
         redis = Redis.from_url(neighbours_url, socket_timeout=PATIENCE_MS / 1000)
         async with mongo_client(settings.mongodb) as mongo:
@@ -98,10 +94,13 @@ class Neighbourhood:
             try:
                 async with (
                     AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, linger_ms=0) as kafka,
-                    app.router.lifespan_context(app),
-                    httpx.AsyncClient(transport=transport, base_url="http://api") as http,
+                    opened_by(app) as state,
+                    httpx.AsyncClient(
+                        transport=httpx.ASGITransport(carrying(app, state), raise_app_exceptions=False),
+                        base_url="http://api",
+                    ) as http,
                 ):
-                    world = cls(settings, catalog, http, mongo, redis, kafka, roles, app)
+                    world = cls(settings, catalog, http, mongo, redis, kafka, roles, state)
                     await world.write()
                     await world.well()
                     yield world

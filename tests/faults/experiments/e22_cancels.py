@@ -89,7 +89,8 @@ class Clients:
             self._judge(key, answer.body)
 
     async def _read(self) -> None:
-        reader, things = self.served.app.state.reader, self.served.world.things
+        reader: Any = self.served.state.reader
+        things = self.served.world.things
         keys = [_key(number) for number in self.dice.sample(range(KEYS), self.dice.choice((1, 1, 5)))]
         wish = Wish(no_cache=True) if self.dice.random() < 0.1 else ANYTHING
         work = reader.get_many(things, keys, wish) if len(keys) > 1 else reader.get(things, keys[0], wish)
@@ -176,7 +177,7 @@ async def _disturbed(served: Served, proxy: Proxy, revisions: dict[int, int], di
 async def _settled(served: Served, proxy: Proxy, before: Counter[str]) -> Counter[str]:
     """What there is when nothing is asked any more."""
     counts: Counter[str] = Counter()
-    pool = served.app.state.reader._cache._redis.connection_pool
+    pool = served.state.reader._cache._redis.connection_pool
 
     async def quiet() -> bool:
         nonlocal counts
@@ -184,7 +185,7 @@ async def _settled(served: Served, proxy: Proxy, before: Counter[str]) -> Counte
         counts = Counter(
             {
                 "tasks": sum(not _is_of_proxy(task) for task in asyncio.all_tasks()),
-                "flights": len(served.app.state.reader._misses._flights),
+                "flights": len(served.state.reader._misses._flights),
                 # A pool keeps what it has opened; what nobody has given back is lost to it.
                 "connections to Redis": len(pool._in_use_connections),
                 "connections of clients": len(served.server.server_state.connections),

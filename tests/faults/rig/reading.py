@@ -8,7 +8,6 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from bson.timestamp import Timestamp
-from fastapi import FastAPI
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
@@ -109,7 +108,8 @@ async def reading(
     )
     api = settings.Api(lease_ms=LEASE_MS, breaker_failures=10**9)
     catalog = Catalog(database=database, resources={THINGS.name: THINGS})
-    app, loaders, tasks = FastAPI(), [], []
+    loaders: list[GappedLoader] = []
+    tasks: list[Tasks] = []
 
     def loader(*arguments: Any) -> GappedLoader:
         loaders.append(GappedLoader(*arguments))
@@ -127,8 +127,8 @@ async def reading(
         await cache.establish([THINGS.collection], clock.now)
         everything = settings.Settings(mongodb=theirs, redis=mine, api=api)
         with patch("api.app.Loader", loader), patch("api.app.Tasks", new_tasks):
-            await stack.enter_async_context(serving(app, everything, catalog, derived_of(catalog), health()))
-        yield Reading(redis, cache, clock, loaders[0], app.state.reader, tasks[0])
+            state = await stack.enter_async_context(serving(everything, catalog, derived_of(catalog), health()))
+        yield Reading(redis, cache, clock, loaders[0], state.reader, tasks[0])
 
 
 @dataclass

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -156,10 +157,11 @@ async def stale_after_a_race(served: Served) -> bool:
         await until_hit(client, b'"n":2')
         await served.vouched()
         served.hot.l1.answers.clear()
-        cache, arrived, go_on = served.app.state.hits, asyncio.Event(), asyncio.Event()
+        cache: Any = served.state.hits
+        arrived, go_on = asyncio.Event(), asyncio.Event()
         read_raw = cache.read_raw
 
-        async def late(*arguments: object) -> object:
+        async def late(*arguments: Any) -> Any:
             found = await read_raw(*arguments)
             arrived.set()
             await go_on.wait()
@@ -315,7 +317,8 @@ async def mark_now(world: World, consumers: Sequence[Cache]) -> None:
 
 
 def heard_by(served: Served) -> Channel:
-    channel: Channel = served.app.state.channel
+    channel = served.state.channel
+    assert channel is not None
     return channel
 
 

@@ -3,6 +3,7 @@
 import httpx
 
 from neverstale.client import Session
+from tests.support.opened import ordinary
 from tests.worlds.api import World, catalog_of, settings_of
 
 
@@ -17,7 +18,7 @@ async def test_a_session_reads_its_own_writes(
         async with world.mongo.start_session() as session:
             await world.mongo[database]["things"].update_one({"_id": "a"}, {"$set": {"n": 2}}, session=session)
             reads.wrote(session)
-        transport = httpx.ASGITransport(world.app)
+        transport = httpx.ASGITransport(ordinary(world.app, world.state))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://api", event_hooks=reads.async_hooks()
         ) as http:

@@ -155,7 +155,7 @@ async def test_a_client_that_goes_away_ends_the_cursor(served: Served) -> None:
 
 
 async def test_a_client_that_reads_nothing_loses_its_place(served: Served) -> None:
-    exports: Exports = served.app.state.exports
+    exports: Exports = served.state.exports
     exports._stall_seconds = 0.1
     async with served.connection() as client:
         await begun(served, client)
@@ -165,7 +165,7 @@ async def test_a_client_that_reads_nothing_loses_its_place(served: Served) -> No
 async def test_the_end_of_the_process_ends_the_cursor_and_leaves_the_response_open(served: Served) -> None:
     async with served.connection() as client:
         await begun(served, client)
-        await served.app.state.exports.finish()
+        await served.state.exports.finish()
         await until_closed(served)
         assert not (await rest_of(client)).endswith(LAST_CHUNK)
 
@@ -185,7 +185,7 @@ async def test_more_exports_than_allowed_are_refused_until_one_ends(served: Serv
 
 
 async def test_a_slow_reader_makes_room_for_another_and_sees_that_its_export_is_not_whole(served: Served) -> None:
-    exports: Exports = served.app.state.exports
+    exports: Exports = served.state.exports
     exports._least_pace = 1 << 30
     async with served.connection() as slow, served.connection() as other:
         await begun(served, slow)

@@ -11,6 +11,7 @@ import brotli
 import pytest
 from httptools import parse_url
 
+from api.state import STATE
 from api.web.plain_requests import plain_of
 from neverstale.settings import Clients
 from tests.support.waiting import eventually
@@ -72,7 +73,7 @@ async def pure(served: Served, path: str, *headers: str, method: str = "GET") ->
         "raw_path": url.path,
         "query_string": url.query or b"",
         "headers": [(name.lower(), value) for name, value in given],
-        "state": {"neverstale.hot": served.hot},
+        "state": {STATE: served.state},
     }
     await served.app(scope, _nothing, send)
     start, end = sent
@@ -280,7 +281,8 @@ async def test_clients_that_go_away_leave_nothing_behind(served: Served) -> None
 async def test_a_shutdown_waits_for_answers_under_way(world: World) -> None:
     async with Served.of(world) as served:
         await served.mark()
-        read_raw = served.app.state.hits.read_raw
+        hits: Any = served.state.hits
+        read_raw = hits.read_raw
         asked, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow(*arguments: Any) -> Any:
@@ -288,7 +290,7 @@ async def test_a_shutdown_waits_for_answers_under_way(world: World) -> None:
             await go_on.wait()
             return await read_raw(*arguments)
 
-        served.app.state.hits.read_raw = slow
+        hits.read_raw = slow
         async with served.connection() as client, served.connection() as idle:
             client.send(request("/v1/things/a"))
             await asked.wait()

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -81,10 +82,10 @@ async def test_a_mark_that_came_after_the_read_was_issued_widens_nothing(
     await world.write("things", {"_id": "a"})
     await world.reader.get(world.things, "a")
     entry = await world.until_filled("things", "a")
-    cache = world.app.state.hits
+    cache = world.state.hits
     read = cache.read_raw
 
-    async def read_then_mark(*arguments: object) -> object:
+    async def read_then_mark(*arguments: Any) -> object:
         reply = await read(*arguments)
         await world.mark(await world.write("things", {"_id": "b"}))
         return reply

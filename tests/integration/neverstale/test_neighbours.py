@@ -336,7 +336,7 @@ async def test_what_a_neighbour_announces_voids_what_is_in_memory_and_ends_no_ta
     tasks = world.background()
     for message in ANNOUNCED:
         await announce(world, message)
-    identity = world.app.state.freshness.identity
+    identity = world.state.freshness.identity
     for version, wall_ms in (("f" * 16, 1), ("0" * 16, 95_617_584_000_000)):
         marks = {"redis": identity, "marks": [[0, version, wall_ms], [1, version, wall_ms]]}
         await announce(world, orjson.dumps(ANNOUNCEMENT | marks))

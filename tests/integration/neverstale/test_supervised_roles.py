@@ -140,7 +140,7 @@ async def test_each_task_of_the_api_that_dies_is_started_again_and_readyz_says_s
         make_die(monkeypatch, name, path, begun)
     with capture_logs() as logs:
         async with World.of(settings, catalog) as world:
-            health = world.app.state.freshness._health
+            health = world.state.freshness._health
             await all_die_and_live(health, API, begun)
             said = (await world.http.get("/readyz")).json()["parts"]
             assert all("KeyError" in said[part(name)] for name in API)

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.state import STATE
 from api.web.pieces import LARGE_BYTES, PIECE_BYTES, pieces
 from api.web.responses import ReadyResponse
-from api.web.unread import UNREAD, Unread
+from api.web.unread import Unread
 from tests.support.connected import Connected
+from tests.support.opened import opened
 
 SIZES = st.one_of(
     st.integers(0, 300), st.sampled_from([PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
@@ -77,7 +79,7 @@ async def test_where_there_is_no_room_a_large_answer_is_a_503() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "state": {UNREAD: unread}}
+    scope = {"type": "http", "method": "GET", "state": {STATE: opened(unread=unread)}}
     await response(2 * PIECE_BYTES)(scope, None, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 503
     await response(LARGE_BYTES)(scope, None, send)  # type: ignore[arg-type]

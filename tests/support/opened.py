@@ -1,0 +1,39 @@
+"""What the API's lifespan opens (`api.state`), handed to an application by hand where no server does it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields, replace
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.state import STATE, State
+
+
+def opened(**parts: Any) -> State:
+    """A state of which only these parts are used."""
+    return State(**{part.name: None for part in fields(State)} | parts)
+
+
+@asynccontextmanager
+async def opened_by(app: FastAPI) -> AsyncIterator[State]:
+    """What the application's lifespan opens, until the end of the block."""
+    async with app.router.lifespan_context(app) as lifespan:
+        assert lifespan is not None
+        state: State = lifespan[STATE]
+        yield state
+
+
+def carrying(app: ASGIApp, state: State) -> ASGIApp:
+    """The application behind a server that hands this state to every request."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {**scope.get("state", {}), STATE: state}}, receive, send)
+
+    return served
+
+
+def ordinary(app: ASGIApp, state: State) -> ASGIApp:
+    """The same, but no request takes the fast path."""
+    return carrying(app, replace(state, hot=None))
