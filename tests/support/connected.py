@@ -75,7 +75,7 @@ class Connected:
         state = opened(
             hot=hot,
             clients=clients or Clients(keep_alive_seconds=config.timeout_keep_alive),
-            unread=unread,
+            unread=unread or Unread(1 << 62),
         )
         self.protocol = HotProtocol(config, self.state, {STATE: state}, asyncio.get_running_loop())
         self.transport = Transport()

@@ -9,6 +9,7 @@ import pytest
 from api.app import create_app
 from neverstale.catalog import Catalog
 from neverstale.settings import Settings
+from tests.support.opened import carrying, opened
 
 FLIGHTS: dict[str, Any] = {
     "key_type": "string",
@@ -33,7 +34,9 @@ REFUSED = (
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     resources = {"flights": FLIGHTS, "open": {**FLIGHTS, "export": True, "most_read": True, "max_groups": 7}}
     app = create_app(Settings(), Catalog.model_validate({"database": "nyc", "resources": resources}))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(carrying(app, opened())), base_url="http://api"
+    ) as client:
         yield client
 
 
