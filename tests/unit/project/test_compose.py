@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from neverstale.settings_sources import load
-from ops import cli
+from ops.cli.start import RoleName
 from tests.support.containers import image_of
 from tests.support.project import ROOT
 
@@ -110,7 +110,7 @@ def test_roles_wait_for_healthy_servers(role: str) -> None:
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_a_role_is_the_command_that_everybody_runs(role: str) -> None:
     assert services()[role]["command"] == ["neverstale", "run", role]
-    assert role in [known.value for known in cli.RoleName]
+    assert role in [known.value for known in RoleName]
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))

@@ -1,0 +1,5 @@
+"""`python -m ops.cli` is the console script `neverstale`."""
+
+from ops.cli.commands import main
+
+main()

@@ -1,0 +1,93 @@
+"""`neverstale dlq`: list, show, replay and discard dead letters."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from ops.cli.options import AsJson, CatalogFile, Config, catalog_of, settings_from
+
+dlq = typer.Typer(help="Records that could not be applied: dead letters.", no_args_is_help=True)
+
+LetterIds = Annotated[list[int] | None, typer.Argument(metavar="ID", min=0, help="As `list` shows them.")]
+AllLetters = Annotated[bool, typer.Option("--all", help="All that are neither replayed nor discarded.")]
+
+
+@dlq.command("list")
+def dlq_list(
+    limit: Annotated[int, typer.Option(min=1, help="So many of the oldest.")] = 100,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters that were neither replayed nor discarded."""
+    from ops.dead_letters.dead_letters import listing
+    from ops.dead_letters.report import print_listing
+
+    settings, _ = settings_from(config, catalog)
+    print_listing(asyncio.run(listing(settings, catalog_of(settings).database, limit)), as_json=as_json)
+
+
+@dlq.command("show")
+def dlq_show(
+    letter: Annotated[int, typer.Argument(metavar="ID", min=0)],
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter with its whole content."""
+    from ops.dead_letters.dead_letters import shown
+    from ops.dead_letters.report import print_letter
+
+    settings, _ = settings_from(config, catalog)
+    held = asyncio.run(shown(settings, letter))
+    if held is None:
+        print(f"neverstale: {settings.kafka.dead_topic_name} holds no dead letter {letter}", file=sys.stderr)
+        raise typer.Exit(1)
+    print_letter(held, as_json=as_json)
+
+
+@dlq.command("replay")
+def dlq_replay(
+    letters: LetterIds = None,
+    everything: AllLetters = False,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish records again where they were; what still cannot be read comes back as a new dead letter."""
+    from ops.dead_letters.dead_letters import replay
+    from ops.dead_letters.report import print_done
+
+    ids = _named(letters, everything)
+    settings, _ = settings_from(config, catalog)
+    done = asyncio.run(replay(settings, catalog_of(settings).database, ids))
+    print_done("replayed", done, as_json=as_json)
+    raise typer.Exit(1 if done.refused else 0)
+
+
+@dlq.command("discard")
+def dlq_discard(
+    letters: LetterIds = None,
+    everything: AllLetters = False,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters no more; their topic forgets them in its time."""
+    from ops.dead_letters.dead_letters import discard
+    from ops.dead_letters.report import print_done
+
+    ids = _named(letters, everything)
+    settings, _ = settings_from(config, catalog)
+    done = asyncio.run(discard(settings, catalog_of(settings).database, ids))
+    print_done("discarded", done, as_json=as_json)
+    raise typer.Exit(1 if done.refused else 0)
+
+
+def _named(letters: list[int] | None, everything: bool) -> list[int] | None:
+    """`None`: all."""
+    if bool(letters) == everything:
+        raise typer.BadParameter("name dead letters by their IDs, or say --all")
+    return letters or None

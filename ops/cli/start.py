@@ -1,0 +1,139 @@
+"""Commands that start something and run until they are told to end: `up`, `demo`, `run`."""
+
+import asyncio
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.cli.options import (
+    CatalogFile,
+    Config,
+    catalog_of,
+    config_file,
+    settings_from,
+)
+
+if TYPE_CHECKING:
+    from neverstale.catalog import Catalog
+    from neverstale.settings import Settings
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the servers' data; it survives.", show_default="a temporary one"),
+]
+FixedPort = Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")]
+Count = Annotated[int, typer.Option(min=1)]
+
+
+class BrokerChoice(StrEnum):
+    AUTO = "auto"
+    KAFKA = "kafka"
+    EMBEDDED = "embedded"
+
+
+class RoleName(StrEnum):
+    WATCHER = "watcher"
+    CONSUMER = "consumer"
+    API = "api"
+
+
+Broker = Annotated[
+    BrokerChoice, typer.Option("--broker", help="Apache Kafka, the embedded broker, or the first that runs here.")
+]
+
+
+def up(
+    data: Data = None,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    api_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0: a free one.", show_default="api.port, 8000")
+    ] = None,
+    mongo_port: FixedPort = 0,
+    redis_port: FixedPort = 0,
+    kafka_port: FixedPort = 0,
+    consumers: Count = 1,
+    api_workers: Annotated[int | None, typer.Option(min=1, show_default="api.workers, 1")] = None,
+    broker: Broker = BrokerChoice.AUTO,
+) -> None:
+    """Start everything here: MongoDB, Kafka, Redis, watcher, consumers, API; stop it all on Ctrl-C."""
+    from ops.up import UpOptions
+    from ops.up import up as start
+
+    settings, origins = settings_from(config, catalog)
+    options = UpOptions(
+        data=data,
+        catalog=settings.catalog,
+        settings=settings,
+        origins=origins,
+        config=config_file(config),
+        api_port=settings.api.port if api_port is None else api_port,
+        mongo_port=mongo_port,
+        redis_port=redis_port,
+        kafka_port=kafka_port,
+        consumers=consumers,
+        api_workers=api_workers or settings.api.workers,
+        broker=broker.value,
+    )
+    raise typer.Exit(asyncio.run(start(options)))
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="How long writers and readers run.")] = 20,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    data: Data = None,
+    broker: Broker = BrokerChoice.AUTO,
+    consumers: Count = 2,
+    readers: Count = 16,
+    reads_per_second: Annotated[
+        float, typer.Option(min=1, help="Requests per second of all readers, as far as answers come in time.")
+    ] = 1000,
+    writes_per_second: Annotated[float, typer.Option(min=1, help="Documents written per second.")] = 200,
+    chaos: Annotated[bool, typer.Option("--chaos", help="Kill every role and server once.")] = False,
+    sabotage: Annotated[
+        bool, typer.Option("--sabotage", help="Spoil the cache unseen: the check of the answers must notice.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Same seed, same choices.")] = 1,
+) -> None:
+    """Replay a week of departures through the whole pipeline and check every answer."""
+    from ops.demo.main import DemoOptions
+    from ops.demo.main import demo as play
+
+    options = DemoOptions(
+        seconds=seconds,
+        json=json,
+        data=data,
+        broker=broker.value,
+        consumers=consumers,
+        readers=readers,
+        reads_per_second=reads_per_second,
+        writes_per_second=writes_per_second,
+        chaos=chaos,
+        sabotage=sabotage,
+        seed=seed,
+    )
+    raise typer.Exit(play(options))
+
+
+def run(role: RoleName, config: Config = None, catalog: CatalogFile = None) -> None:
+    """Run one role in the foreground until SIGTERM or Ctrl-C."""
+    settings, _ = settings_from(config, catalog)
+    raise typer.Exit(_run(role, settings, catalog_of(settings)))
+
+
+def _run(role: RoleName, settings: "Settings", catalog: "Catalog") -> int:
+    match role:
+        case RoleName.WATCHER:
+            from streams.main import run as watch
+
+            return watch(settings, catalog)
+        case RoleName.CONSUMER:
+            from consumers.main import run as consume
+
+            return consume(settings, catalog)
+        case RoleName.API:
+            from api.main import run as serve
+
+            return serve(settings, catalog)
