@@ -32,6 +32,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 
 from neverstale.kafka.topic import ensure_topic
+from neverstale.mongodb.control import CONTROL
 from neverstale.role import telemetry
 from neverstale.role.service import Health
 from neverstale.servers import mongo_client
@@ -40,7 +41,7 @@ from ops.stack.stack import LocalStack, StackOptions
 from streams.checkpoint import Checkpoint, Position
 from streams.cursor import At, Database, StreamCursor, present_time
 from streams.main import tune_garbage_collection
-from streams.pipeline import CONTROL, Token, pipeline
+from streams.pipeline import Token, pipeline
 from streams.translate import Watched
 from streams.watcher import Watcher
 

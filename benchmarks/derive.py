@@ -29,6 +29,7 @@ from redis.asyncio import Redis
 
 from benchmarks.apply import GROUP, cpu_seconds
 from neverstale.keys import Names
+from neverstale.mongodb.control import checkpoint_id, control
 from neverstale.redis.cache import Cache
 from neverstale.settings import Redis as RedisSettings
 from neverstale.versions import from_timestamp
@@ -197,10 +198,10 @@ async def _change(client: AsyncMongoClient[dict[str, Any]], collection: str, cha
 
 
 async def _until_published(client: AsyncMongoClient[dict[str, Any]], version: int) -> None:
-    control = client[DATABASE]["neverstale.control"]
+    collection = control(client[DATABASE])
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
-            stored = await control.find_one({"_id": "checkpoint:default"})
+            stored = await collection.find_one({"_id": checkpoint_id("default")})
             if stored is not None and from_timestamp(stored["version"]) > version:
                 return
             await asyncio.sleep(POLL_SECONDS)

@@ -1,6 +1,6 @@
 """Where to go on: the position behind which Kafka has acknowledged everything.
 
-One document per watcher group, in a collection of ours beside the watched ones:
+One document per watcher group, in the control collection:
 
     {_id: "checkpoint:<group>", token, version, partitions, topic, term, saved_at}
 
@@ -10,22 +10,19 @@ stream; of a watcher with a later term it is never overwritten.
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import pymongo
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError
-from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import ReadPreference
-from pymongo.write_concern import WriteConcern
 
 from neverstale.errors import NeverstaleError, Outage
+from neverstale.mongodb.control import checkpoint_id, control
 from neverstale.role import cancellation, telemetry
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.cursor import Database
 from streams.dropping import unless_dropping
 from streams.lease import LeaseLost
-from streams.pipeline import CONTROL, Token
+from streams.pipeline import Token
 
 SECONDS: Final = 10.0
 """Deadline of one read or write of the checkpoint."""
@@ -48,13 +45,8 @@ class Checkpoint:
     """The stored position of a watcher group, and the one that is to be stored next."""
 
     def __init__(self, database: Database, group: str, term: int) -> None:
-        self._collection: AsyncCollection[dict[str, Any]] = database.get_collection(
-            CONTROL,
-            read_preference=ReadPreference.PRIMARY,
-            read_concern=ReadConcern("majority"),
-            write_concern=WriteConcern("majority"),
-        )
-        self._id = f"checkpoint:{group}"
+        self._collection = control(database)
+        self._id = checkpoint_id(group)
         self.term = term
         self.found_term = 0
         """Of the position that `load` found."""

@@ -7,30 +7,26 @@ that no other follows is covered by a heartbeat that is written early for it.
 
 import asyncio
 import contextlib
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import pymongo
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
-from pymongo.write_concern import WriteConcern
 
 from neverstale.errors import Outage
+from neverstale.mongodb.control import heartbeats
 from neverstale.role import cancellation
 from neverstale.settings import Watcher
 from neverstale.versions import Version
 from streams.cursor import Database
 from streams.dropping import unless_dropping
 from streams.marks import MarkPacer
-from streams.pipeline import HEARTBEATS
 
 WRITE_SECONDS: Final = 10.0
 
 
 class Heart:
     def __init__(self, database: Database, settings: Watcher, marks: MarkPacer) -> None:
-        self._collection: AsyncCollection[dict[str, Any]] = database.get_collection(
-            HEARTBEATS, write_concern=WriteConcern("majority")
-        )
+        self._collection = heartbeats(database)
         self._group = settings.group
         self._period = settings.heartbeat_ms / 1000
         self._patience = settings.mark_interval_ms / 1000

@@ -1,6 +1,6 @@
 """Who watches: several watchers of one group may run, one of them holds the lease and works.
 
-One document per watcher group, in a collection of ours beside the watched ones:
+One document per watcher group, in the control collection:
 
     {_id: "lease:<group>", holder, term, until}
 
@@ -19,14 +19,12 @@ from typing import Any, Final, NoReturn
 
 import pymongo
 from pymongo import ReturnDocument
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError
-from pymongo.write_concern import WriteConcern
 
 from neverstale.errors import NeverstaleError, Outage, Retry
+from neverstale.mongodb.control import control, lease_id
 from neverstale.role import cancellation, telemetry
 from streams.cursor import Database
-from streams.pipeline import CONTROL
 
 log = telemetry.logger(__name__)
 
@@ -47,10 +45,8 @@ class Lease:
     """The lease of a watcher group, as one watcher sees it."""
 
     def __init__(self, database: Database, group: str, lease_ms: int) -> None:
-        self._collection: AsyncCollection[dict[str, Any]] = database.get_collection(
-            CONTROL, write_concern=WriteConcern("majority")
-        )
-        self._id = f"lease:{group}"
+        self._collection = control(database)
+        self._id = lease_id(group)
         self._lease_ms = lease_ms
         self._holder = f"{socket.gethostname()}-{secrets.token_hex(8)}"
         self.term = 0

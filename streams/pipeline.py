@@ -10,12 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, TypedDict
 
 from neverstale.derived.groups import MAX_TEXTS
-
-HEARTBEATS: Final = "neverstale.heartbeat"
-"""Our own writes; in the stream, never published."""
-
-CONTROL: Final = "neverstale.control"
-"""Our positions; not in the stream."""
+from neverstale.mongodb.control import HEARTBEATS
 
 Token: TypeAlias = dict[str, Any]
 """A resume token, as the server gave it."""

@@ -23,8 +23,9 @@ from neverstale.catalog import Catalog
 from neverstale.derived.named_groups import named
 from neverstale.kafka.events import Change, Floor, Operation
 from neverstale.keys import canonical
+from neverstale.mongodb.control import HEARTBEATS
 from neverstale.versions import Version, of_resume_token
-from streams.pipeline import HEARTBEATS, RawEvent, value_field
+from streams.pipeline import RawEvent, value_field
 
 
 class EventMeaning(Enum):

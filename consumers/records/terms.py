@@ -12,10 +12,9 @@ from typing import Any, Final, Protocol
 import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
-from pymongo.read_concern import ReadConcern
 
 from consumers.records.batch import Batch, Folding
-from neverstale.mongodb.walks import CONTROL
+from neverstale.mongodb.control import LEASES, control
 from neverstale.role import telemetry
 from neverstale.role.seldom import Seldom
 
@@ -35,10 +34,10 @@ class LeaseDocuments:
     """As the watchers write them."""
 
     def __init__(self, client: AsyncMongoClient[dict[str, Any]], database: str) -> None:
-        self._collection = client[database].get_collection(CONTROL, read_concern=ReadConcern("majority"))
+        self._collection = control(client[database])
 
     async def newest(self) -> int:
-        leases = {"_id": {"$gte": "lease:", "$lt": "lease;"}, "term": {"$type": "number"}}
+        leases = {**LEASES, "term": {"$type": "number"}}
         with pymongo.timeout(SECONDS):
             found = await self._collection.find_one(leases, {"term": 1}, sort=[("term", -1)])
         return int(found["term"]) if found is not None else 0

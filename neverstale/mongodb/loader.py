@@ -27,6 +27,7 @@ from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, canonical
 from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb.control import CONTROL
 from neverstale.mongodb.kinds import Kind, Kinds
 from neverstale.mongodb.refusals import Operation, ours, row_of
 from neverstale.mongodb.replies import REPLY, RawReply, Reply, Row, decoded, split, undecoded_bytes
@@ -238,7 +239,7 @@ class Loader:
         reply = await self._command({"count": collection}, "count")
         return int(reply["n"])
 
-    async def now(self, collection: str = "neverstale.control") -> Version:
+    async def now(self, collection: str = CONTROL) -> Version:
         """A version >= every change that was majority-acknowledged before this call.
 
         It commits a transaction that read nothing. For that the primary writes an entry into its log and waits until

@@ -19,6 +19,7 @@ from typing import Final, Literal
 from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure, ProtocolError, PyMongoError
 
 from neverstale.errors import Blame, NeverstaleError, Outage, Refused, TooSlow
+from neverstale.mongodb.control import CONTROL
 from neverstale.role import telemetry
 
 Operation = Literal["keys", "query", "export", "count", "now", "walks", "kinds"]
@@ -157,8 +158,8 @@ BY_OPERATION: Final[dict[tuple[Operation, int], Row]] = {
     # A query may be one that no server answers in time; the next one may be.
     ("query", 50): Row("MaxTimeMSExpired", "too_much", _INDEX),
     ("query", 262): Row("ExceededTimeLimit", "too_much", _INDEX),
-    ("walks", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri readWrite on neverstale.control"),
-    ("now", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri find on neverstale.control"),
+    ("walks", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri readWrite on " + CONTROL),
+    ("now", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri find on " + CONTROL),
 }
 
 

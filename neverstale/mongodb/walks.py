@@ -1,9 +1,9 @@
 """Requests for walks: who wants a collection's documents to be touched, and how far that is.
 
 A walk publishes a `touch` for every document of a collection. For a **rebuild** of what is derived from documents it
-ends with `rebuilt`; a **resync** also makes every entry and page stale that was read before the walk began. Of each
-there is one document a resource and consumer group, in a collection of ours beside the watched ones, so that requests
-survive restarts. (Groups fill a Redis each, and must not replace one another's requests.)
+ends with `rebuilt`; a **resync** also makes every entry and page stale that was read before the walk began. The
+control collection holds one document of each for a resource and consumer group, so that requests survive restarts.
+(Groups fill a Redis each, and must not replace one another's requests.)
 
     {_id: "walk:<topic>:<group>:<purpose>:<resource>", topic, group, purpose, resource, collection, id,
      state, begun, last, passed, about, rate, at}
@@ -22,18 +22,13 @@ from typing import Any, Final, Literal, TypeAlias
 
 import pymongo
 from pymongo import AsyncMongoClient, ReturnDocument
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError
-from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import ReadPreference
-from pymongo.write_concern import WriteConcern
 
-from neverstale.bson.values import CODEC
+from neverstale.mongodb.control import Fields, control, walk_id
 from neverstale.mongodb.refusals import ours
 from neverstale.settings import Kafka
 from neverstale.versions import Version, from_timestamp, to_timestamp
 
-CONTROL: Final = "neverstale.control"
 SECONDS: Final = 5.0
 """Deadline of one read or write of a request."""
 
@@ -41,7 +36,6 @@ Purpose: TypeAlias = Literal["rebuild", "resync"]
 PURPOSES: Final[tuple[Purpose, ...]] = ("rebuild", "resync")
 State: TypeAlias = Literal["wanted", "walking", "walked", "stopped"]
 UNFINISHED: Final[tuple[State, ...]] = ("wanted", "walking")
-Fields: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +70,7 @@ class Walks:
     def __init__(self, client: AsyncMongoClient[Fields], database: str, kafka: Kafka) -> None:
         self._topic = kafka.topic
         self._group = kafka.group
-        self._collection: AsyncCollection[Fields] = client[database].get_collection(
-            CONTROL,
-            codec_options=CODEC,
-            read_preference=ReadPreference.PRIMARY,
-            read_concern=ReadConcern("majority"),
-            write_concern=WriteConcern("majority"),
-        )
+        self._collection = control(client[database])
 
     async def ask(self, walk: Walk) -> bool:
         """Ask for a walk, whatever was asked for before, unless it is this one; answers whether it is new."""
@@ -143,7 +131,7 @@ class Walks:
         return _walk(fields or {})
 
     def _id(self, walk: Walk) -> str:
-        return f"walk:{self._topic}:{walk.group or self._group}:{walk.purpose}:{walk.resource}"
+        return walk_id(self._topic, walk.group or self._group, walk.purpose, walk.resource)
 
 
 def _walk(fields: Mapping[str, Any]) -> Walk | None:

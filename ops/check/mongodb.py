@@ -12,6 +12,7 @@ from neverstale import keys
 from neverstale.catalog import Catalog, Resource
 from neverstale.errors import Outage
 from neverstale.misconfiguration import did_you_mean
+from neverstale.mongodb.control import CONTROL, HEARTBEATS
 from neverstale.mongodb.kinds import Kind, kind_of
 from neverstale.mongodb.refusals import row_of
 from neverstale.mongodb.replies import REPLY, Reply
@@ -19,7 +20,6 @@ from neverstale.settings import MongoDB
 from neverstale.settings_sources import variable
 from ops.check.findings import Finding, Level
 from ops.servers import AUTHENTICATION_FAILED, UNAUTHORIZED, MongoFacts, mongo_facts, mongodb
-from streams.pipeline import CONTROL, HEARTBEATS
 
 LEAST_VERSION = (5, 0)
 """Snapshot reads outside of transactions (`atClusterTime`) came with it."""

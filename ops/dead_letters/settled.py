@@ -1,6 +1,6 @@
 """Which dead letters are settled: replayed or discarded. Kafka can only forget the oldest, so it is noted elsewhere.
 
-One document for each topic of dead letters, in the control collection beside the watched ones:
+One document for each topic of dead letters, in the control collection:
 
     {_id: "dead:<topic>", before: {offset, at_ms}, settled: [{offset, at_ms}, ...]}
 
@@ -11,15 +11,13 @@ topic that was made again the same offset is another letter.
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from pymongo.asynchronous.collection import AsyncCollection
 
-from neverstale.mongodb.walks import CONTROL
+from neverstale.mongodb.control import Fields, control, settled_id
 from neverstale.settings import Settings
 from ops.servers import mongodb
-
-Fields: TypeAlias = dict[str, Any]
 
 
 class LetterPlace(NamedTuple):
@@ -47,7 +45,7 @@ class SettledLetters:
     def __init__(self, settings: Settings, database: str) -> None:
         self._mongodb = settings.mongodb
         self._database = database
-        self._id = {"_id": f"dead:{settings.kafka.dead_topic_name}"}
+        self._id = {"_id": settled_id(settings.kafka.dead_topic_name)}
 
     async def load(self) -> Settled:
         async with self._control() as collection:
@@ -72,4 +70,4 @@ class SettledLetters:
     @asynccontextmanager
     async def _control(self) -> AsyncIterator[AsyncCollection[Fields]]:
         async with mongodb(self._mongodb) as client:
-            yield client[self._database][CONTROL]
+            yield control(client[self._database])

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from neverstale.kafka.events import Change, Floor
-from streams.pipeline import HEARTBEATS, RawEvent
+from neverstale.mongodb.control import HEARTBEATS
+from streams.pipeline import RawEvent
 from streams.translate import LONGEST_KEY, EventMeaning, Watched, meaning_of
 
 WATCHED = Watched("nyc", ("carriers", "flights"))
