@@ -1,0 +1,1 @@
+"""Derived reads: pages of lists, counters and rankings, as sources that can be read."""

@@ -1,0 +1,1 @@
+"""Endpoints: every route, one kind of route a file, and how OpenAPI describes them."""

@@ -1,0 +1,1 @@
+"""Freshness: how old an answer can be, and what vouches for that."""

@@ -1,0 +1,1 @@
+"""Hits: requests that are answered before ASGI, and the channel that keeps their answers true."""

@@ -1,0 +1,1 @@
+"""Limits: who is asking, and how often a caller may ask."""

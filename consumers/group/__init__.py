@@ -1,0 +1,1 @@
+"""The group: one member's partitions, offsets and place among the consumers."""

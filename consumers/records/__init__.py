@@ -1,0 +1,1 @@
+"""Records: what comes from Kafka, folded into batches, and what of it cannot be believed."""

@@ -1,0 +1,1 @@
+"""BSON: decoded without losing anything, and in one spelling."""

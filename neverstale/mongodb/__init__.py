@@ -1,0 +1,1 @@
+"""MongoDB: what is read of it, its clock, and what its refusals mean."""

@@ -1,0 +1,1 @@
+"""`neverstale check`: whether catalog, settings and servers are as they must be."""

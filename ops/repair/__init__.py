@@ -1,0 +1,1 @@
+"""Repair: commands that prove, rebuild or warm what is cached."""

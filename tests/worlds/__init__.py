@@ -1,0 +1,1 @@
+"""Worlds: a role or several on real servers, as tests drive them."""

@@ -1,0 +1,1 @@
+"""The experiments, each file named by its numbers."""
