@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from api.derived.figures import Figures
 from api.derived.generations import Known, keep_known
 from api.derived.sources import Derived, derived_of, known_of, shelves
-from api.endpoints import openapi as schema
+from api.endpoints import openapi
 from api.endpoints.export import Exports
 from api.endpoints.routes import add_routes
 from api.freshness.bound import Bounds
@@ -26,8 +26,7 @@ from api.health import ReadHealth, health
 from api.hits.channel import Channel
 from api.hits.fast_path import Hot
 from api.hits.middleware import HotPath
-from api.hits.page_lines import page_lines
-from api.hits.request_lines import targets
+from api.hits.request_lines import page_lines, targets
 from api.limits.buckets import Buckets
 from api.limits.middleware import Limited
 from api.reads.breaker import Breaker
@@ -235,6 +234,6 @@ def _held(
 def _openapi(app: FastAPI, *, limited: bool) -> dict[str, Any]:
     if app.openapi_schema is None:
         described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        described = schema.with_problem_details(described)
-        app.openapi_schema = schema.with_limits(described) if limited else described
+        described = openapi.with_problem_details(described)
+        app.openapi_schema = openapi.with_limits(described) if limited else described
     return app.openapi_schema

@@ -21,7 +21,7 @@ import orjson
 from api.derived.figures import Figure
 from api.derived.generations import Known
 from api.reads.answer import TooManyGroups
-from api.web import typed_values as typed
+from api.web import typed_values
 from api.web.query import kind_of
 from neverstale.catalog import OnChange, Resource
 from neverstale.declarations import CounterDeclaration
@@ -29,7 +29,7 @@ from neverstale.derived import groups, queries, reading
 from neverstale.derived.counters import Group
 from neverstale.derived.generations import Generation
 from neverstale.derived.texts import text_of, value_of
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import Kind, least_told
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.redis.cache import Cache
@@ -210,13 +210,13 @@ class CounterSource:
         for name, one in ordered[: key.limit]:
             texts = groups.members(name, len(key.kept))
             values = dict(zip(key.kept, map(value_of, texts), strict=True))
-            shown.append(b'{"by":%b%b,%b}' % (documents.encode(values), self._asked(values), self._members(one)))
+            shown.append(b'{"by":%b%b,%b}' % (bson_json.encode(values), self._asked(values), self._members(one)))
         more = b"true" if len(ordered) > key.limit else b"false"
         return b'{"groups":[%b],"more":%b,"total":{%b}}' % (b",".join(shown), more, self._members(total))
 
     def _asked(self, values: Mapping[str, Any]) -> bytes:
         """How to ask for a group whose values JSON does not tell."""
-        question = typed.question(values, self._declared)
+        question = typed_values.question(values, self._declared)
         return b"" if question == "" else b',"ask":%b' % orjson.dumps(question)
 
     def _sum_of(self, totals: Iterable[Total]) -> Total:

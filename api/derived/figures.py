@@ -13,13 +13,12 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from api.derived.generations import Known
 from api.freshness.watermark import Freshness
-from api.reads.answer import Answer, NotCached
+from api.reads.answer import Answer, NotCached, Wish
 from api.reads.ask import Ask
 from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.bypass import Direct
 from api.reads.source import Queried
-from api.reads.wish import Wish
 from neverstale.errors import NeverstaleError, Outage
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Snapshot

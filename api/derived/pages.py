@@ -15,14 +15,14 @@ from api.derived import cursors
 from api.derived.cursors import Cursor
 from api.derived.generations import Known
 from api.reads.answer import TooLong
-from api.reads.shelves import Named, Part, Place
+from api.reads.source import Named, Part, Place
 from neverstale.catalog import OnChange, Resource
 from neverstale.declarations import ListDeclaration
 from neverstale.derived import queries, reading
 from neverstale.derived.generations import Generation
 from neverstale.derived.redis_names import LIST_FLOOR, PRESENT, slot_of
 from neverstale.errors import Refused
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import least_told
 from neverstale.mongodb.loader import OFF_LOOP_BYTES, Found, Loader, Snapshot
 from neverstale.redis.announcements import group_name
@@ -127,7 +127,7 @@ class PageSource:
                 raise Refused(None, "NoSortKey", "collection", remedy, heals=False)
             shown, cursor = self._following(key, positions)
             rows, following = rows[:shown], f'"{cursor}"'
-        return b'{"items":[%b],"next":%b}' % (b",".join(map(documents.encode, rows)), following.encode())
+        return b'{"items":[%b],"next":%b}' % (b",".join(map(bson_json.encode, rows)), following.encode())
 
     def _following(self, key: PageKey, positions: Sequence[Sequence[Any]]) -> tuple[int, str]:
         """How many items the page shows, and the cursor behind them.

@@ -19,7 +19,7 @@ from neverstale.derived.members import member_of
 from neverstale.derived.reading import Ranked
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue, any_value_of, canonical
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import Kind, least_told
 from neverstale.mongodb.loader import Found, Loader, Snapshot
 from neverstale.redis.cache import Cache
@@ -267,7 +267,7 @@ def _one_body(one: Ranked, around: Sequence[Ranked] | None) -> bytes:
 
 
 def _item(one: Ranked) -> bytes:
-    return documents.encode({"key": any_value_of(one.key), "score": _score(one), "rank": one.rank})
+    return bson_json.encode({"key": any_value_of(one.key), "score": _score(one), "rank": one.rank})
 
 
 def _score(one: Ranked) -> int | float:

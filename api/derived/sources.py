@@ -7,8 +7,7 @@ from api.derived.counters import CounterSource
 from api.derived.generations import Known
 from api.derived.pages import PageShelf, PageSource
 from api.derived.rankings import RankingSource
-from api.reads.shelves import DocumentShelf, Shelf
-from api.reads.source import AnySource
+from api.reads.source import AnySource, DocumentShelf, Shelf
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived.store import DerivedStore
 from neverstale.redis.cache import Cache

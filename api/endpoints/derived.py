@@ -10,7 +10,7 @@ from api.derived.counters import CounterSource, CountKey
 from api.derived.pages import PageSource
 from api.derived.rankings import RankingSource, RankKey
 from api.endpoints.documents import found_or_unchanged
-from api.hits.page_lines import page_of
+from api.hits.request_lines import page_of
 from api.reads.answer import Answer
 from api.state import state_of
 from api.web.demands import wish_of

@@ -8,15 +8,13 @@ import orjson
 from bson.objectid import ObjectId
 from starlette.types import Receive, Scope, Send
 
-from api.reads.answer import Answer
+from api.reads.answer import Answer, Wish
 from api.reads.read_counts import ReadCounts
 from api.reads.reader import Reader
-from api.reads.wish import Wish
 from api.state import state_of
-from api.web.demands import wish_of
+from api.web.demands import coding_of, wish_of
 from api.web.paths import key_of, keys_of, no_parameters
 from api.web.pieces import length_of
-from api.web.plain_requests import coding_of
 from api.web.preconditions import Conditions, conditions_of
 from api.web.problems import answer_too_large, precondition_failed, unknown_key
 from api.web.responses import Provenance, ReadyResponse, absent, facts_of, facts_of_many, found, not_modified

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel, Field, create_model
 from starlette.types import Receive, Scope, Send
 
-from api.endpoints import openapi as schema
+from api.endpoints import openapi
 from api.state import state_of
 from api.web.paths import key_of, no_parameters
 from api.web.problems import unread
@@ -21,7 +21,7 @@ from api.web.query import asked, whole_number
 from api.web.responses import ReadyResponse
 from neverstale.catalog import Resource
 from neverstale.keys import canonical, value_of
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 from neverstale.redis.most_read import MOST, Popularity, ReadCount
 
 SHOWN: Final = 100
@@ -54,10 +54,10 @@ class MostRead:
 
 
 def count_model(resource: Resource) -> type[BaseModel]:
-    kind, example = schema.key_type(resource)
+    kind, example = openapi.key_type(resource)
     reads = "Reads, each of which counts half after a half-life."
     return create_model(
-        f"{schema.model_name(resource)}Reads",
+        f"{openapi.model_name(resource)}Reads",
         __doc__=f"How often a document of {resource.name} is read.",
         key=(kind, Field(examples=[example])),
         reads=(float, Field(description=reads, examples=[1204.5])),
@@ -67,7 +67,7 @@ def count_model(resource: Resource) -> type[BaseModel]:
 
 def top_model(resource: Resource, count: type[BaseModel]) -> type[BaseModel]:
     items: Any = list[count]  # type: ignore[valid-type]
-    return create_model(f"{schema.model_name(resource)}MostRead", items=(items, ...))
+    return create_model(f"{openapi.model_name(resource)}MostRead", items=(items, ...))
 
 
 LIMIT: Final[dict[str, Any]] = {
@@ -91,5 +91,5 @@ def _top(found: Iterable[ReadCount]) -> ReadyResponse:
 
 
 def _json(content: dict[str, Any]) -> ReadyResponse:
-    body = documents.encode(content)
+    body = bson_json.encode(content)
     return ReadyResponse(200, [*_HEADERS, (b"content-length", b"%d" % len(body))], body)

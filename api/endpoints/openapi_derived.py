@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, create_model
 from api.derived.counters import CounterSource
 from api.derived.pages import PageSource
 from api.derived.rankings import RankingSource
-from api.endpoints import openapi as schema
+from api.endpoints import openapi
 from api.web.query import kind_of
 from api.web.typed_values import NULL, TYPES
 from neverstale.catalog import Resource
@@ -28,7 +28,7 @@ _CURSOR: Final = "AQX3k0bN1QABGgAAAAQAEgAAAAIwAAIAAABrAAAAAA"
 
 
 def page_model(pages: PageSource) -> type[BaseModel]:
-    document: Any = schema.document_model(pages.resource)
+    document: Any = openapi.document_model(pages.resource)
     text = "The cursor of the next page; null: this is the last."
     return create_model(
         _model(pages.resource, pages.list_name, "Page"),
@@ -109,7 +109,7 @@ def rank_parameters(ranks: RankingSource) -> list[dict[str, Any]]:
     around = {"type": "integer", "minimum": 0, "maximum": 100, "default": 0}
     described = _groups(ranks.resource, ranks.declared.by, required=True)
     beside = _parameter("around", "Neighbours on either side.", around)
-    return [schema.key_parameter(ranks.resource), *described, beside]
+    return [openapi.key_parameter(ranks.resource), *described, beside]
 
 
 def _figures(counts: CounterSource, part: str, text: str) -> Any:
@@ -121,7 +121,7 @@ def _figures(counts: CounterSource, part: str, text: str) -> Any:
 
 
 def _ranked(ranks: RankingSource) -> Any:
-    kind, example = schema.key_type(ranks.resource)
+    kind, example = openapi.key_type(ranks.resource)
     return create_model(
         _model(ranks.resource, ranks.ranking, "Place"),
         key=(kind, Field(examples=[example])),
@@ -152,5 +152,5 @@ def _by(counts: CounterSource) -> dict[str, Any]:
 
 def _model(resource: Resource, name: str, part: str) -> str:
     return (
-        schema.model_name(resource) + "".join(word.capitalize() for word in name.replace("-", "_").split("_")) + part
+        openapi.model_name(resource) + "".join(word.capitalize() for word in name.replace("-", "_").split("_")) + part
     )

@@ -13,9 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.derived.rankings import RankingSource
 from api.derived.sources import Derived
-from api.endpoints import most_read as most_reading
-from api.endpoints import openapi as schema
-from api.endpoints import openapi_derived as shapes
+from api.endpoints import most_read, openapi, openapi_derived
 from api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
 from api.endpoints.documents import DocumentEndpoints
 from api.endpoints.export import Export, Lines, fields_parameter
@@ -59,7 +57,7 @@ def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], h
     read += _get_and_head(
         f"{PREFIX}freshness",
         _freshness_of(catalog),
-        schema.FreshnessModel,
+        openapi.FreshnessModel,
         summary="How fresh the cache is",
         operation_id="get_freshness",
         tags=["freshness"],
@@ -98,12 +96,12 @@ def _one(resource: Resource) -> list[BaseRoute]:
     return _get_and_head(
         f"{PREFIX}{resource.name}/{{key}}",
         DocumentEndpoints(resource).one,
-        schema.document_model(resource),
+        openapi.document_model(resource),
         summary=f"One document of {resource.name}",
         operation_id=f"get_{resource.name}",
         tags=[resource.name],
-        responses=schema.answers(absent=True),
-        openapi_extra={"parameters": [schema.key_parameter(resource), *schema.DEMANDS]},
+        responses=openapi.answers(absent=True),
+        openapi_extra={"parameters": [openapi.key_parameter(resource), *openapi.DEMANDS]},
     )
 
 
@@ -111,38 +109,38 @@ def _many(resource: Resource) -> list[BaseRoute]:
     return _get_and_head(
         f"{PREFIX}{resource.name}",
         DocumentEndpoints(resource).many,
-        schema.items_model(resource, schema.document_model(resource)),
+        openapi.items_model(resource, openapi.document_model(resource)),
         summary=f"Several documents of {resource.name}, in the order of their keys",
         operation_id=f"get_many_{resource.name}",
         tags=[resource.name],
-        responses=schema.answers(absent=False),
-        openapi_extra={"parameters": [schema.keys_parameter(resource), *schema.DEMANDS]},
+        responses=openapi.answers(absent=False),
+        openapi_extra={"parameters": [openapi.keys_parameter(resource), *openapi.DEMANDS]},
     )
 
 
 def _most_read(resource: Resource) -> list[BaseRoute]:
-    most_read, count = MostRead(resource), most_reading.count_model(resource)
+    endpoints, count = MostRead(resource), most_read.count_model(resource)
     path = f"{PREFIX}{resource.name}/-/most-read"
     return [
         *_get_and_head(
             path,
-            most_read.top,
-            most_reading.top_model(resource, count),
+            endpoints.top,
+            most_read.top_model(resource, count),
             summary=f"The documents of {resource.name} that are read most",
             operation_id=f"get_{resource.name}_most_read",
             tags=[resource.name],
-            responses=schema.plain_answers(absent=False),
-            openapi_extra={"parameters": [most_reading.LIMIT]},
+            responses=openapi.plain_answers(absent=False),
+            openapi_extra={"parameters": [most_read.LIMIT]},
         ),
         *_get_and_head(
             path + "/{key}",
-            most_read.one,
+            endpoints.one,
             count,
             summary=f"How often a document of {resource.name} is read",
             operation_id=f"get_{resource.name}_reads",
             tags=[resource.name],
-            responses=schema.plain_answers(absent=True),
-            openapi_extra={"parameters": [schema.key_parameter(resource)]},
+            responses=openapi.plain_answers(absent=True),
+            openapi_extra={"parameters": [openapi.key_parameter(resource)]},
         ),
     ]
 
@@ -151,12 +149,12 @@ def _export(resource: Resource) -> list[BaseRoute]:
     return _get_and_head(
         f"{PREFIX}{resource.name}/-/export",
         Export(resource),
-        schema.document_model(resource),
+        openapi.document_model(resource),
         summary=f"All documents of {resource.name}, one a line, straight from MongoDB",
         operation_id=f"export_{resource.name}",
         tags=[resource.name],
         response_class=Lines,
-        responses=schema.streamed_answers(),
+        responses=openapi.streamed_answers(),
         openapi_extra={"parameters": [fields_parameter(resource)]},
     )
 
@@ -168,23 +166,23 @@ def _derived(derived: Derived) -> list[BaseRoute]:
         routes += _get_and_head(
             f"{PREFIX}{name}/-/lists/{pages.list_name}",
             ListEndpoint(pages),
-            shapes.page_model(pages),
+            openapi_derived.page_model(pages),
             summary=f"The list {pages.list_name} of {name}, page by page",
             operation_id=f"get_{name}_list_{pages.list_name}",
             tags=[name],
-            responses=schema.answers(absent=False),
-            openapi_extra={"parameters": [*shapes.list_parameters(pages), *schema.DEMANDS]},
+            responses=openapi.answers(absent=False),
+            openapi_extra={"parameters": [*openapi_derived.list_parameters(pages), *openapi.DEMANDS]},
         )
     for counts in derived.counters.values():
         routes += _get_and_head(
             f"{PREFIX}{name}/-/counters/{counts.counter}",
             CounterEndpoint(counts),
-            shapes.counter_model(counts),
+            openapi_derived.counter_model(counts),
             summary=f"How many {name}, counted as {counts.counter}",
             operation_id=f"get_{name}_counter_{counts.counter}",
             tags=[name],
-            responses=schema.answers(absent=False) | ({} if derived.resource.max_groups else schema.SWITCHED_OFF),
-            openapi_extra={"parameters": [*shapes.counter_parameters(counts), *schema.DEMANDS]},
+            responses=openapi.answers(absent=False) | ({} if derived.resource.max_groups else openapi.SWITCHED_OFF),
+            openapi_extra={"parameters": [*openapi_derived.counter_parameters(counts), *openapi.DEMANDS]},
         )
     for ranks in derived.rankings.values():
         routes += _ranking(name, ranks)
@@ -197,22 +195,22 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
         *_get_and_head(
             path,
             RankingEndpoint(ranks),
-            shapes.ranking_model(ranks),
+            openapi_derived.ranking_model(ranks),
             summary=f"Who leads in {ranks.ranking} of {name}",
             operation_id=f"get_{name}_ranking_{ranks.ranking}",
             tags=[name],
-            responses=schema.answers(absent=False),
-            openapi_extra={"parameters": [*shapes.ranking_parameters(ranks), *schema.DEMANDS]},
+            responses=openapi.answers(absent=False),
+            openapi_extra={"parameters": [*openapi_derived.ranking_parameters(ranks), *openapi.DEMANDS]},
         ),
         *_get_and_head(
             path + "/{key}",
             RankEndpoint(ranks),
-            shapes.rank_model(ranks),
+            openapi_derived.rank_model(ranks),
             summary=f"The rank of one document in {ranks.ranking} of {name}",
             operation_id=f"get_{name}_rank_{ranks.ranking}",
             tags=[name],
-            responses=schema.answers(absent=True),
-            openapi_extra={"parameters": [*shapes.rank_parameters(ranks), *schema.DEMANDS]},
+            responses=openapi.answers(absent=True),
+            openapi_extra={"parameters": [*openapi_derived.rank_parameters(ranks), *openapi.DEMANDS]},
         ),
     ]
 

@@ -3,10 +3,14 @@
 A subscription that breaks, leads to another Redis than reads do, or falls silent voids L1: then it must hear marks of
 every partition anew. Silence breaks no promise, since a bound that rests on old marks grows; but Redis knows better
 by then, and a connection may be dead without saying so.
+
+Announcements count only in full: a missing number, a mark about another Redis, or a partition whose marks come from a
+new publisher (whose predecessor may have said something last that was not heard) end a hearing. All it said so far is
+void, and another one begins.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -14,18 +18,70 @@ from redis.exceptions import RedisError
 
 from api.freshness.redis_identity import tell_identity
 from api.freshness.watermark import Freshness
-from api.hits.hearing import BrokenSubscription, Hearing
 from api.hits.request_lines import spellings
 from api.reads.l1 import L1
 from neverstale.keys import Names
-from neverstale.redis.announcements import EVERY, Announcement, Unreadable, decode
+from neverstale.redis.announcements import EVERY, AnnouncedMarks, Announcement, Unreadable, decode
 from neverstale.role import telemetry
 from neverstale.role.damage import Damage
+from neverstale.versions import Version, to_hex
 
 log = telemetry.logger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
+MOST_PUBLISHERS: Final = 1_000
+"""A consumer is one, and another one whenever it starts; a hearing of more is not remembered, but begun anew."""
+
+
+class BrokenSubscription(Exception):
+    """Something may not have been heard."""
+
+
+class Hearing:
+    """What one unbroken subscription has heard, and what that is worth.
+
+    `identity`: the Redis that the subscription leads to. `note` is told of every mark that counts.
+    """
+
+    def __init__(self, identity: str, note: Callable[[Version, int], None], damage: Damage) -> None:
+        self._identity = identity
+        self._damage = damage
+        self._note = note
+        self._numbers: dict[str, int] = {}
+        self._marks: dict[int, Version] = {}
+        self._publishers: dict[int, str] = {}
+        self._partitions = 0
+
+    @property
+    def watermark(self) -> Version:
+        """Everything up to here was announced, or applied before this hearing began; 0: unknown yet."""
+        return min(self._marks.values()) if 0 < self._partitions == len(self._marks) else 0
+
+    def follows(self, announcement: Announcement) -> None:
+        """Note the number. Raises `BrokenSubscription` if one before it is missing; one may come twice."""
+        publisher, number = announcement.publisher, announcement.number
+        last = self._numbers.get(publisher)
+        if last is not None and number > last + 1:
+            raise BrokenSubscription(f"announcements {last + 1} to {number - 1} of a publisher are missing")
+        if last is None and len(self._numbers) >= MOST_PUBLISHERS:
+            raise BrokenSubscription("too many publishers")
+        self._numbers[publisher] = number if last is None else max(last, number)
+
+    def mark(self, publisher: str, marks: AnnouncedMarks) -> None:
+        """Take in marks. Comes after the changes that were announced before them have been dropped."""
+        if marks.identity != self._identity:
+            raise BrokenSubscription("marks of another Redis")
+        if marks.partitions != self._partitions and self._partitions:
+            raise BrokenSubscription("the number of partitions changed")
+        self._partitions = marks.partitions
+        for partition, (version, wall_ms) in marks.by_partition.items():
+            if version > self._damage.latest() or self._damage.is_ahead(wall_ms):
+                raise Unreadable(f"mark {to_hex(version)}, wall time {wall_ms}, lies ahead of MongoDB's clock")
+            if self._publishers.setdefault(partition, publisher) != publisher:
+                raise BrokenSubscription(f"partition {partition} has another publisher")
+            self._marks[partition] = max(version, self._marks.get(partition, 0))
+            self._note(version, wall_ms)
 
 
 class Channel:

@@ -11,8 +11,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from api.freshness.bound import Bounds
 from api.freshness.watermark import Evidence
-from api.hits.page_lines import PageLines, PageTarget
-from api.hits.request_lines import LINE, Target, spellings
+from api.hits.request_lines import LINE, PageLines, PageTarget, Target, spellings
 from api.limits.buckets import Buckets
 from api.reads.answer import Answer
 from api.reads.ask import Ask
@@ -20,11 +19,11 @@ from api.reads.fills import BODY_BYTES
 from api.reads.l1 import L1, Reading
 from api.reads.read_counts import ReadCounts, taken
 from api.reads.reader import Reader
-from api.web import headers as heads
+from api.web import headers
 from api.web.compression import FROM_BYTES, Compressed
+from api.web.demands import PLAIN, Plain
 from api.web.headers import BLANK, CRLF, DOCUMENT, ETAG, ServerHeader, SharedHeaders
 from api.web.pieces import LARGE_BYTES
-from api.web.plain_requests import PLAIN, Plain
 from api.web.problems import Problem, internal, of_error, stopping, unknown_key
 from api.web.responses import L1_HIT, L2_HIT, ReadyResponse, cache_status, raw
 from neverstale.errors import NeverstaleError
@@ -199,18 +198,18 @@ class Hot:
         """Status and tail for this caller: all of it, compressed, or that the caller has it."""
         if tail[0] != DOCUMENT:
             return 404, tail
-        etag, version, packed = tail[ETAG], tail[heads.VERSION], None
+        etag, version, packed = tail[ETAG], tail[headers.VERSION], None
         if plain.coding and len(tail) > FROM_BYTES:
             packed = self._compressed.of(plain.coding, etag, (tail[tail.index(BLANK) + 4 :],))
         if plain.none_match.holds(etag):
-            return 304, heads.unchanged_tail(etag, version, weak=packed is not None)
-        return 200, tail if packed is None else heads.packed_tail(etag, version, packed)
+            return 304, headers.unchanged_tail(etag, version, weak=packed is not None)
+        return 200, tail if packed is None else headers.packed_tail(etag, version, packed)
 
     def tail(self, target: AnyTarget, etag: bytes, version: bytes, body: bytes | None) -> bytes:
         """`version`: 16 hex digits; `body` `None`: an absence."""
         if body is None:
-            return heads.absence_tail(version, self._absences[target.name])
-        return heads.document_tail(etag, version, body)
+            return headers.absence_tail(version, self._absences[target.name])
+        return headers.document_tail(etag, version, body)
 
     def keep(self, reading: Reading, request: Request, tail: bytes) -> None:
         target = request.target
@@ -283,7 +282,7 @@ def as_text(response: ReadyResponse, server: bytes, *, close: bool, bodiless: bo
     ending = b"connection: close" + BLANK if close else CRLF
     body = b"" if bodiless else response.body
     return b"".join(
-        (heads.status_line(response.status_code), server, heads.lines(response.raw_headers), ending, body)
+        (headers.status_line(response.status_code), server, headers.lines(response.raw_headers), ending, body)
     )
 
 

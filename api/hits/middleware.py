@@ -6,9 +6,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.hits.fast_path import AnyTarget, Hot, Request
 from api.state import state_of
-from api.web import headers as heads
-from api.web.headers import RawHeaders, SharedHeaders
-from api.web.plain_requests import Plain, plain_of
+from api.web.demands import Plain, plain_of
+from api.web.headers import BLANK, SharedHeaders
 from api.web.responses import ReadyResponse
 
 
@@ -68,5 +67,4 @@ class HotPath:
 
 
 def _raw(status: int, tail: bytes, moment: SharedHeaders) -> ReadyResponse:
-    headers: RawHeaders = moment.headers(status, tail)
-    return ReadyResponse(status, headers, tail[tail.index(heads.BLANK) + 4 :])
+    return ReadyResponse(status, moment.headers(status, tail), tail[tail.index(BLANK) + 4 :])

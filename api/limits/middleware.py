@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.limits.callers import of_peer
 from api.state import state_of
-from api.web import headers as heads
+from api.web import headers
 from api.web.paths import PREFIX
 
 
@@ -23,7 +23,7 @@ class Limited:
             await self._app(scope, receive, send)
             return
         verdict = await limits.take(limits.callers.named(scope["headers"]) or of_peer(scope.get("client")))
-        about_limits = heads.pairs(verdict.lines)
+        about_limits = headers.pairs(verdict.lines)
 
         async def send_with_limits(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -9,11 +9,9 @@ from typing import Any, Protocol
 from prometheus_client import Counter
 
 from api.freshness.bound import Bounds
-from api.reads.answer import Answer, How
+from api.reads.answer import ANYTHING, Answer, How, Wish
 from api.reads.l1 import Reading
-from api.reads.shelves import Place
-from api.reads.source import AnySource
-from api.reads.wish import ANYTHING, Wish
+from api.reads.source import AnySource, Place
 from neverstale.errors import NeverstaleError
 from neverstale.mongodb.loader import Snapshot
 from neverstale.redis.entries import Entry

@@ -12,14 +12,15 @@ not cached. Nor is what was read from something of which no changes are told (`n
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
+from typing import Final
 
 from api.freshness.bound import Bounds
 from api.reads.ask import Ask, fail_all
 from api.reads.bulkhead import LaneName, Loads
 from api.reads.bypass import Direct
 from api.reads.fills import Fills
-from api.reads.flights import Flight, LeasePatience
 from api.reads.source import AnySource, is_absence
 from neverstale.errors import Outage, Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot, TooLarge
@@ -29,6 +30,36 @@ from neverstale.role import telemetry
 from neverstale.role.tasks import at_once
 from neverstale.settings import Api
 from neverstale.versions import Version
+
+FIRST_PAUSE: Final = 0.005
+"""Seconds, for which the lease of another process is waited for before it is asked again."""
+LONGEST_PAUSE: Final = 0.08
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One key on its way into the cache, and everybody who waits for it."""
+
+    first: Ask
+    asks: list[Ask]
+    """None: the first was content with a stale body, and what is read is for those who come after."""
+    landed: Snapshot | None = None
+    """What was read; from now on it is being filled."""
+
+    @property
+    def entry_key(self) -> bytes:
+        return self.first.entry_key
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePatience:
+    """How long others' leases are waited for."""
+
+    until: float
+    pause: float = FIRST_PAUSE
+
+    def less(self) -> "LeasePatience":
+        return LeasePatience(self.until, min(2 * self.pause, LONGEST_PAUSE))
 
 
 class Misses:

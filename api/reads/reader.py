@@ -15,17 +15,15 @@ from typing import Any, Final, Protocol, TypeAlias
 from prometheus_client import Counter
 
 from api.freshness.watermark import Evidence, Freshness
-from api.reads.answer import Answer, NotCached
+from api.reads.answer import ANYTHING, Answer, NotCached, Wish
 from api.reads.ask import Ask, fail_all
 from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.bypass import Direct
 from api.reads.l1 import L1, Reading
 from api.reads.misses import Misses
-from api.reads.shelves import Part, Place, Shelf
-from api.reads.source import AnySource
+from api.reads.source import AnySource, Part, Place, Shelf
 from api.reads.weights import Weight
-from api.reads.wish import ANYTHING, Wish
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue, digest

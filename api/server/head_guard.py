@@ -13,8 +13,7 @@ import httptools
 
 from api.server.deadlines import TimedProtocol
 from api.server.request_heads import body_head, origin_form, wrong_with
-from api.web import headers as heads
-from api.web import problems
+from api.web import headers, problems
 from api.web.headers import BLANK
 from api.web.problems import Problem
 from neverstale.role import telemetry
@@ -261,10 +260,10 @@ class GuardedProtocol(TimedProtocol):
         if self._refused or self.transport.is_closing():
             return
         response = problem.response()
-        lines = heads.lines([*self.server_state.default_headers, *response.raw_headers])
+        lines = headers.lines([*self.server_state.default_headers, *response.raw_headers])
         body = b"" if self.parser.get_method() == b"HEAD" else bytes(response.body)
         end = b"connection: close" + BLANK + body
-        self._end_after(b"".join((heads.status_line(problem.status), lines, end)))
+        self._end_after(b"".join((headers.status_line(problem.status), lines, end)))
 
     def _end_after(self, text: bytes) -> None:
         """Let this be the last that is said, after the answers that are under way; nothing more is read."""

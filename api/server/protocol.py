@@ -7,7 +7,7 @@ reads too slowly, and for HTTP/1.0.
 
 Skipping the parser. What a block of header lines means does not depend on the request line before it. So the meaning
 of a block is remembered once the parser has read one request that consists of a line and exactly this block, and only
-if it is plain (see `api.web.plain_requests`). A request that consists of a line as `api.hits.request_lines.LINE`
+if it is plain (see `api.web.demands`). A request that consists of a line as `api.hits.request_lines.LINE`
 knows it and of such a block needs no parser, provided that the connection's parser stands between two messages. It
 does not see such a request.
 
@@ -30,10 +30,10 @@ from api.limits.buckets import Bucket
 from api.limits.callers import of_peer
 from api.server.head_guard import GuardedProtocol
 from api.state import STATE, State
-from api.web import headers as heads
+from api.web import headers
+from api.web.demands import PLAIN, Plain, plain_of
 from api.web.headers import BLANK, CRLF, DOCUMENT, SharedHeaders
 from api.web.pieces import LARGE_BYTES, pieces
-from api.web.plain_requests import PLAIN, Plain, plain_of
 from api.web.problems import Problem
 from api.web.responses import ReadyResponse, raw
 from api.web.unread import Holding, hold_for
@@ -94,7 +94,7 @@ class Cycle(Request):
         now = monotonic()
         start = moment.beginning(status, now)
         if self.line[0] != GET:
-            tail = heads.without_body(tail)
+            tail = headers.without_body(tail)
         if len(tail) > LARGE_BYTES:
             self._protocol.start_sending(self._send_in_pieces(start, tail))
         else:
@@ -110,7 +110,7 @@ class Cycle(Request):
                 return
             head = start + tail[:length]
             if self.limit_lines is not None:
-                head = heads.with_lines(head, self.limit_lines)
+                head = headers.with_lines(head, self.limit_lines)
             self.response_started = True
             protocol.transport.write(head if self.keep_alive else closing(head))
             for piece in pieces((tail,), length):
@@ -135,7 +135,7 @@ class Cycle(Request):
         if self.disconnected or transport.is_closing():
             return
         if self.limit_lines is not None:
-            text = heads.with_lines(text, self.limit_lines)
+            text = headers.with_lines(text, self.limit_lines)
         if self.keep_alive and not protocol.pipeline and not protocol.flow.read_paused:
             transport.write(text)
             protocol.answered(now)
@@ -353,7 +353,7 @@ class HotProtocol(GuardedProtocol):
                 status, tail = hot.choose(plain, tail)
                 text = moment.beginning(status, now) + tail
             if self._limits is not None:
-                text = heads.with_lines(text, self._spend())
+                text = headers.with_lines(text, self._spend())
             self.transport.write(text)
             hits = hot.hits
             hits[line] = hits.get(line, 0) + 1
@@ -391,9 +391,9 @@ class HotProtocol(GuardedProtocol):
             return False
         status, tail = hot.choose(plain, tail)
         now = monotonic()
-        text = hot.moment.beginning(status, now) + heads.without_body(tail)
+        text = hot.moment.beginning(status, now) + headers.without_body(tail)
         if self._limits is not None:
-            text = heads.with_lines(text, self._spend())
+            text = headers.with_lines(text, self._spend())
         self.transport.write(text)
         hot.hits[line] = hot.hits.get(line, 0) + 1
         self.answered(now)

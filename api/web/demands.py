@@ -1,13 +1,18 @@
-"""A request's demands in its headers: `Cache-Control` (RFC 9111, RFC 5861) and `Neverstale-Min-Version`.
+"""A request's demands in its headers: `Cache-Control` (RFC 9111, RFC 5861) and `Neverstale-Min-Version`; and plain
+requests, which demand nothing of these: a hit answers them whatever else they say.
 
 What is said more than once, in one line or in several, counts as the strictest of it.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from api.reads.wish import ANYTHING, Wish
+from api.reads.answer import ANYTHING, Wish
+from api.web.compression import COMPRESS, Coding
+from api.web.preconditions import IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, NO_TAGS, Tags, tags_of
 from api.web.problems import MIN_VERSION, Problem, bad_parameter
 from neverstale.versions import Version, from_hex
 
@@ -24,6 +29,36 @@ _DIRECTIVE: Final = re.compile(
 """Of a list (RFC 9110, sections 5.6.1, 5.6.2 and 5.6.4), with its comma: name, argument, or quoted argument. Elements
 may be empty."""
 _QUOTED_PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """What a plain request's headers ask for."""
+
+    coding: Coding | None = None
+    """How a body may be compressed."""
+    none_match: Tags = NO_TAGS
+    """What `If-None-Match` lists: what the caller has already."""
+
+
+PLAIN: Final = Plain()
+_CODED: Final = {coding: Plain(coding) for coding in COMPRESS}
+
+_UNUSUAL: Final = frozenset(
+    (
+        b"cache-control",
+        b"neverstale-min-version",
+        IF_MATCH,
+        IF_UNMODIFIED_SINCE,
+        b"content-length",
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+    )
+)
+"""Demands on freshness, most preconditions and bodies are not decided here."""
+_WEIGHT: Final = re.compile(rb"[01](\.\d{0,3})?")
+_READ: Final = _UNUSUAL | {b"connection", b"accept-encoding", IF_NONE_MATCH}
 
 
 def wish_of(headers: Headers) -> Wish:
@@ -83,3 +118,49 @@ def _version(value: bytes) -> Version:
         return max(from_hex(text) for text in texts)
     except ValueError:
         raise bad_parameter(MIN_VERSION, "expected 16 lower-case hex digits, as in Neverstale-Version") from None
+
+
+def plain_of(headers: Headers) -> Plain | None:
+    """`headers`: with names in lower case; `None`: not a plain request. All other headers change no answer."""
+    coding: Coding | None = None
+    held: list[bytes] = []
+    for name, value in headers:
+        if name in _READ:
+            if name == b"accept-encoding":
+                coding = coding or accepted(value)
+            elif name == IF_NONE_MATCH:
+                held.append(value)
+            elif name in _UNUSUAL or value.lower() != b"keep-alive":
+                return None
+    if held:
+        try:
+            return Plain(coding, tags_of(held, "If-None-Match"))
+        except Problem:
+            return None  # the ordinary way says what is wrong
+    return _CODED[coding] if coding else PLAIN
+
+
+@lru_cache(maxsize=256)
+def accepted(value: bytes) -> Coding | None:
+    """What an `Accept-Encoding` likes best of what we have (RFC 9110, section 12.5.3)."""
+    weights = {}
+    for part in value.split(b","):
+        coding, _, weight = part.partition(b";")
+        weights[coding.strip().lower().removeprefix(b"x-")] = _weight(weight.strip().lower())
+    best = max(COMPRESS, key=lambda coding: weights.get(coding, 0.0))
+    return best if weights.get(best) else None
+
+
+def _weight(text: bytes) -> float:
+    """Of `q=0.5`; what makes no sense is nothing to go by."""
+    name, _, number = text.partition(b"=")
+    if not text:
+        return 1.0
+    return float(number) if name.strip() == b"q" and _WEIGHT.fullmatch(number.strip()) else 0.0
+
+
+def coding_of(headers: Headers) -> Coding | None:
+    for name, value in headers:
+        if name == b"accept-encoding" and (coding := accepted(value)):
+            return coding
+    return None

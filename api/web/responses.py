@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.reads.answer import Answer, Detail, How
-from api.web import headers as heads
+from api.web import headers
 from api.web.compression import Packed
 from api.web.headers import RawHeaders
 from api.web.pieces import LARGE_BYTES, length_of, pieces
@@ -99,23 +99,23 @@ def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> 
 def found(facts: Provenance, etag: bytes, parts: Sequence[bytes], packed: Packed | None = None) -> ReadyResponse:
     """`parts`: of the body. `packed`: the compressed body, if that is wanted."""
     if packed is not None:
-        return _raw(200, facts, heads.packed_tail(etag, _version(facts), packed), (packed.body,))
-    return _raw(200, facts, heads.document_head(etag, _version(facts), length_of(parts)), parts)
+        return _raw(200, facts, headers.packed_tail(etag, _version(facts), packed), (packed.body,))
+    return _raw(200, facts, headers.document_head(etag, _version(facts), length_of(parts)), parts)
 
 
 def not_modified(facts: Provenance, etag: bytes, *, weak: bool = False) -> ReadyResponse:
     """`weak`: a 200 would have been compressed."""
-    return _raw(304, facts, heads.unchanged_tail(etag, _version(facts), weak=weak), ())
+    return _raw(304, facts, headers.unchanged_tail(etag, _version(facts), weak=weak), ())
 
 
 def absent(facts: Provenance, body: bytes) -> ReadyResponse:
     """A 404 that is as good an answer as a document: it has a version and a bound too."""
-    return _raw(404, facts, heads.absence_tail(_version(facts), body), (body,))
+    return _raw(404, facts, headers.absence_tail(_version(facts), body), (body,))
 
 
 def _raw(status: int, facts: Provenance, tail: bytes, parts: Sequence[bytes]) -> ReadyResponse:
-    lines = heads.moving(facts.bound) + heads.fixed(status, cache_status(facts)) + heads.without_body(tail)
-    return ReadyResponse(status, heads.pairs(lines), parts=parts)
+    lines = headers.moving(facts.bound) + headers.fixed(status, cache_status(facts)) + headers.without_body(tail)
+    return ReadyResponse(status, headers.pairs(lines), parts=parts)
 
 
 def _version(facts: Provenance) -> bytes:

@@ -13,11 +13,11 @@ import orjson
 from pymongo import AsyncMongoClient
 
 from neverstale.derived import queries
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 from neverstale.settings import Settings
 from neverstale.versions import from_timestamp, to_hex
 from tests.support.waiting import eventually
-from tests.worlds import hits as hot_world
+from tests.worlds import hits
 from tests.worlds.api import PATIENT_MS, World
 from tests.worlds.consuming import settings_of
 from tests.worlds.deriving import RESOURCE, Deriving, catalog_of
@@ -131,7 +131,7 @@ def keys(response: httpx.Response) -> list[str]:
 # --- readers whose answers come before ASGI
 
 
-async def cached(hot: hot_world.Served, path: str) -> bytes:
+async def cached(hot: hits.Served, path: str) -> bytes:
     """Ask until the cache answers; the response."""
     held: list[bytes] = []
 
@@ -146,10 +146,10 @@ async def cached(hot: hot_world.Served, path: str) -> bytes:
 
 def without_place(response: bytes) -> bytes:
     """Which of the two caches answered is the only difference that there may be."""
-    return hot_world.unmoved(response).replace(b"detail=l1", b"detail=l2")
+    return hits.unmoved(response).replace(b"detail=l1", b"detail=l2")
 
 
-async def in_l1(hot: hot_world.Served, path: str) -> bytes:
+async def in_l1(hot: hits.Served, path: str) -> bytes:
     """Ask until the process's memory answers; the response."""
     held: list[bytes] = []
 
@@ -162,7 +162,7 @@ async def in_l1(hot: hot_world.Served, path: str) -> bytes:
     return held[0]
 
 
-async def heard(hot: hot_world.Served, version: str) -> None:
+async def heard(hot: hits.Served, version: str) -> None:
     """Wait until L1 is vouched for up to here."""
 
     async def vouched() -> bool:
@@ -171,7 +171,7 @@ async def heard(hot: hot_world.Served, version: str) -> None:
     await eventually(vouched, "L1 has heard of it")
 
 
-async def all_pages(hot: hot_world.Served, origin: str | None, day: int, ways: Counter[str]) -> list[Any]:
+async def all_pages(hot: hits.Served, origin: str | None, day: int, ways: Counter[str]) -> list[Any]:
     """The documents of a group, page by page, as a hot client reads them."""
     found: list[Any] = []
     cursor = ""
@@ -179,8 +179,8 @@ async def all_pages(hot: hot_world.Served, origin: str | None, day: int, ways: C
         while True:
             group = "origin:null" if origin is None else f"origin={origin}"
             answered = await client.get(f"/v1/{RESOURCE}/-/lists/departures?{group}&day={day}{cursor}")
-            ways[(hot_world.header(answered, "cache-status") or "")[-2:]] += 1
-            page = orjson.loads(hot_world.body(answered))
+            ways[(hits.header(answered, "cache-status") or "")[-2:]] += 1
+            page = orjson.loads(hits.body(answered))
             found += page["items"]
             if page["next"] is None:
                 return found
@@ -192,4 +192,4 @@ async def listed(served: Served, origin: str | None, day: int) -> list[Any]:
     declared = served.deriving.resource.lists["departures"]
     fields = dict.fromkeys(served.deriving.resource.fields or (), 1)
     found = served.documents.find(queries.list_filter(declared, (origin, day)), fields).sort(list(declared.order))
-    return [orjson.loads(documents.encode(one)) for one in await found.to_list()]
+    return [orjson.loads(bson_json.encode(one)) for one in await found.to_list()]

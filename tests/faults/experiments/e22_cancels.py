@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from api.reads.wish import ANYTHING, Wish
+from api.reads.answer import ANYTHING, Wish
 from neverstale import settings as sections
 from neverstale.errors import NeverstaleError
 from neverstale.settings import Settings

@@ -607,9 +607,8 @@ def _replies_left() -> Patches:
 
     from redis.exceptions import RedisError
 
-    from api.reads.answer import Answer
+    from api.reads.answer import ANYTHING, Answer, Wish
     from api.reads.reader import Reader
-    from api.reads.wish import ANYTHING, Wish
     from neverstale.redis.entries import HEADER_BYTES
 
     get = Reader.get

@@ -19,7 +19,7 @@ from neverstale.errors import Outage, Server, TooSlow
 from neverstale.mongodb.loader import Loader
 from tests.integration.api.test_values_in_mongodb import survives
 from tests.properties.raw_bson import ODD, Value, boolean, document, integer, string
-from tests.worlds import hits as hot_world
+from tests.worlds import hits
 from tests.worlds.deriving import RESOURCE, Writer, kill
 from tests.worlds.serving import Served, all_pages, cached, flight, heard, in_l1, keys, listed, serving, without_place
 
@@ -37,9 +37,9 @@ async def served(mongo_uri: str, kafka_servers: str, redis_url: str) -> AsyncIte
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def hot(served: Served) -> AsyncIterator[hot_world.Served]:
+async def hot(served: Served) -> AsyncIterator[hits.Served]:
     """The same behind uvicorn, where pages are answered before ASGI."""
-    async with hot_world.Served.of(served.world) as hot:
+    async with hits.Served.of(served.world) as hot:
         yield hot
 
 
@@ -478,13 +478,13 @@ async def test_without_a_generation_mongodb_answers(served: Served) -> None:
     await served.until_hit("counters/by_status", origin="LOST", status="s")
 
 
-async def test_a_page_answered_before_asgi_is_what_the_routes_answer(served: Served, hot: hot_world.Served) -> None:
+async def test_a_page_answered_before_asgi_is_what_the_routes_answer(served: Served, hot: hits.Served) -> None:
     some = [flight(f"hot{number}", origin="HOT", gate=f"g{number}" + "x" * 600) for number in range(5)]
     await served.applied(await served.write(*some))
     first = f"/v1/{RESOURCE}/-/lists/departures?origin=HOT&day=1"
-    cursor = orjson.loads(hot_world.body(await cached(hot, first)))["next"]
+    cursor = orjson.loads(hits.body(await cached(hot, first)))["next"]
     second = f"{first}&cursor={cursor}"
-    etag = hot_world.header(await cached(hot, second), "etag")
+    etag = hits.header(await cached(hot, second), "etag")
     for path in (first, second):
         for headers in ((), ("Accept-Encoding: gzip",), (f"If-None-Match: {etag}",)):
             for method in ("GET", "HEAD"):
@@ -496,7 +496,7 @@ async def test_a_page_answered_before_asgi_is_what_the_routes_answer(served: Ser
 
 
 async def test_no_page_answered_from_memory_misses_a_change_that_was_announced(
-    served: Served, hot: hot_world.Served
+    served: Served, hot: hits.Served
 ) -> None:
     paths = [f"/v1/{RESOURCE}/-/lists/departures?origin=RAW&day={day}" for day in (0, 1)]
     for turn in range(10):
@@ -504,12 +504,12 @@ async def test_no_page_answered_from_memory_misses_a_change_that_was_announced(
         for day in (0, 1):
             async with hot.connection() as client:
                 answered = await client.get(paths[day])
-            gates = [item["gate"] for item in orjson.loads(hot_world.body(answered))["items"]]
+            gates = [item["gate"] for item in orjson.loads(hits.body(answered))["items"]]
             assert gates == ([f"g{turn}"] if day == turn % 2 else [])
             await in_l1(hot, paths[day])
 
 
-async def test_a_change_of_one_group_leaves_pages_of_others_in_memory(served: Served, hot: hot_world.Served) -> None:
+async def test_a_change_of_one_group_leaves_pages_of_others_in_memory(served: Served, hot: hits.Served) -> None:
     await served.applied(await served.write(flight("m1", origin="M1"), flight("m2", origin="M2")))
     paths = [f"/v1/{RESOURCE}/-/lists/departures?origin={origin}&day=1" for origin in ("M1", "M2")]
     before = await in_l1(hot, paths[0])
@@ -518,26 +518,26 @@ async def test_a_change_of_one_group_leaves_pages_of_others_in_memory(served: Se
     async with hot.connection() as client:
         after = await client.get(paths[0])
         changed = await client.get(paths[1])
-    assert hot_world.unmoved(after) == hot_world.unmoved(before)
+    assert hits.unmoved(after) == hits.unmoved(before)
     assert b"detail=l1" not in changed
 
 
 async def test_a_page_that_redis_does_not_take_is_answered_from_memory_until_it_changes(
-    served: Served, hot: hot_world.Served
+    served: Served, hot: hits.Served
 ) -> None:
     text = "x" * 700_000
     large = [flight(key, origin="LARGE", gate=text) for key in ("large1", "large2")]
     await served.applied(await served.write(*large))
     path = f"/v1/{RESOURCE}/-/lists/departures?origin=LARGE&day=1"
-    assert len(hot_world.body(await in_l1(hot, path))) > 1 << 20
+    assert len(hits.body(await in_l1(hot, path))) > 1 << 20
     await heard(hot, await served.write(flight("large1", origin="LARGE", gate="changed")))
     async with hot.connection() as client:
         answered = await client.get(path)
-    gates = {item["gate"] for item in orjson.loads(hot_world.body(answered))["items"]}
+    gates = {item["gate"] for item in orjson.loads(hits.body(answered))["items"]}
     assert gates == {"changed", text}
 
 
-async def test_pages_in_memory_go_with_their_generation(served: Served, hot: hot_world.Served) -> None:
+async def test_pages_in_memory_go_with_their_generation(served: Served, hot: hits.Served) -> None:
     path = f"/v1/{RESOURCE}/-/lists/departures?origin=VOID&day=1"
     await served.applied(await served.write(flight("void", origin="VOID")))
     await in_l1(hot, path)
@@ -545,12 +545,12 @@ async def test_pages_in_memory_go_with_their_generation(served: Served, hot: hot
     await heard(hot, await served.write(flight("void", origin="VOID", gate="changed")))
     async with hot.connection() as client:
         answered = await client.get(path)
-    assert [item["gate"] for item in orjson.loads(hot_world.body(answered))["items"]] == ["changed"]
+    assert [item["gate"] for item in orjson.loads(hits.body(answered))["items"]] == ["changed"]
     await served.deriving.until_complete()
 
 
 @pytest.mark.parametrize("seed", [21])
-async def test_in_a_storm_no_page_misses_what_was_announced(served: Served, hot: hot_world.Served, seed: int) -> None:
+async def test_in_a_storm_no_page_misses_what_was_announced(served: Served, hot: hits.Served, seed: int) -> None:
     writer = Writer(served.deriving, seed, keys=25)
     groups = [(origin, day) for origin in ("JFK", "LGA", "EWR", None) for day in (0, 1, 2)]
     pages, ways = 0, Counter[str]()
@@ -574,12 +574,12 @@ async def test_in_a_storm_no_page_misses_what_was_announced(served: Served, hot:
     [("origin=HOT", 400), ("origin=HOT&day=1&cursor=x", 400), ("origin=HOT&day=x", 400), ("origin:null&day=1", 200)],
 )
 async def test_a_line_that_names_no_page_is_answered_by_the_routes(
-    hot: hot_world.Served, query: str, expected: int
+    hot: hits.Served, query: str, expected: int
 ) -> None:
     async with hot.connection() as client:
         for _ in range(2):
             answered = await client.get(f"/v1/{RESOURCE}/-/lists/departures?{query}")
-            assert hot_world.status(answered) == expected
+            assert hits.status(answered) == expected
 
 
 async def test_openapi_has_typed_routes(served: Served) -> None:

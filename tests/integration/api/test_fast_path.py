@@ -12,7 +12,7 @@ import pytest
 from httptools import parse_url
 
 from api.state import STATE
-from api.web.plain_requests import plain_of
+from api.web.demands import plain_of
 from neverstale.settings import Clients
 from tests.support.waiting import eventually
 from tests.worlds.api import World, catalog_of, settings_of

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.reads.answer import Answer
+from api.reads.answer import Answer, Wish
 from api.reads.fills import BODY_BYTES
-from api.reads.wish import Wish
 from neverstale.catalog import Resource
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from api.freshness.bound import Bounds
-from api.reads.answer import Answer, DemandRefused
+from api.reads.answer import ANYTHING, Answer, DemandRefused, Wish
 from api.reads.ask import Ask
 from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.bypass import Direct
-from api.reads.wish import ANYTHING, Wish
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue

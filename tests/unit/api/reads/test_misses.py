@@ -15,8 +15,7 @@ from api.reads.ask import Ask
 from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.bypass import Direct
-from api.reads.flights import FIRST_PAUSE, LONGEST_PAUSE
-from api.reads.misses import Misses
+from api.reads.misses import FIRST_PAUSE, LONGEST_PAUSE, Misses
 from neverstale.catalog import Resource
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot

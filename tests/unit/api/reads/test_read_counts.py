@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from api.reads import read_counts as tallying
+from api.reads import read_counts
 from api.reads.read_counts import ReadCounts
 from neverstale.errors import Outage
 from neverstale.keys import Names
@@ -58,7 +58,7 @@ async def test_what_is_not_taken_is_told_later() -> None:
 
 
 async def test_only_so_many_documents_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tallying, "MOST_WAITING", 2)
+    monkeypatch.setattr(read_counts, "MOST_WAITING", 2)
     tally, told = made()
     for key in "abca":
         tally.saw(NAMES.entry("things", f"s:{key}"))

@@ -1,11 +1,12 @@
-"""Request headers as demands."""
+"""Request headers as demands, and those that demand nothing."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.reads.wish import ANYTHING, Wish
-from api.web.demands import FOREVER, wish_of
+from api.reads.answer import ANYTHING, Wish
+from api.web.demands import FOREVER, PLAIN, Plain, plain_of, wish_of
+from api.web.preconditions import Tags
 from api.web.problems import Problem
 
 
@@ -146,3 +147,33 @@ def test_the_highest_of_several_least_versions_counts() -> None:
 def test_a_version_is_16_lower_case_hex_digits(value: bytes) -> None:
     with pytest.raises(Problem, match="Neverstale-Min-Version"):
         wish_of([(b"neverstale-min-version", value)])
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], PLAIN),
+        ([(b"host", b"x"), (b"connection", b"Keep-Alive"), (b"user-agent", b"y")], PLAIN),
+        ([(b"accept-encoding", b"gzip, deflate")], Plain(b"gzip")),
+        ([(b"accept-encoding", b"gzip, br")], Plain(b"br")),
+        ([(b"accept-encoding", b"br;q=0.5, gzip;q=0.8")], Plain(b"gzip")),
+        ([(b"accept-encoding", b"br;q=none, x-gzip")], Plain(b"gzip")),
+        ([(b"accept-encoding", b"gzip;q=0, br; q=0.0, zstd")], PLAIN),
+        ([(b"if-none-match", b'"a", W/"b"')], Plain(none_match=Tags(frozenset((b"a", b"b")), frozenset((b"a",))))),
+        ([(b"if-none-match", b'"a,b"')], Plain(none_match=Tags(frozenset((b"a,b",)), frozenset((b"a,b",))))),
+        ([(b"if-none-match", b"a")], None),
+        ([(b"if-match", b"*")], None),
+        ([(b"if-unmodified-since", b"x")], None),
+        ([(b"connection", b"close")], None),
+        ([(b"connection", b"keep-alive, upgrade")], None),
+        ([(b"content-length", b"0")], None),
+        ([(b"transfer-encoding", b"chunked")], None),
+        ([(b"expect", b"100-continue")], None),
+        ([(b"cache-control", b"max-age=5")], None),
+        ([(b"neverstale-min-version", b"0" * 16)], None),
+    ],
+)
+def test_headers_that_ask_for_more_than_a_hit_are_not_plain(
+    headers: list[tuple[bytes, bytes]], expected: Plain | None
+) -> None:
+    assert plain_of(headers) == expected

@@ -1,0 +1,58 @@
+"""What one subscription has heard, and when that counts no more."""
+
+import pytest
+
+from api.hits.channel import BrokenSubscription, Hearing
+from neverstale.redis.announcements import AnnouncedMarks, Announcement
+from neverstale.role.damage import Damage
+
+
+def hearing() -> Hearing:
+    return Hearing("redis-1", lambda version, wall_ms: None, Damage())
+
+
+def marks(version: int, *partitions: int, identity: str = "redis-1", count: int = 2) -> AnnouncedMarks:
+    return AnnouncedMarks(identity, count, dict.fromkeys(partitions, (version, 1000)))
+
+
+def test_the_watermark_is_the_lowest_once_all_partitions_were_heard() -> None:
+    heard = hearing()
+    heard.mark("p", marks(9, 0))
+    assert heard.watermark == 0
+    heard.mark("q", marks(7, 1))
+    assert heard.watermark == 7
+
+
+def test_a_mark_of_the_past_lowers_nothing() -> None:
+    heard = hearing()
+    heard.mark("p", marks(9, 0, 1))
+    heard.mark("p", marks(5, 0, 1))
+    assert heard.watermark == 9
+
+
+def test_a_missing_number_breaks_the_hearing() -> None:
+    heard = hearing()
+    heard.follows(Announcement("p", 5))
+    with pytest.raises(BrokenSubscription):
+        heard.follows(Announcement("p", 7))
+
+
+def test_publishers_count_for_themselves_and_may_repeat() -> None:
+    heard = hearing()
+    for publisher, number in (("p", 5), ("q", 1), ("p", 6), ("p", 6), ("q", 2), ("p", 5), ("p", 7)):
+        heard.follows(Announcement(publisher, number))
+
+
+@pytest.mark.parametrize("what", [marks(9, 0, identity="redis-2"), marks(9, 0, count=3)])
+def test_marks_of_another_redis_or_topic_break_the_hearing(what: AnnouncedMarks) -> None:
+    heard = hearing()
+    heard.mark("p", marks(8, 0, 1))
+    with pytest.raises(BrokenSubscription):
+        heard.mark("p", what)
+
+
+def test_a_new_publisher_of_a_partition_breaks_the_hearing() -> None:
+    heard = hearing()
+    heard.mark("p", marks(8, 0, 1))
+    with pytest.raises(BrokenSubscription):
+        heard.mark("q", marks(9, 1))
