@@ -10,7 +10,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt --editable
 WANTED := pyproject.toml constraints.txt
 
-.PHONY: demo test lint search bench bench-read faults docs constraints clean
+# Tests start hundreds of processes. Each would compile all that it imports if it could not find it compiled.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo test unit lint search bench bench-read faults docs constraints clean
 
 demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
 	$(BIN)/neverstale demo
@@ -19,6 +22,9 @@ demo: $(VENV)/.local  ## Install, then replay a week of departures through the w
 # first, then the longest file; by themselves the workers would leave files with few but long tests to the end.
 test: lint  ## All that CI runs.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+unit: $(VENV)/.dev  ## What needs no server; under a minute.
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
