@@ -10,12 +10,14 @@ Codes: MongoDB server, `src/mongo/base/error_codes.yml`.
 | `AWAY`     | everything else: close all, open again from the stored position, with back-off      |
 """
 
+from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Final
 
+from aiokafka.errors import KafkaError
 from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
 
-from neverstale.errors import NeverstaleError, Outage, PositionLost, Stop
+from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, PositionLost, Retry, Stop
 
 
 class Phase(Enum):
@@ -83,3 +85,36 @@ _DOING: Final = {
     Phase.OPEN_AT_TIME: "opening the stream at the present time",
     Phase.READ: "reading the stream",
 }
+
+
+def ours(error: BaseException) -> NeverstaleError:
+    """What an error, or a task group's errors, mean; raises it if it is none that we know."""
+    found = sorted((_ours(leaf) for leaf in _leaves(error)), key=_gravity)
+    return found[0]
+
+
+def _gravity(error: NeverstaleError) -> int:
+    """When several things went wrong at once, the gravest counts."""
+    for gravity, kind in enumerate((Outage, KafkaRefuses, Retry)):
+        if isinstance(error, kind):
+            return 3 - gravity
+    return 0
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _ours(error: BaseException) -> NeverstaleError:
+    match error:
+        case NeverstaleError():
+            return error
+        case PyMongoError():
+            return as_ours(error, Phase.READ)
+        case KafkaError():
+            return Outage("kafka", f"{type(error).__name__}: {error}")
+    raise error

@@ -11,13 +11,13 @@ A walk goes on where it was when its watcher was stopped or killed; touches that
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn, TypeAlias
 
 from pymongo import AsyncMongoClient
 
 from neverstale.bson.values import under
-from neverstale.errors import NeverstaleError, Refused, Stop
+from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, Refused, Stop
 from neverstale.kafka.events import Event, Floor, Rebuilt, Touch, encode, record_key
 from neverstale.kafka.partitioner import partition_of
 from neverstale.kafka.topic import ensure_topic
@@ -25,10 +25,11 @@ from neverstale.keys import any_value_of, canonical
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import PURPOSES, Purpose, Walk, Walks
 from neverstale.role import cancellation, telemetry
-from neverstale.role.retry import forever
-from neverstale.role.tasks import cancelled, start
+from neverstale.role.retry import Patience, forever
+from neverstale.role.tasks import start
 from neverstale.settings import Kafka
 from neverstale.versions import Version
+from streams.error_codes import ours
 from streams.publisher import Publisher
 from streams.translate import LONGEST_KEY
 
@@ -36,13 +37,21 @@ log = telemetry.logger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks for requests."""
-LONGEST_PAUSE_SECONDS: Final = 30.0
 DOCUMENTS_A_STEP: Final = 2_000
 STEP_SECONDS: Final = 0.25
 """What a step takes at most if a rate is wanted: then its touches come evenly, and a stop is heeded soon."""
 BATCH_SECONDS: Final = 30.0
 
 Client: TypeAlias = AsyncMongoClient[dict[str, Any]]
+
+
+@dataclass(slots=True)
+class _Refused:
+    """A walk that a server refuses: it is tried ever more seldom, until somebody has changed something."""
+
+    patience: Patience
+    until: float = 0.0
+    """No earlier is it tried again."""
 
 
 class Walker:
@@ -57,6 +66,7 @@ class Walker:
         loader: Loader,
         kafka: Kafka,
         holds: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._database = database
@@ -65,8 +75,8 @@ class Walker:
         self._loader = loader
         self._kafka = kafka
         self._holds = holds
-        self._refused: dict[tuple[Purpose, str], tuple[float, float]] = {}
-        """Walks that MongoDB refuses: the pause, and until when it lasts."""
+        self._clock = clock
+        self._refused: dict[tuple[Purpose, str], _Refused] = {}
 
     async def run(self) -> None:
         """Walk when asked, until cancelled."""
@@ -89,23 +99,30 @@ class Walker:
         await forever(look)
 
     async def _attempt(self, walk: Walk) -> None:
-        """A collection that cannot be read is no reason to stop watching the others, or walking them. It is tried
-        less and less often if MongoDB refuses it."""
-        name = walk.purpose, walk.resource
-        pause, until = self._refused.get(name, (LOOK_SECONDS, 0.0))
-        if time.monotonic() < until:
+        """A walk that fails is no reason to stop watching, or to leave out the others. What a server refuses is tried
+        less and less often."""
+        refused = self._refused.get((walk.purpose, walk.resource))
+        if refused is not None and self._clock() < refused.until:
             return
         try:
             await self._walk(walk)
-            self._refused.pop(name, None)
-        except Stop:
-            raise
-        except Refused as refusal:
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            self._refused[name] = pause, time.monotonic() + pause
-            log.warning("walk_refused", resource=walk.resource, reason=str(refusal), pause_seconds=pause)
-        except (NeverstaleError, TimeoutError) as error:
-            log.warning("walk_interrupted", resource=walk.resource, reason=str(error) or type(error).__name__)
+            self._refused.pop((walk.purpose, walk.resource), None)
+        except Exception as error:
+            self._failed(walk, ours(error))
+
+    def _failed(self, walk: Walk, error: NeverstaleError) -> None:
+        if isinstance(error, Stop):
+            raise error
+        if not isinstance(error, (Refused, KafkaRefuses)):
+            log.warning("walk_interrupted", resource=walk.resource, reason=str(error))
+            return
+        if isinstance(error, KafkaRefuses):
+            telemetry.KAFKA_REFUSALS.inc()
+        name = walk.purpose, walk.resource
+        refused = self._refused.setdefault(name, _Refused(Patience(self._clock)))
+        pause = refused.patience.pause()
+        refused.until = self._clock() + pause
+        log.warning("walk_refused", resource=walk.resource, reason=str(error), pause_seconds=round(pause, 2))
 
     async def _walk(self, walk: Walk) -> None:
         begun = walk.begun or await self._loader.now()
@@ -116,13 +133,11 @@ class Walker:
             return
         facts = {"purpose": walk.purpose, "resource": walk.resource, "walk": walk.id}
         log.info("walk_begins", **facts, about=about, passed=walk.passed, rate=walk.rate)
-        async with Publisher.open(self._kafka, topic) as publisher:
-            publishing = asyncio.create_task(publisher.run(), name="publish-touches")
-            try:
-                done = await self._touch_all(noted, begun, publisher)
-                log.info("walk_ends" if done else "walk_left", **facts)
-            finally:
-                await cancelled(publishing)
+        async with Publisher.open(self._kafka, topic) as publisher, asyncio.TaskGroup() as group:
+            publishing = start(group, publisher.run(), "publish-touches")
+            done = await self._touch_all(noted, begun, publisher)
+            log.info("walk_ends" if done else "walk_left", **facts)
+            publishing.cancel()
 
     async def _touch_all(self, walk: Walk, begun: Version, publisher: Publisher) -> bool:
         """False: the walk is not wanted any more, or not from us."""
@@ -204,6 +219,9 @@ class Pace:
 
 
 async def _landed(publisher: Publisher) -> None:
-    """Wait until Kafka has everything that was put."""
-    async with asyncio.timeout(BATCH_SECONDS):
-        await publisher.flush().acknowledged
+    """Wait until Kafka has everything that was put. `Outage` if that takes long."""
+    try:
+        async with asyncio.timeout(BATCH_SECONDS):
+            await publisher.flush().acknowledged
+    except TimeoutError:
+        raise Outage("kafka", f"no batch of a walk was acknowledged for {BATCH_SECONDS:.0f} s") from None

@@ -6,13 +6,11 @@ position. What had been published behind it is published once more, which change
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from pymongo.errors import PyMongoError
+from aiokafka.errors import MessageSizeTooLargeError
 
 from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, PositionLost, Retry, Stop
 from neverstale.kafka.events import Floor
@@ -27,7 +25,7 @@ from neverstale.versions import Version, of_resume_token, to_hex
 from streams.acks import Acks
 from streams.checkpoint import Checkpoint, Position
 from streams.cursor import After, At, Database, StreamCursor, present_time
-from streams.error_codes import Phase, as_ours
+from streams.error_codes import ours
 from streams.guard import Guard
 from streams.heartbeat import Heart
 from streams.lease import POLL_SECONDS, Lease
@@ -271,36 +269,3 @@ class Watcher:
 async def _until(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
-
-
-def ours(error: BaseException) -> NeverstaleError:
-    """What an error, or a task group's errors, mean; raises it if it is none that we know."""
-    found = sorted((_ours(leaf) for leaf in _leaves(error)), key=_gravity)
-    return found[0]
-
-
-def _gravity(error: NeverstaleError) -> int:
-    """When several things went wrong at once, the gravest counts."""
-    for gravity, kind in enumerate((Outage, KafkaRefuses, Retry)):
-        if isinstance(error, kind):
-            return 3 - gravity
-    return 0
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def _ours(error: BaseException) -> NeverstaleError:
-    match error:
-        case NeverstaleError():
-            return error
-        case PyMongoError():
-            return as_ours(error, Phase.READ)
-        case KafkaError():
-            return Outage("kafka", f"{type(error).__name__}: {error}")
-    raise error

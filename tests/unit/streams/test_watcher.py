@@ -16,8 +16,9 @@ from neverstale.role.service import Health
 from neverstale.settings import Settings
 from streams.checkpoint import Position
 from streams.cursor import Database
+from streams.error_codes import ours
 from streams.translate import Watched
-from streams.watcher import Start, Watcher, ours, plan
+from streams.watcher import Start, Watcher, plan
 
 POSITION = Position({"_data": "826B03E42000000005"}, 4)
 IN_TOPIC_A = Position({"_data": "826B03E42000000005"}, 4, "a")
