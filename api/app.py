@@ -44,6 +44,7 @@ from api.web.unread import Unread
 from neverstale import __version__
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import Names
+from neverstale.mongodb.apply_ops import ApplyOpsGap
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.primary_clock import PrimaryClock
@@ -129,6 +130,7 @@ async def serving(
     mongodb = breaker("mongodb")
     refusing = Refusing(health)
     kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
+    apply_ops = ApplyOpsGap(mongo, health)
     loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds, READ_BYTES)
     proving = Loader(mongo, catalog.database, round(PATIENCE_SECONDS * 1000), kinds)
     # In a collection that is read anyway: no further privilege is needed.
@@ -168,6 +170,7 @@ async def serving(
     beside.keep("clock", partial(freshness.keep_clock, mongo, clock))
     beside.keep("watermark", partial(freshness.keep_watermark, api.freshness_interval_ms, catalog.resources))
     beside.keep("kinds", partial(kinds.keep, catalog, health))
+    beside.keep("apply-ops", apply_ops.keep)
     if known:
         beside.keep("generations", partial(keep_known, list(known.values())))
     beside.keep("card", partial(show_card, life, redis, names))
@@ -204,6 +207,7 @@ async def serving(
                     warmer=warmer,
                     kinds=kinds,
                     refusing=refusing,
+                    apply_ops=apply_ops,
                 )
             finally:
                 await exports.finish()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from api.warm import Warmer
     from api.web.compression import Compressed
     from api.web.unread import Unread
+    from neverstale.mongodb.apply_ops import ApplyOpsGap
     from neverstale.mongodb.kinds import Kinds
     from neverstale.redis.cache import Cache
     from neverstale.redis.most_read import Popularity
@@ -58,6 +59,7 @@ class State:
     exports: "Exports"
     warmer: "Warmer"
     kinds: "Kinds"
+    apply_ops: "ApplyOpsGap"
     refusing: "Refusing"
 
 

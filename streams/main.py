@@ -7,6 +7,7 @@ from typing import Final
 
 from neverstale.catalog import Catalog
 from neverstale.keys import Names
+from neverstale.mongodb.apply_ops import ApplyOpsGap
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
 from neverstale.role.service import Life, run_role, show_card
@@ -44,6 +45,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
             beside.keep("card", partial(show_card, life, redis, Names(settings.redis.prefix)))
             beside.keep("walk", walker.run)
             beside.keep("kinds", partial(kinds.keep, catalog))
+            beside.keep("apply-ops", ApplyOpsGap(mongo, life.health).keep)
             await watcher.run(life.stop)
 
 

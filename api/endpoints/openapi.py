@@ -63,6 +63,7 @@ class ResourceFreshness(BaseModel):
 
 class FreshnessModel(BaseModel):
     resources: dict[str, ResourceFreshness]
+    notes: list[str] = Field(description="What no bound covers at present, and what to do about it.", examples=[[]])
 
 
 def document_model(resource: Resource) -> type[BaseModel]:

@@ -228,7 +228,8 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
         # All resources share one topic, so they share its watermark.
         kinds, reasons = state_of(scope).kinds, state_of(scope).refusing.reasons
         resources = {one.name: state | _less_of(one, kinds, reasons) for one in catalog.resources.values()}
-        body = orjson.dumps({"resources": resources})
+        note = state_of(scope).apply_ops.note
+        body = orjson.dumps({"resources": resources, "notes": [note] if note is not None else []})
         headers = {"cache-control": "no-store"}
         await Response(body, headers=headers, media_type="application/json")(scope, receive, send)
 

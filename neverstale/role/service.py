@@ -55,9 +55,9 @@ class Health:
     def wrong(self, part: str, reason: str) -> None:
         self.parts[part] = reason
 
-    def note(self, part: str, met: str) -> None:
-        """Tell of it for a while."""
-        self.noted[part] = time.monotonic() + NOTED_SECONDS, met
+    def note(self, part: str, met: str, seconds: float = NOTED_SECONDS) -> None:
+        """Tell of it for so long."""
+        self.noted[part] = time.monotonic() + seconds, met
 
     @property
     def ready(self) -> bool:

@@ -12,6 +12,7 @@ from neverstale import keys
 from neverstale.catalog import Catalog, Resource
 from neverstale.errors import Outage
 from neverstale.misconfiguration import did_you_mean
+from neverstale.mongodb import apply_ops
 from neverstale.mongodb.control import CONTROL, HEARTBEATS
 from neverstale.mongodb.kinds import Kind, kind_of
 from neverstale.mongodb.refusals import row_of
@@ -25,8 +26,6 @@ LEAST_VERSION = (5, 0)
 """Snapshot reads outside of transactions (`atClusterTime`) came with it."""
 WALL_TIME_VERSION = (6, 0)
 """Change events carry `wallTime` since then, and reads may name the collection's UUID."""
-APPLY_OPS_VERSION = (7, 0)
-"""Change streams tell of what `applyOps` writes since then."""
 
 Document: TypeAlias = dict[str, Any]
 
@@ -58,12 +57,8 @@ def judge(facts: MongoFacts) -> Iterable[Finding]:
         return
     place = "a sharded cluster" if facts.is_mongos else f"replica set {facts.set_name}"
     yield _ok(f"MongoDB {facts.version}, {place}")
-    if version < APPLY_OPS_VERSION:
-        yield _finding(
-            "ok",
-            "before MongoDB 7.0 nothing tells of what applyOps writes (mongorestore --oplogReplay, wal-g)",
-            "after such a restore: neverstale resync RESOURCE, for each",
-        )
+    if not apply_ops.is_told(version):
+        yield _finding("ok", apply_ops.UNTOLD, apply_ops.REMEDY)
 
 
 async def _contents(database: AsyncDatabase[Document], catalog: Catalog) -> AsyncIterator[Finding]:

@@ -12,6 +12,7 @@ import pytest_asyncio
 from pymongo.asynchronous.database import AsyncDatabase
 
 from neverstale.catalog import Catalog
+from neverstale.mongodb import apply_ops
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
 from tests.support.waiting import eventually
@@ -174,3 +175,23 @@ async def test_without_the_privilege_to_list_collections_kinds_are_still_told(wo
     assert (await kinds.look("plain")).told
     await world.mongo.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data})
     assert not (await kinds.look("view")).told
+
+
+async def test_the_gap_of_apply_ops_is_said_in_freshness_and_in_readyz_while_there_is_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def said() -> bool:
+        await world.state.apply_ops.look()
+        parts, notes = (
+            (await world.http.get("/readyz")).json()["parts"],
+            (await get(world, "freshness")).json()["notes"],
+        )
+        assert [parts[apply_ops.PART]] == notes if notes else apply_ops.PART not in parts
+        return any("neverstale resync" in note for note in notes)
+
+    version = (await world.mongo.admin.command("buildInfo"))["versionArray"]
+    assert await said() is not apply_ops.is_told(version)
+    for since, expected in (((99, 0), True), ((1, 0), False), ((99, 0), True)):
+        monkeypatch.setattr(apply_ops, "TOLD_SINCE", since)
+        assert await said() is expected
+    assert (await world.http.get("/readyz")).status_code == 200
