@@ -17,6 +17,7 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 from api.app import create_app
 from api.server.draining import DrainingConfig, DrainingProcess, DrainingServer
+from api.server.open_files import with_room
 from api.server.protocol import HotProtocol
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
@@ -78,7 +79,7 @@ def listen(settings: Settings) -> tuple[socket.socket, Settings]:
 
 async def _serve(settings: Settings, catalog: Catalog, life: Life) -> None:
     listener, settings = listen(settings)
-    app = create_app(settings, catalog)
+    app = create_app(with_room(settings), catalog)
     tame_collector()
     server = DrainingServer(_config(app, settings))
     # The role's own signals and shutdown rule; uvicorn must not take them over.
@@ -93,7 +94,7 @@ def _worker_app(settings: Settings, catalog: Catalog) -> FastAPI:
     """Called in a worker, with the supervisor's own settings and catalog."""
     telemetry.configure_logging(settings.service)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app = create_app(settings, catalog)
+    app = create_app(with_room(settings), catalog)
     tame_collector()
     return app
 

@@ -319,6 +319,9 @@ class Api(Section):
 
 
 class Clients(Section):
+    connections: PositiveInt = Field(
+        10_000, description="Of each process; the next one is told 503 and closed. Idle ones cost about 10 KB each."
+    )
     head_bytes: PositiveInt = Field(
         64 << 10, description="A request line and header lines may have so many; so may trailers. More are a 431."
     )

@@ -6,12 +6,14 @@ So it is when something fails in here: no request is dropped without an answer. 
 ignored (RFC 9110, section 7.8): the request is answered, and so is what follows it.
 """
 
+import asyncio
 from time import monotonic
 from typing import Any, Final
 
 import httptools
 
 from api.server.deadlines import TimedProtocol
+from api.server.open_files import TURNED_AWAY
 from api.server.request_heads import body_head, origin_form, wrong_with
 from api.web import headers, problems
 from api.web.headers import BLANK
@@ -80,6 +82,11 @@ class GuardedProtocol(TimedProtocol):
         self._trailer_lines = 0
         self._rest = b""
         """What came behind a request that is being answered; reading is paused."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.clients.connections:
+            self._turn_away()
 
     # --- one request after the other
 
@@ -247,6 +254,15 @@ class GuardedProtocol(TimedProtocol):
 
     def on_late_head(self) -> None:
         self._refuse(problems.head_too_slow())
+
+    def _turn_away(self) -> None:
+        """There is no room for this connection. So many are told so that no crowd of these costs much, either."""
+        telemetry.CONNECTIONS_CUT.labels("crowd").inc()
+        if len(self.connections) > self.clients.connections + TURNED_AWAY:
+            self._refused = True
+            self.transport.abort()
+        else:
+            self._refuse(problems.too_many_connections())
 
     def _hear_no_more(self) -> None:
         """A body, or its trailers, have no end, and the answer is written or on its way."""

@@ -142,6 +142,11 @@ def too_much_unread() -> Problem:
     return Problem(503, "overloaded", "Overloaded", detail, _retry_after(1))
 
 
+def too_many_connections() -> Problem:
+    detail = "So many clients are connected that there is no room for another one."
+    return Problem(503, "overloaded", "Overloaded", detail, _retry_after(1))
+
+
 def too_many_requests(seconds: float) -> Problem:
     detail = "This caller makes more requests than it may; Retry-After says when there is room for one."
     return Problem(429, "too-many-requests", "Too many requests", detail, _retry_after(seconds))

@@ -116,7 +116,8 @@ EXPORTS = _counter(
 )
 CONNECTIONS_CUT = _counter(
     "connections_cut",
-    "Connections that were ended because their client was too slow, by what was not done in time.",
+    "Connections that were ended because their client was too slow, by what was not done in time, or because "
+    "there were too many (`crowd`).",
     "why",
 )
 UNREAD_REFUSED = _counter("unread_refused", "Large answers refused because others wait for slow clients.")

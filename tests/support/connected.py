@@ -68,9 +68,10 @@ class Connected:
         hot: Any = None,
         clients: Clients | None = None,
         unread: Unread | None = None,
+        state: ServerState | None = None,
         **options: Any,
     ) -> None:
-        self.state = ServerState()
+        self.state = state or ServerState()
         config = Config(app, access_log=False, log_config=None, **options)
         state = opened(
             hot=hot,
