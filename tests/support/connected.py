@@ -68,10 +68,10 @@ class Connected:
         hot: Any = None,
         clients: Clients | None = None,
         unread: Unread | None = None,
-        state: ServerState | None = None,
+        server: ServerState | None = None,
         **options: Any,
     ) -> None:
-        self.state = state or ServerState()
+        self.state = server or ServerState()
         config = Config(app, access_log=False, log_config=None, **options)
         state = opened(
             hot=hot,

@@ -28,7 +28,7 @@ class Room:
         self.state = ServerState()
 
     def connect(self, **options: Any) -> Connected:
-        return Connected(answering(), clients=FEW, state=self.state, **options)
+        return Connected(answering(), clients=FEW, server=self.state, **options)
 
     def leave(self, connected: Connected) -> None:
         connected.protocol.connection_lost(None)
