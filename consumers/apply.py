@@ -1,30 +1,40 @@
-"""Applying: one batch to Redis, in the order that the protocol asks for.
+"""Applying: what is done with one batch, in the order that the protocol asks for.
 
-1. `applied` rises, floors rise, entries become stale: one pipeline, which also says which Redis took it.
-2. Lists, counters and rankings follow (`consumers.derived.derive`).
-3. Only then Redis notes how far the partitions are applied there, and says what it lacks (`consumers.replay`), in
-   the pipeline of 1 if there is nothing to derive; and those that lack nothing get the watermarks of their marks.
-4. Leases of what should be fresh again go to the refresher.
+1. *distrust*: what unreadable records may have spoken of is invalidated with the batch; marks of terms that nobody
+   has held do not count.
+2. *topic identity*: if its marks name another topic than the one that was applied before, everything is void.
+3. *invalidate*: `applied` rises, floors rise, entries become stale, in one pipeline, which also says which Redis took
+   it.
+4. *derive*: lists, counters and rankings follow.
+5. *reach*: Redis notes how far the partitions are applied there, and says what it lacks (in the pipeline of 3 if
+   there is nothing to derive).
+6. *watermarks*: partitions that lack nothing get the watermarks of their marks.
+7. *hand over*: leases of what should be fresh again go to the refresher. They run, so this waits for nothing else.
+8. *set aside*: unreadable records are dead letters before their offsets are committed. The cache has not waited for
+   that.
 
-Whatever fails in 1 or 2 is tried again, the whole batch, for as long as it takes: every step may run twice. Meanwhile
-nothing is committed and nothing more is fetched. What fails in 3 waits for the next batch.
+What fails in 2, 3, 4 or 8 is tried again, for as long as it takes: every step may run twice. Meanwhile nothing is
+committed and nothing more is fetched. What fails in 5 or 6 waits for the next batch.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeAlias
 
+from consumers.dead_letters import DeadLetters
 from consumers.records.batch import Batch
+from consumers.records.doubts import Doubts
 from consumers.refresh import HeldLease, Refresher
 from consumers.registers import Registers
-from consumers.replay import Replay
-from neverstale.errors import Outage
+from consumers.replay import Accounts, Gap
+from consumers.topic_identity import TopicIdentity
+from neverstale.errors import Outage, Retry
 from neverstale.redis.cache import Cache, Invalidated
 from neverstale.role import telemetry
-from neverstale.role.retry import pauses
-from neverstale.role.seldom import Seldom
+from neverstale.role.log_repetitions import Seldom
+from neverstale.role.retry import Unwanted, Wanted, until_done
 from neverstale.role.service import Health
 
 log = telemetry.logger(__name__)
@@ -41,12 +51,20 @@ OUTCOMES: Final = {
 """What `invalidate.lua` answers for an entry."""
 
 
-Derive: TypeAlias = Callable[[Batch, str, Callable[[], bool]], Awaitable[bool]]
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch."""
+
+    applied: bool
+    """False: it was not wanted any more before it was done, and comes again."""
+    gaps: Mapping[int, Gap] = field(default_factory=dict)
+    """Partition -> what the Redis that took it lacks, which has to be applied again before what comes next."""
+
+
+Apply: TypeAlias = Callable[[Batch, Wanted], Awaitable[Outcome]]
+"""Apply a batch while it is wanted; see `Applier.apply`."""
+Derive: TypeAlias = Callable[[Batch, str], Awaitable[None]]
 """Bring what is derived from documents up to a batch; see `consumers.derived.derive.Deriver.apply`."""
-
-
-async def _nothing_to_derive(batch: Batch, identity: str, wanted: Callable[[], bool]) -> bool:
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,84 +76,90 @@ class Section:
     lease_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What does the steps that are more than one call."""
+
+    doubts: Doubts
+    topics: TopicIdentity
+    registers: Registers
+    derive: Derive
+    accounts: Accounts
+    refresher: Refresher
+    letters: DeadLetters
+
+
 class Applier:
-    """Applies batches, one after the other."""
+    """Applies batches, one after the other. Keeps nothing of one for the next."""
 
     def __init__(
         self,
         cache: Cache,
-        registers: Registers,
-        replay: Replay,
-        refresher: Refresher,
+        steps: Steps,
         section: Section,
         health: Health,
         clock: Callable[[], float] = time.time,
-        derive: Derive | None = None,
     ) -> None:
         self._cache = cache
-        self._registers = registers
-        self._replay = replay
-        self._refresher = refresher
+        self._do = steps
         self._section = section
         self._health = health
         self._clock = clock
-        self._derive = derive or _nothing_to_derive
-        self._outage = Seldom()
+        self._apply_waits = Waits("apply_waits", health)
+        self._derive_waits = Waits("derive_waits", health)
 
-    async def apply(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
-        """Apply it, however often that must be tried. False: no longer `wanted` before it was done."""
-        if not batch.asks_nothing:
-            started = time.perf_counter()
-            done = await self._invalidate_until_done(batch, wanted)
-            if done is None:
-                return False
-            self._registers.note(done)
-            if not await self._derive(batch, done.identity, wanted):
-                return False
-            await self._set_watermarks(batch, done, await self._replay.reach(batch, done))
-            self._hand_over(batch, done)
-            self._measure_answer(batch, done, time.perf_counter() - started)
-        self._count(batch)
-        return True
+    async def apply(self, batch: Batch, wanted: Wanted) -> Outcome:
+        """Apply it, however often that must be tried."""
+        gaps: Mapping[int, Gap] = {}
+        try:
+            await self._do.doubts.settle(batch)
+            if not batch.asks_nothing:
+                gaps = await self._correct(batch, wanted)
+            self._count(batch)
+            await self._do.letters.put(batch.poison, wanted)
+        except Unwanted:
+            return Outcome(applied=False)
+        return Outcome(applied=True, gaps=gaps)
 
-    async def _invalidate_until_done(self, batch: Batch, wanted: Callable[[], bool]) -> Invalidated | None:
-        for pause in pauses():
-            try:
-                done = await self._invalidate(batch)
-                self._health.ok("redis")
-                return done
-            except Outage as outage:
-                self._health.wrong("redis", outage.reason)
-                if times := self._outage.due():
-                    log.warning("apply_waits", reason=str(outage), times=times)
-            if not wanted():
-                break
-            await asyncio.sleep(pause)
-        return None
+    async def _correct(self, batch: Batch, wanted: Wanted) -> Mapping[int, Gap]:
+        """Have Redis follow; what it lacks from before the batch."""
+        do, started = self._do, time.perf_counter()
+        named = await until_done(partial(do.topics.compare, batch), wanted, self._apply_waits)
+        done = await until_done(partial(self._invalidate, batch), wanted, self._apply_waits)
+        do.registers.note(done)
+        await until_done(partial(do.derive, batch, done.identity), wanted, self._derive_waits)
+        reach = await do.accounts.reach(batch, done)
+        await self._set_watermarks(batch, done, reach.complete)
+        self._hand_over(batch, done)
+        self._measure(batch, done, time.perf_counter() - started)
+        await do.topics.note(named)
+        return reach.gaps
 
     async def _invalidate(self, batch: Batch) -> Invalidated:
         floors = batch.floors
         if batch.marks:
             # Raising a register to nothing raises nothing, but tells whether it is known.
             floors = dict.fromkeys(self._section.collections, 0) | floors
-        return await self._cache.invalidate(
+        done = await self._cache.invalidate(
             batch.highest,
             batch.keys,
             batch.versions_and_refresh,
             floors,
             self._section.lease_ms,
             batch.forget,
-            self._replay.account(batch),
+            self._do.accounts.account(batch),
             whole=not batch.derives,
         )
+        self._health.ok("redis")
+        return done
 
-    async def _set_watermarks(self, batch: Batch, done: Invalidated, reached: Collection[int]) -> None:
+    async def _set_watermarks(self, batch: Batch, done: Invalidated, complete: Collection[int]) -> None:
         """Claim what the marks say, for the Redis that took this batch and lacks nothing from before it.
 
         That Redis named itself before it took the batch. Should another one have taken over since, the claim is
         written there under the old name, and readers see that it is not about the Redis they read.
         """
-        told = {partition: mark for partition, mark in batch.marks.items() if partition in reached}
+        told = {partition: mark for partition, mark in batch.marks.items() if partition in complete}
         if not told:
             return
         partitions = max(max(mark.partitions, partition + 1) for partition, mark in told.items())
@@ -153,7 +177,7 @@ class Applier:
                 for at in _positions(done.letters, "r", span.start, span.end)
             ]
             if leases:
-                self._refresher.offer(span.resource, leases)
+                self._do.refresher.offer(span.resource, leases)
 
     def _count(self, batch: Batch) -> None:
         telemetry.BATCH_APPLIED.observe(batch.records)
@@ -172,12 +196,27 @@ class Applier:
             ("rebuilt", len(batch.rebuilt)),
         )
 
-    def _measure_answer(self, batch: Batch, done: Invalidated, seconds: float) -> None:
+    def _measure(self, batch: Batch, done: Invalidated, seconds: float) -> None:
         telemetry.APPLY_SECONDS.observe(seconds)
         for letter in set(done.letters):
             telemetry.INVALIDATIONS.labels(OUTCOMES[letter]).inc(done.letters.count(letter))
         if batch.oldest_wall_ms is not None:
             telemetry.APPLIED_LAG.observe(max(0.0, self._clock() - batch.oldest_wall_ms / 1000))
+
+
+class Waits:
+    """Says that a step waits for a server: in health each time, in the log once in a while."""
+
+    def __init__(self, event: str, health: Health) -> None:
+        self._event = event
+        self._health = health
+        self._seldom = Seldom()
+
+    def __call__(self, error: Retry) -> None:
+        if isinstance(error, Outage):
+            self._health.wrong(error.server, error.reason)
+            if times := self._seldom.due():
+                log.warning(self._event, reason=str(error), times=times)
 
 
 def _positions(letters: str, letter: str, start: int, end: int) -> Iterator[int]:

@@ -1,15 +1,16 @@
 """Dead letters on their way: unreadable records are in a topic of their own before their offsets are committed.
 
-While Kafka refuses them the consumer waits: rather late than lost. Only so many a second are kept, in the mean, so
-that a bad deployment does not fill one topic with what it wrote to another; those beyond are counted, and are found
-where they were for as long as that topic keeps them. What they may concern is invalidated in any case.
+What they may have spoken of is invalidated before that (`consumers.records.doubts`), and the cache does not wait for
+this topic. What follows does: while Kafka refuses dead letters the consumer waits, rather late than lost. Only so
+many a second are kept, in the mean, so that a bad deployment does not fill one topic with what it wrote to another;
+those beyond are counted, and are found where they were for as long as that topic keeps them.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,14 +18,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from consumers.records.poison import Poison
-from neverstale.errors import KafkaRefuses, Outage
+from neverstale.errors import KafkaRefuses, Outage, Retry
 from neverstale.kafka.dead_letters import KEPT_BYTES, PARTITION, Letter, topic_of
 from neverstale.kafka.producer import started_producer
 from neverstale.kafka.refusals import refused
 from neverstale.kafka.topic import ensure_topic
-from neverstale.role import cancellation, telemetry
-from neverstale.role.retry import Patience, pauses
-from neverstale.role.seldom import Seldom
+from neverstale.role import telemetry
+from neverstale.role.log_repetitions import Seldom
+from neverstale.role.retry import Patience, Wanted, until_done
 from neverstale.role.service import Health
 from neverstale.settings import Settings
 
@@ -32,13 +33,12 @@ log = telemetry.logger(__name__)
 
 PART: Final = "dead_letters"
 """Of readiness; there as soon as there was a first dead letter."""
-LOOK_SECONDS: Final = 0.5
 REMEMBERED: Final = 10_000
 """Records that are read again, because Redis lacks what was beside them, are dead letters once."""
 
 
 class Allowance:
-    """So many a second in the mean, and a burst."""
+    """Allows so many a second in the mean, and a burst."""
 
     def __init__(self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
@@ -56,7 +56,7 @@ class Allowance:
 
 
 class DeadLetters:
-    """Of one consumer. Speaks to Kafka only when there is something to say."""
+    """Keeps the dead letters of one consumer. Speaks to Kafka only when there is something to say."""
 
     def __init__(self, settings: Settings, health: Health, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = settings.kafka.topic
@@ -79,38 +79,35 @@ class DeadLetters:
     ) -> None:
         await self._hang_up()
 
-    async def put(self, poison: Sequence[Poison], wanted: Callable[[], bool]) -> bool:
-        """Return when Kafka has all that it is to have. False: no longer `wanted` before that."""
-        new = [each for each in poison if _place(each) not in self._known]
+    async def put(self, poison: Sequence[Poison], wanted: Wanted) -> None:
+        """Return when Kafka has all that it is to have. Raises `Unwanted` if nobody waits for that any more."""
+        new = [each for each in poison if _origin(each) not in self._known]
+        if not new:
+            return
         allowed = self._allowance.take(len(new))
-        if new and not await self._keep(new[:allowed], wanted):
-            return False
+        letters = [self._letter(each).fitting() for each in new[:allowed]]
+        await until_done(partial(self._try, letters), wanted, self._waits)
+        self._remember(new[:allowed])
         self._report(new, allowed)
-        return True
 
-    async def _keep(self, poison: Sequence[Poison], wanted: Callable[[], bool]) -> bool:
-        letters = [self._letter(each).fitting() for each in poison]
-        for pause in pauses():
-            cancellation.heed()
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await self._send(letters)
-            except (KafkaError, OSError, TimeoutError, RuntimeError, Outage, KafkaRefuses) as error:
-                refusal = error if isinstance(error, KafkaRefuses) else refused(error, self._kafka)
-                self._health.wrong(PART, str(refusal) if refusal else type(error).__name__)
-                if times := self._complaint.due():
-                    log.error(
-                        "dead_letters_wait", reason=repr(refusal or error), topic=self._kafka.topic, times=times
-                    )
-                await self._hang_up()
-            else:
-                self._health.ok(PART)
-                self._remember(poison)
-                return True
-            if not wanted():
-                return False
-            await (_pause(self._patience.pause(), wanted) if refusal else asyncio.sleep(pause))
-        raise AssertionError("pauses never end")
+    async def _try(self, letters: Sequence[Letter]) -> None:
+        """Send them, over a new connection if anything has failed before. Raises `Outage` or `KafkaRefuses`."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._send(letters)
+        except Retry:
+            await self._hang_up()
+            raise
+        except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
+            await self._hang_up()
+            raise refused(error, self._kafka) or Outage("kafka", type(error).__name__) from error
+        self._health.ok(PART)
+
+    def _waits(self, error: Retry) -> float | None:
+        self._health.wrong(PART, error.reason if isinstance(error, Outage) else str(error))
+        if times := self._complaint.due():
+            log.error("dead_letters_wait", reason=str(error), topic=self._kafka.topic, times=times)
+        return self._patience.pause() if isinstance(error, KafkaRefuses) else None
 
     async def _send(self, letters: Sequence[Letter]) -> None:
         if self._producer is None and letters:
@@ -157,14 +154,14 @@ class DeadLetters:
         )
 
     def _remember(self, poison: Iterable[Poison]) -> None:
-        self._known |= dict.fromkeys(map(_place, poison))
-        for place in list(self._known)[: len(self._known) - REMEMBERED]:
-            del self._known[place]
+        self._known |= dict.fromkeys(map(_origin, poison))
+        for origin in list(self._known)[: len(self._known) - REMEMBERED]:
+            del self._known[origin]
 
     def _report(self, poison: Sequence[Poison], allowed: int) -> None:
         for at, each in enumerate(poison):
             telemetry.RECORDS_POISON.labels(each.reason, "kept" if at < allowed else "over_limit").inc()
-        if poison and (times := self._news.due(len(poison))):
+        if times := self._news.due(len(poison)):
             first = poison[0]
             log.error(
                 "records_unreadable",
@@ -178,13 +175,5 @@ class DeadLetters:
             )
 
 
-async def _pause(seconds: float, wanted: Callable[[], bool]) -> None:
-    """Wait so long, but not when nobody wants it any more."""
-    for _ in range(math.ceil(seconds / LOOK_SECONDS)):
-        if not wanted():
-            return
-        await asyncio.sleep(min(seconds, LOOK_SECONDS))
-
-
-def _place(poison: Poison) -> tuple[int, int, int]:
+def _origin(poison: Poison) -> tuple[int, int, int]:
     return poison.partition, poison.record.offset, poison.record.timestamp

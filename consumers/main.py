@@ -1,6 +1,5 @@
 """The consumer as a role: it wires, and lives until it is asked to stop."""
 
-import asyncio
 import gc
 from functools import partial
 from typing import Any, Final
@@ -8,23 +7,24 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from consumers.apply import Applier, Section
+from consumers.apply import Applier, Section, Steps
 from consumers.dead_letters import DeadLetters
 from consumers.derived.derive import Deriver, ResourceDeriver
 from consumers.derived.rebuild import Rebuilder
+from consumers.group.member import Consumed
 from consumers.loop import ConsumerLoop
 from consumers.most_read import Favourites
-from consumers.quarantine import Quarantine
 from consumers.records.batch import Folding
+from consumers.records.doubts import Doubts
 from consumers.records.horizon import Horizon
 from consumers.records.terms import LeaseDocuments, Terms
 from consumers.refresh import Refresher
 from consumers.registers import Registers
-from consumers.replay import Replay
-from consumers.topic_identity import Incarnations
+from consumers.replay import Accounts
+from consumers.topic_identity import TopicIdentity
 from neverstale.catalog import Catalog
 from neverstale.derived.store import DerivedStore
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Retry
 from neverstale.keys import Names
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
@@ -34,7 +34,7 @@ from neverstale.redis.cache import Cache
 from neverstale.redis.most_read import Popularity
 from neverstale.redis.wire import Wire
 from neverstale.role.damage import Damage
-from neverstale.role.retry import pauses
+from neverstale.role.retry import Unwanted, Wanted, until_done
 from neverstale.role.service import Life, run_role, show_card
 from neverstale.role.supervised import Supervised
 from neverstale.servers import mongo_client, redis_client
@@ -80,20 +80,29 @@ async def _live(
     cache = Cache(redis, names, Announcer(), wire.exchange, Damage(horizon.latest, life.health))
     walks = Walks(mongo, catalog.database, settings.kafka)
     registers = Registers(cache, catalog.collections, loader.now, life.health)
-    replay = Replay(cache, settings.kafka.group, catalog.collections, life.health)
     refresher = Refresher(cache, loader, settings.consumer)
-    section = Section(settings.kafka.group, catalog.collections, settings.consumer.lease_ms)
     derived = [resource for resource in catalog.resources.values() if resource.derived]
     stores = {resource.name: DerivedStore(cache, resource.name) for resource in catalog.resources.values()}
-    deriver = Deriver([ResourceDeriver(one, stores[one.name], loader) for one in derived], life.health)
+    deriver = Deriver([ResourceDeriver(one, stores[one.name], loader) for one in derived])
     rebuilders = [Rebuilder(one, stores[one.name], loader, walks, cache.identity) for one in derived]
-    applier = Applier(cache, registers, replay, refresher, section, life.health, derive=deriver.apply)
     favourites = Favourites()
     folding = Folding(catalog, names, horizon.latest, favourites, office=0)
-    terms, letters = Terms(folding, LeaseDocuments(mongo, catalog.database)), DeadLetters(settings, life.health)
-    incarnations = Incarnations(cache, settings.kafka.group, catalog.collections, applier.apply, life.health)
-    quarantine = Quarantine(folding, horizon, incarnations.apply, letters, terms)
-    consumer = ConsumerLoop(settings, folding, replay, quarantine.apply, life)
+    letters = DeadLetters(settings, life.health)
+    accounts = Accounts(cache, settings.kafka.group, catalog.collections, life.health)
+    steps = Steps(
+        Doubts(folding, horizon, Terms(folding, LeaseDocuments(mongo, catalog.database))),
+        TopicIdentity(cache, settings.kafka.group, catalog.collections, life.health),
+        registers,
+        deriver.apply,
+        accounts,
+        refresher,
+        letters,
+    )
+    section = Section(settings.kafka.group, catalog.collections, settings.consumer.lease_ms)
+    applier = Applier(cache, steps, section, life.health)
+    ours = settings.consumer
+    consumed = Consumed(settings.kafka, ours.max_batch, ours.replay_seconds, folding, accounts, applier.apply)
+    consumer = ConsumerLoop(settings, consumed, life)
     async with letters, Supervised(life.health) as beside:
         beside.keep("card", partial(show_card, life, redis, names))
         if await _begin(cache, life):
@@ -110,14 +119,13 @@ async def _live(
 
 async def _begin(cache: Cache, life: Life) -> bool:
     """Wait for Redis, however long it takes. False: the role should stop before that."""
-    for pause in pauses():
-        try:
-            await cache.ping()
-            life.health.ok("redis")
-            return True
-        except Outage as outage:
-            life.health.wrong("redis", outage.reason)
-        if life.stop.is_set():
-            return False
-        await asyncio.sleep(pause)
-    raise AssertionError("pauses never end")
+    try:
+        await until_done(cache.ping, Wanted(life.stop), partial(_away, life))
+    except Unwanted:
+        return False
+    life.health.ok("redis")
+    return True
+
+
+def _away(life: Life, error: Retry) -> None:
+    life.health.wrong("redis", error.reason if isinstance(error, Outage) else str(error))

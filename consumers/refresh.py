@@ -18,8 +18,9 @@ from neverstale.keys import value_of
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.redis.cache import Cache, Fill
 from neverstale.redis.entry_ttl import ttl_ms
-from neverstale.role import cancellation, telemetry
-from neverstale.role.seldom import Seldom
+from neverstale.role import telemetry
+from neverstale.role.log_repetitions import Seldom
+from neverstale.role.retry import forever
 from neverstale.role.tasks import start
 from neverstale.settings import Consumer as Settings
 from neverstale.versions import Version
@@ -75,13 +76,11 @@ class Refresher:
         """Refresh what was offered, for ever."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._workers):
-                start(group, self._work(), f"refresh-{number}")
+                start(group, forever(self._refresh_next), f"refresh-{number}")
 
-    async def _work(self) -> None:
-        while True:
-            name = await self._turns.get()
-            await self._refresh(self._resources[name], self._take(name))
-            cancellation.heed()
+    async def _refresh_next(self) -> None:
+        name = await self._turns.get()
+        await self._refresh(self._resources[name], self._take(name))
 
     def _take(self, name: str) -> list[HeldLease]:
         waiting = self._waiting[name]
@@ -108,7 +107,7 @@ class Refresher:
                 log.warning("refresh_failed", resource=resource.name, times=times, exc_info=error)
 
     async def _load_and_fill(self, resource: Resource, leases: list[HeldLease]) -> list[HeldLease]:
-        """Answers the leases that were not filled because their documents have changed since."""
+        """Returns the leases that were not filled because their documents have changed since."""
         keys = [value_of(held.canonical) for held in leases]
         snapshot = await self._loader.load(resource, keys, max(held.at_least for held in leases))
         if not snapshot.kind.told:

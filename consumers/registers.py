@@ -7,12 +7,12 @@ MongoDB's clock, so it happens beside the applying of batches, which must not wa
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from neverstale.errors import Outage, Refused
 from neverstale.redis.cache import Cache, Invalidated
 from neverstale.redis.registers import forget_false
-from neverstale.role import cancellation
+from neverstale.role.retry import forever
 from neverstale.role.service import Health
 from neverstale.versions import Version
 
@@ -23,9 +23,9 @@ PAUSE_SECONDS: Final = 0.2
 
 
 class Registers:
-    """Of one Redis and the collections of a catalog.
+    """Keeps the registers of one Redis known, for the collections of a catalog.
 
-    `now` answers a version >= every change that was acknowledged before it was called.
+    `now` returns a version >= every change that was acknowledged before it was called.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Registers:
         self._collections = collections
         self._now = now
         self._health = health
-        self._wanted = asyncio.Event()
+        self._due = asyncio.Event()
         self._asked = False
         """Whether MongoDB has answered when it was last asked."""
         health.wrong("mongodb", "not asked yet")
@@ -43,33 +43,38 @@ class Registers:
     def note(self, done: Invalidated) -> None:
         """Take in what a batch has met."""
         if done.unknown:
-            self._wanted.set()
+            self._due.set()
 
-    async def keep_known(self) -> None:
+    async def keep_known(self) -> NoReturn:
         """Establish what is unknown or cannot be true, for ever. While a server is away nothing is lost by waiting:
         unknown registers mean that nothing is served from the cache."""
-        self._wanted.set()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._wanted.wait()
-            try:
-                if await forget_false(self._cache, self._collections, self._present):
-                    self._wanted.set()
-                if not self._wanted.is_set():
-                    continue
-                self._wanted.clear()
-                if not self._asked:
-                    # There may be nothing to establish, or a claim of ours that failed may still be there.
-                    await self._present()
-                await self._cache.establish(self._collections, self._present)
-            except (Outage, Refused) as error:
-                if isinstance(error, Refused) or error.server == "mongodb":
-                    self._asked = False
-                    self._health.wrong("mongodb", error.reason)
-                await asyncio.sleep(PAUSE_SECONDS)
-                self._wanted.set()
-            cancellation.heed()
+        self._due.set()
+        await forever(self._look)
+
+    async def _look(self) -> float | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._due.wait()
+        try:
+            await self._establish()
+        except (Outage, Refused) as error:
+            if isinstance(error, Refused) or error.server == "mongodb":
+                self._asked = False
+                self._health.wrong("mongodb", error.reason)
+            self._due.set()
+            return PAUSE_SECONDS
+        return None
+
+    async def _establish(self) -> None:
+        if await forget_false(self._cache, self._collections, self._present):
+            self._due.set()
+        if not self._due.is_set():
+            return
+        self._due.clear()
+        if not self._asked:
+            # There may be nothing to establish, or a claim of ours that failed may still be there.
+            await self._present()
+        await self._cache.establish(self._collections, self._present)
 
     async def _present(self) -> Version:
         present = await self._now()

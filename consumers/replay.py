@@ -1,4 +1,4 @@
-"""Replay: what the Redis that we write to lacks, and applying it again.
+"""Replay: what the Redis that we write to lacks, and is therefore applied to it again.
 
 A Redis that took over, or came back from a file, may lack invalidations that its predecessor acknowledged; so may
 ours, if a partition was applied to another one (a split brain) before it came to us. No Redis is trusted in this:
@@ -13,7 +13,7 @@ is void instead, as for records that were lost in Kafka.
 
 import contextlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consumers.records.batch import Batch
 from neverstale.errors import Outage
@@ -34,33 +34,34 @@ class Gap:
     """The offset of the first that it was told of again."""
 
 
-class Replay:
-    """Of one consumer and the Redis that it writes to; about one batch at a time."""
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far the Redis that took a batch is applied."""
+
+    complete: Collection[int] = ()
+    """Partitions of which it has all up to the end of the batch."""
+    gaps: Mapping[int, Gap] = field(default_factory=dict)
+    """Partition -> what it lacks from before the batch."""
+
+
+class Accounts:
+    """Asks and tells a Redis how far partitions are applied there."""
 
     def __init__(self, cache: Cache, group: str, collections: Collection[str], health: Health) -> None:
         self._cache = cache
         self._group = group
         self._collections = frozenset(collections)
         self._health = health
-        self._begins: Mapping[int, int] = {}
-        self.gaps: dict[int, Gap] = {}
-        """Partition -> what has to be applied again, before what comes next."""
-
-    def expect(self, begins: Mapping[int, int]) -> None:
-        """A batch is going to be applied. Partition -> the offset of its first record there; none for a partition
-        whose earlier records are void."""
-        self._begins = begins
 
     def account(self, batch: Batch) -> Account:
         """What Redis is to note of a batch."""
         # Where all is void nothing before it can be lacking; and the offsets that Redis holds may be of a topic
-        # that was made anew since.
-        begins = {} if self._collections <= batch.forget else self._begins
+        # that was deleted and made again since.
+        begins = {} if self._collections <= batch.forget else batch.begins
         return Account(self._group, begins, batch.offsets)
 
-    async def reach(self, batch: Batch, done: Invalidated) -> set[int]:
-        """The batch is applied. Answers the partitions of which this Redis has all up to the end of the batch; what
-        others lack is in `gaps`."""
+    async def reach(self, batch: Batch, done: Invalidated) -> Reach:
+        """Have it noted that the batch is applied, and learn what is lacking."""
         account, found = self.account(batch), done.reached
         if found is None:
             try:
@@ -68,11 +69,13 @@ class Replay:
             except Outage as outage:
                 # Whether it was noted will be seen by the next batch.
                 self._health.wrong("redis", outage.reason)
-                return set()
-        for partition, answer in found.items():
-            if isinstance(answer, Lacks):
-                self.gaps[partition] = Gap(answer.since, account.begins[partition])
-        return {partition for partition, answer in found.items() if answer == "reached"}
+                return Reach()
+        gaps = {
+            partition: Gap(answer.since, account.begins[partition])
+            for partition, answer in found.items()
+            if isinstance(answer, Lacks)
+        }
+        return Reach({partition for partition, answer in found.items() if answer == "reached"}, gaps)
 
     async def held(self, partitions: Collection[int]) -> dict[int, int]:
         """How far Redis says that partitions are applied, as far as it says so."""
@@ -89,12 +92,3 @@ class Replay:
             log.warning("account_void", reason="it is beyond the end of the topic", partitions=sorted(false))
             with contextlib.suppress(Outage):
                 await self._cache.forget_reached(self._group, false)
-
-    def take(self) -> dict[int, Gap]:
-        """The gaps, which are the caller's from now on."""
-        gaps, self.gaps = self.gaps, {}
-        return gaps
-
-    def forget(self) -> None:
-        """The partitions are not ours any more."""
-        self.gaps = {}

@@ -8,7 +8,7 @@ While MongoDB is away the batch waits: what it would read is not there, and no f
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,14 +18,12 @@ from neverstale.derived.generations import Generation, Generations, UnknownForma
 from neverstale.derived.plan import Plan, Said
 from neverstale.derived.shape import Shape
 from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherGenerations
-from neverstale.errors import Outage, Refused
+from neverstale.errors import Outage, Refused, Retry
 from neverstale.keys import any_value_of, canonical
 from neverstale.mongodb.loader import Loader
 from neverstale.redis.announcements import group_name
 from neverstale.role import telemetry
-from neverstale.role.retry import pauses
-from neverstale.role.seldom import Seldom
-from neverstale.role.service import Health
+from neverstale.role.log_repetitions import Seldom
 from neverstale.versions import Version
 
 log = telemetry.logger(__name__)
@@ -52,7 +50,8 @@ class DerivedPart:
 
 
 class ResourceDeriver:
-    """Of one resource. Knows the generations as it last saw them; being wrong about them only costs a round."""
+    """Derives for one resource. Knows the generations as it last saw them; being wrong about them only costs a
+    round."""
 
     def __init__(self, resource: Resource, store: DerivedStore, loader: Loader) -> None:
         self.resource = resource
@@ -182,30 +181,21 @@ class ResourceDeriver:
             log.info("generation_complete", resource=self.resource.name, generation=generation)
 
 
+class NotYet(Retry):
+    """What is derived has been given up, and the batch is to be derived again behind that."""
+
+
 class Deriver:
-    """Of all resources of a catalog that declare something derived."""
+    """Derives for all resources of a catalog that declare something derived."""
 
-    def __init__(self, resources: Sequence[ResourceDeriver], health: Health) -> None:
+    def __init__(self, resources: Sequence[ResourceDeriver]) -> None:
         self._resources = resources
-        self._health = health
-        self._complaint = Seldom()
 
-    async def apply(self, batch: Batch, identity: str, wanted: Callable[[], bool]) -> bool:
-        """Apply it, however often that must be tried. False: no longer `wanted` before it was done."""
-        if not (self._resources and batch.derives):
-            return True
-        for pause in pauses():
-            try:
-                if all([await self._apply_one(one, batch, identity) for one in self._resources]):
-                    return True
-            except Outage as outage:
-                self._health.wrong(outage.server, outage.reason)
-                if times := self._complaint.due():
-                    log.warning("derive_waits", reason=str(outage), times=times)
-            if not wanted():
-                break
-            await asyncio.sleep(pause)
-        return False
+    async def apply(self, batch: Batch, identity: str) -> None:
+        """Bring all up to a batch that the Redis of this identity took. Raises `Outage` or `NotYet`; the same batch
+        may be applied again after any error."""
+        if batch.derives and not all([await self._apply_one(one, batch, identity) for one in self._resources]):
+            raise NotYet
 
     async def _apply_one(self, one: ResourceDeriver, batch: Batch, identity: str) -> bool:
         """False: not yet. What we cannot keep up to date (another release's register, a version that MongoDB has not

@@ -8,51 +8,48 @@ comes again from the committed offsets.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from consumers.apply import Apply
 from consumers.group.client import close, let_go, options
 from consumers.group.offsets import Offsets
 from consumers.group.static_membership import Replaced, is_taken
 from consumers.group.stuck import Progress, Stuck
 from consumers.records.batch import Batch, Folding
-from consumers.replay import Gap, Replay
+from consumers.replay import Accounts, Gap
 from neverstale.role import cancellation, telemetry
+from neverstale.role.retry import Wanted
 from neverstale.role.tasks import unless
 from neverstale.settings import Kafka, Settings
 
 log = telemetry.logger(__name__)
 
 START_SECONDS: Final = 30.0
-"""A start waits for the other members of the group to join anew."""
+"""A start waits for the other members of the group to join again."""
 JOIN_SECONDS: Final = 60.0
-"""Joining anew waits for members that died, until their sessions have run out; longer than this is no waiting."""
+"""Joining again waits for members that died, until their sessions have run out; longer than this is no waiting."""
 REQUEST_SECONDS: Final = 5.0
 LAST_COMMIT_SECONDS: Final = 2.0
-"""Of a rebalance and of a drain, which both have deadlines of their own."""
+"""The last commit of a rebalance or of a drain takes no longer; both have deadlines of their own."""
 REVOKE_SECONDS: Final = 2.0
 """How long a rebalance is held up for the batch under way, so that it need not be applied twice."""
 POLL_MS: Final = 1000
 NOBODY: Final = ""
 """The id of a member that the group does not know."""
 
-Apply = Callable[[Batch, Callable[[], bool]], Awaitable[bool]]
-"""Apply a batch while it is wanted; answers whether that was done. See `consumers.apply.Applier.apply`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A batch, and the assignment under which it was fetched."""
 
-    assignment: int
+    assignment: Wanted
+    """Ends when its partitions are taken away."""
     batch: Batch
-    begins: Mapping[int, int]
-    """Partition -> the offset of the batch's first record there; none where reading begins anew: what was before is
-    void."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,8 @@ class Consumed:
     max_records: int
     replay_seconds: float
     folding: Folding
-    replay: Replay
+    accounts: Accounts
+    apply: Apply
 
     @property
     def topic(self) -> str:
@@ -73,22 +71,22 @@ class Consumed:
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     """Fetches, applies and commits under the assignment of the moment."""
 
-    def __init__(self, kafka: AIOKafkaConsumer, consumed: Consumed) -> None:
+    def __init__(self, kafka: AIOKafkaConsumer, consumed: Consumed, stop: asyncio.Event) -> None:
         self._kafka = kafka
         self._consumed = consumed
-        self._folding = consumed.folding
-        self._replay = consumed.replay
-        self._replay.forget()  # what the client before this one has met, this one will meet again
+        self._stop = stop
         self._offsets = Offsets(consumed.topic)
         self._progress = Progress()
-        self._assignment = 0
+        self._assignment = Wanted(stop)
+        self._gaps: dict[int, Gap] = {}
+        """Partition -> what Redis lacks, which has to be applied again before what comes next."""
         self._untold: dict[int, tuple[int, int | None]] = {}
         """Partition -> a run of offsets of which Redis need not be told: it follows on what it was told before.
         `None`: the run ends where the next record is, since Kafka was asked for what comes at its beginning."""
         self._applying = asyncio.Lock()
         self._replaced = asyncio.Event()
         self._joining_since: float | None = time.monotonic()
-        """`None`: partitions are assigned and stay so. While the group is joined anew nothing is delivered."""
+        """`None`: partitions are assigned and stay so. While the group is joined again nothing is delivered."""
         self._member_id = NOBODY
         """What the group called us when it was joined last."""
         self.heard_at = time.monotonic()
@@ -100,9 +98,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             records = await self._kafka.getmany(timeout_ms=POLL_MS, max_records=self._consumed.max_records)
         except NoOffsetForPartitionError as error:
-            return await self._begin_anew(error.args, "nothing was committed")
+            return await self._begin_again(error.args, "nothing was committed")
         except OffsetOutOfRangeError as error:
-            return await self._begin_anew(error.args[0], "the offset is out of range")
+            return await self._begin_again(error.args[0], "the offset is out of range")
         except KafkaError:
             raise
         except (Exception, asyncio.CancelledError) as error:
@@ -112,51 +110,53 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         if not records:
             return None
         self.heard_at = time.monotonic()
-        begins = {partition.partition: some[0].offset for partition, some in records.items() if some}
-        return Fetched(self._assignment, self._folding.fold(records), begins)
+        return Fetched(self._assignment, self._consumed.folding.fold(records))
 
-    async def apply(self, fetched: Fetched, apply: Apply) -> None:
+    async def apply(self, fetched: Fetched) -> None:
         """Apply a batch unless its partitions were taken away, and note that its offsets may be committed."""
         async with self._applying:
-            begins = {partition: self._since(partition, first) for partition, first in fetched.begins.items()}
-            self._replay.expect(begins)
-            done = self._holds(fetched) and await apply(fetched.batch, lambda: self._holds(fetched))
+            batch, assignment = fetched.batch, fetched.assignment
+            if assignment.ended:
+                return
+            batch.begins = {partition: self._since(partition, first) for partition, first in batch.begins.items()}
+            outcome = await self._consumed.apply(batch, assignment)
             # Asked again: a rebalance that would not wait any longer may have come in between.
-            if done and self._holds(fetched):
-                self._offsets.applied(fetched.batch.offsets)
-                self._note_told(fetched.batch, begins)
+            if outcome.applied and not assignment.ended:
+                self._offsets.applied(batch.offsets)
+                self._gaps |= outcome.gaps
+                self._note_told(batch)
 
     def _since(self, partition: int, first: int) -> int:
         """From where on a batch that begins at `first` tells all that there is to tell."""
         begin, end = self._untold.get(partition, (first, first))
         return begin if end is None or end == first else first
 
-    def _note_told(self, batch: Batch, begins: Mapping[int, int]) -> None:
+    def _note_told(self, batch: Batch) -> None:
         for partition, end in batch.offsets.items():
             if batch.asks_nothing:
-                self._untold[partition] = begins[partition], end
+                self._untold[partition] = batch.begins[partition], end
             else:
                 self._untold.pop(partition, None)
 
     @property
     def lags(self) -> bool:
         """Whether Redis lacks records that come before those that were fetched."""
-        return bool(self._replay.gaps)
+        return bool(self._gaps)
 
     async def go_back(self, dropped: Fetched | None) -> Fetched | None:
         """Fetch again what Redis lacks. No fetch may be under way; `dropped` was fetched and will not be applied.
 
-        Answers a batch to be applied first, if something has to be void.
+        Returns a batch to be applied first, if something has to be void.
         """
-        assignment, gaps = self._assignment, self._replay.take()
-        again = dict(dropped.begins) if dropped is not None and self._holds(dropped) else {}
+        assignment, gaps, self._gaps = self._assignment, self._gaps, {}
+        again = dict(dropped.batch.begins) if dropped is not None and not dropped.assignment.ended else {}
         void: dict[int, int] = {}
         for partition, gap in gaps.items():
             if gap.since is None or await self._is_too_old(partition, gap.since):
                 void[partition] = again[partition] = gap.until
             else:
                 again[partition] = gap.since
-        if assignment != self._assignment:
+        if assignment.ended:
             return None  # taken away meanwhile; whoever has them now will find the same
         for partition, offset in again.items():
             with contextlib.suppress(IllegalStateError):
@@ -164,7 +164,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 if partition in gaps:
                     self._untold[partition] = offset, None
         _report(gaps, void)
-        return Fetched(assignment, self._folding.lost(void), {}) if void else None
+        return Fetched(assignment, self._consumed.folding.lost(void)) if void else None
 
     async def _is_too_old(self, partition: int, offset: int) -> bool:
         """Whether a record was written before the time that we are willing to go back."""
@@ -185,9 +185,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 if assigned := self._kafka.assignment():
-                    held = await self._replay.held([partition.partition for partition in assigned])
+                    held = await self._consumed.accounts.held([partition.partition for partition in assigned])
                     ends = await self._kafka.end_offsets(assigned)
-                    await self._replay.doubt(held, {partition.partition: end for partition, end in ends.items()})
+                    at = {partition.partition: end for partition, end in ends.items()}
+                    await self._consumed.accounts.doubt(held, at)
                     positions = {partition: await self._kafka.position(partition) for partition in assigned}
                 else:
                     ends = positions = {}
@@ -202,7 +203,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             raise Stuck(f"the group has not been joined for {self.heard_at - self._joining_since:.0f} s")
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """aiokafka calls this before it joins the group anew, and waits for it."""
+        """aiokafka calls this before it joins the group again, and waits for it."""
         self._joining_since = time.monotonic()
         held = False
         with contextlib.suppress(TimeoutError):
@@ -211,10 +212,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         if revoked:
             telemetry.REBALANCES.inc()
             await self.commit(LAST_COMMIT_SECONDS)
-        self._assignment += 1
+        self._assignment.end()
+        self._assignment = Wanted(self._stop)
         self._offsets.forget()
         self._progress.forget()
-        self._replay.forget()
+        self._gaps = {}
         self._untold.clear()
         if held:
             self._applying.release()
@@ -253,10 +255,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
             reason = "it is missing, or has fewer partitions than the group has members"
             log.warning("nothing_assigned", topic=self._consumed.topic, reason=reason)
 
-    def _holds(self, fetched: Fetched) -> bool:
-        return fetched.assignment == self._assignment
-
-    async def _begin_anew(self, partitions: Iterable[TopicPartition], reason: str) -> Fetched | None:
+    async def _begin_again(self, partitions: Iterable[TopicPartition], reason: str) -> Fetched | None:
         """Go on at what is left of the log. Nobody knows what was in the part that is gone, or whether there was one:
         a topic that was deleted and made again looks like a new one. So everything cached is void, and never is
         anything skipped, as the customary reset to the latest offset would."""
@@ -271,7 +270,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         telemetry.OFFSETS_LOST.inc(len(first))
         offsets = {partition.partition: offset for partition, offset in first.items()}
         log.warning("began_anew", reason=reason, offsets=offsets)
-        return Fetched(assignment, self._folding.lost(offsets), {})
+        return Fetched(assignment, self._consumed.folding.lost(offsets))
 
 
 def _report(gaps: Mapping[int, Gap], void: Mapping[int, int]) -> None:
@@ -282,16 +281,13 @@ def _report(gaps: Mapping[int, Gap], void: Mapping[int, int]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def membership(
-    settings: Settings, folding: Folding, replay: Replay, stop: asyncio.Event
-) -> AsyncIterator[Member]:
+async def membership(settings: Settings, consumed: Consumed, stop: asyncio.Event) -> AsyncIterator[Member]:
     """Join the group, unless `stop` is set meanwhile; leave it at the end.
 
     Raises `KafkaError` or `TimeoutError` if the group cannot be joined.
     """
-    ours = settings.consumer
     kafka = AIOKafkaConsumer(**options(settings))
-    member = Member(kafka, Consumed(settings.kafka, ours.max_batch, ours.replay_seconds, folding, replay))
+    member = Member(kafka, consumed, stop)
     kafka.subscribe([settings.kafka.topic], listener=member)
     try:
         async with asyncio.timeout(START_SECONDS):

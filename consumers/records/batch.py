@@ -71,6 +71,8 @@ class Batch:
     told: Told = field(default_factory=dict)
     rebuilt: list[tuple[int, Rebuilt]] = field(default_factory=list)
     """Partitions that a walk has passed to its end."""
+    begins: dict[int, int] = field(default_factory=dict)
+    """Partition -> the offset from which on this is all that there is to tell; none where what was before is void."""
     offsets: dict[int, int] = field(default_factory=dict)
     """Partition -> the offset to go on at when all this is applied."""
     poison: list[Poison] = field(default_factory=list)
@@ -150,6 +152,7 @@ class Folding:
             if records:
                 partition: int = topic_partition.partition
                 self._fold_partition(partition, records, latest, batch)
+                batch.begins[partition] = records[0].offset
                 batch.offsets[partition] = records[-1].offset + 1
         self._spell_out(batch)
         return batch

@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 from consumers.records.batch import Batch, Folding
 from neverstale.mongodb.control import LEASES, control
 from neverstale.role import telemetry
-from neverstale.role.seldom import Seldom
+from neverstale.role.log_repetitions import Seldom
 
 log = telemetry.logger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from neverstale.role import telemetry
-from neverstale.role.seldom import Seldom
+from neverstale.role.log_repetitions import Seldom
 from neverstale.role.service import Health
 from neverstale.versions import LATEST, Version, is_hex
 

@@ -1,12 +1,36 @@
-"""Libraries that say the same thing again and again: aiokafka ten times a second, while a topic is missing."""
+"""Saying a thing once, not a thousand times a second: what we say ourselves, and what libraries say.
+
+aiokafka says ten times a second that a topic is missing.
+"""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-PAUSE_SECONDS: Final = 60.0
+OURS_SECONDS: Final = 10.0
+LIBRARIES_SECONDS: Final = 60.0
 REMEMBERED: Final = 256
+
+
+class Seldom:
+    """Says whether it is time to speak again, and counts what was left unsaid."""
+
+    def __init__(self, seconds: float = OURS_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._next = float("-inf")
+        self._unsaid = 0
+
+    def due(self, times: int = 1) -> int | None:
+        """`None`: not now. Otherwise how often it happened since it was last said, these `times` included."""
+        self._unsaid += times
+        now = self._clock()
+        if now < self._next:
+            return None
+        self._next = now + self._seconds
+        said, self._unsaid = self._unsaid, 0
+        return said
 
 
 class Repetitions(logging.Filter):
@@ -15,7 +39,7 @@ class Repetitions(logging.Filter):
     def __init__(
         self,
         loggers: Sequence[str],
-        seconds: float = PAUSE_SECONDS,
+        seconds: float = LIBRARIES_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()

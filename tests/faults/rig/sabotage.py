@@ -445,8 +445,8 @@ def _raise_in_handler() -> Patches:
 
 @rule("dead letters are dropped")
 def _dead_letters_dropped() -> Patches:
-    async def dropped(self: Any, poison: Any, wanted: Any) -> bool:
-        return True
+    async def dropped(self: Any, poison: Any, wanted: Any) -> None:
+        pass
 
     yield replaced("consumers.dead_letters:DeadLetters.put", dropped)
 
@@ -481,10 +481,12 @@ def _no_watchdog() -> Patches:
 
 @rule("what another Redis lacks is not looked at")
 def _same_redis() -> Patches:
-    async def trusting(_: Any, batch: Any, done: Any) -> set[int]:
-        return set(batch.offsets)
+    from consumers.replay import Reach
 
-    yield replaced("consumers.replay:Replay.reach", trusting)
+    async def trusting(_: Any, batch: Any, done: Any) -> Reach:
+        return Reach(set(batch.offsets))
+
+    yield replaced("consumers.replay:Accounts.reach", trusting)
 
 
 @rule("a marker is a key of its own")

@@ -1,7 +1,7 @@
 """Consumers when a server or they themselves go away: nothing is lost, and nothing is claimed that does not hold."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from consumers.apply import Applier
 from consumers.records.batch import Batch
-from consumers.replay import Replay
+from consumers.replay import Accounts, Reach
 from neverstale.redis.cache import Invalidated
 from neverstale.role.service import Life
 from neverstale.settings import Settings
@@ -77,10 +77,10 @@ async def test_a_consumer_that_committed_first_would_be_noticed(
 ) -> None:
     """The negative control of the test above."""
 
-    async def pretend(self: Applier, batch: Batch, wanted: Callable[[], bool]) -> Invalidated:
+    async def pretend(self: Applier, batch: Batch) -> Invalidated:
         return Invalidated("", b"", False, "A")
 
-    monkeypatch.setattr(Applier, "_invalidate_until_done", pretend)
+    monkeypatch.setattr(Applier, "_invalidate", pretend)
     async with rig.consumer():
         own_redis.kill()
         await rig.publish(await rig.change("quiet", text(1)))
@@ -149,10 +149,10 @@ async def test_a_watermark_counts_on_another_redis_only_when_all_before_it_was_a
 ) -> None:
     """The negative control: who does not look at what Redis lacks claims too much."""
 
-    async def trust(self: Replay, batch: Batch, done: Invalidated) -> set[int]:
-        return set(batch.offsets)
+    async def trust(self: Accounts, batch: Batch, done: Invalidated) -> Reach:
+        return Reach(set(batch.offsets))
 
-    monkeypatch.setattr(Replay, "reach", trust)
+    monkeypatch.setattr(Accounts, "reach", trust)
     after = forked.after
     async with after.consumer():
         await after.until_applied()

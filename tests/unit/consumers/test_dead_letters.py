@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from consumers import dead_letters as deadletters
+from consumers import dead_letters as module
 from consumers.dead_letters import PART, REMEMBERED, Allowance, DeadLetters
 from consumers.records.poison import NOTHING, Poison
 from neverstale.kafka.dead_letters import Letter
 from neverstale.role import telemetry
+from neverstale.role.retry import Unwanted, Wanted
 from neverstale.role.service import Health
 from neverstale.settings import Kafka, Settings
 from tests.unit.consumers.records.test_batch import Record
@@ -52,8 +53,8 @@ class Broker:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     broker = Broker()
-    monkeypatch.setattr(deadletters, "ensure_topic", broker.ensure_topic)
-    monkeypatch.setattr(deadletters, "started_producer", broker.started_producer)
+    monkeypatch.setattr(module, "ensure_topic", broker.ensure_topic)
+    monkeypatch.setattr(module, "started_producer", broker.started_producer)
     return broker
 
 
@@ -66,17 +67,13 @@ def dead_letters(health: Health | None = None, **consumer: Any) -> DeadLetters:
     return DeadLetters(settings, health or Health(), lambda: 0.0)
 
 
-def always() -> bool:
-    return True
-
-
 def counted(outcome: str) -> float:
     return float(telemetry.RECORDS_POISON.labels("undecodable", outcome)._value.get())
 
 
 async def test_a_letter_has_the_record_its_reason_and_where_it_was(broker: Broker) -> None:
     async with dead_letters() as letters:
-        assert await letters.put(poison(41), always)
+        await letters.put(poison(41), Wanted())
     assert broker.topic == "changes.dead"
     assert broker.letters == [Letter("undecodable", "no JSON", "changes", 2, 41, 77, b"k", b"{")]
 
@@ -84,7 +81,7 @@ async def test_a_letter_has_the_record_its_reason_and_where_it_was(broker: Broke
 async def test_kafka_is_not_spoken_to_without_need(broker: Broker) -> None:
     health = Health()
     async with dead_letters(health) as letters:
-        assert await letters.put([], always)
+        await letters.put([], Wanted())
     assert (broker.connections, health.parts) == (0, {})
 
 
@@ -92,12 +89,12 @@ async def test_what_kafka_refuses_is_offered_again_until_it_takes_it(broker: Bro
     broker.failures, health = 2, Health()
     seen: list[str | None] = []
 
-    def wanted() -> bool:
-        seen.append(health.parts[PART])
-        return True
+    class Watching(Wanted):
+        async def pause(self, seconds: float) -> None:
+            seen.append(health.parts[PART])
 
     async with dead_letters(health) as letters:
-        assert await letters.put(poison(1), wanted)
+        await letters.put(poison(1), Watching())
     assert [letter.offset for letter in broker.letters] == [1]
     assert seen == ["KafkaError", "KafkaError"] and health.parts == {PART: None}
     assert broker.connections == 3
@@ -105,39 +102,42 @@ async def test_what_kafka_refuses_is_offered_again_until_it_takes_it(broker: Bro
 
 async def test_what_is_not_wanted_any_more_is_not_said_to_be_kept(broker: Broker) -> None:
     broker.failures, before = 99, counted("kept")
+    nobody = Wanted()
+    nobody.end()
     async with dead_letters() as letters:
-        assert not await letters.put(poison(1), lambda: False)
+        with pytest.raises(Unwanted):
+            await letters.put(poison(1), nobody)
     assert counted("kept") == before
 
 
 async def test_beyond_the_limit_records_are_counted_and_not_kept(broker: Broker) -> None:
     before = counted("over_limit")
     async with dead_letters(dead_letters_burst=3) as letters:
-        assert await letters.put(poison(1, 2), always)
-        assert await letters.put(poison(3, 4, 5), always)
-        assert await letters.put(poison(6), always)
+        await letters.put(poison(1, 2), Wanted())
+        await letters.put(poison(3, 4, 5), Wanted())
+        await letters.put(poison(6), Wanted())
     assert [letter.offset for letter in broker.letters] == [1, 2, 3]
     assert counted("over_limit") == before + 3
 
 
 async def test_a_record_that_is_read_again_is_kept_once(broker: Broker) -> None:
     async with dead_letters(dead_letters_burst=2) as letters:
-        assert await letters.put(poison(1), always)
-        assert await letters.put(poison(1, 2), always)
+        await letters.put(poison(1), Wanted())
+        await letters.put(poison(1, 2), Wanted())
     assert [letter.offset for letter in broker.letters] == [1, 2]
 
 
 async def test_only_so_many_are_remembered(broker: Broker) -> None:
     async with dead_letters(dead_letters_burst=2 * REMEMBERED) as letters:
-        assert await letters.put(poison(*range(REMEMBERED + 1)), always)
-        assert await letters.put(poison(0, 1), always)
+        await letters.put(poison(*range(REMEMBERED + 1)), Wanted())
+        await letters.put(poison(0, 1), Wanted())
     assert [letter.offset for letter in broker.letters[REMEMBERED:]] == [REMEMBERED, 0]
 
 
 async def test_of_what_the_topic_refuses_as_too_large_the_beginning_is_kept(broker: Broker) -> None:
     broker.largest = 10_000
     async with dead_letters() as letters:
-        assert await letters.put([*poison(1), *poison(2, value=b"x" * 20_000)], always)
+        await letters.put([*poison(1), *poison(2, value=b"x" * 20_000)], Wanted())
     assert [(letter.offset, letter.bytes_cut) for letter in broker.letters] == [(1, None), (2, 20_001)]
 
 

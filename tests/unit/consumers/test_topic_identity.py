@@ -1,10 +1,12 @@
 """Whether the topic is still the one whose offsets we hold."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
-from consumers.records.batch import Batch, Folding
-from consumers.topic_identity import TRUST_SECONDS, Incarnations
+import pytest
+
+from consumers.records.batch import Folding
+from consumers.topic_identity import TRUST_SECONDS, TopicIdentity
 from neverstale.errors import Outage
 from neverstale.kafka.events import Event, Mark
 from neverstale.redis.cache import Cache
@@ -15,7 +17,7 @@ ALL = {"items", "stock", "orders"}
 
 
 class World:
-    """A Redis that holds the topics, and one that applies."""
+    """A Redis that holds the topics."""
 
     def __init__(self) -> None:
         self.held: dict[int, str] = {}
@@ -23,9 +25,7 @@ class World:
         self.outages = 0
         self.forgotten: list[set[str]] = []
         self.now = 0.0
-        self.incarnations = Incarnations(
-            cast("Cache", self), "group", CATALOG.collections, self.applied, Health(), lambda: self.now
-        )
+        self.identity = TopicIdentity(cast("Cache", self), "group", CATALOG.collections, Health(), lambda: self.now)
 
     async def topics(self, group: str, partitions: Sequence[int]) -> dict[int, str | None]:
         self.asked += 1
@@ -37,13 +37,12 @@ class World:
     async def note_topics(self, group: str, topics: Mapping[int, str]) -> None:
         self.held |= topics
 
-    async def applied(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
-        self.forgotten.append(set(batch.forget))
-        return wanted()
-
-    async def apply(self, *given: Event, partition: int = 0, wanted: bool = True) -> bool:
+    async def apply(self, *given: Event, partition: int = 0, done: bool = True) -> None:
         batch = Folding(CATALOG, NAMES).fold({Partition("t", partition): records(*given)})
-        return await self.incarnations.apply(batch, lambda: wanted)
+        named = await self.identity.compare(batch)
+        self.forgotten.append(set(batch.forget))
+        if done:
+            await self.identity.note(named)
 
 
 def mark(topic: str | None, version: int = 5) -> Mark:
@@ -53,7 +52,7 @@ def mark(topic: str | None, version: int = 5) -> Mark:
 async def test_a_mark_of_another_topic_voids_everything_once() -> None:
     world = World()
     for topic in ("a", "a", "b", "b"):
-        assert await world.apply(mark(topic))
+        await world.apply(mark(topic))
     assert world.forgotten == [set(), set(), ALL, set()]
 
 
@@ -75,7 +74,7 @@ async def test_what_another_process_has_applied_counts() -> None:
 async def test_a_batch_that_was_not_applied_voids_again() -> None:
     world = World()
     world.held[0] = "a"
-    assert not await world.apply(mark("b"), wanted=False)
+    await world.apply(mark("b"), done=False)
     await world.apply(mark("b"))
     assert world.forgotten == [ALL, ALL]
 
@@ -98,10 +97,10 @@ async def test_redis_is_asked_once_in_a_while_and_not_with_every_mark() -> None:
     assert world.forgotten[-1] == ALL
 
 
-async def test_while_redis_is_away_the_batch_waits() -> None:
+async def test_who_could_not_ask_redis_compares_the_same_batch_again() -> None:
     world = World()
-    world.held[0], world.outages = "a", 2
-    assert await world.apply(mark("b"))
+    world.held[0], world.outages = "a", 1
+    with pytest.raises(Outage):
+        await world.apply(mark("b"))
+    await world.apply(mark("b"))
     assert world.forgotten == [ALL]
-    world.outages, world.now = 99, 9.0
-    assert not await world.apply(mark("b"), wanted=False)

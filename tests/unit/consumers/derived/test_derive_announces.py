@@ -3,6 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import pytest
+
 from consumers.derived.derive import GROUPS_ANNOUNCED, Deriver, ResourceDeriver
 from consumers.records.batch import Batch
 from neverstale.catalog import Catalog
@@ -13,7 +15,6 @@ from neverstale.derived.redis_names import DerivedNames, slot_of
 from neverstale.derived.store import Begun
 from neverstale.errors import Outage
 from neverstale.redis.announcements import group_name
-from neverstale.role.service import Health
 
 CATALOG = Catalog.model_validate(
     {"database": "shop", "resources": {"things": {"key_type": "string", "lists": {"shelves": {"by": ["shelf"]}}}}}
@@ -83,9 +84,9 @@ def group(shelf: str) -> str:
 
 async def apply(store: FakeStore, *batches: Batch) -> None:
     resource = ResourceDeriver(RESOURCE, store, FakeLoader("c"))  # type: ignore[arg-type]
-    deriver = Deriver([resource], Health())
+    deriver = Deriver([resource])
     for batch in batches:
-        assert await deriver.apply(batch, "redis", lambda: True)
+        await deriver.apply(batch, "redis")
 
 
 def holding(shelf: str, *names: str) -> FakeStore:
@@ -112,7 +113,10 @@ async def test_a_group_is_announced_although_the_next_attempt_does_not_know_it()
     resource = ResourceDeriver(RESOURCE, store, FakeLoader("c"))  # type: ignore[arg-type]
     resource._known = store.known  # nothing else is to be announced
     store.failures = 1
-    assert await Deriver([resource], Health()).apply(moved("c"), "redis", lambda: True)
+    deriver = Deriver([resource])
+    with pytest.raises(Outage):
+        await deriver.apply(moved("c"), "redis")
+    await deriver.apply(moved("c"), "redis")
     assert store.steps == ["contribute", "contribute", "announce"]
     assert group("a") in store.announced[0]
     assert EVERY not in store.announced[0]
@@ -121,10 +125,10 @@ async def test_a_group_is_announced_although_the_next_attempt_does_not_know_it()
 async def test_other_generations_announce_everything() -> None:
     store = holding("a", "g1")
     resource = ResourceDeriver(RESOURCE, store, FakeLoader("c"))  # type: ignore[arg-type]
-    deriver = Deriver([resource], Health())
-    assert await deriver.apply(moved("c"), "redis", lambda: True)
+    deriver = Deriver([resource])
+    await deriver.apply(moved("c"), "redis")
     store.known = Generations()
-    assert await deriver.apply(moved("c"), "redis", lambda: True)
+    await deriver.apply(moved("c"), "redis")
     assert store.announced[-1] == [EVERY]
 
 
@@ -133,5 +137,5 @@ async def test_too_many_groups_are_announced_as_all() -> None:
     resource = ResourceDeriver(RESOURCE, store, FakeLoader("c"))  # type: ignore[arg-type]
     resource._known = store.known
     resource._changed = {str(number) for number in range(GROUPS_ANNOUNCED)}
-    assert await Deriver([resource], Health()).apply(moved("c"), "redis", lambda: True)
+    await Deriver([resource]).apply(moved("c"), "redis")
     assert store.announced == [[EVERY]]

@@ -7,7 +7,6 @@ from neverstale.derived.contributions import facts_of
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.plan import Said
 from neverstale.role import telemetry
-from neverstale.role.service import Health
 from tests.unit.consumers.derived.test_derive_announces import FakeLoader, FakeStore, apply, holding
 
 RESOURCE = Catalog.model_validate(
@@ -34,7 +33,7 @@ async def steps_for(*changed: str) -> list[str]:
     store.known = Generations((Generation("g1", "complete", "redis", 16, RESOURCE.derived.text, birth=1),))
     resource = ResourceDeriver(RESOURCE, store, FakeLoader("c"))  # type: ignore[arg-type]
     batch = Batch(told={("things", 0): {"s:k": [Said("update", 50, changed, None)]}})
-    assert await Deriver([resource], Health()).apply(batch, "redis", lambda: True)
+    await Deriver([resource]).apply(batch, "redis")
     return [step for step in store.steps if step == "contribute"]
 
 

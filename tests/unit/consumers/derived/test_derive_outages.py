@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from consumers.derived.derive import Deriver, ResourceDeriver
+import pytest
+
+from consumers.derived.derive import Deriver, NotYet, ResourceDeriver
+from neverstale.derived.generations import Generations, UnknownFormat
 from neverstale.errors import Outage, Refused
-from neverstale.role.service import Health
-from tests.unit.consumers.derived.test_derive_announces import RESOURCE, FakeLoader, holding, moved
+from tests.unit.consumers.derived.test_derive_announces import RESOURCE, FakeLoader, FakeStore, holding, moved
 
 
 class AwayLoader(FakeLoader):
@@ -23,19 +25,31 @@ class AwayLoader(FakeLoader):
 
 
 async def test_while_mongodb_is_away_what_is_derived_waits_and_then_follows() -> None:
-    store, loader, health = holding("a", "g1"), AwayLoader(2), Health()
-    resource = ResourceDeriver(RESOURCE, store, loader)  # type: ignore[arg-type]
-    assert await Deriver([resource], health).apply(moved("c"), "redis", lambda: True)
-    assert loader.failures == 0
-    assert store.steps == ["contribute", "announce"]
-    assert "mongodb" in health.parts
-
-
-async def test_a_batch_whose_partitions_go_to_another_consumer_is_not_said_to_be_derived() -> None:
-    store, loader = holding("a", "g1"), AwayLoader(10)
-    resource = ResourceDeriver(RESOURCE, store, loader)  # type: ignore[arg-type]
-    assert not await Deriver([resource], Health()).apply(moved("c"), "redis", lambda: False)
+    store = holding("a", "g1")
+    deriver = Deriver([ResourceDeriver(RESOURCE, store, AwayLoader(1))])  # type: ignore[arg-type]
+    with pytest.raises(Outage):
+        await deriver.apply(moved("c"), "redis")
     assert store.steps == []
+    await deriver.apply(moved("c"), "redis")
+    assert store.steps == ["contribute", "announce"]
+
+
+class OfAnotherRelease(FakeStore):
+    """A register that somebody else has written, until it is given up."""
+
+    async def generations(self) -> Generations:
+        if "forget" not in self.steps:
+            raise UnknownFormat("9")
+        return await super().generations()
+
+
+async def test_what_cannot_be_read_is_given_up_and_the_batch_is_derived_again_behind_that() -> None:
+    store = OfAnotherRelease()
+    deriver = Deriver([ResourceDeriver(RESOURCE, store, FakeLoader("c"))])  # type: ignore[arg-type]
+    with pytest.raises(NotYet):
+        await deriver.apply(moved("c"), "redis")
+    await deriver.apply(moved("c"), "redis")
+    assert store.steps[0] == "forget"
 
 
 class RefusingLoader(FakeLoader):
@@ -52,6 +66,6 @@ async def test_a_collection_that_refuses_voids_what_is_derived_from_it_and_nothi
         ResourceDeriver(RESOURCE, store, loader)  # type: ignore[arg-type]
         for store, loader in zip((refused, served), loaders, strict=True)
     ]
-    assert await Deriver(resources, Health()).apply(moved("c"), "redis", lambda: True)
+    await Deriver(resources).apply(moved("c"), "redis")
     assert refused.steps == ["forget"]
     assert served.steps == ["contribute", "announce"]

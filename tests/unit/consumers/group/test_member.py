@@ -1,7 +1,6 @@
 """A member of the group, with a client of Kafka that behaves as aiokafka does in bad moments."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,12 +9,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndTimestamp
 
+from consumers.apply import Outcome
 from consumers.group import member
 from consumers.group.member import Consumed, Member
 from consumers.records.batch import Batch, Folding
-from consumers.replay import Gap, Replay
+from consumers.replay import Accounts, Gap
 from neverstale.keys import Names
 from neverstale.redis.cache import Cache
+from neverstale.role.retry import Wanted
 from neverstale.role.service import Health
 from neverstale.settings import Kafka, Settings
 from tests.unit.consumers.records.test_batch import CATALOG
@@ -91,37 +92,40 @@ class Rewound:
 class Taken:
     """Redis, which says of each batch what it is told to say, and notes where the batch began."""
 
-    def __init__(self, replay: Replay) -> None:
-        self._replay = replay
+    def __init__(self) -> None:
         self.begins: list[dict[int, int]] = []
         self.forgotten: list[set[str]] = []
         self.gaps: dict[int, Gap] = {}
 
-    async def apply(self, batch: Batch, wanted: Callable[[], bool]) -> bool:
-        self.begins.append(dict(self._replay._begins))
+    async def apply(self, batch: Batch, wanted: Wanted) -> Outcome:
+        self.begins.append(dict(batch.begins))
         self.forgotten.append(batch.forget)
-        self._replay.gaps, self.gaps = self.gaps, {}
-        return True
+        gaps, self.gaps = self.gaps, {}
+        return Outcome(applied=True, gaps=gaps)
+
+
+def consumed(redis: Taken) -> Consumed:
+    accounts = Accounts(Cache.__new__(Cache), "group", CATALOG.collections, Health())
+    return Consumed(Kafka(topic="t"), 10, 900, Folding(CATALOG, Names("ns")), accounts, redis.apply)
 
 
 def rewinding(kafka: Rewound) -> tuple[Member, Taken]:
-    replay = Replay(Cache.__new__(Cache), "group", CATALOG.collections, Health())
-    consumed = Consumed(Kafka(topic="t"), 10, 900, Folding(CATALOG, Names("ns")), replay)
-    return Member(cast("AIOKafkaConsumer", kafka), consumed), Taken(replay)
+    redis = Taken()
+    return Member(cast("AIOKafkaConsumer", kafka), consumed(redis), asyncio.Event()), redis
 
 
-async def apply_next(made: Member, redis: Taken) -> None:
+async def apply_next(made: Member) -> None:
     fetched = await made.fetch()
     assert fetched is not None
-    await made.apply(fetched, redis.apply)
+    await made.apply(fetched)
 
 
 async def test_what_redis_lacks_is_fetched_again_and_what_was_fetched_meanwhile_too() -> None:
     kafka = Rewound({0: [0, 1, 2, 3], 1: [0, 1, 2, 3]})
     made, redis = rewinding(kafka)
-    await apply_next(made, redis)
+    await apply_next(made)
     redis.gaps = {0: Gap(0, 1)}
-    await apply_next(made, redis)
+    await apply_next(made)
     assert made.lags
     dropped = await made.fetch()
     assert await made.go_back(dropped) is None
@@ -132,10 +136,10 @@ async def test_what_redis_lacks_is_fetched_again_and_what_was_fetched_meanwhile_
 async def test_a_hole_in_the_log_is_not_taken_for_something_that_redis_lacks() -> None:
     made, redis = rewinding(Rewound({0: [5, 9]}))
     redis.gaps = {0: Gap(3, 5)}  # it holds 3, and the log has nothing between
-    await apply_next(made, redis)
+    await apply_next(made)
     await made.go_back(None)
-    await apply_next(made, redis)
-    await apply_next(made, redis)
+    await apply_next(made)
+    await apply_next(made)
     assert redis.begins == [{0: 5}, {0: 3}, {0: 9}]
 
 
@@ -144,12 +148,30 @@ async def test_what_is_too_old_to_be_applied_again_makes_everything_void(oldest:
     kafka = Rewound({0: [5, 6]}, oldest_to_replay=oldest)
     made, redis = rewinding(kafka)
     redis.gaps = {0: Gap(3, 5)}
-    await apply_next(made, redis)
+    await apply_next(made)
     first = await made.go_back(await made.fetch())
     assert first is not None
-    await made.apply(first, redis.apply)
+    await made.apply(first)
     assert redis.forgotten[-1] == set(CATALOG.collections)
     assert kafka.positions == {0: 5}
+
+
+async def test_what_a_batch_found_lacking_does_not_outlive_the_assignment() -> None:
+    made, redis = rewinding(Rewound({0: [0, 1, 2]}))
+    redis.gaps = {0: Gap(0, 1)}
+    await apply_next(made)
+    assert made.lags
+    await made.on_partitions_revoked([])
+    assert not made.lags
+
+
+async def test_a_batch_of_an_assignment_that_has_ended_is_neither_applied_nor_wanted() -> None:
+    made, redis = rewinding(Rewound({0: [0, 1, 2]}))
+    fetched = await made.fetch()
+    assert fetched is not None and fetched.assignment
+    await made.on_partitions_revoked([])
+    await made.apply(fetched)
+    assert redis.begins == [] and not fetched.assignment
 
 
 @pytest.fixture
@@ -160,8 +182,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> SelfCancelling:
 
 
 def membership() -> Any:
-    replay = Replay(Cache.__new__(Cache), "group", CATALOG.collections, Health())
-    return member.membership(Settings(), Folding(CATALOG, Names("ns")), replay, asyncio.Event())
+    return member.membership(Settings(), consumed(Taken()), asyncio.Event())
 
 
 async def test_a_client_that_cancels_a_task_of_its_own_while_it_closes_does_not_end_the_consumer(

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from consumers.group.offsets import Offsets
-from neverstale.role.seldom import Seldom
+from neverstale.role.log_repetitions import Seldom
 
 
 class Group:
