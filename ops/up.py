@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -15,9 +15,11 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.settings import Settings
 from neverstale.settings_sources import DEFAULT, Origins, fields
+from ops.demo.play import TRY, loaded
 from ops.stack.board import Board
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
+from ops.stack.process import at_once
 from ops.stack.revival import Revival
 from ops.stack.stack import ROLE_STOP_SECONDS, LocalStack, StackOptions
 from ops.up_settings import not_used, write_settings
@@ -45,6 +47,8 @@ class UpOptions:
     consumers: int = 1
     api_workers: int = 1
     broker: BrokerChoice = "auto"
+    demo: bool = False
+    """Load the week of flights, and play it until the end."""
 
 
 @dataclass
@@ -107,14 +111,18 @@ def check(options: UpOptions) -> None:
 async def _run(options: UpOptions, console: Console, interrupts: Interrupts) -> NoReturn:
     """Until it is cancelled, or something dies."""
     with Board(console) as board:
-        async with LocalStack.start(_stack_options(options), board) as stack:
+        async with LocalStack.start(_stack_options(options), board) as stack, AsyncExitStack() as exits:
             interrupts.stack = stack
+            player = await exits.enter_async_context(loaded(stack.mongo_uri)) if options.demo else None
             for line in not_used(options.origins):
                 console.out(line)
             await stack.start_roles(options.consumers, options.api_workers, **write_role_settings(stack, options))
             board.finish()
             console.out(summary(stack, options, write_environment(stack)))
-            await Revival(stack, console.out).keep()
+            async with at_once() as group:
+                if player is not None:
+                    group.create_task(player.play(asyncio.Event()), name="play")
+                await Revival(stack, console.out).keep()
 
 
 def write_role_settings(stack: LocalStack, options: UpOptions) -> dict[str, str]:
@@ -139,7 +147,7 @@ def summary(stack: LocalStack, options: UpOptions, environment: Path) -> str:
     """What runs, where, and what becomes of the data."""
     kept = f"{stack.data}, kept" if options.data else f"{stack.data}, removed at the end (keep them with --data)"
     rows = {
-        "API": f"{stack.api_url}/docs",
+        "API": f"{stack.api_url}/",
         "MongoDB": f"{stack.mongo_uri}  ({stack.mongod.description})",
         "Kafka": f"{stack.bootstrap_servers}  ({stack.kafka.description})",
         "Redis": f"{stack.redis_url}  ({stack.redis.description})",
@@ -148,7 +156,9 @@ def summary(stack: LocalStack, options: UpOptions, environment: Path) -> str:
         "Shell": f"source {shlex.quote(str(environment))}",
     }
     table = "\n".join(f"  {name:<8} {value}" for name, value in rows.items())
-    return f"\n{table}\n\nReady. Ctrl-C stops everything."
+    shown = "".join(f"\n  curl -i '{stack.api_url}{path}'" for path in TRY) if options.demo else ""
+    play = f"\nA week of flights is being played. Ask for some of it:\n{shown}\n" if options.demo else ""
+    return f"\n{table}\n{play}\nReady. Ctrl-C stops everything."
 
 
 def _stack_options(options: UpOptions) -> StackOptions:

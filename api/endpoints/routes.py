@@ -17,6 +17,7 @@ from api.endpoints import most_read, openapi, openapi_derived
 from api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
 from api.endpoints.documents import DocumentEndpoints
 from api.endpoints.export import Export, Lines, fields_parameter
+from api.endpoints.home import home
 from api.endpoints.most_read import MostRead
 from api.state import state_of
 from api.web.paths import PREFIX, no_parameters
@@ -62,7 +63,12 @@ def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], h
         operation_id="get_freshness",
         tags=["freshness"],
     )
-    app.router.routes += [*read, *health_routes(health), Route(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog, read))]
+    app.router.routes += [
+        home(catalog),
+        *read,
+        *health_routes(health),
+        Route(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog, read)),
+    ]
 
 
 def _get_and_head(path: str, endpoint: ASGIApp, model: type[BaseModel], **options: Any) -> list[BaseRoute]:

@@ -16,7 +16,7 @@ from neverstale.errors import Misconfigured, NeverstaleError
 from ops.cli.dead_letters import dlq
 from ops.cli.look import check, settings, status
 from ops.cli.repair import invalidate, rebuild, resync, warm
-from ops.cli.start import demo, run, up
+from ops.cli.start import demo, play, run, up
 
 COLLECT_AFTER: Final = 100_000
 
@@ -29,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (up, demo, run, check, settings, status, resync, invalidate, rebuild, warm):
+for command in (up, demo, play, run, check, settings, status, resync, invalidate, rebuild, warm):
     app.command()(command)
 app.add_typer(dlq, name="dlq")
 

@@ -57,12 +57,19 @@ def up(
     consumers: Count = 1,
     api_workers: Annotated[int | None, typer.Option(min=1, show_default="api.workers, 1")] = None,
     broker: Broker = BrokerChoice.AUTO,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Load a week of flights, with its catalog, and play it slowly.")
+    ] = False,
 ) -> None:
     """Start everything here: MongoDB, Kafka, Redis, watcher, consumers, API; stop it all on Ctrl-C."""
+    from neverstale.errors import Misconfigured
+    from ops.demo.play import demo_catalog
     from ops.up import UpOptions
     from ops.up import up as start
 
-    settings, origins = settings_from(config, catalog)
+    if demo and catalog is not None:
+        raise Misconfigured("--catalog", "the demo has a catalog of its own", "drop --catalog, or drop --demo")
+    settings, origins = settings_from(config, demo_catalog() if demo else catalog)
     options = UpOptions(
         data=data,
         catalog=settings.catalog,
@@ -76,6 +83,7 @@ def up(
         consumers=consumers,
         api_workers=api_workers or settings.api.workers,
         broker=broker.value,
+        demo=demo,
     )
     raise typer.Exit(asyncio.run(start(options)))
 
@@ -115,6 +123,15 @@ def demo(
         seed=seed,
     )
     raise typer.Exit(play(options))
+
+
+def play(config: Config = None) -> None:
+    """Load a week of flights into the MongoDB of the settings, and play it slowly until Ctrl-C."""
+    from ops.demo.play import demo_catalog
+    from ops.demo.play import play as play_week
+
+    settings, _ = settings_from(config, demo_catalog())
+    asyncio.run(play_week(settings.mongodb.uri.get_secret_value()))
 
 
 def run(role: RoleName, config: Config = None, catalog: CatalogFile = None) -> None:

@@ -20,6 +20,7 @@ from ops.demo.chaos import Recovery, Saboteur, kill_each
 from ops.demo.crowd import Crowd, entry_keys, gather
 from ops.demo.live import Live, LiveMoment
 from ops.demo.places import places
+from ops.demo.play import demo_catalog
 from ops.demo.player import Player
 from ops.demo.readers import PER_SECOND, READERS
 from ops.demo.report import Counts, Heard, Run, figures, show
@@ -28,7 +29,7 @@ from ops.demo.writers import Writers
 from ops.stack.board import Board
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
-from ops.stack.process import PROJECT, at_once
+from ops.stack.process import at_once
 from ops.stack.stack import LocalStack, StackOptions
 from ops.terminal import output
 from ops.truth.oracle import Writes, judge
@@ -85,7 +86,7 @@ async def _demo(options: DemoOptions, console: Console) -> int:
 
 
 async def _on_stack(options: DemoOptions, console: Console, interrupts: Interrupts) -> Run:
-    catalog = _catalog()
+    catalog = demo_catalog()
     stack_options = StackOptions(data=options.data, catalog=catalog, broker=options.broker)
     async with AsyncExitStack() as exits:
         writes = Writes()
@@ -105,12 +106,6 @@ async def _on_stack(options: DemoOptions, console: Console, interrupts: Interrup
         except NotConverged as error:
             # The logs may be gone when this is read.
             raise NotConverged("\n".join([str(error), *(each.obituary for each in stack.processes)])) from error
-
-
-def _catalog() -> Path:
-    """The catalog of the demo: beside this file where neverstale is installed, else the project's own."""
-    installed = Path(__file__).with_name("catalog.toml")
-    return installed if installed.exists() else PROJECT / "catalog.toml"
 
 
 async def _ended(playing: asyncio.Task[None]) -> None:

@@ -5,14 +5,13 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from neverstale.versions import from_timestamp
+from neverstale.versions import Version, from_timestamp
 from ops.demo.board import Document
-from ops.truth.oracle import Writes
 
 PATIENCE_SECONDS: Final = 15.0
 """A writer gives up on a write after this; its outcome is then unknown."""
@@ -47,10 +46,19 @@ class BoardChange:
         return {"$set": self.values}
 
 
+class Noted(Protocol):
+    """Who is told of every write; `ops.truth.oracle.Writes` keeps it all."""
+
+    def begin(self, key: int, at: float, *, removal: bool = False) -> int:
+        """The key's next revision."""
+
+    def acknowledge(self, key: int, revision: int, at: float, version: Version) -> None: ...
+
+
 class Turns:
     """Everybody who writes a flight waits for its turn, so that revisions are in the order of commits."""
 
-    def __init__(self, writes: Writes) -> None:
+    def __init__(self, writes: Noted) -> None:
         self._writes = writes
         self.failed = 0
         """Changes of documents that ended in an error."""

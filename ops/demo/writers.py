@@ -15,8 +15,11 @@ Motor is past its end of life; it is here because users still have it.
 import asyncio
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from inspect import isawaitable
 from typing import Any, Final, Self
 
 import pymongo
@@ -25,8 +28,7 @@ from pymongo.write_concern import WriteConcern
 
 from ops.demo.board import Document, Week, gate
 from ops.demo.replay import BULKED, Happening
-from ops.demo.turns import PATIENCE_SECONDS, BoardChange, Slot, Turns
-from ops.truth.oracle import Writes
+from ops.demo.turns import PATIENCE_SECONDS, BoardChange, Noted, Slot, Turns
 
 THREADS: Final = 2
 CHUNK: Final = 1000
@@ -47,7 +49,7 @@ class Unexpected(Exception):
 class Writers:
     """All writers of one board. A failed write is counted and made good by the flight's next one."""
 
-    def __init__(self, uri: str, database: str, week: Week, writes: Writes) -> None:
+    def __init__(self, uri: str, database: str, week: Week, writes: Noted) -> None:
         self._week = week
         self.turns = Turns(writes)
         self._slots = [Slot(place, flight.document) for place, flight in enumerate(week.flights)]
@@ -66,8 +68,9 @@ class Writers:
     async def __aexit__(self, *_: object) -> None:
         self._threads.shutdown()
         self._sync.close()
-        self._motor.close()
-        await self._async.close()
+        for client in (self._motor, self._async):
+            if isawaitable(closing := client.close()):
+                await closing
 
     async def load(self) -> None:
         """Put the week's schedule, the airlines and the airports in place of whatever is there."""
@@ -161,8 +164,14 @@ class Writers:
 
     # --- Motor
 
+    @asynccontextmanager
+    async def _motor_session(self) -> AsyncIterator[Any]:
+        started = self._motor.start_session()
+        async with await started if isawaitable(started) else started as session:
+            yield session
+
     async def _depart(self, change: BoardChange) -> int:
-        async with self.turns.noting([change]), await self._motor.start_session() as session:
+        async with self.turns.noting([change]), self._motor_session() as session:
             result = await self._motor_flights.update_one(change.filter, change.operators, session=session)
             self.turns.acknowledge([change], session)
             return _expected(result.matched_count, 1)
@@ -171,7 +180,7 @@ class Writers:
     async def _remove(self, slot: Slot) -> int:
         """An airline withdraws a flight ..."""
         removal = self.turns.change(slot, {}, removal=True)
-        async with self.turns.noting([removal]), await self._motor.start_session() as session:
+        async with self.turns.noting([removal]), self._motor_session() as session:
             result = await self._motor_flights.delete_one(removal.filter, session=session)
             self.turns.acknowledge([removal], session)
             return _expected(result.deleted_count, 1)
@@ -180,7 +189,7 @@ class Writers:
     async def _file(self, slot: Slot) -> int:
         """... and files it anew, at another gate."""
         filed = self.turns.change(slot, {"gate": gate(slot.document["origin"], slot.document["rev"])})
-        async with self.turns.noting([filed]), await self._motor.start_session() as session:
+        async with self.turns.noting([filed]), self._motor_session() as session:
             await self._motor_flights.insert_one(slot.document, session=session)
             self.turns.acknowledge([filed], session)
             return 2
@@ -211,6 +220,9 @@ class Writers:
 
 
 def _motor(uri: str) -> Any:
+    """Motor's client, or PyMongo's where Motor is not installed."""
+    if find_spec("motor") is None:
+        return AsyncMongoClient(uri, **OPTIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that it is past its end of life, we know
         from motor.motor_asyncio import AsyncIOMotorClient

@@ -1,4 +1,4 @@
-"""Ctrl-C as an event, for commands that have something to say or to undo before they end."""
+"""Ctrl-C, or another wish that a command may end, as an event: for those that have something to say or to undo."""
 
 import asyncio
 import signal
@@ -7,16 +7,21 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def interrupts() -> Iterator[asyncio.Event]:
-    """Set by the first Ctrl-C; the second one ends the process as ever."""
-    loop, event = asyncio.get_running_loop(), asyncio.Event()
+def interrupts(*signals: signal.Signals) -> Iterator[asyncio.Event]:
+    """Set by the first of these signals, or else by Ctrl-C; the second one ends the process as ever."""
+    loop, event, numbers = asyncio.get_running_loop(), asyncio.Event(), signals or (signal.SIGINT,)
 
     def interrupted() -> None:
         event.set()
-        loop.remove_signal_handler(signal.SIGINT)
+        let_go()
 
-    loop.add_signal_handler(signal.SIGINT, interrupted)
+    def let_go() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, interrupted)
     try:
         yield event
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        let_go()

@@ -21,7 +21,7 @@ from ops.up import UpOptions, up
 from tests.support.waiting import eventually
 
 CATALOG = 'database = "nyc"\n[resources.flights]\nkey_type = "string"\n'
-STAND_IN = PROJECT / "tests" / "stand_in_role.py"
+STAND_IN = PROJECT / "tests" / "support" / "stand_in_role.py"
 COMMAND = f"""
 import asyncio, os, sys
 from pathlib import Path

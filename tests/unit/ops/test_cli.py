@@ -161,6 +161,7 @@ def test_up_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
         "consumers": 5,
         "api_workers": 6,
         "broker": "kafka",
+        "demo": False,
     }
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from neverstale.catalog import Catalog
 from neverstale.settings_sources import load
 from ops.cli.start import RoleName
+from ops.demo.play import demo_catalog
 from tests.support.containers import image_of
 from tests.support.project import ROOT
 
@@ -66,7 +68,14 @@ def test_interpolation_without_a_default_would_be_noticed(text: str) -> None:
 
 
 def test_every_server_and_role_is_a_service() -> None:
-    assert set(services()) == SERVERS | ROLES
+    assert set(services()) == SERVERS | ROLES | {"board"}
+
+
+def test_the_flights_of_the_demo_are_played_only_where_they_are_asked_for() -> None:
+    board = services()["board"]
+    assert board["profiles"] == ["demo"]
+    assert board["command"] == ["neverstale", "play"]
+    assert Catalog.load(ROOT / "catalog.toml") == Catalog.load(demo_catalog())
 
 
 def test_two_consumers_run_unless_told_otherwise() -> None:
@@ -98,6 +107,9 @@ def test_the_servers_have_the_fixes_that_we_require() -> None:
 
 def test_every_service_says_whether_it_is_healthy() -> None:
     for name, service in services().items():
+        if name == "board":
+            assert service["healthcheck"] == {"disable": True}, "it serves nothing"
+            continue
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
         assert service["healthcheck"].keys() >= {"interval", "timeout", "retries", "start_period"}, name
 
