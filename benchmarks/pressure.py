@@ -36,7 +36,7 @@ from benchmarks.targets import Line, at_least, at_most
 from benchmarks.targets import show as show_lines
 from neverstale.keys import Names
 from neverstale.redis.announcements import Announcer
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.settings import Kafka
 from neverstale.versions import Version, from_timestamp, to_hex
 from ops.stack.ports import LOOPBACK
@@ -181,7 +181,7 @@ async def _insert(servers: Bench, name: str, count: int, size: int | None = None
 async def _applied(servers: Bench, version: Version) -> None:
     deadline = time.monotonic() + SETTLED_SECONDS
     async with Redis.from_url(servers.stack.redis_url) as redis:
-        cache = Cache(redis, Names("ns"))
+        cache = Corrections(redis, Names("ns"))
         while time.monotonic() < deadline:
             held = await cache.watermarks(Kafka().group)
             marks = held.by_partition.values()
@@ -194,7 +194,7 @@ async def _applied(servers: Bench, version: Version) -> None:
 async def _invalidate(servers: Bench, key: str) -> None:
     """What a consumer does about a change of now."""
     async with Redis.from_url(servers.stack.redis_url) as redis:
-        cache = Cache(redis, Names("ns"), Announcer())
+        cache = Corrections(redis, Names("ns"), Announcer())
         applied, entry = cache.names.applied, cache.names.entry("items", key)
         _, (held,) = await cache.read("items", [entry])
         raw = await redis.get(applied)

@@ -31,7 +31,7 @@ from consumers.registers import Registers
 from consumers.replay import Accounts, Gap
 from consumers.topic_identity import TopicIdentity
 from neverstale.errors import Outage, Retry
-from neverstale.redis.cache import Cache, Invalidated
+from neverstale.redis.corrections import Corrections, Invalidated
 from neverstale.role import telemetry
 from neverstale.role.log_repetitions import Seldom
 from neverstale.role.retry import Unwanted, Wanted, until_done
@@ -94,7 +94,7 @@ class Applier:
 
     def __init__(
         self,
-        cache: Cache,
+        cache: Corrections,
         steps: Steps,
         section: Section,
         health: Health,

@@ -30,7 +30,8 @@ from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walks
 from neverstale.redis.announcements import Announcer
-from neverstale.redis.cache import Cache
+from neverstale.redis.commands import Commands
+from neverstale.redis.corrections import Corrections
 from neverstale.redis.most_read import Popularity
 from neverstale.redis.wire import Wire
 from neverstale.role.damage import Damage
@@ -77,12 +78,13 @@ async def _live(
     kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
     loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds)
     horizon = Horizon(loader.now, settings.consumer.version_tolerance_seconds)
-    cache = Cache(redis, names, Announcer(), wire.exchange, Damage(horizon.latest, life.health))
+    announcer, damage = Announcer(), Damage(horizon.latest, life.health)
+    cache = Corrections(redis, names, announcer, round_trip=wire.exchange, damage=damage)
     walks = Walks(mongo, catalog.database, settings.kafka)
     registers = Registers(cache, catalog.collections, loader.now, life.health)
     refresher = Refresher(cache, loader, settings.consumer)
     derived = [resource for resource in catalog.resources.values() if resource.derived]
-    stores = {resource.name: DerivedStore(cache, resource.name) for resource in catalog.resources.values()}
+    stores = {name: DerivedStore(cache, name, announcer) for name in catalog.resources}
     deriver = Deriver([ResourceDeriver(one, stores[one.name], loader) for one in derived])
     rebuilders = [Rebuilder(one, stores[one.name], loader, walks, cache.identity) for one in derived]
     favourites = Favourites()
@@ -117,10 +119,10 @@ async def _live(
             await consumer.run()
 
 
-async def _begin(cache: Cache, life: Life) -> bool:
+async def _begin(redis: Commands, life: Life) -> bool:
     """Wait for Redis, however long it takes. False: the role should stop before that."""
     try:
-        await until_done(cache.ping, Wanted(life.stop), partial(_away, life))
+        await until_done(redis.ping, Wanted(life.stop), partial(_away, life))
     except Unwanted:
         return False
     life.health.ok("redis")

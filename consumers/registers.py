@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NoReturn
 
 from neverstale.errors import Outage, Refused
-from neverstale.redis.cache import Cache, Invalidated
-from neverstale.redis.registers import forget_false
+from neverstale.redis.corrections import Corrections, Invalidated
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
 from neverstale.versions import Version
@@ -29,7 +28,7 @@ class Registers:
     """
 
     def __init__(
-        self, cache: Cache, collections: Sequence[str], now: Callable[[], Awaitable[Version]], health: Health
+        self, cache: Corrections, collections: Sequence[str], now: Callable[[], Awaitable[Version]], health: Health
     ) -> None:
         self._cache = cache
         self._collections = collections
@@ -66,7 +65,7 @@ class Registers:
         return None
 
     async def _establish(self) -> None:
-        if await forget_false(self._cache, self._collections, self._present):
+        if await self._cache.forget_false(self._collections, self._present):
             self._due.set()
         if not self._due.is_set():
             return

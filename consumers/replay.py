@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from consumers.records.batch import Batch
 from neverstale.errors import Outage
-from neverstale.redis.cache import Account, Cache, Invalidated, Lacks
+from neverstale.redis.corrections import Account, Corrections, Invalidated, Lacks
 from neverstale.role import telemetry
 from neverstale.role.service import Health
 
@@ -47,7 +47,7 @@ class Reach:
 class Accounts:
     """Asks and tells a Redis how far partitions are applied there."""
 
-    def __init__(self, cache: Cache, group: str, collections: Collection[str], health: Health) -> None:
+    def __init__(self, cache: Corrections, group: str, collections: Collection[str], health: Health) -> None:
         self._cache = cache
         self._group = group
         self._collections = frozenset(collections)

@@ -14,7 +14,7 @@ from typing import Final
 
 from consumers.records.batch import Batch
 from neverstale.errors import Outage
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.role import telemetry
 from neverstale.role.service import Health
 
@@ -42,7 +42,7 @@ class TopicIdentity:
 
     def __init__(
         self,
-        cache: Cache,
+        cache: Corrections,
         group: str,
         collections: Collection[str],
         health: Health,

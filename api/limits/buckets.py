@@ -18,7 +18,7 @@ from api.reads.breaker import Breaker
 from api.web.problems import Problem, of_error, too_many_requests
 from neverstale import settings
 from neverstale.errors import Outage
-from neverstale.redis.cache import Cache
+from neverstale.redis.commands import Commands
 from neverstale.role import telemetry
 from neverstale.role.tasks import Tasks
 
@@ -65,14 +65,14 @@ class Buckets:
 
     def __init__(
         self,
-        cache: Cache,
+        redis: Commands,
         breaker: Breaker,
         limits: settings.Limits,
         tasks: Tasks,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.callers = Callers(limits)
-        self._cache = cache
+        self._redis = redis
         self._breaker = breaker
         self._tasks = tasks
         self._clock = clock
@@ -146,10 +146,10 @@ class Buckets:
         """Tokens taken and left, and seconds until the bucket is full and until it has a token."""
         bucket.away = False
         if self._breaker.allows():
-            key = self._cache.names.limit(bucket.caller)
+            key = self._redis.names.limit(bucket.caller)
             try:
-                call = await self._cache.call("limit", [key], [repr(self._interval * 1e6), self._size, bucket.wanted])
-                ((taken, rest, full, following),) = await self._cache.send(call)
+                call = await self._redis.call("limit", [key], [repr(self._interval * 1e6), self._size, bucket.wanted])
+                ((taken, rest, full, following),) = await self._redis.send(call)
             except Outage:
                 self._breaker.failed()
             else:

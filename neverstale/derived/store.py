@@ -14,7 +14,8 @@ from neverstale.derived.contributions import Contribution
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.plan import Call, Plan, begin
 from neverstale.derived.redis_names import BEYOND, PRESENT, DerivedNames
-from neverstale.redis.cache import Cache
+from neverstale.redis.announcements import Announcer
+from neverstale.redis.commands import Commands
 from neverstale.role.damage import Damage
 from neverstale.versions import Version, from_hex, is_hex, to_hex
 
@@ -63,56 +64,58 @@ class Begun:
 class DerivedStore:
     """One resource's derived data in one Redis. Raises `Outage("redis")` for everything that is not an answer."""
 
-    def __init__(self, cache: Cache, resource: str) -> None:
-        self.names = DerivedNames(cache.names.prefix, resource)
-        self._cache = cache
+    def __init__(self, redis: Commands, resource: str, announcer: Announcer | None = None) -> None:
+        self.names = DerivedNames(redis.names.prefix, resource)
+        self._redis = redis
+        self._announcer = announcer
 
     @property
     def damage(self) -> Damage:
-        return self._cache.damage
+        return self._redis.damage
 
     async def generations(self) -> Generations:
-        (raw,) = await self._cache.send(("GET", self.names.generations))
+        (raw,) = await self._redis.send(("GET", self.names.generations))
         return register.decode(raw)
 
     async def begin(self, known: Generations, partition: int, version: Version, keys: Sequence[str]) -> list[Begun]:
         """For each generation: raise the partition's register to `version`, the batch's newest change, and fetch
         the documents' contributions. Comes before MongoDB is read."""
         calls = [begin(self.names, one, partition, version, keys) for one in known.all]
-        commands = [await self._cache.call("begin", call.keys, call.arguments) for call in calls]
-        answers = await self._cache.send(*commands) if commands else []
+        commands = [await self._redis.call("begin", call.keys, call.arguments) for call in calls]
+        answers = await self._redis.send(*commands) if commands else []
         found = [begun(*args) for args in zip(known.all, calls, answers, strict=True)]
         return [self._as_far_as_true(one) for one in found]
 
     def _as_far_as_true(self, one: Begun) -> Begun:
         """A contribution of a version that cannot be true would never be replaced: MongoDB is to judge it."""
         newest = Contribution.version_of(max(one.contributions, default=b""))
-        return replace(one, at_least=max(one.at_least, newest)) if newest > self._cache.damage.latest() else one
+        return replace(one, at_least=max(one.at_least, newest)) if newest > self._redis.damage.latest() else one
 
     async def contribute(self, known: Generations, partition: int, plans: Sequence[Plan]) -> None:
         """Apply a batch, one plan for each generation. A generation that is refused stays as it was; the others
         may have applied theirs, which a second time changes nothing."""
         calls = [plan.call(known.epoch, partition) for plan in plans]
-        commands = [await self._cache.call("contribute", call.keys, call.arguments) for call in calls]
-        answers = await self._cache.send(*commands) if commands else []
+        commands = [await self._redis.call("contribute", call.keys, call.arguments) for call in calls]
+        answers = await self._redis.send(*commands) if commands else []
         for plan, call, answer in zip(plans, calls, answers, strict=True):
             check(plan.generation, call, answer)
 
     async def announce(self, groups: Collection[str]) -> None:
-        """Tell every API process that pages of these groups may have changed. Comes after they were applied, and
-        before the marks that cover them."""
-        await self._cache.announce_groups(groups)
+        """Tell every API process that pages of these groups may have changed (see `neverstale.redis.announcements`).
+        Comes after they were applied, and before the marks that cover them."""
+        if self._announcer is not None:
+            await self._redis.send(("PUBLISH", self._redis.names.announcements, self._announcer.groups(groups)))
 
     async def change(self, transition: Callable[[Generations], Generations]) -> Generations:
         """Apply a transition of the register, however many others do at the same time; unlink what it drops."""
         while True:
-            (raw,) = await self._cache.send(("GET", self.names.generations))
+            (raw,) = await self._redis.send(("GET", self.names.generations))
             known = register.decode(raw)
             then = transition(known)
             if then == known:
                 return known
             arguments = (known.epoch if raw is not None else "", register.encode(then))
-            (agreed,) = await self._cache.send(await self._cache.call("agree", [self.names.generations], arguments))
+            (agreed,) = await self._redis.send(await self._redis.call("agree", [self.names.generations], arguments))
             if agreed:
                 for one in known.dropped_by(then):
                     await self.unlink(one.id)
@@ -123,7 +126,7 @@ class DerivedStore:
         hashes = hashes_of(self.names, generation)
         for start in range(0, len(hashes), _HASHES_A_PIPELINE):
             some = hashes[start : start + _HASHES_A_PIPELINE]
-            await self._cache.send(*(("HSET", key, PRESENT, b"") for key in some))
+            await self._redis.send(*(("HSET", key, PRESENT, b"") for key in some))
 
     async def claim(self, new: Generation) -> Generation:
         """Lay a generation and make it known. Afterwards ask the cluster for the time and call `establish`."""
@@ -133,15 +136,15 @@ class DerivedStore:
 
     async def forget(self) -> None:
         """Drop the register, whatever it says, and free all that it may have named."""
-        await self._cache.send(("DEL", self.names.generations))
+        await self._redis.send(("DEL", self.names.generations))
         await self._unlink_all(self.names.base)
 
     async def lost_hash(self, hashes: Sequence[bytes]) -> bytes | None:
         """One of these that is not there."""
-        (found,) = await self._cache.send(("EXISTS", *hashes))
+        (found,) = await self._redis.send(("EXISTS", *hashes))
         if found == len(hashes):
             return None
-        answers = await self._cache.send(*(("EXISTS", key) for key in hashes))
+        answers = await self._redis.send(*(("EXISTS", key) for key in hashes))
         return next((key for key, there in zip(hashes, answers, strict=True) if not there), None)
 
     async def lost_set(
@@ -151,7 +154,7 @@ class DerivedStore:
         on, 0: at the beginning."""
         own = self.names.of(generation.id)
         sizes = own.sizes(ranking)
-        ((raw_cursor, pairs),) = await self._cache.send((b"HSCAN", sizes, cursor, "COUNT", count))
+        ((raw_cursor, pairs),) = await self._redis.send((b"HSCAN", sizes, cursor, "COUNT", count))
         groups = [group for group in pairs[::2] if group not in (PRESENT, BEYOND)]
         if not groups:
             return int(raw_cursor), None
@@ -159,7 +162,7 @@ class DerivedStore:
         # Who has members before and after we looked had them then, or lost and regained them meanwhile: then it is
         # counted anew for nothing.
         held = ("HMGET", sizes, *groups)
-        before, *members, after = await self._cache.send(held, *(("ZCARD", key) for key in sets), held)
+        before, *members, after = await self._redis.send(held, *(("ZCARD", key) for key in sets), held)
         gone = (
             key
             for key, one, count, two in zip(sets, before, members, after, strict=True)
@@ -174,7 +177,7 @@ class DerivedStore:
         come next; and where to go on, 0: at the beginning. `now` is asked before a version is called one of the
         future."""
         kind = key.removeprefix(self.names.base.encode()).split(b":")[2]
-        ((raw_cursor, pairs),) = await self._cache.send((b"HSCAN", key, cursor, "COUNT", count))
+        ((raw_cursor, pairs),) = await self._redis.send((b"HSCAN", key, cursor, "COUNT", count))
         latest = to_hex(self.damage.latest()).encode()
         for field, value in zip(pairs[::2], pairs[1::2], strict=True):
             if field == PRESENT:
@@ -193,9 +196,9 @@ class DerivedStore:
     async def _unlink_all(self, base: str) -> int:
         pattern, cursor, count = f"{_escaped(base)}:*", b"0", 0
         while True:
-            ((cursor, keys),) = await self._cache.send(("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000))
+            ((cursor, keys),) = await self._redis.send(("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000))
             if keys:
-                await self._cache.send(("UNLINK", *keys))
+                await self._redis.send(("UNLINK", *keys))
                 count += len(keys)
             if int(cursor) == 0:
                 return count

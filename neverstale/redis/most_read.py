@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, Final
 
 from neverstale.keys import MAX_KEY_BYTES, value_of
-from neverstale.redis.cache import Cache
+from neverstale.redis.commands import Commands
 
 MOST: Final = 10_000
 """Documents kept of a resource: about 1 MB."""
@@ -32,8 +32,8 @@ class ReadCount:
 class Popularity:
     """The reads of every resource. Raises `Outage("redis")`."""
 
-    def __init__(self, cache: Cache, half_life_seconds: float, most: int = MOST) -> None:
-        self._cache = cache
+    def __init__(self, redis: Commands, half_life_seconds: float, most: int = MOST) -> None:
+        self._redis = redis
         self._half_life_ms = round(half_life_seconds * 1000)
         self._most = most
 
@@ -41,11 +41,11 @@ class Popularity:
         """Canonical key -> reads that were not added before, of at most `DOCUMENTS_A_CALL` documents. An outage may
         have added them."""
         pairs: list[Any] = [item for key, count in reads.items() for item in (key.encode(), count)]
-        await self._cache.send(await self._call(resource, pairs))
+        await self._redis.send(await self._call(resource, pairs))
 
     async def most(self, resource: str, limit: int) -> list[ReadCount]:
         """The most read, at most so many."""
-        weight, found = await self._cache.send(
+        weight, found = await self._redis.send(
             await self._call(resource, ()), ("ZREVRANGE", self._names(resource)[0], 0, limit - 1, "WITHSCORES")
         )
         counted = [(member, score) for member, score in _pairs(found) if self._is_ours(member, score)]
@@ -61,13 +61,13 @@ class Popularity:
                 return True
         except ValueError:
             pass
-        self._cache.damage.met("reads", member)
+        self._redis.damage.met("reads", member)
         return False
 
     async def of(self, resource: str, key: str) -> ReadCount | None:
         """One document; `None`: it is not among those that are kept."""
         reads, member = self._names(resource)[0], key.encode()
-        weight, score, rank = await self._cache.send(
+        weight, score, rank = await self._redis.send(
             await self._call(resource, ()), ("ZSCORE", reads, member), ("ZREVRANK", reads, member)
         )
         if score is None or not self._is_ours(member, float(score)):
@@ -75,10 +75,10 @@ class Popularity:
         return ReadCount(key, float(score) / _weight(weight), rank + 1)
 
     async def _call(self, resource: str, pairs: Sequence[Any]) -> tuple[Any, ...]:
-        return await self._cache.call("read", self._names(resource), (self._half_life_ms, self._most, *pairs))
+        return await self._redis.call("read", self._names(resource), (self._half_life_ms, self._most, *pairs))
 
     def _names(self, resource: str) -> tuple[bytes, bytes]:
-        base = f"{self._cache.names.prefix}:{{{resource}}}:reads"
+        base = f"{self._redis.names.prefix}:{{{resource}}}:reads"
         return base.encode(), f"{base}:since".encode()
 
 

@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as TooLate
 
-from neverstale.redis.cache import Command, identity_of
+from neverstale.redis.commands import Command, identity_of
 from neverstale.role.tasks import looked_at
 
 WHO_ANSWERS: Final = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"
@@ -155,7 +155,7 @@ class Wire:
         self._opening: asyncio.Task[_Line] | None = None
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """See `neverstale.redis.cache.RoundTrip`."""
+        """See `neverstale.redis.commands.RoundTrip`."""
         line = self._line
         if line is None or line.closed or not self._vouched(line.identity):
             line = await self._opened()

@@ -10,7 +10,8 @@ from redis import Redis as PlainRedis
 
 from neverstale.errors import Outage
 from neverstale.keys import Names
-from neverstale.redis.cache import Cache, Fill, Granted
+from neverstale.redis.cache import Fill, Granted
+from neverstale.redis.corrections import Corrections
 from neverstale.redis.wire import Wire
 from neverstale.servers import redis_client
 from neverstale.settings import Redis as RedisSettings
@@ -42,12 +43,12 @@ WAYS = ("pool", "wire")
 
 
 @asynccontextmanager
-async def cache_of(url: str, timeout_ms: int = 10_000, way: str = "pool") -> AsyncIterator[Cache]:
+async def cache_of(url: str, timeout_ms: int = 10_000, way: str = "pool") -> AsyncIterator[Corrections]:
     settings = RedisSettings.model_validate({"url": url, "connect_timeout_ms": 10_000})
     client = redis_client(settings, timeout_ms=timeout_ms)
     wire = Wire(client, lambda _: True)
     try:
-        yield Cache(client, NAMES, round_trip=wire.exchange if way == "wire" else None)
+        yield Corrections(client, NAMES, round_trip=wire.exchange if way == "wire" else None)
     finally:
         wire.close()
         await client.aclose()

@@ -10,7 +10,7 @@ from redis import asyncio as redis_asyncio
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from neverstale.keys import Names
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from ops.stack.errors import StackError
 from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from tests.conftest import have
@@ -115,7 +115,7 @@ async def test_the_cache_deletes_on_redis_6_2_what_it_cannot_invalidate(full_old
     kwargs = plain.connection_pool.connection_kwargs
 
     async with redis_asyncio.Redis(host=kwargs["host"], port=kwargs["port"]) as client:
-        done = await Cache(client, names).invalidate(9, [entry], [v(9), "n"], {"flights": 9}, LEASE_MS)
+        done = await Corrections(client, names).invalidate(9, [entry], [v(9), "n"], {"flights": 9}, LEASE_MS)
 
     assert (done.letters, done.unknown) == ("x", True)
     assert plain.exists(entry, floor, names.applied) == 0

@@ -16,7 +16,7 @@ from neverstale.catalog import Resource
 from neverstale.keys import Names, canonical
 from neverstale.mongodb import bson_json as documents
 from neverstale.mongodb.loader import Loader, Snapshot
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import MongoDB
 from neverstale.settings import Redis as RedisSettings
@@ -47,7 +47,7 @@ class World:
     redis: Redis
     stream: ChangeStream[dict[str, Any]]
     database: str
-    cache: Cache
+    cache: Corrections
     loader: Loader
     start: Version
     changes: list[Change] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Servers:
     def world(self) -> Iterator[World]:
         collection = self.writer[self.database][RESOURCE.collection]
         collection.delete_many({})
-        cache = Cache(self.redis, Names(f"test{secrets.token_hex(6)}"))
+        cache = Corrections(self.redis, Names(f"test{secrets.token_hex(6)}"))
         loader = Loader(self.reader, self.database, PATIENCE_MS)
         with collection.watch() as stream:
             start = self.runner.run(loader.now())

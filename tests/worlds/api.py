@@ -21,7 +21,7 @@ from neverstale import settings as sections
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import KeyValue, Names, canonical
 from neverstale.mongodb.loader import Loader
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.redis.entries import Entry
 from neverstale.role import telemetry
 from neverstale.servers import mongo_client, redis_client
@@ -66,7 +66,7 @@ class World:
     catalog: Catalog
     mongo: AsyncMongoClient[dict[str, Any]]
     redis: Redis
-    cache: Cache
+    cache: Corrections
     loader: Loader
 
     @classmethod
@@ -75,7 +75,7 @@ class World:
         app = create_app(settings, catalog)
         patient = _patient(settings)
         redis = redis_client(patient.redis, timeout_ms=PATIENT_MS)
-        cache = Cache(redis, Names(settings.redis.prefix))
+        cache = Corrections(redis, Names(settings.redis.prefix))
         try:
             async with (
                 mongo_client(patient.mongodb) as mongo,

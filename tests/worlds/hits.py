@@ -17,7 +17,7 @@ from api.server.protocol import HotProtocol
 from api.state import STATE, State
 from neverstale.keys import KeyValue, canonical
 from neverstale.redis.announcements import Announcer
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.versions import Version, to_hex
 from tests.support.opened import ordinary
 from tests.support.waiting import eventually
@@ -40,7 +40,7 @@ class Served:
     @contextlib.asynccontextmanager
     async def of(cls, world: World, **config: Any) -> AsyncIterator[Self]:
         announcer = Announcer()
-        world.cache = Cache(world.redis, world.cache.names, announcer)
+        world.cache = Corrections(world.redis, world.cache.names, announcer)
         app = create_app(world.settings, world.catalog)
         listener = socket.create_server(("127.0.0.1", 0))
         options: dict[str, Any] = {

@@ -30,7 +30,7 @@ def source(name: Name) -> str:
 def scripts(*, flags: bool) -> dict[Name, Script]:
     """All scripts; with `flags` as Redis 7 and later want to be told what may run when memory is full.
 
-    Redis 6.2 does not know the flags; there the error path deletes instead (see `neverstale.redis.cache`).
+    Redis 6.2 does not know the flags; there the error path deletes instead (see `neverstale.redis.corrections`).
     """
     return {name: _script(name, flags) for name in NAMES}
 

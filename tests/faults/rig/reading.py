@@ -20,7 +20,7 @@ from neverstale import settings
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import KeyValue, Names
 from neverstale.mongodb.loader import Loader, Snapshot
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.role.tasks import Tasks
 from neverstale.servers import mongo_client, redis_client
 from neverstale.versions import Version, from_timestamp, to_hex
@@ -54,7 +54,7 @@ class Reading:
     """The API's reader of `things`, and what a consumer would tell its cache."""
 
     redis: Redis
-    cache: Cache
+    cache: Corrections
     """As a consumer has it."""
     clock: Loader
     """Of the whole replica set."""
@@ -123,7 +123,7 @@ async def reading(
         mongo = await stack.enter_async_context(mongo_client(whole))
         redis = redis_client(mine, timeout_ms=MS)
         stack.push_async_callback(redis.aclose)
-        cache, clock = Cache(redis, Names(database)), Loader(mongo, database, MS)
+        cache, clock = Corrections(redis, Names(database)), Loader(mongo, database, MS)
         await cache.establish([THINGS.collection], clock.now)
         everything = settings.Settings(mongodb=theirs, redis=mine, api=api)
         with patch("api.app.Loader", loader), patch("api.app.Tasks", new_tasks):

@@ -493,13 +493,16 @@ def _same_redis() -> Patches:
 def _marker_key() -> Patches:
     """Invalidating deletes the entry and leaves a marker that lives as long as a fill may take."""
     from neverstale.errors import Outage
-    from neverstale.redis.cache import Cache, Fill, Invalidated
+    from neverstale.redis.cache import Cache, Fill
+    from neverstale.redis.corrections import Corrections, Invalidated
     from neverstale.versions import to_hex
 
     yield from _missing_is_fresh()
-    offer, register = Cache.fill, Cache.invalidate
+    offer, register = Cache.fill, Corrections.invalidate
 
-    async def invalidate(self: Cache, applied: int, keys: Any, told: Any, *others: Any, **how: Any) -> Invalidated:
+    async def invalidate(
+        self: Corrections, applied: int, keys: Any, told: Any, *others: Any, **how: Any
+    ) -> Invalidated:
         done = await register(self, applied, [], [], *others, **how)
         for key, version in zip(keys, told[::2], strict=True):
             with contextlib.suppress(Outage):
@@ -513,7 +516,7 @@ def _marker_key() -> Patches:
         results = iter(await offer(self, allowed) if allowed else [])
         return [next(results) if is_good else "version" for is_good in good]
 
-    yield replaced("neverstale.redis.cache:Cache.invalidate", invalidate)
+    yield replaced("neverstale.redis.corrections:Corrections.invalidate", invalidate)
     yield replaced("neverstale.redis.cache:Cache.fill", fill)
 
 

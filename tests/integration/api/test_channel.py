@@ -19,7 +19,7 @@ import pytest
 from api.hits.channel import Channel
 from api.reads.l1 import L1, Reading
 from neverstale.redis.announcements import Announcer
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from tests.support.waiting import eventually
 from tests.worlds.api import PARTITIONS, World, catalog_of, settings_of
 from tests.worlds.hits import Client, Served, all_partitions, body, header, request
@@ -116,7 +116,7 @@ async def test_marks_about_another_redis_void_l1(served: Served, world: World) -
 
 async def test_a_partition_that_changes_hands_voids_l1(served: Served, world: World) -> None:
     await served.kept("/v1/things/a", "a")
-    world.cache = Cache(world.redis, world.cache.names, Announcer())
+    world.cache = Corrections(world.redis, world.cache.names, Announcer())
     await world.mark()
     await voided(served)
     await served.kept("/v1/things/a", "a")
@@ -258,7 +258,7 @@ async def under_load(served: Served, disturb: Disturb, seconds: float, seed: int
     for key in keys:
         ledger.replaced[key] = {}
         await world.write("things", {"_id": key, "n": 0})
-    consumers = [Cache(world.redis, world.cache.names, Announcer(name)) for name in ("even", "odd")]
+    consumers = [Corrections(world.redis, world.cache.names, Announcer(name)) for name in ("even", "odd")]
 
     async def heard() -> bool:
         await mark_now(world, consumers)
@@ -306,7 +306,7 @@ async def under_load(served: Served, disturb: Disturb, seconds: float, seed: int
     return checked
 
 
-async def mark_now(world: World, consumers: Sequence[Cache]) -> None:
+async def mark_now(world: World, consumers: Sequence[Corrections]) -> None:
     """As `World.mark`, without waiting until anybody knows. The wall time is taken before the version."""
     wall_ms = await world.primary_ms()
     version = await world.loader.now()

@@ -111,7 +111,7 @@ async def test_without_warming_the_first_to_ask_waits_for_mongodb(deriving: Deri
 
 async def test_the_most_read_documents_are_read_first_to_last(deriving: Deriving) -> None:
     await empty(deriving)
-    reads = Popularity(deriving.store._cache, deriving.settings.api.reads_half_life_seconds)
+    reads = Popularity(deriving.store._redis, deriving.settings.api.reads_half_life_seconds)
     await reads.add(RESOURCE, {"s:EWR1": 5, "s:JFK1": 9, "s:LGA1": 1})
     async with World.of(deriving.settings, warming(deriving, most_read=2), established=False) as world:
         await ready(world)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from consumers.apply import Applier
 from consumers.records.batch import Batch
 from consumers.replay import Accounts, Reach
-from neverstale.redis.cache import Invalidated
+from neverstale.redis.corrections import Invalidated
 from neverstale.role.service import Life
 from neverstale.settings import Settings
 from neverstale.versions import Version

@@ -12,7 +12,7 @@ from redis import Redis
 
 from neverstale.catalog import Catalog
 from neverstale.keys import Names
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.servers import redis_client
 from neverstale.settings import Settings
 from neverstale.settings_sources import load
@@ -86,7 +86,7 @@ async def test_watermarks_count_only_on_the_redis_that_they_were_applied_on(sett
     now_ms = int(time.time() * 1000)
     client = redis_client(settings.redis, timeout_ms=2000)
     try:
-        cache = Cache(client, Names(settings.redis.prefix))
+        cache = Corrections(client, Names(settings.redis.prefix))
         identity = await cache.identity()
         await cache.set_watermarks(settings.kafka.group, identity, 3, {0: (7, now_ms - 1500)})
         await cache.set_watermarks(settings.kafka.group, "another", 3, {1: (9, now_ms)})

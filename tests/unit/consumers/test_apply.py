@@ -18,7 +18,7 @@ from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.kafka.events import Change, Event, Floor, Mark, Rebuilt, record_key
 from neverstale.keys import Names
-from neverstale.redis.cache import Account, Cache, Invalidated, Lacks, Reached
+from neverstale.redis.corrections import Account, Corrections, Invalidated, Lacks, Reached
 from neverstale.role.retry import Unwanted, Wanted
 from neverstale.role.service import Health
 from tests.unit.consumers.records.test_batch import CATALOG, NAMES, Partition, Record, records
@@ -108,7 +108,7 @@ class Bench:
         self.folding = Folding(CATALOG, NAMES, office=0)
         self.wanted = Wanted()
         self.derive_outages = 0
-        redis, collections = cast("Cache", self.cache), CATALOG.collections
+        redis, collections = cast("Corrections", self.cache), CATALOG.collections
         steps = Steps(
             Doubts(self.folding, cast("Horizon", self), Terms(self.folding, self)),
             TopicIdentity(redis, "group", collections, self.health),

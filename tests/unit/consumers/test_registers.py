@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 from consumers.registers import Registers
 from neverstale.errors import Outage
 from neverstale.keys import Names
-from neverstale.redis.cache import Cache, Invalidated
+from neverstale.redis.corrections import Corrections, Invalidated
 from neverstale.role.service import Health
 from tests.support.waiting import eventually
 
@@ -26,8 +26,8 @@ class UnknowingCache:
         self.established += 1
         return 1
 
-    async def send(self, registers: tuple[str, ...], *lives: tuple[str, bytes]) -> list[Any]:
-        return [[None] * len(lives), *(-2 for _ in lives)]
+    async def forget_false(self, collections: Sequence[str], now: Callable[[], Awaitable[int]]) -> int:
+        return 0
 
 
 class Clock:
@@ -50,7 +50,7 @@ def done(unknown: bool) -> Invalidated:
 
 @contextmanager
 def keeping(cache: UnknowingCache, clock: Clock, health: Health) -> Iterator[Registers]:
-    registers = Registers(cast("Cache", cache), ["items"], clock.now, health)
+    registers = Registers(cast("Corrections", cache), ["items"], clock.now, health)
     task = asyncio.create_task(registers.keep_known())
     try:
         yield registers

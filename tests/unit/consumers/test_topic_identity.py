@@ -9,7 +9,7 @@ from consumers.records.batch import Folding
 from consumers.topic_identity import TRUST_SECONDS, TopicIdentity
 from neverstale.errors import Outage
 from neverstale.kafka.events import Event, Mark
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.role.service import Health
 from tests.unit.consumers.records.test_batch import CATALOG, NAMES, Partition, change, records
 
@@ -25,7 +25,9 @@ class World:
         self.outages = 0
         self.forgotten: list[set[str]] = []
         self.now = 0.0
-        self.identity = TopicIdentity(cast("Cache", self), "group", CATALOG.collections, Health(), lambda: self.now)
+        self.identity = TopicIdentity(
+            cast("Corrections", self), "group", CATALOG.collections, Health(), lambda: self.now
+        )
 
     async def topics(self, group: str, partitions: Sequence[int]) -> dict[int, str | None]:
         self.asked += 1

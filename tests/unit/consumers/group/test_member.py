@@ -15,7 +15,7 @@ from consumers.group.member import Consumed, Member
 from consumers.records.batch import Batch, Folding
 from consumers.replay import Accounts, Gap
 from neverstale.keys import Names
-from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
 from neverstale.role.retry import Wanted
 from neverstale.role.service import Health
 from neverstale.settings import Kafka, Settings
@@ -105,7 +105,7 @@ class Taken:
 
 
 def consumed(redis: Taken) -> Consumed:
-    accounts = Accounts(Cache.__new__(Cache), "group", CATALOG.collections, Health())
+    accounts = Accounts(Corrections.__new__(Corrections), "group", CATALOG.collections, Health())
     return Consumed(Kafka(topic="t"), 10, 900, Folding(CATALOG, Names("ns")), accounts, redis.apply)
 
 

@@ -1,0 +1,138 @@
+"""Commands: how anything is sent to Redis, and what a reply that is no answer means.
+
+Whatever is no answer is an `Outage`, whose reason is the code that Redis gave. Nothing here retries an outage; the
+caller decides. Two faults are mended on the way: a script that a restart or failover has forgotten is loaded, and
+what lies under a key of ours with another type is deleted (`neverstale.redis.foreign_keys`).
+"""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+
+from neverstale.errors import Outage
+from neverstale.keys import Names
+from neverstale.redis.foreign_keys import WRONG_TYPE, removed
+from neverstale.redis.scripts import Name, Script, scripts
+from neverstale.role import telemetry
+from neverstale.role.damage import Damage
+
+Command: TypeAlias = tuple[Any, ...]
+RoundTrip: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+"""Sends commands together and returns their replies, in order, errors among them. Raises `RedisError` and `OSError`
+if there are none."""
+
+WHICH_REDIS: Final[tuple[Command, ...]] = ((b"INFO", b"server"), (b"INFO", b"replication"))
+"""The question that `identity_of` answers. Bytes, so that the client leaves the replies as they are: it would spend
+longer on them than all else takes."""
+_WITHIN_SCRIPT: Final = re.compile(r": -([A-Z]+) ")
+"""Redis 6.2 hides the code of an error within a script: "Error running script (call to f_...): ...: -OOM ..."."""
+
+
+class Commands:
+    """Sends commands and scripts to one Redis. Raises `Outage("redis")` for everything that is not an answer.
+
+    Without a `round_trip` every exchange is a pipeline on a connection from the client's pool.
+    """
+
+    def __init__(
+        self, redis: Redis, names: Names, *, round_trip: RoundTrip | None = None, damage: Damage | None = None
+    ) -> None:
+        self.names = names
+        self.damage = damage or Damage()
+        self._redis = redis
+        self._round_trip = round_trip or self._pipeline
+        self._scripts: dict[Name, Script] | None = None
+
+    async def send(self, *commands: Command) -> list[Any]:
+        """One round trip, in order. Scripts that a restart or failover has forgotten are loaded, foreign keys are
+        deleted, and all is sent again: every step of ours may run twice."""
+        try:
+            return await self._exchange(commands)
+        except NoScriptError:
+            await self._load_scripts()
+        except Outage as outage:
+            if outage.reason != WRONG_TYPE:
+                raise
+            # Who met the same key at the same moment may have deleted it already.
+            await removed(commands, self.names, self.damage, self._exchange)
+        try:
+            return await self._exchange(commands)
+        except NoScriptError:
+            raise Outage("redis", "NOSCRIPT") from None
+
+    async def call(self, name: Name, keys: Sequence[bytes], arguments: Sequence[Any]) -> Command:
+        """The command that runs a script, to be sent."""
+        if self._scripts is None:
+            await self._load_scripts()
+        assert self._scripts is not None
+        return ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
+
+    async def identity(self) -> str:
+        """Which Redis this is."""
+        server, replication = await self.send(*WHICH_REDIS)
+        return identity_of(server, replication)
+
+    async def delete(self, keys: Sequence[bytes]) -> None:
+        """What an error path may do: a missing entry is only a miss."""
+        await self.send(("DEL", *keys))
+
+    async def ping(self) -> None:
+        await self.send(("PING",))
+
+    async def _load_scripts(self) -> None:
+        (server,) = await self._exchange((WHICH_REDIS[0],))
+        known = scripts(flags=int(_info(server, "redis_version").split(".")[0]) >= 7)
+        await self._exchange([("SCRIPT", "LOAD", script.source) for script in known.values()])
+        self._scripts = known
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            replies = await self._round_trip(commands)
+        except (RedisError, OSError) as error:
+            raise _outage(error) from error
+        for reply in replies:
+            if isinstance(reply, NoScriptError):
+                raise reply
+            if isinstance(reply, Exception):
+                raise _outage(reply) from reply
+        return replies
+
+    async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+
+def nonce() -> bytes:
+    """A word that nobody else has ever said: a lease's token, a claim's name."""
+    return secrets.token_hex(8).encode("ascii")
+
+
+def identity_of(server: bytes, replication: bytes) -> str:
+    """Changes when Redis restarts (`run_id`) and when another server takes over (`master_replid`)."""
+    return f"{_info(server, 'run_id')[:16]}-{_info(replication, 'master_replid')[:16]}"
+
+
+def _outage(error: Exception) -> Outage:
+    telemetry.OUTAGES.labels("redis").inc()
+    if isinstance(error, OutOfMemoryError):
+        return Outage("redis", "OOM")
+    if isinstance(error, ResponseError) and (within := _WITHIN_SCRIPT.search(str(error))):
+        return Outage("redis", within[1])
+    if type(error) is ResponseError and str(error)[:1].isupper():
+        # An error reply starts with its code: MISCONF, BUSY, NOREPLICAS, ... (known ones are types of their own)
+        return Outage("redis", str(error).split(" ", 1)[0])
+    return Outage("redis", type(error).__name__)
+
+
+def _info(reply: bytes, name: str) -> str:
+    match = re.search(rf"^{name}:(\S+)", reply.decode(), re.MULTILINE)
+    if match is None:
+        raise Outage("redis", f"INFO without {name}")
+    return match[1]
