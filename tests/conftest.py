@@ -32,6 +32,9 @@ structlog.configure(
     ]
 )
 
+HEARTBEAT_MS = 500
+"""The driver takes no less."""
+
 SERVERS = pytest.StashKey[Servers]()
 
 
@@ -108,8 +111,13 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
 
 @pytest.fixture(scope="session")
 def mongo_uri(servers: Servers) -> str:
-    """Connection string of a replica set with a writable primary."""
-    return have(servers.mongo_uri)
+    """Connection string of a replica set with a writable primary.
+
+    A member that steps down says so to whoever listens, at once. A fail point that merely answers "not primary" does
+    not: the driver, which believes it, waits for the next heartbeat, by default up to 10 seconds.
+    """
+    uri = have(servers.mongo_uri)
+    return f"{uri}{'&' if '?' in uri else '/?'}heartbeatFrequencyMS={HEARTBEAT_MS}"
 
 
 @pytest.fixture(scope="session")
