@@ -25,9 +25,10 @@ from api.web import typed_values
 from api.web.query import kind_of
 from neverstale.catalog import OnChange, Resource
 from neverstale.declarations import CounterDeclaration
-from neverstale.derived import groups, queries, reading
+from neverstale.derived import groups, queries
 from neverstale.derived.counters import Group
 from neverstale.derived.generations import Generation
+from neverstale.derived.held_figures import HeldCounter, HeldFigures
 from neverstale.derived.texts import text_of, value_of
 from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import Kind, least_told
@@ -105,34 +106,28 @@ class CounterSource:
         generation = known.for_counts(f"counters.{self.counter}", self.digest)
         if generation is None:
             return None
-        hash_key = known.names.of(generation.id).counter(self.counter)
-        sums = len(self.declared.sums)
+        figures, sums = HeldFigures(cache, known.names, generation.id), len(self.declared.sums)
         if len(key.values) == len(self.declared.by):
             name = groups.group([text_of(key.values[path]) for path in self.declared.by])
-            fields = reading.group_fields(name, sums)
-            values, epoch = await cache.send((b"HMGET", hash_key, *fields), known.epoch_command())
-            one = reading.one_group(values)
-            held = None if one is None else {name: one} if one.documents else {}
-            work = partial(self._told, generation, key, held)
-            many = False
-        else:
-            (size,) = await cache.send((b"HLEN", hash_key))
-            if size > MOST_FIELDS:
+            one = await figures.group(self.counter, name, sums)
+            if not await known.kept(generation, one.epoch) or one.found is None:
                 return None
-            pairs, epoch = await cache.send((b"HGETALL", hash_key), known.epoch_command())
-            work = partial(self._told_of_all, generation, key, pairs)
-            many = size > FEW_FIELDS
-        if not await known.kept(generation, epoch):
+            return self._told(generation, key, {name: one.found} if one.found.documents else {})
+        size = await figures.size(self.counter)
+        if size > MOST_FIELDS:
             return None
+        whole = await figures.counter(self.counter, sums)
+        if not await known.kept(generation, whole.epoch) or whole.found is None:
+            return None
+        work = partial(self._told_of_all, generation, key, whole.found)
         # Thousands of groups would hold up the event loop for longer than anybody should wait.
-        return await asyncio.to_thread(work) if many else work()
+        return await asyncio.to_thread(work) if size > FEW_FIELDS else work()
 
-    def _told_of_all(self, generation: Generation, key: CountKey, pairs: Any) -> Figure | None:
-        return self._told(generation, key, reading.all_groups(_mapping(pairs), len(self.declared.sums)))
+    def _told_of_all(self, generation: Generation, key: CountKey, whole: HeldCounter) -> Figure | None:
+        held = whole.groups()
+        return None if held is None else self._told(generation, key, held)
 
-    def _told(self, generation: Generation, key: CountKey, held: Mapping[str, Group] | None) -> Figure | None:
-        if held is None:
-            return None
+    def _told(self, generation: Generation, key: CountKey, held: Mapping[str, Group]) -> Figure | None:
         if any(one.documents < 0 for one in held.values()):
             raise ValueError("fewer documents than none")
         # A generation numbers its sums in the order of its own text, which need not be the catalog's.
@@ -235,11 +230,6 @@ class CounterSource:
         if averages:
             text += f',"averages":{{{",".join(averages)}}}'
         return text.encode()
-
-
-def _mapping(pairs: Any) -> dict[bytes, bytes]:
-    """A hash's fields; how they come depends on the protocol's version."""
-    return pairs if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def _number(total: Decimal | None, scale: int) -> str:

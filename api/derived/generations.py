@@ -7,7 +7,7 @@ the register's epoch after it, and asks here whether the generation was still th
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from neverstale.derived.generations import Generation, Generations, UnknownFormat
+from neverstale.derived.generations import Generation, Generations, UnknownFormat, epoch_command
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.role.retry import forever
@@ -54,7 +54,7 @@ class Known:
 
     def epoch_command(self) -> tuple[bytes | int, ...]:
         """Comes behind whatever is read of a generation, in the same pipeline."""
-        return (b"GETRANGE", self.names.generations, 0, 15)
+        return epoch_command(self.names.generations)
 
     async def kept(self, generation: Generation, epoch: bytes) -> bool:
         """Whether the generation was kept up to date, on the Redis that is read, when the epoch was read.

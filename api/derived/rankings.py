@@ -15,9 +15,9 @@ from api.derived.generations import Known
 from neverstale.catalog import OnChange, Resource
 from neverstale.declarations import RankingDeclaration
 from neverstale.derived import queries, reading
+from neverstale.derived.held_figures import HeldFigures
 from neverstale.derived.members import member_of
 from neverstale.derived.reading import Ranked
-from neverstale.errors import Outage
 from neverstale.keys import KeyValue, any_value_of, canonical
 from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import Kind, least_told
@@ -27,8 +27,6 @@ from neverstale.versions import Version
 
 FEW_ROWS: Final = 200
 """Of more, a thread makes the answer."""
-_ATTEMPTS: Final = 3
-"""To see a rank and its neighbours unchanged in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,41 +68,21 @@ class RankingSource:
         generation = known.for_counts(f"rankings.{self.ranking}", self.digest)
         if generation is None:
             return None
-        names = known.names.of(generation.id)
-        held = _Sets(cache, known, names.ranking(self.ranking, key.group), names.sizes(self.ranking), key.group)
-        found = await (self._top(held, key.count) if key.key is None else self._one(held, key))
-        if found is None or not await known.kept(generation, held.epoch):
-            return None
-        return found
-
-    async def _top(self, held: "_Sets", count: int) -> Figure | None:
-        replies = await held.read((b"ZRANGE", held.members, 0, count - 1, b"WITHSCORES"))
-        return None if replies is None else Figure(await _made(lambda: _top_body(self._ranked(replies[0], 1)), count))
-
-    async def _one(self, held: "_Sets", key: RankKey) -> Figure | None:
-        assert key.key is not None
-        member = member_of(canonical(key.key))
-        asked = (b"ZRANK", held.members, member), (b"ZSCORE", held.members, member)
-        low = high = 0
-        for _ in range(_ATTEMPTS):
-            replies = await held.read(*asked, (b"ZRANGE", held.members, low, high, b"WITHSCORES"))
-            if replies is None:
+        figures = HeldFigures(cache, known.names, generation.id)
+        descends = self.declared.descends
+        if key.key is None:
+            top = await figures.top(self.ranking, key.group, key.count, descends=descends)
+            members = top.found
+            if members is None or not await known.kept(generation, top.epoch):
                 return None
-            rank, score, pairs = replies
-            if rank is None:
-                return Figure(None)
-            if not key.count or (low, high) == _around(rank, key.count):
-                (one,) = self._ranked([member, score], rank + 1)
-                beside = self._ranked(pairs, low + 1) if key.count else None
-                return Figure(_one_body(one, beside))
-            low, high = _around(rank, key.count)
-        return None
-
-    def _ranked(self, found: Sequence[Any], first: int) -> list[Ranked]:
-        """How members and scores come depends on the protocol's version: in pairs, or one behind the other."""
-        pairs = found if found and isinstance(found[0], list) else zip(found[::2], found[1::2], strict=True)
-        scored = [(member, float(score)) for member, score in pairs]
-        return reading.ranked(scored, first, descends=self.declared.descends)
+            return Figure(await _made(lambda: _top_body(members.ranked()), key.count))
+        look = await figures.standing(self.ranking, key.group, canonical(key.key), key.count, descends=descends)
+        standing = look.found
+        if standing is None or not await known.kept(generation, look.epoch):
+            return None
+        if standing.one is None:
+            return Figure(None)
+        return Figure(_one_body(standing.one, standing.around if key.count else None))
 
     # --- MongoDB
 
@@ -121,39 +99,6 @@ class RankingSource:
             if body is not None:
                 bodies[key.canonical] = body
         return Snapshot(version, bodies, kind=least_told(kinds))
-
-
-class _Sets:
-    """One group's sorted set, and what says that it is whole."""
-
-    def __init__(self, cache: Cache, known: Known, members: bytes, sizes: bytes, group: str) -> None:
-        self.members = members
-        self.epoch = b""
-        self._cache = cache
-        self._known = known
-        self._sizes = sizes
-        self._group = group
-
-    async def read(self, *commands: tuple[Any, ...]) -> list[Any] | None:
-        """The answers, all of one moment; `None`: the set is not known to be whole."""
-        # Names in bytes keep the client from reading anything into the replies within the transaction.
-        replies = await self._cache.send(
-            (b"MULTI",),
-            *commands,
-            (b"ZCARD", self.members),
-            (b"HMGET", self._sizes, *reading.size_fields(self._group)),
-            (b"EXEC",),
-            self._known.epoch_command(),
-        )
-        *_, executed, self.epoch = replies
-        if not isinstance(executed, list):
-            raise Outage("redis", "EXEC")
-        if wrong := next((reply for reply in executed if isinstance(reply, Exception)), None):
-            # The server answers; what it holds is no sorted set, or no hash.
-            self._cache.damage.met("derived", f"{self.members!r}: {wrong}")
-            return None
-        *answers, members, sizes = executed
-        return answers if reading.is_whole(sizes, members) else None
 
 
 class _Asking:
@@ -245,10 +190,6 @@ _Placed = tuple[float, bytes, str]
 
 def _any_kind(declared: RankingDeclaration, values: Sequence[Any]) -> dict[str, Any]:
     return {"$or": [queries.ranking_filter(declared, values, kind) for kind in queries.KINDS]}
-
-
-def _around(rank: int, count: int) -> tuple[int, int]:
-    return max(rank - count, 0), rank + count
 
 
 async def _made(body: Callable[[], bytes], rows: int) -> bytes:

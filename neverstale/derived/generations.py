@@ -189,6 +189,12 @@ def _is_readable(generation: Generation) -> bool:
     return True
 
 
+def epoch_command(key: bytes) -> tuple[bytes | int, ...]:
+    """What reads the epoch of the register under this key, and nothing more. It comes behind whatever is read of a
+    generation, in the same round trip."""
+    return (b"GETRANGE", key, 0, EPOCH_BYTES - 1)
+
+
 @lru_cache(maxsize=256)
 def encode(generations: Generations) -> bytes:
     """The register's text."""

@@ -5,13 +5,14 @@ with the fewest reads make room, and begin anew when they are read again. So cou
 and a document that is read less than the last of the most read may be missing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
 from neverstale.keys import MAX_KEY_BYTES, value_of
 from neverstale.redis.commands import Commands
+from neverstale.redis.replies import scored
 
 MOST: Final = 10_000
 """Documents kept of a resource: about 1 MB."""
@@ -48,7 +49,7 @@ class Popularity:
         weight, found = await self._redis.send(
             await self._call(resource, ()), ("ZREVRANGE", self._names(resource)[0], 0, limit - 1, "WITHSCORES")
         )
-        counted = [(member, score) for member, score in _pairs(found) if self._is_ours(member, score)]
+        counted = [(member, score) for member, score in scored(found) if self._is_ours(member, score)]
         return [
             ReadCount(member.decode(), score / _weight(weight), rank)
             for rank, (member, score) in enumerate(counted, 1)
@@ -84,11 +85,3 @@ class Popularity:
 
 def _weight(text: bytes) -> float:
     return float(text) or 1.0
-
-
-def _pairs(found: Sequence[Any]) -> Iterator[tuple[bytes, float]]:
-    """Members and scores, as either version of the Redis protocol answers them."""
-    if found and isinstance(found[0], (list, tuple)):
-        yield from ((member, float(score)) for member, score in found)
-    else:
-        yield from ((member, float(score)) for member, score in zip(found[::2], found[1::2], strict=True))

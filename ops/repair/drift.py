@@ -19,6 +19,7 @@ from neverstale.catalog import Catalog
 from neverstale.declarations import CounterDeclaration
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.groups import members
+from neverstale.derived.held_figures import HeldFigures
 from neverstale.derived.store import DerivedStore
 from neverstale.derived.texts import value_of
 from neverstale.errors import Stop
@@ -83,7 +84,7 @@ async def drift(settings: Settings, catalog: Catalog, name: str, declaration: st
             store = DerivedStore(cache, name)
             generation = await _complete(store, name)
             loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-            in_redis = InRedis(redis, store.names.of(generation.id))
+            in_redis = InRedis(HeldFigures(cache, store.names, generation.id))
             in_mongodb = InMongoDB(mongo, catalog.database, resource.collection)
             comparison = _Comparison(in_redis, in_mongodb, cache, settings.kafka.group, loader)
             found = _Found(await comparison.applied())

@@ -15,23 +15,20 @@ from typing import Any, Final, TypeAlias
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS as RAW
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from neverstale.bson.values import RawObject
 from neverstale.declarations import CounterDeclaration, RankingDeclaration
-from neverstale.derived import queries, reading
+from neverstale.derived import queries
 from neverstale.derived.counters import Group
 from neverstale.derived.groups import combinations, fact_at, members
+from neverstale.derived.held_figures import FigureKind, HeldFigures
 from neverstale.derived.members import member_of
-from neverstale.derived.redis_names import BEYOND, PRESENT, GenerationNames
 from neverstale.derived.texts import NULL, value_of
 from neverstale.errors import Outage, Stop
 from neverstale.keys import canonical
 from neverstale.mongodb.replies import decoded
 from neverstale.versions import Version, to_timestamp
 
-MEMBERS_A_CALL: Final = 5_000
 A_BATCH: Final = 1_000
 """Documents or rows. In between others have their turn: a driver that cannot watch its server gives it up."""
 MOST_GROUPS: Final = 100
@@ -191,20 +188,18 @@ def _mongodb() -> Iterator[None]:
 
 
 class InRedis:
-    """A generation as Redis has it just now."""
+    """A generation as Redis has it just now. Raises `Outage`."""
 
-    def __init__(self, redis: Redis, names: GenerationNames) -> None:
-        self._redis = redis
-        self._names = names
+    def __init__(self, figures: HeldFigures) -> None:
+        self._figures = figures
 
     async def unknown(self, name: str, declared: Compared) -> str | None:
         """Why nobody is told from Redis, if so."""
-        with _redis():
-            held: Any = await self._redis.hmget(self._key(name, declared), [PRESENT, BEYOND])
-        present, beyond = held
-        if present is None:
+        kind: FigureKind = "counters" if isinstance(declared, CounterDeclaration) else "rankings"
+        guard = await self._figures.guard(kind, name)
+        if not guard.is_there:
             return LOST
-        return None if beyond is None else f"{int(beyond)} documents are beyond its bounds"
+        return None if guard.beyond is None else f"{guard.beyond} documents are beyond its bounds"
 
     async def values(self, name: str, declared: Compared, only: Collection[str] = ()) -> dict[str, Value]:
         """Every group that is not empty; given `only`, at least those."""
@@ -212,50 +207,24 @@ class InRedis:
             counted = await self._counted(name, declared, only)
             known = {group: one for group, one in counted.items() if one.documents and is_told(group)}
             return {group: _as_counted(one, declared) for group, one in known.items()}
-        with _redis():
-            sizes: Any = await self._redis.hgetall(self._names.sizes(name))
-        groups = [field.decode() for field in sizes if field[:1] != b"."]
-        return {
-            group: await self._ranked(name, group, int(sizes[group.encode()]))
-            for group in groups
-            if not only or group in only
-        }
+        sizes = await self._figures.sizes(name)
+        wanted = [group for group in sizes if not only or group in only]
+        return {group: await self._ranked(name, group, sizes[group]) for group in wanted}
 
     async def _counted(self, name: str, declared: CounterDeclaration, only: Collection[str]) -> Mapping[str, Group]:
-        key, sums = self._names.counter(name), len(declared.sums)
-        with _redis():
-            if not 0 < len(only) <= MOST_GROUPS:
-                everything: Any = await self._redis.hgetall(key)
-                return reading.all_groups(everything, sums) or {}
-            pipeline = self._redis.pipeline(transaction=False)
-            for group in only:
-                pipeline.hmget(key, reading.group_fields(group, sums))
-            found = zip(only, await pipeline.execute(), strict=True)
-        return {group: one for group, fields in found if (one := reading.one_group(fields)) is not None}
+        sums = len(declared.sums)
+        if 0 < len(only) <= MOST_GROUPS:
+            return await self._figures.groups(name, sums, only)
+        whole = (await self._figures.counter(name, sums)).found
+        return (whole.groups() if whole is not None else None) or {}
 
     async def _ranked(self, name: str, group: str, size: int) -> RankingDrift:
-        key, digest, count = self._names.ranking(name, group), 0, 0
-        while True:
-            with _redis():
-                pairs: Any = await self._redis.zrange(key, count, count + MEMBERS_A_CALL - 1, withscores=True)
-            for member, score in pairs:
-                digest += _digest(member, float(score))
-            count += len(pairs)
-            if len(pairs) < MEMBERS_A_CALL:
-                # A set that was evicted looks like an empty one; its size tells.
-                return RankingDrift(count if count == size else -size, digest % 2**64)
-
-    def _key(self, name: str, declared: Compared) -> bytes:
-        is_counter = isinstance(declared, CounterDeclaration)
-        return self._names.counter(name) if is_counter else self._names.sizes(name)
-
-
-@contextmanager
-def _redis() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise Outage("redis", f"{type(error).__name__} while comparing") from error
+        digest = count = 0
+        async for some in self._figures.members(name, group):
+            digest += sum(_digest(*one) for one in some)
+            count += len(some)
+        # A set that was evicted looks like an empty one; its size tells.
+        return RankingDrift(count if count == size else -size, digest % 2**64)
 
 
 def _as_counted(group: Group, declared: CounterDeclaration) -> CounterDrift:
