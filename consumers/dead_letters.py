@@ -32,7 +32,7 @@ from neverstale.settings import Settings
 log = telemetry.logger(__name__)
 
 PART: Final = "dead_letters"
-"""Of readiness; there as soon as there was a first dead letter."""
+"""A part of readiness, there as soon as there was a first dead letter."""
 REMEMBERED: Final = 10_000
 """Records that are read again, because Redis lacks what was beside them, are dead letters once."""
 
@@ -113,12 +113,12 @@ class DeadLetters:
         if self._producer is None and letters:
             await ensure_topic(self._kafka)
             self._producer = await self._exits.enter_async_context(started_producer(self._kafka))
-        answers = await asyncio.gather(*map(self._send_one, letters), return_exceptions=True)
-        for letter, answer in zip(letters, answers, strict=True):
-            if isinstance(answer, MessageSizeTooLargeError):
+        results = await asyncio.gather(*map(self._send_one, letters), return_exceptions=True)
+        for letter, result in zip(letters, results, strict=True):
+            if isinstance(result, MessageSizeTooLargeError):
                 await self._send_smaller(letter)
-            elif isinstance(answer, BaseException):
-                raise answer
+            elif isinstance(result, BaseException):
+                raise result
 
     async def _send_one(self, letter: Letter) -> None:
         assert self._producer is not None

@@ -46,7 +46,7 @@ COLLECT_AFTER: Final = 300_000
 
 
 def run(settings: Settings, catalog: Catalog) -> int:
-    """Be a consumer until SIGTERM or SIGINT; answers the exit code, see `neverstale.role.service.run_role`."""
+    """Be a consumer until SIGTERM or SIGINT; returns the exit code, see `neverstale.role.service.run_role`."""
     gc.collect()
     gc.freeze()  # what is here by now stays, and no collection need look at it again
     gc.set_threshold(COLLECT_AFTER)

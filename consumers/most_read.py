@@ -16,14 +16,14 @@ from neverstale.role.retry import forever
 log = telemetry.logger(__name__)
 
 MOST: Final = 1_000
-"""Of one resource."""
+"""So many of one resource."""
 LEAST_READS: Final = 2.0
-"""Who was read less is nobody's favourite."""
+"""What was read less is nobody's favourite."""
 LOOK_SECONDS: Final = 10.0
 
 
 class Favourites:
-    """As they were when last looked."""
+    """Knows the most read entries, as they were when it last looked."""
 
     def __init__(self) -> None:
         self.keys: frozenset[bytes] = frozenset()

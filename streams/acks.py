@@ -7,6 +7,7 @@ from time import time
 from typing import NoReturn
 
 from neverstale.role import telemetry
+from neverstale.role.retry import forever
 from streams.checkpoint import Position
 from streams.publisher import Receipt
 
@@ -17,35 +18,38 @@ class SentBatch:
 
     receipt: Receipt
     position: Position
-    """Behind the batch."""
+    """The position behind the batch."""
     wall_ms: int | None
-    """Of its newest change; `None` if it holds none."""
+    """Wall time of its newest change; `None` if it holds none."""
     records: Mapping[str, int]
     """Kind -> how many."""
 
 
 class Acks:
-    """`add` flights in order; `run` calls `reached` for each, in order, when all up to it is acknowledged."""
+    """Takes batches that were sent, in order; `run` calls `reached` for each when all up to it is acknowledged."""
 
     def __init__(self, most: int, reached: Callable[[Position], None]) -> None:
-        self._flights: asyncio.Queue[SentBatch] = asyncio.Queue(most)
+        self._sent: asyncio.Queue[SentBatch] = asyncio.Queue(most)
         self._reached = reached
 
-    async def add(self, flight: SentBatch) -> None:
-        """Waits while too many are on their way: that is what keeps memory bounded when Kafka is away."""
-        await self._flights.put(flight)
+    async def add(self, sent: SentBatch) -> None:
+        """Wait while too many are on their way: that is what keeps memory bounded when Kafka is away."""
+        await self._sent.put(sent)
 
     async def landed(self) -> None:
-        """Wait until every added flight is acknowledged."""
-        await self._flights.join()
+        """Wait until every batch that was added is acknowledged."""
+        await self._sent.join()
 
     async def run(self) -> NoReturn:
-        while True:
-            flight = await self._flights.get()
-            await flight.receipt.acknowledged
-            self._reached(flight.position)
-            self._flights.task_done()
-            for kind, count in flight.records.items():
-                telemetry.RECORDS_PUBLISHED.labels(kind).inc(count)
-            if flight.wall_ms is not None:
-                telemetry.CAPTURE_LAG.observe(max(0.0, time() - flight.wall_ms / 1000))
+        """Say how far Kafka has everything, until cancelled."""
+        await forever(self._land_next)
+
+    async def _land_next(self) -> None:
+        sent = await self._sent.get()
+        await sent.receipt.acknowledged
+        self._reached(sent.position)
+        self._sent.task_done()
+        for kind, count in sent.records.items():
+            telemetry.RECORDS_PUBLISHED.labels(kind).inc(count)
+        if sent.wall_ms is not None:
+            telemetry.CAPTURE_LAG.observe(max(0.0, time() - sent.wall_ms / 1000))

@@ -16,11 +16,11 @@ import pymongo
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from neverstale.errors import NeverstaleError, Outage
-from neverstale.mongodb.control import checkpoint_id, control
-from neverstale.role import cancellation, telemetry
+from neverstale.mongodb.control import checkpoint_id, control, unless_dropping
+from neverstale.role import telemetry
+from neverstale.role.retry import forever
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.cursor import Database
-from streams.dropping import unless_dropping
 from streams.lease import LeaseLost
 from streams.pipeline import Token
 
@@ -30,9 +30,11 @@ SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Position:
+    """A place in the stream behind which it can be opened again."""
+
     token: Token
     partitions: int
-    """Of the topic, when everything before the token was published to it."""
+    """How many the topic had when everything before the token was published to it."""
     topic: str | None = None
     """Its id then, as far as it is known."""
 
@@ -49,7 +51,7 @@ class Checkpoint:
         self._id = checkpoint_id(group)
         self.term = term
         self.found_term = 0
-        """Of the position that `load` found."""
+        """The term of the position that `load` found."""
         self.stored: Position | None = None
         """The last that was stored by us."""
         self._reached: Position | None = None
@@ -77,11 +79,13 @@ class Checkpoint:
 
     async def run(self, interval_seconds: float) -> NoReturn:
         """Store what is reached, at most once in an interval, until cancelled."""
-        while True:
+
+        async def store() -> float:
             await self._news.wait()
             await self.save()
-            cancellation.heed()
-            await asyncio.sleep(interval_seconds)
+            return interval_seconds
+
+        await forever(store)
 
     async def save(self) -> None:
         """Store the reached position, if it is not stored yet."""

@@ -90,7 +90,7 @@ class StreamCursor:
     settings: Watcher
     number: int
     token: Token
-    """Behind the last batch that was handed out."""
+    """The position behind the last batch that was handed out."""
     _pending: asyncio.Task[RawBSONDocument] | None = field(default=None, init=False)
     asked_at: float = field(default=0.0, init=False)
     """When the pending `getMore` was sent, on the monotonic clock."""

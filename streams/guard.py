@@ -12,7 +12,7 @@ from typing import Final, Literal, NoReturn
 from aiokafka.errors import KafkaError
 
 from neverstale.errors import Outage, Retry
-from neverstale.role import cancellation
+from neverstale.role.retry import forever
 from neverstale.role.service import Health
 from streams.cursor import StreamCursor
 from streams.publisher import Publisher
@@ -29,6 +29,8 @@ class TopicChanged(Retry):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
+    """Gives up on a server, or on the topic, that the clients would wait for without end."""
+
     health: Health
     cursor: StreamCursor
     publisher: Publisher
@@ -43,8 +45,9 @@ class Guard:
             TopicChanged: open again, with the new number.
         """
         looked_at, is_there = float("-inf"), True
-        while True:
-            cancellation.heed()
+
+        async def look() -> float:
+            nonlocal looked_at, is_there
             now = monotonic()
             if now - looked_at > INCARNATION_SECONDS:
                 looked_at = now
@@ -53,7 +56,9 @@ class Guard:
             self._check("kafka", self.publisher.seconds_unacknowledged(now), self.publisher_patience_seconds)
             if (known := self.publisher.known_partitions()) != self.publisher.partitions:
                 raise TopicChanged(f"the topic has {known} partitions instead of {self.publisher.partitions}")
-            await asyncio.sleep(LOOK_SECONDS)
+            return LOOK_SECONDS
+
+        await forever(look)
 
     async def _check_incarnation(self, was_there: bool) -> bool:
         """Whether the topic is there. Deleted and made again at once, it takes what we send as if nothing had

@@ -1,7 +1,7 @@
 """Our own write, once a period, into a collection of the watched database that is in the stream.
 
 On a quiet database it moves the resume token (an idle replica set moves it only every ten seconds) and gives
-marks a fresh wall time. And since a mark cannot cover the newest change itself (see `streams.marks`), a change
+marks a fresh wall time. And since a mark cannot cover the newest change itself (see `streams.mark_pacer`), a change
 that no other follows is covered by a heartbeat that is written early for it.
 """
 
@@ -13,18 +13,19 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from neverstale.errors import Outage
-from neverstale.mongodb.control import heartbeats
-from neverstale.role import cancellation
+from neverstale.mongodb.control import heartbeats, unless_dropping
+from neverstale.role.retry import forever
 from neverstale.settings import Watcher
 from neverstale.versions import Version
 from streams.cursor import Database
-from streams.dropping import unless_dropping
-from streams.marks import MarkPacer
+from streams.mark_pacer import MarkPacer
 
 WRITE_SECONDS: Final = 10.0
 
 
 class Heart:
+    """Beats once a period, and earlier for a change that waits for its mark."""
+
     def __init__(self, database: Database, settings: Watcher, marks: MarkPacer) -> None:
         self._collection = heartbeats(database)
         self._group = settings.group
@@ -42,12 +43,13 @@ class Heart:
 
     async def run(self) -> NoReturn:
         """Beat until cancelled. `Outage` if a beat is not acknowledged by a majority."""
-        while True:
-            await self.beat()
-            cancellation.heed()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._period):
-                    await self._until_needed()
+        await forever(self._beat_and_wait)
+
+    async def _beat_and_wait(self) -> None:
+        await self.beat()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._period):
+                await self._until_needed()
 
     async def beat(self) -> None:
         # The count makes sure that something changes: an update to the same millisecond is no event.

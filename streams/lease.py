@@ -23,7 +23,8 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from neverstale.errors import NeverstaleError, Outage, Retry
 from neverstale.mongodb.control import control, lease_id
-from neverstale.role import cancellation, telemetry
+from neverstale.role import telemetry
+from neverstale.role.retry import forever
 from streams.cursor import Database
 
 log = telemetry.logger(__name__)
@@ -87,11 +88,13 @@ class Lease:
 
     async def keep(self) -> NoReturn:
         """Renew until cancelled. `LeaseLost`: another watcher has it; `Outage`: it could not be renewed in time."""
-        while True:
+
+        async def renew() -> None:
             await asyncio.sleep(self._lease_ms / 1000 / RENEWALS)
             if not await self._renewed():
                 raise LeaseLost(f"the lease of term {self.term} has run out and another watcher took it")
-            cancellation.heed()
+
+        await forever(renew)
 
     async def release(self) -> None:
         """Let a standby take over at once. Best effort: the lease runs out by itself."""

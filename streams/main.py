@@ -22,7 +22,7 @@ GARBAGE_THRESHOLD: Final = 50_000
 
 
 def run(settings: Settings, catalog: Catalog) -> int:
-    """Be the watcher until SIGTERM or SIGINT; answers the exit code, see `neverstale.role.service.run_role`."""
+    """Be the watcher until SIGTERM or SIGINT; returns the exit code, see `neverstale.role.service.run_role`."""
     return run_role("watcher", settings, partial(live, settings, catalog))
 
 

@@ -35,7 +35,7 @@ class RawEvent(TypedDict):
 
 _UPDATED = {"$map": {"input": {"$objectToArray": "$updateDescription.updatedFields"}, "in": "$$this.k"}}
 _REMOVED = "$updateDescription.removedFields"
-# A part of an array was cut off: by the trailing 0, one of its places changed, and not the whole.
+# A part of an array was cut off: by the trailing 0, one of its elements changed, and not the whole.
 _TRUNCATED = {
     "$map": {
         "input": {"$ifNull": ["$updateDescription.truncatedArrays.field", []]},
@@ -62,9 +62,9 @@ LONGEST_VALUE: Final = 16 * 1024
 _TOO_LONG: Final = {"$range": [0, MAX_TEXTS + 1]}
 
 
-def value_field(place: int) -> str:
-    """The field of an event that holds the new value of the path at this place."""
-    return f"v{place}"
+def value_field(number: int) -> str:
+    """The field of an event that holds the new value of the path with this number."""
+    return f"v{number}"
 
 
 def _value(path: str) -> dict[str, Any]:
@@ -93,5 +93,5 @@ def pipeline(collections: Sequence[str], paths: Sequence[str] = ()) -> list[dict
                 ]
             }
         },
-        {"$project": _PROJECTION | {value_field(place): _value(path) for place, path in enumerate(paths)}},
+        {"$project": _PROJECTION | {value_field(number): _value(path) for number, path in enumerate(paths)}},
     ]

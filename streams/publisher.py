@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, Final, NoReturn
 
@@ -20,7 +21,7 @@ from neverstale.kafka.producer import batch_bytes, started_producer
 from neverstale.kafka.refusals import as_ours
 from neverstale.kafka.topic import Topic
 from neverstale.kafka.topic_id import incarnation_of
-from neverstale.role import cancellation
+from neverstale.role.retry import forever
 from neverstale.role.tasks import start
 from neverstale.settings import Kafka
 
@@ -134,7 +135,7 @@ class Publisher:
         """
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
-                start(group, self._carry(lane), f"publish-{lane.partition}")
+                start(group, forever(partial(self._carry, lane)), f"publish-{lane.partition}")
         raise AssertionError("a lane never ends")
 
     def seconds_unacknowledged(self, now: float) -> float:
@@ -159,22 +160,21 @@ class Publisher:
         lane.filling = self._parcel()
         self._append[lane.partition] = lane.filling.batch.append
 
-    async def _carry(self, lane: _Lane) -> NoReturn:
-        while True:
-            if not lane.full:
-                if not lane.filling.batch.record_count():
-                    lane.wake.clear()
-                    await lane.wake.wait()
-                    continue
+    async def _carry(self, lane: _Lane) -> None:
+        """Wait for the next parcel of a partition, and carry it."""
+        while not lane.full:
+            if lane.filling.batch.record_count():
                 self._close_filling(lane)
-            parcel = lane.under_way = lane.full.popleft()
-            lane.under_way_since = monotonic()
-            await self._send(parcel, lane.partition)
-            cancellation.heed()
-            lane.under_way = None
-            self.acknowledged += 1
-            for receipt in parcel.receipts:
-                receipt.arrived()
+            else:
+                lane.wake.clear()
+                await lane.wake.wait()
+        parcel = lane.under_way = lane.full.popleft()
+        lane.under_way_since = monotonic()
+        await self._send(parcel, lane.partition)
+        lane.under_way = None
+        self.acknowledged += 1
+        for receipt in parcel.receipts:
+            receipt.arrived()
 
     async def _send(self, parcel: _Parcel, partition: int) -> None:
         try:

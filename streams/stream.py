@@ -14,7 +14,7 @@ from streams.acks import Acks, SentBatch
 from streams.checkpoint import Position
 from streams.cursor import EventBatch, StreamCursor
 from streams.heartbeat import Heart
-from streams.marks import MarkPacer
+from streams.mark_pacer import MarkPacer
 from streams.pipeline import RawEvent
 from streams.publisher import Publisher
 from streams.recorder import Recorder

@@ -81,12 +81,12 @@ class Watched:
     collections: tuple[str, ...]
     grouping: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Collection -> paths that make groups of lists; their new values are named in changes."""
-    _places: dict[str, list[tuple[str, str]]] = field(init=False, default_factory=dict)
+    _value_fields: dict[str, list[tuple[str, str]]] = field(init=False, default_factory=dict)
     """Collection -> each of its paths with the field of an event that holds its new value."""
 
     def __post_init__(self) -> None:
-        fields = {path: value_field(place) for place, path in enumerate(self.paths)}
-        self._places.update({name: [(path, fields[path]) for path in by] for name, by in self.grouping.items()})
+        fields = {path: value_field(number) for number, path in enumerate(self.paths)}
+        self._value_fields.update({name: [(path, fields[path]) for path in by] for name, by in self.grouping.items()})
 
     @classmethod
     def of(cls, catalog: Catalog) -> Self:
@@ -99,16 +99,16 @@ class Watched:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All paths whose values are asked for, in the order of their places (`pipeline.value_field`)."""
+        """All paths whose values are asked for, in the order of their numbers (`pipeline.value_field`)."""
         return tuple(dict.fromkeys(path for by in self.grouping.values() for path in by))
 
     def named(self, event: RawEvent) -> dict[str, str]:
         """What the event of a change tells of the collection's groups."""
-        places = self._places.get(event["coll"])
-        if not places or event["op"] == "delete":
+        fields = self._value_fields.get(event["coll"])
+        if not fields or event["op"] == "delete":
             return {}
         values: Any = event
-        by = {path: values.get(name) for path, name in places}
+        by = {path: values.get(name) for path, name in fields}
         return named(tuple(by), event["fields"], by)
 
     def change(self, event: RawEvent) -> Change:

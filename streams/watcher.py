@@ -8,16 +8,17 @@ import asyncio
 import contextlib
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, PositionLost, Retry, Stop
+from neverstale.errors import KafkaRefuses, Outage, PositionLost, Retry, Stop
 from neverstale.kafka.events import Floor
 from neverstale.kafka.producer import LARGEST_BATCH_BYTES
 from neverstale.kafka.topic import LEAST_BATCH_BYTES, Topic, ensure_topic
 from neverstale.role import cancellation, telemetry
-from neverstale.role.retry import Patience
+from neverstale.role.retry import Patience, Unwanted, Wanted, until_done
 from neverstale.role.service import Health
 from neverstale.role.tasks import start
 from neverstale.settings import Settings
@@ -29,7 +30,7 @@ from streams.error_codes import ours
 from streams.guard import Guard
 from streams.heartbeat import Heart
 from streams.lease import POLL_SECONDS, Lease
-from streams.marks import MarkPacer
+from streams.mark_pacer import MarkPacer
 from streams.pipeline import pipeline
 from streams.publisher import Publisher
 from streams.recorder import Recorder
@@ -45,7 +46,7 @@ MOST_LOSSES: Final = 3
 
 FIRST_PATIENCE_SECONDS: Final = 30.0
 DRAIN_SHARE: Final = 0.8
-"""Of the drain deadline; the rest is for closing."""
+"""So much of the drain deadline is for waiting; the rest is for closing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def plan(stored: Position | None, topic: Topic, lost: str | None) -> Start:
         return Start(None, "no position is stored")
     known = stored.topic is not None and topic.incarnation is not None
     if topic.created or (known and stored.topic != topic.incarnation):
-        return Start(stored, "the topic was created anew")
+        return Start(stored, "the topic was created again")
     if stored.partitions != topic.partitions:
         return Start(stored, f"the topic has {topic.partitions} partitions instead of {stored.partitions}")
     return Start(stored, None)
@@ -87,7 +88,7 @@ class Watcher:
     """Why the stored position cannot be used."""
     _losses: int = field(default=0, init=False)
     _patience: Patience = field(default_factory=Patience, init=False)
-    """With what a server refuses for good."""
+    """How long to wait where a server refuses for good."""
     _fitting_bytes: int = field(default=LARGEST_BATCH_BYTES, init=False)
     """What the topic may take, where the broker does not tell us."""
 
@@ -99,18 +100,21 @@ class Watcher:
         """Watch until `stop` is set. `Stop` if only a human can help."""
         self.health.wrong("mongodb", "connecting")
         self.health.wrong("kafka", "connecting")
+        with contextlib.suppress(Unwanted):
+            await until_done(partial(self._watch_until, stop), Wanted(stop), self._judge)
+        await self.lease.release()
+
+    async def _watch_until(self, stop: asyncio.Event) -> None:
+        """Every error leaves as one of ours, if it is none of those that nobody knows."""
         while not stop.is_set():
-            cancellation.heed()
             try:
                 await self._watch(stop)
             except Exception as error:
-                await _until(stop, self._judge(ours(error)))
-        await self.lease.release()
+                found = ours(error)
+                raise found from found.__cause__
 
-    def _judge(self, error: NeverstaleError) -> float:
-        """Raise, or say how long to wait before going on."""
-        if not isinstance(error, Retry):
-            raise error
+    def _judge(self, error: Retry) -> float:
+        """Note what went wrong, and say how long to wait before going on; raise if going on does not help."""
         server = error.server if isinstance(error, Outage) else "none"
         if isinstance(error, Outage):
             self.health.wrong(error.server, error.reason)

@@ -1,4 +1,4 @@
-"""Inspection: whether all of a generation is still in Redis and ours, also what no change touches.
+"""Eviction: whether all of a generation is still in Redis and ours, also what no change touches.
 
 A Redis that is out of memory may evict any key, and a neighbour may write into one. Whoever changes or reads what is
 gone, or is no number, finds that out, but a reader only goes to MongoDB for it, and would do so for ever. So every
@@ -16,7 +16,7 @@ KEYS_A_LOOK: Final = 500
 
 
 class Inspection:
-    """Of one resource, round after round."""
+    """Looks at the keys of one resource, round after round."""
 
     def __init__(self, store: DerivedStore, now: Callable[[], Awaitable[Version]]) -> None:
         self._store = store

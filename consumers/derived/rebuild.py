@@ -32,7 +32,7 @@ Identity = Callable[[], Awaitable[str]]
 
 
 class Rebuilder:
-    """Of one resource. `identity` answers which Redis this is."""
+    """Looks after the generations of one resource. `identity` returns which Redis this is."""
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ from neverstale.role import telemetry
 
 
 class Offsets:
-    """Of one topic. What is not committed comes again, and applying it again changes nothing."""
+    """Knows how far the partitions of one topic are applied. What is not
+    committed comes again, and applying it again changes nothing."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic

@@ -1,11 +1,11 @@
-"""Instances: consumers that keep their place in the group, and their partitions, over a restart.
+"""Static membership: consumers that stay members of the group, and keep their partitions, over a restart.
 
 With `kafka.group_instance_id` a consumer that stops does not leave the group; if it is back within the session
 time-out, nothing is handed over (static membership, KIP-345). Who joins under a name that is taken replaces the one
 before. Kafka tells that one so (FENCED_INSTANCE_ID) only where its requests carry the name, and aiokafka's heartbeats
-and commits do not (0.14): to it the group has just forgotten it, and it would join anew, replace its successor,
+and commits do not (0.14): to it the group has just forgotten it, and it would join again, replace its successor,
 be replaced in turn, and so for ever. So whoever was forgotten looks first whether somebody else has its name. That
-may also be itself: the group keeps a named member that was too slow to join it anew, and only its generation is over.
+may also be itself: the group keeps a named member that was too slow to join again, and only its generation is over.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _MADE_UP: Final = re.compile(r"-([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za
 
 
 class Replaced(Stop):
-    """Another consumer has taken our place."""
+    """Another consumer is the member that we were."""
 
     def __init__(self, instance: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Progress: whether the client of Kafka still delivers what is there.
+"""Stuck: whether the client of Kafka still delivers what is there.
 
 A client can stay alive, keep its membership and deliver nothing more, of all partitions or of one (aiokafka's issues
 1037 and 1154, after a restart of a broker). Being alive is therefore not asked for but progress: a partition that
@@ -22,7 +22,7 @@ class Stuck(KafkaError):  # type: ignore[misc]
 
 
 class Progress:
-    """Of one client's partitions."""
+    """Watches whether the partitions of one client move."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -58,16 +58,16 @@ class Batch:
     """Two for each key, as `Cache.invalidate` takes them."""
     spans: list[Span] = field(default_factory=list)
     highest: Version = 0
-    """Of all changes and floors."""
+    """The highest version of all changes and floors."""
     floors: dict[str, Version] = field(default_factory=dict)
     lost: dict[str, Version] = field(default_factory=dict)
-    """Of the floors, those that say that changes may never be told."""
+    """Those of the floors that say that changes may never be told."""
     forget: set[str] = field(default_factory=set)
     """Collections of which something may have been said that was lost: void until the present is known."""
     marks: dict[int, Mark] = field(default_factory=dict)
     """Partition -> its last mark."""
     doubtful: list[Doubtful] = field(default_factory=list)
-    """Before it is applied, such a batch is to be settled (`Folding.settle_marks`)."""
+    """Such a batch is settled before it is applied (`Folding.settle_marks`)."""
     told: Told = field(default_factory=dict)
     rebuilt: list[tuple[int, Rebuilt]] = field(default_factory=list)
     """Partitions that a walk has passed to its end."""
@@ -76,7 +76,7 @@ class Batch:
     offsets: dict[int, int] = field(default_factory=dict)
     """Partition -> the offset to go on at when all this is applied."""
     poison: list[Poison] = field(default_factory=list)
-    """Before it is applied, such a batch is to be settled (`Folding.settle`)."""
+    """Such a batch is settled before it is applied (`Folding.settle`)."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Reason -> records that need nothing."""
     changes: int = 0
@@ -84,7 +84,7 @@ class Batch:
     floor_records: int = 0
     mark_records: int = 0
     oldest_wall_ms: int | None = None
-    """Of the changes, by the primary's clock."""
+    """Wall time of the oldest change, by the primary's clock."""
     newest: Newest = field(default_factory=dict)
     """What `keys` were spelled from."""
 
@@ -124,7 +124,7 @@ class _Watched:
 class Folding:
     """Folds records into batches. Remembers nothing between them but the newest term of each partition's marks.
 
-    `latest` answers the latest version that can be real (`consumers.records.horizon`). `office`: the highest term
+    `latest` returns the latest version that can be real (`consumers.records.horizon`). `office`: the highest term
     that is known to have been held (`consumers.records.terms`).
     """
 
@@ -145,7 +145,7 @@ class Folding:
         self._office = office
 
     def fold(self, fetched: Mapping[Any, Sequence[Record]]) -> Batch:
-        """`fetched`: topic partition -> records in order, all of one topic, as `getmany` answers."""
+        """`fetched`: topic partition -> records in order, all of one topic, as `getmany` returns them."""
         batch = Batch(newest={collection: {} for collection in self._watched})
         latest = self._latest()
         for topic_partition, records in fetched.items():

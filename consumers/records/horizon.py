@@ -20,7 +20,10 @@ AWAY_SECONDS: Final = 5.0
 
 
 class Horizon:
-    """`now` answers a version >= every change that was acknowledged before it was called."""
+    """Knows the latest version that can be real.
+
+    `now` returns a version >= every change that was acknowledged before it was called.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class Horizon:
         self._not_before = float("-inf")
 
     def latest(self) -> Version:
-        """What is later is not believed without asking."""
+        """The latest version that is believed without asking."""
         seconds = self._seconds + self._clock() - self._at + self._tolerance_seconds
         return int(seconds) << 32 | 0xFFFFFFFF
 

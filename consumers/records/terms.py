@@ -31,7 +31,7 @@ class Offices(Protocol):
 
 
 class LeaseDocuments:
-    """As the watchers write them."""
+    """Reads the lease documents, as the watchers write them."""
 
     def __init__(self, client: AsyncMongoClient[dict[str, Any]], database: str) -> None:
         self._collection = control(client[database])
@@ -55,7 +55,7 @@ class Terms:
         self._complaint = Seldom()
 
     async def settle(self, batch: Batch) -> None:
-        """Before it is applied."""
+        """Take or leave the doubtful marks of a batch, before it is applied."""
         fresh = self._clock() - self._asked_at >= FRESH_SECONDS
         if fresh:
             self._newest = await self._ask()

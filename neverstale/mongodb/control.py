@@ -11,10 +11,14 @@
 The modules that write the documents describe their fields.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
@@ -28,6 +32,12 @@ HEARTBEATS: Final = "neverstale.heartbeat"
 
 Fields: TypeAlias = dict[str, Any]
 
+DROP_PENDING: Final = 215
+"""DatabaseDropPending: for a moment nothing can be made in a database that is being dropped."""
+DROP_SECONDS: Final = 5.0
+"""So long a drop is waited for."""
+PAUSE_SECONDS: Final = 0.02
+
 LEASES: Final[Fields] = {"_id": {"$gte": "lease:", "$lt": "lease;"}}
 """Matches the leases of all watcher groups."""
 
@@ -40,6 +50,20 @@ def control(database: AsyncDatabase[Fields]) -> AsyncCollection[Fields]:
 def heartbeats(database: AsyncDatabase[Fields]) -> AsyncCollection[Fields]:
     """The heartbeat collection, in the same way."""
     return _own(database, HEARTBEATS)
+
+
+async def unless_dropping(write: Callable[[], Awaitable[object]]) -> None:
+    """Write as soon as the database is not being dropped. The change stream itself tells of the drop, and where to go
+    on behind it; a watcher that gave it up for a refused write would lose that position."""
+    deadline = monotonic() + DROP_SECONDS
+    while True:
+        try:
+            await write()
+            return
+        except OperationFailure as error:
+            if error.code != DROP_PENDING or monotonic() > deadline:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def lease_id(watcher_group: str) -> str:

@@ -30,7 +30,10 @@ _CLAIM: Final = re.compile(rb"\?[0-9a-f]{16}:[0-9a-f]{16}")
 
 
 class Damage:
-    """Of one process. `latest` answers the latest version that can be true now; damage is shown in `health`."""
+    """Notes the damage that one process meets.
+
+    `latest` returns the latest version that can be true now; damage is shown in `health`.
+    """
 
     def __init__(self, latest: Callable[[], Version] = lambda: LATEST, health: Health | None = None) -> None:
         self.latest = latest

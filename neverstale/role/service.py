@@ -89,7 +89,7 @@ Body = Callable[[Life], Coroutine[Any, Any, None]]
 
 
 def run_role(role: str, settings: Settings, body: Body, *, serve_http: bool = True) -> int:
-    """Run `body` until it returns, and answer the exit code: 0 as asked, 1 on a failure, 2 when a human must act."""
+    """Run `body` until it returns, and return the exit code: 0 as asked, 1 on a failure, 2 when a human must act."""
     telemetry.configure_logging(settings.service)
     try:
         return uvloop.run(_live(role, settings, body, serve_http))

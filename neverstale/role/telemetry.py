@@ -46,7 +46,7 @@ CHECKPOINTS = _counter("checkpoints", "Positions stored.")
 STREAM_OPENED = _counter("stream_opened", "Change streams opened, by how.", "how")
 POSITION_LOST = _counter("position_lost", "Positions that could not be resumed; floors were published.")
 WATCHER_TERM = _gauge("watcher_term", "Term of the last lease that this watcher held.")
-WATCHER_RECOVERIES = _counter("watcher_recoveries", "Times the watcher closed all and began anew.", "server")
+WATCHER_RECOVERIES = _counter("watcher_recoveries", "Times the watcher closed all and began again.", "server")
 RECORDS_TOO_LARGE = _counter(
     "records_too_large",
     "Changes that no record can tell (too large for the topic, or a key too long): their collection is voided.",
@@ -71,7 +71,7 @@ OFFSETS_LOST = _counter("offsets_lost", "Partitions that had no offset to go on 
 TOPIC_MADE_ANEW = _counter(
     "topic_made_anew", "Partitions that turned out to be of another topic of the same name; everything was voided."
 )
-CONSUMER_RECOVERIES = _counter("consumer_recoveries", "Times a consumer closed its client of Kafka and began anew.")
+CONSUMER_RECOVERIES = _counter("consumer_recoveries", "Times a consumer closed its client of Kafka and began again.")
 DERIVED = _counter("derived", "Documents met by what is derived from them, by outcome.", "outcome")
 DERIVED_AGAIN = _counter("derived_again", "Batches of derived data that were begun again, by reason.", "reason")
 DERIVED_UNSUMMABLE = _counter(

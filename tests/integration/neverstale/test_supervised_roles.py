@@ -50,12 +50,12 @@ WATCHER = {
 }
 
 STORY_OF_CONSUMER = {
-    "commit": "consumers.loop.Consumer._commit_often",
-    "watch-kafka": "consumers.loop.Consumer._watch",
+    "commit": "consumers.loop.ConsumerLoop._commit_often",
+    "watch-kafka": "consumers.loop.ConsumerLoop._watch",
     "watch-group": "consumers.group.member.Member.until_replaced",
 }
 STORY_OF_WATCHER = {
-    "read": "streams.stream.Reader.run",
+    "read": "streams.stream.Stream.run",
     "publish": "streams.publisher.Publisher.run",
     "acks": "streams.acks.Acks.run",
     "heart": "streams.heartbeat.Heart.run",

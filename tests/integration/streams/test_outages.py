@@ -227,7 +227,7 @@ async def test_a_deleted_topic_is_created_again_and_voids_what_was_told(place: P
         version = await write(client, place, "after")
         async with Published.reading(place) as published:
             await published.until(lambda: version in published.versions, 60)
-            assert {floor.reason for floor in published.floors} == {"the topic was created anew"}
+            assert {floor.reason for floor in published.floors} == {"the topic was created again"}
             assert len(published.floors) == PARTITIONS
         assert not running.task.done()
     assert errors == []

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale.kafka.events import decode, encode, record_key
-from streams import recorder as records
+from streams import recorder as module
 from streams.pipeline import RawEvent
 from streams.recorder import Recorder
 from streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched
@@ -124,7 +124,7 @@ def test_uuids_share_one_form_however_they_were_decoded() -> None:
 
 
 def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "REMEMBERED_KEYS", 10)
+    monkeypatch.setattr(module, "REMEMBERED_KEYS", 10)
     recorder = Recorder(WATCHED, PARTITIONS)
     batch = [event(str(number), coll=coll) for number in range(45) for coll in WATCHED.collections]
     recorder.record(batch, 0, len(batch), lambda *_: None)

@@ -35,10 +35,10 @@ WIDER = Topic("topic", 6, created=False, complaint=None)
         (None, TOPIC, None, Start(None, "no position is stored")),
         (None, CREATED, None, Start(None, "no position is stored")),
         (POSITION, TOPIC, "gone", Start(None, "gone")),
-        (POSITION, CREATED, None, Start(POSITION, "the topic was created anew")),
+        (POSITION, CREATED, None, Start(POSITION, "the topic was created again")),
         (POSITION, MADE_AGAIN, None, Start(POSITION, None)),
         (IN_TOPIC_A, TOPIC, None, Start(IN_TOPIC_A, None)),
-        (IN_TOPIC_A, MADE_AGAIN, None, Start(IN_TOPIC_A, "the topic was created anew")),
+        (IN_TOPIC_A, MADE_AGAIN, None, Start(IN_TOPIC_A, "the topic was created again")),
         (POSITION, WIDER, None, Start(POSITION, "the topic has 6 partitions instead of 4")),
     ],
 )

@@ -25,13 +25,15 @@ from neverstale.versions import Version
 
 @dataclass(slots=True)
 class MarkPacer:
+    """Decides which batch is followed by a mark, and what the mark says."""
+
     partitions: int
     term: int
     interval_seconds: float
     topic: str | None = None
     """The topic's id, for those who read on in another topic of the same name."""
     version: Version = 0
-    """Of the last mark."""
+    """The version of the last mark."""
     _wall_ms: int | None = None
     _marked_at: float = float("-inf")
 

@@ -139,5 +139,5 @@ async def test_a_watcher_whose_topic_somebody_else_made_anew_voids_what_was_told
         async with Published.reading(place) as published:
             await published.until(lambda: [mark for mark in published.marks if mark.topic == found])
             await published.until(lambda: len(published.floors) >= PARTITIONS)
-        assert {floor.reason for floor in published.floors} == {"the topic was created anew"}
+        assert {floor.reason for floor in published.floors} == {"the topic was created again"}
         assert not running.task.done()
