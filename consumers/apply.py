@@ -29,7 +29,7 @@ from consumers.records.doubts import Doubts
 from consumers.refresh import HeldLease, Refresher
 from consumers.registers import Registers
 from consumers.replay import Accounts, Gap
-from consumers.topic_identity import TopicIdentity
+from consumers.topic_identity import NOTHING, TopicIdentity
 from neverstale.errors import Outage, Retry
 from neverstale.redis.corrections import Corrections, Invalidated
 from neverstale.role import telemetry
@@ -124,10 +124,13 @@ class Applier:
     async def _correct(self, batch: Batch, wanted: Wanted) -> Mapping[int, Gap]:
         """Have Redis follow; what it lacks from before the batch."""
         do, started = self._do, time.perf_counter()
-        named = await until_done(partial(do.topics.compare, batch), wanted, self._apply_waits)
+        named = NOTHING
+        if batch.marks:
+            named = await until_done(partial(do.topics.compare, batch), wanted, self._apply_waits)
         done = await until_done(partial(self._invalidate, batch), wanted, self._apply_waits)
         do.registers.note(done)
-        await until_done(partial(do.derive, batch, done.identity), wanted, self._derive_waits)
+        if batch.derives:
+            await until_done(partial(do.derive, batch, done.identity), wanted, self._derive_waits)
         reach = await do.accounts.reach(batch, done)
         await self._set_watermarks(batch, done, reach.complete)
         self._hand_over(batch, done)

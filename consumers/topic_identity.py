@@ -80,8 +80,6 @@ class TopicIdentity:
             self._health.wrong("redis", outage.reason)
 
     def _news(self, batch: Batch) -> dict[int, str]:
-        if not batch.marks:
-            return {}
         if (now := self._clock()) - self._known_at > TRUST_SECONDS:
             self._known, self._known_at = {}, now
         told = {partition: mark.topic for partition, mark in batch.marks.items() if mark.topic is not None}

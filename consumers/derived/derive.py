@@ -194,7 +194,7 @@ class Deriver:
     async def apply(self, batch: Batch, identity: str) -> None:
         """Bring all up to a batch that the Redis of this identity took. Raises `Outage` or `NotYet`; the same batch
         may be applied again after any error."""
-        if batch.derives and not all([await self._apply_one(one, batch, identity) for one in self._resources]):
+        if not all([await self._apply_one(one, batch, identity) for one in self._resources]):
             raise NotYet
 
     async def _apply_one(self, one: ResourceDeriver, batch: Batch, identity: str) -> bool:

@@ -86,13 +86,14 @@ async def until_done(work: Callable[[], Awaitable[T]], wanted: Wanted, waits: Ca
     `pauses` says. Every error that is no `Retry` is raised. Raises `Unwanted` when an attempt has failed and nobody
     wants another one; there is always a first.
     """
-    usual = pauses()
+    usual: Iterator[float] | None = None
     while True:
-        heed()
         try:
             return await work()
         except Retry as error:
             pause = waits(error)
+        heed()
+        usual = usual or pauses()
         await wanted.pause(next(usual) if pause is None else pause)
 
 

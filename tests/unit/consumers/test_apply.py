@@ -135,8 +135,7 @@ class Bench:
         if self.derive_outages:
             self.derive_outages -= 1
             raise Outage("mongodb", "away")
-        if batch.derives:
-            self.told.append(("derive", identity))
+        self.told.append(("derive", identity))
 
     async def put(self, poison: Sequence[Poison], wanted: Wanted) -> None:
         if poison:
