@@ -14,6 +14,7 @@ import typer
 from neverstale import __version__
 from neverstale.errors import Misconfigured, NeverstaleError
 from ops.cli.dead_letters import dlq
+from ops.cli.init import init
 from ops.cli.look import check, settings, status
 from ops.cli.repair import invalidate, rebuild, resync, warm
 from ops.cli.start import demo, play, run, up
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (up, demo, play, run, check, settings, status, resync, invalidate, rebuild, warm):
+for command in (init, up, demo, play, run, check, settings, status, resync, invalidate, rebuild, warm):
     app.command()(command)
 app.add_typer(dlq, name="dlq")
 
