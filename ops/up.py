@@ -15,7 +15,7 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.settings import Settings
 from neverstale.settings_sources import DEFAULT, Origins, fields
-from ops.demo.play import TRY, loaded
+from ops.demo.flights.play import TRY, loaded
 from ops.stack.board import Board
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError

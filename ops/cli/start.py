@@ -63,7 +63,7 @@ def up(
 ) -> None:
     """Start everything here: MongoDB, Kafka, Redis, watcher, consumers, API; stop it all on Ctrl-C."""
     from neverstale.errors import Misconfigured
-    from ops.demo.play import demo_catalog
+    from ops.demo.flights.play import demo_catalog
     from ops.up import UpOptions
     from ops.up import up as start
 
@@ -127,8 +127,8 @@ def demo(
 
 def play(config: Config = None) -> None:
     """Load a week of flights into the MongoDB of the settings, and play it slowly until Ctrl-C."""
-    from ops.demo.play import demo_catalog
-    from ops.demo.play import play as play_week
+    from ops.demo.flights.play import demo_catalog
+    from ops.demo.flights.play import play as play_week
 
     settings, _ = settings_from(config, demo_catalog())
     asyncio.run(play_week(settings.mongodb.uri.get_secret_value()))

@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 import orjson
 
-from ops.demo.board import Document
 from ops.demo.client import Connection
+from ops.demo.flights.board import Document
 from ops.demo.sweep import PATIENCE_SECONDS, answer_of, json_of
 from ops.truth.oracle import Tally
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from redis.asyncio import Redis
 
-from ops.demo.board import Document
+from ops.demo.flights.board import Document
 from ops.demo.sweep import freshen
 from ops.stack.group import ProcessGroup
 from ops.stack.process import RunningProcess

@@ -10,7 +10,7 @@ from typing import Final
 from neverstale.keys import Names, canonical
 from neverstale.settings import Redis as RedisSettings
 from ops.demo import readlog
-from ops.demo.board import Week, week
+from ops.demo.flights.board import Week, week
 from ops.demo.gauges import Gauges
 from ops.demo.places import places
 from ops.demo.readers import GAUGES, LOG, screens

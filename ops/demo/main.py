@@ -15,17 +15,17 @@ from rich.console import Console
 
 from neverstale.catalog import Catalog
 from ops.demo import boards
-from ops.demo.board import Document, week
 from ops.demo.chaos import Recovery, Saboteur, kill_each
 from ops.demo.crowd import Crowd, entry_keys, gather
+from ops.demo.flights.board import Document, week
+from ops.demo.flights.play import demo_catalog
+from ops.demo.flights.player import Player
+from ops.demo.flights.writers import Writers
 from ops.demo.live import Live, LiveMoment
 from ops.demo.places import places
-from ops.demo.play import demo_catalog
-from ops.demo.player import Player
 from ops.demo.readers import PER_SECOND, READERS
 from ops.demo.report import Counts, Heard, Run, figures, show
 from ops.demo.sweep import NotConverged, Sweep, converge, fields_of, sweep
-from ops.demo.writers import Writers
 from ops.stack.board import Board
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError

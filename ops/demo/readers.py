@@ -24,8 +24,8 @@ from urllib.parse import quote
 import orjson
 import uvloop
 
-from ops.demo.board import week
 from ops.demo.client import Connection, HttpAnswer
+from ops.demo.flights.board import week
 from ops.demo.gauges import Gauges
 from ops.demo.places import Places, places
 from ops.demo.readlog import pack

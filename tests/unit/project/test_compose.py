@@ -14,7 +14,7 @@ import yaml
 from neverstale.catalog import Catalog
 from neverstale.settings_sources import load
 from ops.cli.start import RoleName
-from ops.demo.play import demo_catalog
+from ops.demo.flights.play import demo_catalog
 from tests.support.containers import image_of
 from tests.support.project import ROOT
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from api.app import create_app
 from neverstale.catalog import Catalog
 from neverstale.settings import Settings
-from ops.demo.play import demo_catalog
+from ops.demo.flights.play import demo_catalog
 from tests.support.opened import carrying, opened
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.demo.board import week
 from ops.demo.client import HttpAnswer
+from ops.demo.flights.board import week
 from ops.demo.gauges import Gauges
 from ops.demo.places import Places, places
 from ops.demo.readers import BOARD_LINES, BoardReader, Choice, Notes, screens

@@ -18,9 +18,9 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.mongodb.refusals import ours
 from neverstale.versions import Version
-from ops.demo.board import Document, week
-from ops.demo.player import Player
-from ops.demo.writers import COLLECTIONS, OPTIONS, Writers
+from ops.demo.flights.board import Document, week
+from ops.demo.flights.player import Player
+from ops.demo.flights.writers import COLLECTIONS, OPTIONS, Writers
 from ops.stack.process import PROJECT
 from ops.terminal.interrupts import interrupts
 
@@ -36,8 +36,8 @@ TRY: Final = (
 
 
 def demo_catalog() -> Path:
-    """The catalog of the demo: beside this file where neverstale is installed, else the project's own."""
-    installed = Path(__file__).with_name("catalog.toml")
+    """The catalog of the demo: in this package where neverstale is installed, else the project's own."""
+    installed = Path(__file__).parents[1] / "catalog.toml"
     return installed if installed.exists() else PROJECT / "catalog.toml"
 
 

@@ -11,7 +11,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from neverstale.versions import Version, from_timestamp
-from ops.demo.board import Document
+from ops.demo.flights.board import Document
 
 PATIENCE_SECONDS: Final = 15.0
 """A writer gives up on a write after this; its outcome is then unknown."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from ops.demo.board import Week
-from ops.demo.replay import Happening, happenings, steps
-from ops.demo.writers import Writers
+from ops.demo.flights.board import Week
+from ops.demo.flights.replay import Happening, happenings, steps
+from ops.demo.flights.writers import Writers
 from ops.stack.process import at_once
 
 WRITERS: Final = 32

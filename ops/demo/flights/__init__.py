@@ -1,0 +1,1 @@
+"""The week of flights: its documents, what happened to them, and who writes that."""
