@@ -20,8 +20,8 @@ SET_BACK = "set back by the zombie"
 KEYS = 60
 LEASE_MS = "500"
 PATIENT_MS = "120000"
-REPLY_BYTES = 15
-"""Of one document in a reply of MongoDB, at least."""
+READ = b"\x10rev\0"
+"""In each document that MongoDB answers."""
 
 
 async def wake_zombies(turn: Turn) -> Outcome:
@@ -57,10 +57,10 @@ async def _wake_one(stage: Scene, proxy: Proxy, eye: Redis, keys: Sequence[int],
 
     await eventually(is_cached, "the documents are cached", 30)  # only those are refreshed when they change
     proxy.down.hold()
-    before = proxy.down.waiting_bytes
+    proxy.down.seek(READ)
 
     async def is_read() -> bool:
-        return proxy.down.waiting_bytes - before > REPLY_BYTES * KEYS
+        return proxy.down.found >= KEYS
 
     refreshed = await _refreshed(zombie)
     await load.change_together(keys)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from neverstale.versions import from_timestamp
 from ops.stack.role import RunningRole
 from ops.truth.oracle import Tally
-from tests.faults.experiments.d_storms import CONVERGE_SECONDS, deriving_from
+from tests.faults.experiments.e37_storms import CONVERGE_SECONDS, deriving_from
 from tests.faults.rig.derived_truth import Asked, compared
 from tests.faults.rig.experiment import LATE, Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import Pipeline, metrics
@@ -21,8 +21,8 @@ BROUGHT_BACK: Final = "brought back by the zombie"
 SET_BACK: Final = "set back by the zombie"
 KEYS: Final = 60
 PATIENT_MS: Final = "120000"
-REPLY_BYTES: Final = 20
-"""Of one document in a reply of MongoDB, at least."""
+READ: Final = b"\x02origin\0"
+"""In each document that MongoDB answers."""
 
 Write = Callable[[Any, Sequence[str], Any], Awaitable[Any]]
 """Changes these keys of a collection, in a session."""
@@ -79,11 +79,11 @@ class _Ghosts:
             if before is not None:
                 await self._passed(await self._write(before, keys))
             self._proxy.down.hold()
-            waiting = self._proxy.down.waiting_bytes
+            self._proxy.down.seek(READ)
             await self._write(first, keys)
 
             async def is_read() -> bool:
-                return self._proxy.down.waiting_bytes - waiting > REPLY_BYTES * KEYS
+                return self._proxy.down.found >= KEYS
 
             await eventually(is_read, "the documents are read", 30)
             done, refused = await _done(zombie), await _refused(zombie)

@@ -27,17 +27,17 @@ class Way:
     delay_seconds: float = 0.0
     bytes_per_second: float | None = None
     dropped: bool = False
-    came_bytes: int = 0
-    passed_bytes: int = 0
+    sought: bytes = b""
+    found: int = 0
+    """How often what is sought has come, whether it has passed or not."""
     _open: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._open.set()
 
-    @property
-    def waiting_bytes(self) -> int:
-        """What came and has not passed, or was dropped."""
-        return self.came_bytes - self.passed_bytes
+    def seek(self, sought: bytes) -> None:
+        """Count from now on how often these bytes come. (Not where two reads part them.)"""
+        self.sought, self.found = sought, 0
 
     def hold(self) -> None:
         """Let nothing pass until `release`."""
@@ -60,7 +60,7 @@ class Way:
 
     async def _read(self, reader: asyncio.StreamReader, chunks: asyncio.Queue[Chunk | None]) -> None:
         while data := await reader.read(CHUNK):
-            self.came_bytes += len(data)
+            self.found += data.count(self.sought) if self.sought else 0
             await chunks.put((time.monotonic(), data))
         await chunks.put(None)
 
@@ -72,7 +72,6 @@ class Way:
             if self.bytes_per_second:
                 await asyncio.sleep(len(data) / self.bytes_per_second)
             if not self.dropped:
-                self.passed_bytes += len(data)
                 writer.write(data)
                 await writer.drain()
         if writer.can_write_eof():

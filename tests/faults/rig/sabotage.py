@@ -1,6 +1,6 @@
 """Negative controls: each takes one rule of ours away. The product itself has no such switches.
 
-    python -m tests.faults.sabotage 'RULE|RULE' run ROLE
+    python -m tests.faults.rig.sabotage 'RULE|RULE' run ROLE
 
 starts a role in which the rules do not hold; `without(rule)` does the same within this process.
 """
@@ -635,6 +635,15 @@ def _replies_left() -> Patches:
             return await get(self, source, key, wish)
         return Answer(raw[HEADER_BYTES:], raw[80:96], 0, 0, "hit", "l2")
 
+    @contextlib.contextmanager
+    def closed() -> Iterator[None]:
+        """No pool knows these connections, so nobody else closes them."""
+        yield
+        for connections in shared.values():
+            for connection, _ in connections:
+                connection._close()
+
+    yield closed()
     yield replaced("api.reads.reader:Reader.get", careless)
 
 

@@ -1,4 +1,4 @@
-"""D: a storm over lists, counters and rankings, in which everything happens that may happen to a record.
+"""37: a storm over lists, counters and rankings, in which everything happens that may happen to a record.
 
 Records are sent again, out of order, all the time; half of the reads that consumers derive from come from as early
 as they may. Redis is emptied, consumers are killed, and the group is set back to older offsets. Then, with consumers
@@ -297,7 +297,7 @@ too, by its stateful test."""
 
 EXPERIMENTS = (
     Experiment(
-        number="D",
+        number="37",
         fault="duplicates, disorder, lagging reads; Redis emptied, consumers killed, partitions rewound",
         holds="every list page, count, sum and score is MongoDB's; no page breaks its bound",
         run=storm,
