@@ -1,7 +1,6 @@
 """The interface over HTTP, row by row, on real MongoDB and Redis."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,13 +9,7 @@ import pytest
 from neverstale.versions import to_hex
 from tests.faults.rig.sabotage import without
 from tests.support.waiting import eventually
-from tests.worlds.api import World, catalog_of, loads, settings_of
-
-
-@pytest.fixture
-async def world(mongo_uri: str, redis_url: str, database: str, redis_prefix: str) -> AsyncIterator[World]:
-    async with World.of(settings_of(mongo_uri, redis_url, redis_prefix), catalog_of(database)) as world:
-        yield world
+from tests.worlds.api import World, loads
 
 
 async def hit(world: World, path: str) -> httpx.Response:

@@ -18,12 +18,6 @@ from tests.support.waiting import eventually
 from tests.worlds.api import PARTITIONS, World, catalog_of, settings_of
 
 
-@pytest.fixture
-async def world(mongo_uri: str, redis_url: str, database: str, redis_prefix: str) -> AsyncIterator[World]:
-    async with World.of(settings_of(mongo_uri, redis_url, redis_prefix), catalog_of(database)) as world:
-        yield world
-
-
 async def explained(world: World, why: str) -> None:
     async def is_so() -> bool:
         state = (await world.http.get("/v1/freshness")).json()["resources"]["things"]

@@ -12,7 +12,7 @@ import pytest
 from bson.objectid import ObjectId
 
 from neverstale.keys import KeyValue
-from tests.worlds.api import World, catalog_of, settings_of
+from tests.worlds.api import World
 from tests.worlds.hits import Served
 
 STRINGS = [
@@ -64,12 +64,6 @@ KEYS: dict[str, list[KeyValue]] = {
     "objects": [ObjectId("5f0d1e2a3b4c5d6e7f809192"), ObjectId("0" * 24), ObjectId("f" * 24)],
     "tokens": [uuid.UUID("12345678-1234-5678-1234-567812345678"), uuid.UUID(int=0)],
 }
-
-
-@pytest.fixture
-async def world(mongo_uri: str, redis_url: str, database: str, redis_prefix: str) -> AsyncIterator[World]:
-    async with World.of(settings_of(mongo_uri, redis_url, redis_prefix), catalog_of(database)) as world:
-        yield world
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ops.stack.process import Launch, RunningProcess
 from ops.stack.role import start_role
 from tests.support.api_process import options
 from tests.support.project import ROOT
-from tests.worlds.api import World, catalog_of, settings_of
+from tests.worlds.api import World
 
 CONF = ROOT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx")
@@ -28,10 +28,9 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not on PATH")
 
 
 @pytest.fixture
-async def world(mongo_uri: str, redis_url: str, database: str, redis_prefix: str) -> AsyncIterator[World]:
-    async with World.of(settings_of(mongo_uri, redis_url, redis_prefix), catalog_of(database)) as world:
-        await world.write("things", {"_id": "a"})
-        yield world
+async def world(world: World) -> World:
+    await world.write("things", {"_id": "a"})
+    return world
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,16 +20,15 @@ from ops.stack.ports import free_port, listens
 from ops.stack.role import RunningRole, start_role
 from tests.support.api_process import api_process, client, options
 from tests.support.waiting import eventually, is_alive, runs
-from tests.worlds.api import World, catalog_of, settings_of
+from tests.worlds.api import World
 
 WORKERS = {"NEVERSTALE_API__WORKERS": "2"}
 
 
 @pytest.fixture
-async def world(mongo_uri: str, redis_url: str, database: str, redis_prefix: str) -> AsyncIterator[World]:
-    async with World.of(settings_of(mongo_uri, redis_url, redis_prefix), catalog_of(database)) as world:
-        await world.write("things", {"_id": "a"})
-        yield world
+async def world(world: World) -> World:
+    await world.write("things", {"_id": "a"})
+    return world
 
 
 @pytest.mark.parametrize("variables", [{}, WORKERS], ids=["one worker", "two workers"])

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,12 +19,6 @@ from neverstale.role import telemetry
 from neverstale.versions import Version
 from tests.support.waiting import eventually
 from tests.worlds.api import World, catalog_of, loads, settings_of
-
-
-@pytest.fixture
-async def world(mongo_uri: str, redis_url: str, database: str, redis_prefix: str) -> AsyncIterator[World]:
-    async with World.of(settings_of(mongo_uri, redis_url, redis_prefix), catalog_of(database)) as world:
-        yield world
 
 
 async def get(world: World, key: KeyValue, wish: Wish | None = None) -> Answer:

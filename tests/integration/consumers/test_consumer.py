@@ -1,26 +1,11 @@
 """Consumers on real servers: what changes do to entries, and what committed offsets and watermarks promise."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from neverstale.kafka.events import Floor, Mark
 from neverstale.role import telemetry
 from neverstale.settings import Settings
 from neverstale.versions import Version
 from tests.support.waiting import eventually
-from tests.worlds.consuming import PARTITIONS, Consuming, catalog_of, settings_of, text
-
-
-@pytest.fixture
-def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
-    return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
-
-
-@pytest.fixture
-async def rig(settings: Settings, database: str) -> AsyncIterator[Consuming]:
-    async with Consuming.with_topic(settings, catalog_of(database)) as rig:
-        yield rig
+from tests.worlds.consuming import PARTITIONS, Consuming, text
 
 
 def counted(metric: str, **labels: str) -> float:

@@ -1,7 +1,6 @@
 """Dead letters, from a record that cannot be read to the operator who deals with it."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,28 +8,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from neverstale.kafka.dead_letters import Letter, topic_of
 from neverstale.kafka.topic import ensure_topic
-from neverstale.settings import Settings
 from ops.dead_letters.dead_letters import HeldLetter, discard, listing, replay, shown
 from ops.dead_letters.report import print_done, print_letter, print_listing
 from tests.support.waiting import eventually
-from tests.worlds.consuming import Consuming, catalog_of, settings_of, text
+from tests.worlds.consuming import Consuming, text
 from tests.worlds.watching import Place, real_broker
-
-
-@pytest.fixture
-def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
-    return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
-
-
-@pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
-
-
-@pytest.fixture
-async def rig(settings: Settings, database: str) -> AsyncIterator[Consuming]:
-    async with Consuming.with_topic(settings, catalog_of(database)) as rig:
-        yield rig
 
 
 async def letters(rig: Consuming) -> list[HeldLetter]:

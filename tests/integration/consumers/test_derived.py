@@ -8,13 +8,7 @@ import pytest
 from neverstale.role import telemetry
 from neverstale.settings import Settings
 from tests.support.waiting import eventually
-from tests.worlds.consuming import settings_of
 from tests.worlds.deriving import Deriving, Writer, catalog_of
-
-
-@pytest.fixture
-def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
-    return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
 
 
 @pytest.fixture

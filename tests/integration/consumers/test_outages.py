@@ -26,12 +26,7 @@ from ops.stack.process import Launch, RunningProcess, python
 from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from tests.support.stack import run
 from tests.support.waiting import eventually
-from tests.worlds.consuming import Consuming, catalog_of, settings_of, text
-
-
-@pytest.fixture
-def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
-    return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
+from tests.worlds.consuming import Consuming, catalog_of, text
 
 
 @pytest.fixture

@@ -11,15 +11,13 @@ from neverstale.settings import Settings, Watcher
 from ops.repair.drift import Drift, drift
 from ops.repair.rebuild import Rebuild, rebuild
 from tests.support.waiting import eventually
-from tests.worlds.consuming import settings_of
 from tests.worlds.deriving import RESOURCE, Deriving, Writer, catalog_of, kill
 
 COUNT = 100
 
 
 @pytest.fixture
-def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
-    settings = settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
+def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"watcher": Watcher(lease_ms=1000)})
 
 

@@ -13,13 +13,8 @@ from neverstale.kafka.events import Mark, Rebuilt
 from neverstale.kafka.topic import ensure_topic
 from neverstale.kafka.topic_id import incarnation_of
 from tests.support.waiting import eventually
-from tests.worlds.consuming import PARTITIONS, Consuming, catalog_of, settings_of
+from tests.worlds.consuming import PARTITIONS, Consuming
 from tests.worlds.watching import COLLECTION, Place, Published, real_broker, until_stored, watching, write
-
-
-@pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
 
 
 @pytest.fixture
@@ -27,15 +22,6 @@ async def admin(place: Place) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = await real_broker(place)
     yield admin
     await admin.close()
-
-
-@pytest.fixture
-async def rig(
-    mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str, database: str
-) -> AsyncIterator[Consuming]:
-    settings = settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
-    async with Consuming.with_topic(settings, catalog_of(database)) as rig:
-        yield rig
 
 
 async def make_anew(admin: AIOKafkaAdminClient, topic: str) -> None:

@@ -24,11 +24,6 @@ from tests.worlds.watching import (
 
 
 @pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
-
-
-@pytest.fixture
 async def client(place: Place) -> AsyncIterator[Client]:
     async with mongo_client(place.settings().mongodb) as opened:
         yield opened

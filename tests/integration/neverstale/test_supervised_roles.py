@@ -21,7 +21,7 @@ from neverstale.settings import Settings
 from streams import main as watcher
 from tests.support.waiting import eventually
 from tests.worlds.api import World
-from tests.worlds.consuming import running_life, settings_of
+from tests.worlds.consuming import running_life
 
 API = {
     "clock": "api.freshness.watermark.Freshness.keep_clock",
@@ -76,11 +76,6 @@ def catalog(database: str) -> Catalog:
         "warm": {"from": "lists.all", "pages": 1},
     }
     return Catalog.model_validate({"database": database, "resources": {"things": things}})
-
-
-@pytest.fixture
-def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
-    return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
 
 
 def _target(path: str) -> tuple[Any, str]:

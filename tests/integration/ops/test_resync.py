@@ -23,7 +23,6 @@ from ops.repair.invalidate import invalidate
 from ops.repair.resync import Resync, ResyncWanted, resync
 from streams.walk import step_of
 from tests.support.waiting import eventually
-from tests.worlds.consuming import settings_of
 from tests.worlds.deriving import RESOURCE, Deriving, Writer, catalog_of, kill
 
 COUNT = 60
@@ -98,8 +97,7 @@ class World(Deriving):
 
 
 @pytest.fixture
-def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
-    settings = settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
+def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"watcher": Watcher(lease_ms=1000)})  # another takes over soon
 
 

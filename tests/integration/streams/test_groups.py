@@ -5,24 +5,12 @@ from typing import Any
 
 import pytest
 from bson.decimal128 import Decimal128
-from pymongo import AsyncMongoClient
 
 from neverstale.bson.values import CODEC
 from neverstale.derived.groups import fact_at
 from tests.worlds.watching import PARTITIONS, Client, Place, Published, watching
 
 PATHS = ("origin", "address.city", "tags", "legs.gate")
-
-
-@pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
-
-
-@pytest.fixture
-async def client(mongo_uri: str) -> AsyncIterator[Client]:
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri, w="majority") as client:
-        yield client
 
 
 @pytest.fixture

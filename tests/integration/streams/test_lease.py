@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from streams.checkpoint import Checkpoint, Position
 from streams.lease import Lease, LeaseLost
@@ -24,17 +22,6 @@ from tests.worlds.watching import (
 )
 
 LEASE_MS = 1000
-
-
-@pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
-
-
-@pytest.fixture
-async def client(mongo_uri: str) -> AsyncIterator[Client]:
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri, w="majority") as client:
-        yield client
 
 
 def lease(client: Client, place: Place, lease_ms: int = LEASE_MS) -> Lease:

@@ -2,12 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final
-
-import pytest
-from pymongo import AsyncMongoClient
 
 from neverstale.kafka.events import Change, Event, Mark
 from neverstale.versions import Version, from_timestamp
@@ -15,17 +12,6 @@ from tests.worlds.watching import COLLECTION, PARTITIONS, Client, Place, Publish
 
 SECOND: Final = 1 << 32
 """Between two versions."""
-
-
-@pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
-
-
-@pytest.fixture
-async def client(mongo_uri: str) -> AsyncIterator[Client]:
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri, w="majority") as client:
-        yield client
 
 
 Acked = tuple[Version, int]

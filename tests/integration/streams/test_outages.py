@@ -2,13 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from signal import Signals
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from neverstale.kafka.events import Mark
 from neverstale.settings import Settings
@@ -31,18 +29,6 @@ from tests.worlds.watching import (
     watching,
     write,
 )
-
-
-@pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
-
-
-@pytest.fixture
-async def client(mongo_uri: str) -> AsyncIterator[Client]:
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri, w="majority") as client:
-        yield client
-
 
 # --- killing it
 

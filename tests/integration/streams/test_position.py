@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import NewPartitions
-from pymongo import AsyncMongoClient
 
 from neverstale import __version__
 from neverstale.errors import Stop
@@ -25,18 +24,6 @@ from tests.worlds.watching import (
     watching,
     write,
 )
-
-
-@pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
-
-
-@pytest.fixture
-async def client(mongo_uri: str) -> AsyncIterator[Client]:
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri, w="majority") as client:
-        yield client
-
 
 # --- starting
 

@@ -18,17 +18,6 @@ MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture
-def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Place:
-    return Place(mongo_uri, kafka_servers, database, topic)
-
-
-@pytest.fixture
-async def client(mongo_uri: str) -> AsyncIterator[Client]:
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri, w="majority") as client:
-        yield client
-
-
-@pytest.fixture
 async def published(place: Place) -> AsyncIterator[Published]:
     """Reads what a watcher of `flights` and `carriers` publishes; it has opened its stream."""
     async with Published.reading(place) as published, watching(place, "carriers", "flights"):
