@@ -66,9 +66,12 @@ async def answers(hot: hot_world.Served, port: int, raw: bytes) -> list[bytes]:
 
 async def differences(hot: hot_world.Served, requests: Iterable[bytes]) -> list[tuple[bytes, ...]]:
     found = []
+    kept: set[bytes] = set()
     async with hot.routes() as port:
         for raw in requests:
-            await answers(hot, port, raw)  # whatever is not kept yet is kept now
+            if (target := raw.split(b" ", 2)[1]) not in kept:
+                await answers(hot, port, raw)  # whatever is not kept yet is kept now
+                kept.add(target)
             here, there = await answers(hot, hot.port, raw), await answers(hot, port, raw)
             if here != there:
                 found.append((raw, *here, *there))
