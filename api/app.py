@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 from random import Random
 from typing import Any
@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.derived.figures import Figures
-from api.derived.generations import Known, keep_known
-from api.derived.sources import Derived, derived_of, known_of, shelves
+from api.derived.generations import keep_known
+from api.derived.sources import Sources, known_of
 from api.endpoints import openapi
 from api.endpoints.export import Exports
 from api.endpoints.routes import add_routes
@@ -26,7 +26,7 @@ from api.health import ReadHealth, health
 from api.hits.channel import Channel
 from api.hits.fast_path import Hot
 from api.hits.middleware import HotPath
-from api.hits.request_lines import page_lines, targets
+from api.hits.request_lines import RequestLines
 from api.limits.buckets import Buckets
 from api.limits.middleware import Limited
 from api.reads.breaker import Breaker
@@ -75,12 +75,10 @@ WARM_GROUPS_MS = 30_000
 def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     """The API of a catalog. Its lifespan must run (every ASGI server does that)."""
     ready = health()
-    secret = settings.api.cursor_secret
-    derived = derived_of(catalog, secret.get_secret_value().encode() if secret is not None else b"")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with serving(settings, catalog, derived, ready) as state:
+        async with serving(settings, catalog, ready) as state:
             telemetry.UNREAD_BYTES.set_function(lambda: state.unread.bytes)
             yield {STATE: state}
 
@@ -99,15 +97,13 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     if settings.limits.requests_per_second:
         app.add_middleware(Limited)
     problems.install(app)
-    add_routes(app, catalog, derived, ready)
+    add_routes(app, catalog, ready)
     app.openapi = lambda: _openapi(app, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
     return app
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    settings: Settings, catalog: Catalog, derived: Mapping[str, Derived], health: ReadHealth
-) -> AsyncIterator[State]:
+async def serving(settings: Settings, catalog: Catalog, health: ReadHealth) -> AsyncIterator[State]:
     """Open the clients, keep freshness current, and wait at the end for what is under way."""
     mongo = mongo_client(settings.mongodb)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
@@ -141,8 +137,11 @@ async def serving(
     aggregating = Loader(mongo, catalog.database, api.aggregation_timeout_ms, kinds)
     aggregations = Loads(aggregating, few, mongodb, tasks, proofs, refusing)
     l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
-    known = known_of(derived.values(), cache, lambda: freshness.identity)
-    sources = shelves(catalog, derived.values(), known, hits)
+    known = known_of(catalog, cache, lambda: freshness.identity)
+    popularity = Popularity(cache, api.reads_half_life_seconds)
+    read_counts = ReadCounts(names, popularity)
+    secret = api.cursor_secret.get_secret_value().encode() if api.cursor_secret is not None else b""
+    sources = Sources.of(catalog, hits, known, read_counts, secret)
     redis_breaker = breaker("redis")
     reader = Reader(fills, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
     figures = Figures(
@@ -156,14 +155,11 @@ async def serving(
         kinds=kinds,
     )
     compressed = Compressed(tasks)
-    popularity = Popularity(cache, api.reads_half_life_seconds)
-    tally = ReadCounts(names, popularity)
-    pages = page_lines(derived.values(), known, cache)
-    hot = Hot(reader, l1, compressed, freshness.marks, targets(catalog, names), tally, pages)
+    hot = Hot(reader, l1, compressed, freshness.marks, RequestLines(sources), list(catalog.resources))
     limits: Buckets | None = None
     if settings.limits.requests_per_second:
         limits = hot.limits = Buckets(cache, redis_breaker, settings.limits, tasks)
-    warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS, kinds), popularity, derived)
+    warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS, kinds), popularity, sources)
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), health, url)
     beside = Supervised(health)
@@ -175,15 +171,17 @@ async def serving(
         beside.keep("generations", partial(keep_known, list(known.values())))
     beside.keep("card", partial(show_card, life, redis, names))
     beside.keep("count", hot.keep_counting)
-    beside.keep("tally", partial(tally.keep_telling, api.reads_flush_ms / 1000))
+    beside.keep("tally", partial(read_counts.keep_telling, api.reads_flush_ms / 1000))
     if warm := [resource for resource in catalog.resources.values() if resource.warm is not None]:
-        held = partial(_held, derived, known, freshness)
+        held = partial(_held, sources, freshness)
         keep_warm = KeepWarm(warmer, warm, held, health, api.warm_reads_per_second)
         beside.keep("warm", partial(keep_warm.run, api.warm_deadline_seconds))
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     channel: Channel | None = None
     if api.l1_bytes:
-        channel = Channel(channel_redis, names, l1, freshness, api.channel_silence_ms / 1000, damage)
+        channel = Channel(
+            channel_redis, names, l1, freshness, api.channel_silence_ms / 1000, damage, sources.documents
+        )
         beside.keep("channel", channel.listen)
     try:
         async with beside:
@@ -196,13 +194,13 @@ async def serving(
                     limits=limits,
                     reader=reader,
                     hits=hits,
+                    sources=sources,
                     figures=figures,
                     known=known,
                     freshness=freshness,
                     channel=channel,
                     compressed=compressed,
                     popularity=popularity,
-                    read_counts=tally,
                     exports=exports,
                     warmer=warmer,
                     kinds=kinds,
@@ -213,8 +211,8 @@ async def serving(
                 await exports.finish()
                 await tasks.finish(settings.service.drain_seconds / 4)
     finally:
-        hot.tell_hits()
-        await tally.tell()
+        hot.report_hits()
+        await read_counts.tell()
         for wire in (looks, *vouched):
             wire.close()
         await channel_redis.aclose()
@@ -222,16 +220,13 @@ async def serving(
         await mongo.close()
 
 
-def _held(
-    derived: Mapping[str, Derived], known: Mapping[str, Known], freshness: Freshness, resource: Resource
-) -> str | None:
+def _held(sources: Sources, freshness: Freshness, resource: Resource) -> str | None:
     """In which Redis, and in which generation if pages are warmed, what is warmed lies."""
     assert resource.warm is not None
     identity = freshness.identity
     if identity is None or not freshness.watermark or not resource.warm.list_name:
         return identity if freshness.watermark else None
-    pages = derived[resource.name].lists[resource.warm.list_name]
-    generation = known[resource.name].for_list(pages.list_name, pages.digest)
+    generation = sources.pages[resource.name, resource.warm.list_name].generation
     return None if generation is None else f"{identity} {generation.id}"
 
 

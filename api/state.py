@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from api.derived.figures import Figures
     from api.derived.generations import Known
+    from api.derived.sources import Sources
     from api.endpoints.export import Exports
     from api.freshness.watermark import Freshness
     from api.health import ReadHealth
     from api.hits.channel import Channel
     from api.hits.fast_path import Hot
     from api.limits.buckets import Buckets
-    from api.reads.read_counts import ReadCounts
     from api.reads.reader import Reader
     from api.reads.refused_sources import Refusing
     from api.warm import Warmer
@@ -47,6 +47,8 @@ class State:
     reader: "Reader"
     hits: "Cache"
     """Over the connection that hits are read with."""
+    sources: "Sources"
+    """What the cache holds entries of."""
     figures: "Figures"
     known: "Mapping[str, Known]"
     """By resource: the generations of what is derived from it."""
@@ -55,7 +57,6 @@ class State:
     """`None`: there is no L1 to be kept true."""
     compressed: "Compressed"
     popularity: "Popularity"
-    read_counts: "ReadCounts"
     exports: "Exports"
     warmer: "Warmer"
     kinds: "Kinds"

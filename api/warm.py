@@ -8,14 +8,14 @@ once share their reads.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
 import orjson
 
 from api.derived.pages import PageKey, PageSource
-from api.derived.sources import Derived
+from api.derived.sources import Sources
 from api.health import ReadHealth
 from api.reads.answer import Answer
 from api.reads.reader import Reader
@@ -35,7 +35,7 @@ log = telemetry.logger(__name__)
 T = TypeVar("T")
 
 MOST_GROUPS: Final = 10_000
-"""Of one list; the largest are not known, so these are any."""
+"""So many of one list; the largest are not known, so these are any."""
 PART: Final = "warm"
 """In `/readyz`."""
 LOOK_SECONDS: Final = 1.0
@@ -65,20 +65,21 @@ class Warmed:
 
 
 class Warmer:
-    """Of one process. Reads at most `per_second` pages and documents."""
+    """Warms the cache with the reader of one process."""
 
-    def __init__(
-        self, reader: Reader, loader: Loader, popularity: Popularity, derived: Mapping[str, Derived]
-    ) -> None:
+    def __init__(self, reader: Reader, loader: Loader, popularity: Popularity, sources: Sources) -> None:
         self._reader = reader
         self._loader = loader
         self._popularity = popularity
-        self._derived = derived
+        self._sources = sources
 
     async def warm(self, resource: Resource, wanted: Warm, per_second: float, show: Show) -> Warmed:
-        """Read what is wanted of a resource; raises what reading raises, once patience has ended."""
+        """Reads what is wanted of a resource, at most `per_second` pages and documents.
+
+        Raises what reading raises, once patience has ended.
+        """
         pace, warmed = _Pace(per_second), Warmed()
-        pages = self._derived[resource.name].lists[wanted.list_name] if wanted.list_name else None
+        pages = self._sources.pages[resource.name, wanted.list_name] if wanted.list_name else None
         found = await _patiently(lambda: self._groups(pages)) if pages is not None else []
         keys = await _patiently(lambda: self._most_read(resource, wanted.most_read))
         total = len(found) * wanted.pages + len(keys)
@@ -112,8 +113,9 @@ class Warmer:
     async def _warm_documents(
         self, resource: Resource, keys: Sequence[KeyValue], pace: "_Pace", warmed: Warmed
     ) -> None:
+        source = self._sources.documents[resource.name]
         await pace.wait(len(keys))
-        for answer in await _patiently(lambda: self._reader.get_many(resource, keys)):
+        for answer in await _patiently(lambda: self._reader.get_many(source, keys)):
             warmed.documents += 1
             warmed.note(answer)
 

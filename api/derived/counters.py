@@ -18,12 +18,13 @@ from typing import Any, Final
 
 import orjson
 
-from api.derived.figures import Figure
+from api.derived.figures import Figure, FigureSource
 from api.derived.generations import Known
 from api.reads.answer import TooManyGroups
+from api.reads.source import measured
 from api.web import typed_values
 from api.web.query import kind_of
-from neverstale.catalog import OnChange, Resource
+from neverstale.catalog import Resource
 from neverstale.declarations import CounterDeclaration
 from neverstale.derived import groups, queries
 from neverstale.derived.counters import Group
@@ -77,11 +78,8 @@ class Total:
             self.numbers[i] += other.numbers[i]
 
 
-class CounterSource:
+class CounterSource(FigureSource):
     """One counter (`api.derived.figures.Figure`)."""
-
-    on_change: OnChange = "invalidate"
-    stale_while_revalidate_seconds = 0
 
     def __init__(self, resource: Resource, counter: str, declared: CounterDeclaration) -> None:
         self.resource = resource
@@ -89,8 +87,6 @@ class CounterSource:
         self.counter = counter
         self.name = f"{resource.name}.counters.{counter}"
         self.collection = resource.collection
-        self.ttl_seconds = resource.ttl_seconds
-        self.absent_ttl_seconds = resource.absent_ttl_seconds
         self.digest = resource.derived.digests()[f"counters.{counter}"]
         self._declared = {path: kind_of(path, resource) for path in declared.by}
 
@@ -167,6 +163,7 @@ class CounterSource:
 
     # --- MongoDB
 
+    @measured
     async def load(self, loader: Loader, keys: Sequence[CountKey], at_least: Version) -> Snapshot:
         """All at the version of the first."""
         bodies: dict[str, bytes] = {}

@@ -40,7 +40,7 @@ class WrongCursor(ValueError):
 @dataclass(frozen=True, slots=True)
 class Cursor:
     number: int
-    """Of the page; the first one, 0, has no cursor."""
+    """The number of the page; the first one, 0, has no cursor."""
     position: tuple[Any, ...]
     """Sort key of the last item before it."""
 
@@ -73,7 +73,7 @@ def decode(text: str, owner: bytes, fields: int) -> Cursor:
     if data[0] != FORMAT:
         raise WrongCursor("is not a cursor of this release; begin again without it")
     if data[_OWNER] != owner[:_OWNER_BYTES]:
-        raise WrongCursor("belongs to another list or group, or the list was declared anew; begin again without it")
+        raise WrongCursor("belongs to another list or group, or the list was declared again; begin again without it")
     if not compare_digest(_signature(data[:-_SIGNATURE_BYTES], owner), data[-_SIGNATURE_BYTES:]):
         raise WrongCursor("is not a cursor, or was cut off")
     return Cursor(max(int.from_bytes(data[_NUMBER], "big"), 1), _position(data[_POSITION], fields))

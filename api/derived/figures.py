@@ -6,26 +6,27 @@ covers. Otherwise MongoDB is asked, within limits: few such reads at once, each 
 the same ones together, and their answers kept for a moment.
 """
 
-import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
 
 from api.derived.generations import Known
 from api.freshness.watermark import Freshness
 from api.reads.answer import Answer, NotCached, Wish
-from api.reads.ask import Ask
+from api.reads.ask import Ask, FutureAsk
 from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.bypass import Direct
-from api.reads.source import Queried
+from api.reads.source import QUERIES_A_READ, is_nothing
 from neverstale.errors import NeverstaleError, Outage
 from neverstale.mongodb.kinds import Kinds
-from neverstale.mongodb.loader import Snapshot
+from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.redis.cache import Cache
 from neverstale.redis.entries import NO_ETAG, etag_of
 from neverstale.role.tasks import Tasks
 from neverstale.settings import Demands
+from neverstale.versions import Version
 
 MOST_KEPT = 1000
 """Answers of MongoDB that are kept for a moment."""
@@ -42,9 +43,25 @@ class Figure(NamedTuple):
     """`None`: there is nothing of this name."""
 
 
-class FigureSource(Queried, Protocol):
-    """One counter or ranking."""
+class FigureSource(ABC):
+    """One counter or ranking (see `api.reads.source.Source`)."""
 
+    name: str
+    collection: str
+    keys_a_read: ClassVar[int] = QUERIES_A_READ
+
+    def canonical(self, key: Any) -> str:
+        text: str = key.canonical
+        return text
+
+    def is_absence(self, body: bytes | None) -> bool:
+        return is_nothing(body)
+
+    @abstractmethod
+    async def load(self, loader: Loader, keys: Sequence[Any], at_least: Version) -> Snapshot:
+        """Reads MongoDB."""
+
+    @abstractmethod
     async def look(self, cache: Cache, known: Known, key: Any) -> Figure | None:
         """What Redis holds; `None`: it does not know, ask MongoDB. Raises `Outage`."""
 
@@ -82,11 +99,10 @@ class Figures:
 
     async def get(self, figure: FigureSource, known: Known, key: Any, wish: Wish) -> Answer:
         """Raises like `Reader.get`, and what the figure raises."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        ask = Ask(figure, key, key.canonical, b"", future, wish)
+        ask = FutureAsk(figure, key, wish)
         # A client that goes away takes only its own answer with it.
         self._tasks.start(self._answer(ask, figure, known), f"read-{figure.name}")
-        return await future
+        return await ask.future
 
     async def _answer(self, ask: Ask, figure: FigureSource, known: Known) -> None:
         try:
@@ -123,37 +139,25 @@ class Figures:
             return False
         etag = etag_of(held.body) if held.body is not None else NO_ETAG
         answer = Answer(held.body, etag, evidence.watermark, evidence.watermark, "hit", "l2")
-        if self._will_do(answer, ask.wish):
-            ask.settle(answer)
+        if ask.take(answer, self._freshness.bound):
             return True
         ask.how, ask.held = "request", answer
         return False
 
-    def _will_do(self, answer: Answer, wish: Wish) -> bool:
-        if answer.complete < wish.min_version:
-            return False
-        if wish.max_age_seconds is None:
-            return True
-        bound = self._freshness.bound(answer.complete)
-        return bound is not None and bound <= wish.max_age_seconds
-
     async def _answer_from_mongodb(self, ask: Ask) -> None:
         if not ask.wish.no_cache:
             kept = self._kept.get((ask.source.name, ask.canonical))
-            if kept is not None and self._clock() < kept.until and self._settle(ask, kept.snapshot):
+            ask.collapsed = True  # what is kept was read for somebody else
+            if (
+                kept is not None
+                and self._clock() < kept.until
+                and ask.take_snapshot(kept.snapshot, self._freshness.bound)
+            ):
                 return
         if ask.wish.only_if_cached:
             raise NotCached("the cache holds no answer that will do")
         ask.collapsed = False
         await self._direct.read([ask])
-
-    def _settle(self, ask: Ask, snapshot: Snapshot) -> bool:
-        """Answer with what was read for somebody else, if it will do."""
-        ask.collapsed = True
-        if not ask.met_by(snapshot.version, self._freshness.marks):
-            return False
-        ask.settle_from(snapshot)
-        return True
 
     def _keep(self, ask: Ask, snapshot: Snapshot) -> None:
         now = self._clock()

@@ -18,7 +18,10 @@ SOON_SECONDS = 0.05
 
 
 class Known:
-    """Of one resource. `identity`: the Redis that is read; what was built on another one counts for nothing."""
+    """The generations of one resource.
+
+    `identity`: the Redis that is read; what was built on another one counts for nothing.
+    """
 
     def __init__(self, store: DerivedStore, identity: Identity) -> None:
         self.names = store.names
@@ -66,7 +69,7 @@ class Known:
         return self._all.of(generation.id) is not None and generation.identity == self._identity()
 
     async def look(self) -> None:
-        """Read the register."""
+        """Reads the register."""
         try:
             found = await self._store.generations()
             epoch = found.epoch.encode()
@@ -82,7 +85,7 @@ class Known:
 
 
 async def keep_known(known: Sequence[Known]) -> NoReturn:
-    """Look for new generations again and again, until cancelled."""
+    """Looks for new generations again and again, until cancelled."""
 
     async def look() -> float:
         for one in known:

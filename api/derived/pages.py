@@ -6,7 +6,7 @@ group's tag, which are looked up in the same pipeline, behind the entry.
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
@@ -15,9 +15,10 @@ from api.derived import cursors
 from api.derived.cursors import Cursor
 from api.derived.generations import Known
 from api.reads.answer import TooLong
-from api.reads.source import Named, Part, Place
+from api.reads.ask import Ask
+from api.reads.l1 import L1, Reading
+from api.reads.source import QUERIES_A_READ, Part, Place, is_nothing, measured
 from neverstale.catalog import OnChange, Resource
-from neverstale.declarations import ListDeclaration
 from neverstale.derived import queries, reading
 from neverstale.derived.generations import Generation
 from neverstale.derived.redis_names import LIST_FLOOR, PRESENT, slot_of
@@ -35,6 +36,8 @@ from neverstale.versions import Version, is_hex, to_hex
 NO_GENERATION: Final = "-"
 AT_ONCE: Final = 4
 """Queries of one read."""
+MOST_LOCATED: Final = 16_384
+"""Pages of one list of which it is remembered where they lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +52,42 @@ class PageKey:
 
 
 class PageSource:
-    """One list. Its pages are read like documents (`api.reads.source.Queried`)."""
+    """One list. Its pages are read and cached like documents (`api.reads.source.CachedSource`)."""
 
     on_change: OnChange = "invalidate"
+    keys_a_read = QUERIES_A_READ
 
-    def __init__(self, resource: Resource, list_name: str, declared: ListDeclaration, secret: bytes = b"") -> None:
+    def __init__(self, resource: Resource, list_name: str, cache: Cache, known: Known, secret: bytes = b"") -> None:
         """`secret`: signs cursors; see `api.derived.cursors`."""
         self.resource = resource
-        self._secret = secret
-        self.declared = declared
+        self.declared = resource.lists[list_name]
         self.list_name = list_name
         self.name = f"{resource.name}.lists.{list_name}"
         self.collection = resource.collection
         self.ttl_seconds = resource.ttl_seconds
         self.absent_ttl_seconds = resource.absent_ttl_seconds
         self.stale_while_revalidate_seconds = resource.stale_while_revalidate_seconds
-        self.digest = resource.derived.digests()[f"lists.{list_name}"]
-        fields = resource.fields
-        self._projection = dict.fromkeys(fields, 1) if fields is not None else None
+        self._cache = cache
+        self._known = known
+        self._secret = secret
+        self._digest = resource.derived.digests()[f"lists.{list_name}"]
+        self._projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
+        self._moment = known.moment
+        self._located: dict[str, tuple[bytes, Place]] = {}
+
+    @property
+    def generation(self) -> Generation | None:
+        """The generation whose tags vouch for pages now; `None`: there is none."""
+        return self._known.for_list(self.list_name, self._digest)
 
     def key(self, group: str, values: Sequence[Any], cursor: str | None) -> PageKey:
         """The page of a group at a cursor; raises `WrongCursor`."""
-        owner = cursors.owner(self.digest, group, self._secret)
+        owner = cursors.owner(self._digest, group, self._secret)
         if cursor is None:
             # Pages hold cursors: one of another release or secret is another page.
             return PageKey(f"{group}\n{owner[:8].hex()}", group, values, None)
         at = cursors.decode(cursor, owner, len(self.declared.order))
-        # Spelled anew, for one cursor has several spellings.
+        # Spelled once more, for one cursor has several spellings.
         digest = blake2b((cursors.encode(at, owner) or cursor).encode(), digest_size=16).hexdigest()
         return PageKey(f"{group}\n{digest}", group, values, at)
 
@@ -83,8 +95,15 @@ class PageSource:
         """Whether the page is one of the first, which are kept in Redis."""
         return (key.cursor.number if key.cursor is not None else 0) < self.declared.cached_pages
 
+    def canonical(self, key: PageKey) -> str:
+        return key.canonical
+
+    def is_absence(self, body: bytes | None) -> bool:
+        return is_nothing(body)
+
+    @measured
     async def load(self, loader: Loader, keys: Sequence[PageKey], at_least: Version) -> Snapshot:
-        """All at the version of the first."""
+        """Reads all at the version of the first."""
         first, *rest = keys
         found = await self._find(loader, first, at_least, 0)
         pages = [found]
@@ -135,42 +154,38 @@ class PageSource:
         It ends earlier where no cursor can hold the last position, so that such a document harms only its own page.
         """
         number = key.cursor.number + 1 if key.cursor is not None else 1
-        owner = cursors.owner(self.digest, key.group, self._secret)
+        owner = cursors.owner(self._digest, key.group, self._secret)
         for shown in range(len(positions), 0, -1):
             if cursor := cursors.encode(Cursor(number, tuple(positions[shown - 1])), owner):
                 return shown, cursor
         raise TooLong(self.name)
 
+    # --- in the cache
 
-class PageShelf:
-    """Where the pages of one list lie."""
+    def locate(self, key: PageKey) -> tuple[bytes, Place]:
+        if self._moment is not self._known.moment or len(self._located) >= MOST_LOCATED:
+            self._moment, self._located = self._known.moment, {}
+        found = self._located.get(key.canonical)
+        if found is None:
+            found = self._located[key.canonical] = self._locate(key)
+        return found
 
-    def __init__(self, cache: Cache, pages: PageSource, known: Known) -> None:
-        self._cache = cache
-        self._pages = pages
-        self._known = known
-
-    @property
-    def moment(self) -> object:
-        """Another one whenever the names of pages may have changed."""
-        return self._known.moment
-
-    def name(self, key: PageKey) -> Named:
-        pages, known = self._pages, self._known
-        generation = known.for_list(pages.list_name, pages.digest)
-        own = known.names.of(generation.id if generation is not None else NO_GENERATION)
-        entry = own.page(pages.list_name, key.group, key.canonical.rpartition("\n")[2])
+    def _locate(self, key: PageKey) -> tuple[bytes, Place]:
+        generation = self.generation
+        own = self._known.names.of(generation.id if generation is not None else NO_GENERATION)
+        entry = own.page(self.list_name, key.group, key.canonical.rpartition("\n")[2])
         slot = slot_of(key.group)
-        group = group_name(pages.resource.name, pages.list_name, slot).encode()
-        return Named(key.canonical, entry, Place(generation, slot, group))
+        group = group_name(self.resource.name, self.list_name, slot).encode()
+        return entry, Place(generation, slot, group)
 
-    def announced(self, wanted: Mapping[bytes, Place | None]) -> Collection[bytes]:
-        return {place.group for place in wanted.values() if place is not None}
+    def announced(self, asks: Iterable[Ask]) -> Collection[bytes]:
+        return {ask.place.group for ask in asks if ask.place is not None}
 
-    async def read(self, wanted: Mapping[bytes, Place | None]) -> list[Part]:
+    async def read(self, asks: Sequence[Ask]) -> list[Part]:
         by_generation: dict[str, tuple[Generation, dict[bytes, bytes]]] = {}
         unknown: dict[bytes, bytes | None] = {}
-        for key, place in wanted.items():
+        for ask in asks:
+            key, place = ask.entry_key, ask.place
             if place is None or place.generation is None:
                 unknown[key] = None
                 continue
@@ -185,9 +200,9 @@ class PageShelf:
 
     async def _of_generation(self, generation: Generation, slots: Mapping[bytes, bytes]) -> list[Part]:
         keys = list(slots)
-        tags_key = self._known.names.of(generation.id).tags(self._pages.list_name)
+        tags_key = self._known.names.of(generation.id).tags(self.list_name)
         (floor, *raws), (present, list_floor, *tags), epoch = await self._cache.send(
-            ("MGET", self._cache.names.floor(self._pages.collection), *keys),
+            ("MGET", self._cache.names.floor(self.collection), *keys),
             ("HMGET", tags_key, PRESENT, LIST_FLOOR, *slots.values()),
             self._known.epoch_command(),
         )
@@ -197,6 +212,14 @@ class PageShelf:
         if least is None or not await self._known.kept(generation, epoch):
             return [Part(None, held)]
         return _parts(least, held, tags, damage)
+
+    def keep(self, l1: L1, reading: Reading, ask: Ask, line: bytes, tail: bytes) -> None:
+        # Redis forgets in time what says when it ends; in L1 nobody would.
+        if self.resource.expires_field is None and ask.place is not None:
+            l1.keep_page(reading, ask.place.group, line, tail)
+
+    def count_read(self, entry_key: bytes, times: int = 1) -> None:
+        """Does nothing: what is read most are documents."""
 
 
 def _parts(

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from api.derived.figures import Figure
+from api.derived.figures import Figure, FigureSource
 from api.derived.generations import Known
-from neverstale.catalog import OnChange, Resource
+from api.reads.source import measured
+from neverstale.catalog import Resource
 from neverstale.declarations import RankingDeclaration
 from neverstale.derived import queries, reading
 from neverstale.derived.held_figures import HeldFigures
@@ -42,11 +43,8 @@ class RankKey:
     """Of the top; or neighbours on either side."""
 
 
-class RankingSource:
+class RankingSource(FigureSource):
     """One ranking (`api.derived.figures.Figure`)."""
-
-    on_change: OnChange = "invalidate"
-    stale_while_revalidate_seconds = 0
 
     def __init__(self, resource: Resource, ranking: str, declared: RankingDeclaration) -> None:
         self.resource = resource
@@ -54,8 +52,6 @@ class RankingSource:
         self.ranking = ranking
         self.name = f"{resource.name}.rankings.{ranking}"
         self.collection = resource.collection
-        self.ttl_seconds = resource.ttl_seconds
-        self.absent_ttl_seconds = resource.absent_ttl_seconds
         self.digest = resource.derived.digests()[f"rankings.{ranking}"]
 
     def key(self, group: str, values: Sequence[Any], key: KeyValue | None, count: int) -> RankKey:
@@ -86,6 +82,7 @@ class RankingSource:
 
     # --- MongoDB
 
+    @measured
     async def load(self, loader: Loader, keys: Sequence[RankKey], at_least: Version) -> Snapshot:
         """All at the version of the first."""
         bodies: dict[str, bytes] = {}

@@ -1,58 +1,72 @@
-"""What can be read of a catalog beside documents: the lists, counters and rankings of each resource."""
+"""All that can be read of a catalog: documents and pages, which the cache holds, and counters and rankings."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from api.derived.counters import CounterSource
 from api.derived.generations import Known
-from api.derived.pages import PageShelf, PageSource
+from api.derived.pages import PageSource
 from api.derived.rankings import RankingSource
-from api.reads.source import AnySource, DocumentShelf, Shelf
+from api.reads.read_counts import ReadCounts
+from api.reads.source import CachedSource, DocumentSource
+from api.web.paths import PREFIX
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived.store import DerivedStore
 from neverstale.redis.cache import Cache
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
-    """All sources of one resource that are derived from its documents."""
+class Sources:
+    """Everything of a catalog that the cache holds as entries."""
 
-    resource: Resource
-    lists: Mapping[str, PageSource]
+    documents: Mapping[str, DocumentSource]
+    """By resource."""
+    pages: Mapping[tuple[str, str], PageSource]
+    """By resource and list."""
+
+    @classmethod
+    def of(
+        cls, catalog: Catalog, cache: Cache, known: Mapping[str, Known], read_counts: ReadCounts, secret: bytes = b""
+    ) -> Self:
+        """`cache`: where entries are read. `secret`: signs cursors."""
+        resources = catalog.resources
+        return cls(
+            {
+                name: DocumentSource(resource, cache, read_counts, f"{PREFIX}{name}/")
+                for name, resource in resources.items()
+            },
+            {
+                (name, list_name): PageSource(resource, list_name, cache, known[name], secret)
+                for name, resource in resources.items()
+                for list_name in resource.lists
+            },
+        )
+
+    def __iter__(self) -> Iterator[CachedSource]:
+        yield from self.documents.values()
+        yield from self.pages.values()
+
+
+@dataclass(frozen=True, slots=True)
+class FigureSources:
+    """The counters and rankings of one resource, by name."""
+
     counters: Mapping[str, CounterSource]
     rankings: Mapping[str, RankingSource]
 
     @classmethod
-    def of(cls, resource: Resource, secret: bytes) -> "Derived":
+    def of(cls, resource: Resource) -> Self:
         return cls(
-            resource,
-            {name: PageSource(resource, name, one, secret) for name, one in resource.lists.items()},
             {name: CounterSource(resource, name, one) for name, one in resource.counters.items()},
             {name: RankingSource(resource, name, one) for name, one in resource.rankings.items()},
         )
 
 
-def derived_of(catalog: Catalog, secret: bytes = b"") -> dict[str, Derived]:
-    """By resource, of those that declare something. `secret`: signs cursors."""
-    return {name: Derived.of(one, secret) for name, one in catalog.resources.items() if one.derived}
-
-
-def known_of(derived: Iterable[Derived], cache: Cache, identity: Callable[[], str | None]) -> dict[str, Known]:
-    """By resource."""
-    return {one.resource.name: Known(DerivedStore(cache, one.resource.name), identity) for one in derived}
-
-
-def shelves(
-    catalog: Catalog, derived: Iterable[Derived], known: Mapping[str, Known], cache: Cache
-) -> Iterator[tuple[AnySource, Shelf]]:
-    """Everything that has entries, and where they lie."""
-    for resource in catalog.resources.values():
-        yield resource, DocumentShelf(cache, resource.name, resource.collection)
-    for one in derived:
-        yield from page_shelves(one, known[one.resource.name], cache)
-
-
-def page_shelves(derived: Derived, known: Known, cache: Cache) -> Iterator[tuple[PageSource, PageShelf]]:
-    """The lists of one resource, and where their pages lie."""
-    for pages in derived.lists.values():
-        yield pages, PageShelf(cache, pages, known)
+def known_of(catalog: Catalog, cache: Cache, identity: Callable[[], str | None]) -> dict[str, Known]:
+    """The generations of derived data, by resource, of those that declare some."""
+    return {
+        name: Known(DerivedStore(cache, name), identity)
+        for name, resource in catalog.resources.items()
+        if resource.derived
+    }

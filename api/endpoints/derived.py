@@ -7,9 +7,7 @@ from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
 
 from api.derived.counters import CounterSource, CountKey
-from api.derived.pages import PageSource
 from api.derived.rankings import RankingSource, RankKey
-from api.endpoints.documents import found_or_unchanged
 from api.hits.request_lines import page_of
 from api.reads.answer import Answer
 from api.state import state_of
@@ -18,26 +16,27 @@ from api.web.paths import key_of, listed
 from api.web.preconditions import Conditions, conditions_of
 from api.web.problems import bad_parameter, switched_off, unranked
 from api.web.query import Asked, asked, whole_number
-from api.web.responses import absent, facts_of
+from api.web.responses import absent, facts_of, found_or_unchanged
+from neverstale.catalog import Resource
 from neverstale.role import telemetry
 
 SHOWN: int = 100
-"""Of a ranking, if the caller does not say how many."""
+"""So many of a ranking, if the caller does not say how many."""
 MOST_AROUND: int = 100
 
 
 class ListEndpoint:
     """`GET /v1/{resource}/-/lists/{list}?by…&cursor=…`."""
 
-    def __init__(self, pages: PageSource) -> None:
-        self._pages = pages
-        self._seconds = telemetry.READ_SECONDS.labels(pages.name)
+    def __init__(self, resource: Resource, list_name: str) -> None:
+        self._name = resource.name, list_name
+        self._seconds = telemetry.READ_SECONDS.labels(f"{resource.name}.lists.{list_name}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        pages, wish, conditions = self._pages, wish_of(scope["headers"]), conditions_of(scope["headers"])
+        wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
+        pages, reader = state_of(scope).sources.pages[self._name], state_of(scope).reader
         key = page_of(pages, scope["query_string"])
-        reader = state_of(scope).reader
         read = reader.get if pages.is_cached(key) else reader.get_around
         answer = await read(pages, key, wish)
         await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)

@@ -9,15 +9,15 @@ from bson.objectid import ObjectId
 from starlette.types import Receive, Scope, Send
 
 from api.reads.answer import Answer, Wish
-from api.reads.read_counts import ReadCounts
 from api.reads.reader import Reader
+from api.reads.source import DocumentSource
 from api.state import state_of
-from api.web.demands import coding_of, wish_of
+from api.web.demands import wish_of
 from api.web.paths import key_of, keys_of, no_parameters
 from api.web.pieces import length_of
-from api.web.preconditions import Conditions, conditions_of
-from api.web.problems import answer_too_large, precondition_failed, unknown_key
-from api.web.responses import Provenance, ReadyResponse, absent, facts_of, facts_of_many, found, not_modified
+from api.web.preconditions import conditions_of
+from api.web.problems import answer_too_large, unknown_key
+from api.web.responses import absent, facts_of, facts_of_many, found_or_unchanged
 from api.web.unread import Holding, hold_for
 from neverstale.catalog import Resource
 from neverstale.keys import KeyValue
@@ -26,7 +26,7 @@ from neverstale.redis.entries import etag_of
 from neverstale.role import telemetry
 
 WAVE_BYTES: Final = 8 << 20
-"""Of several documents for one caller, about so many are read at once."""
+"""About so many bytes of documents for one caller are read at once."""
 
 
 class DocumentEndpoints:
@@ -37,19 +37,22 @@ class DocumentEndpoints:
         self._unknown_key = unknown_key(resource.name).body
         self._seconds = telemetry.READ_SECONDS.labels(resource.name)
 
+    def _source(self, scope: Scope) -> DocumentSource:
+        return state_of(scope).sources.documents[self._resource.name]
+
     async def one(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`GET /v1/{resource}/{key}`."""
         started = time.perf_counter()
         no_parameters(scope["query_string"])
         key = key_of(scope["path_params"]["key"], self._resource)
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
-        reader = _reader(scope)
-        answer = await reader.get(self._resource, key, wish)
+        reader, source = state_of(scope).reader, self._source(scope)
+        answer = await reader.get(source, key, wish)
         facts = facts_of(answer, reader.bound(answer))
         if answer.body is None:
             response = absent(facts, self._unknown_key)
         else:
-            _tally(scope).saw_document(self._resource, key)
+            source.count_read(source.locate(key)[0])
             response = found_or_unchanged(scope, conditions, facts, answer.etag, (answer.body,))
         self._seconds.observe(time.perf_counter() - started)
         await response(scope, receive, send)
@@ -59,12 +62,12 @@ class DocumentEndpoints:
         started = time.perf_counter()
         keys = keys_of(scope["query_string"], self._resource)
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
-        reader = _reader(scope)
+        reader, source = state_of(scope).reader, self._source(scope)
         with hold_for(scope.get("state", {})) as holding:
-            answers = await self._answers(reader, keys, wish, holding, state_of(scope).clients.answer_bytes)
+            answers = await self._answers(reader, source, keys, wish, holding, state_of(scope).clients.answer_bytes)
             for key, answer in answers.items():
                 if answer.body is not None:
-                    _tally(scope).saw_document(self._resource, key)
+                    source.count_read(source.locate(key)[0])
             every = list(answers.values())
             facts = facts_of_many(every, [reader.bound(answer) for answer in every])
             parts = _items([(key, answers[key]) for key in keys])
@@ -73,16 +76,22 @@ class DocumentEndpoints:
             await response(scope, receive, send)
 
     async def _answers(
-        self, reader: Reader, keys: Sequence[KeyValue], wish: Wish, holding: Holding, limit: int
+        self,
+        reader: Reader,
+        source: DocumentSource,
+        keys: Sequence[KeyValue],
+        wish: Wish,
+        holding: Holding,
+        limit: int,
     ) -> dict[KeyValue, Answer]:
-        """Of each key once. Large documents are read few at a time, so that too many of them are never held."""
+        """Returns the answer for each key. Large documents are read few at a time, so that few of them are held."""
         wanted = list(dict.fromkeys(keys))
         answers: dict[KeyValue, Answer] = {}
-        weight, size = reader.weight(self._resource), 0
+        weight, size = reader.weight(source), 0
         while len(answers) < len(wanted):
             wave = wanted[len(answers) : len(answers) + weight.room(WAVE_BYTES)]
             try:
-                found = await reader.get_many(self._resource, wave, wish)
+                found = await reader.get_many(source, wave, wish)
             except TooLarge:
                 if len(wave) == 1 or weight.room(WAVE_BYTES) >= len(wave):
                     raise
@@ -94,28 +103,6 @@ class DocumentEndpoints:
             holding.add(bodies)
             answers.update(zip(wave, found, strict=True))
         return answers
-
-
-def _reader(scope: Scope) -> Reader:
-    return state_of(scope).reader
-
-
-def _tally(scope: Scope) -> ReadCounts:
-    return state_of(scope).read_counts
-
-
-def found_or_unchanged(
-    scope: Scope, conditions: Conditions, facts: Provenance, etag: bytes, parts: Sequence[bytes]
-) -> ReadyResponse:
-    """The body, compressed if that is wanted, or that the caller has it; a `Problem` if it is not what it expects."""
-    verdict = conditions.verdict(etag, facts.version)
-    if verdict == 412:
-        raise precondition_failed()
-    compressed = state_of(scope).compressed
-    packed = compressed.of(coding_of(scope["headers"]), etag, parts)
-    if verdict == 304:
-        return not_modified(facts, etag, weak=packed is not None)
-    return found(facts, etag, parts, packed)
 
 
 def _items(pairs: Iterable[tuple[KeyValue, Answer]]) -> list[bytes]:

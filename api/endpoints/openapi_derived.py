@@ -5,7 +5,6 @@ from typing import Any, Final
 from pydantic import BaseModel, Field, create_model
 
 from api.derived.counters import CounterSource
-from api.derived.pages import PageSource
 from api.derived.rankings import RankingSource
 from api.endpoints import openapi
 from api.web.query import kind_of
@@ -27,21 +26,21 @@ _TYPED: Final[dict[str, tuple[dict[str, Any], Any]]] = {
 _CURSOR: Final = "AQX3k0bN1QABGgAAAAQAEgAAAAIwAAIAAABrAAAAAA"
 
 
-def page_model(pages: PageSource) -> type[BaseModel]:
-    document: Any = openapi.document_model(pages.resource)
+def page_model(resource: Resource, list_name: str) -> type[BaseModel]:
+    document: Any = openapi.document_model(resource)
     text = "The cursor of the next page; null: this is the last."
     return create_model(
-        _model(pages.resource, pages.list_name, "Page"),
-        __doc__=f"A page of {pages.list_name}.",
+        _model(resource, list_name, "Page"),
+        __doc__=f"A page of {list_name}.",
         items=(list[document], ...),
         next=(str | None, Field(description=text, examples=[_CURSOR])),
     )
 
 
-def list_parameters(pages: PageSource) -> list[dict[str, Any]]:
+def list_parameters(resource: Resource, list_name: str) -> list[dict[str, Any]]:
     text = "Where the page begins: `next` of the page before it; 400 for anything else."
     cursor = _parameter("cursor", text, {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"})
-    return [*_groups(pages.resource, pages.declared.by, required=True), cursor]
+    return [*_groups(resource, resource.lists[list_name].by, required=True), cursor]
 
 
 def counter_model(counts: CounterSource) -> Any:

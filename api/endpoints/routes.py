@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.derived.rankings import RankingSource
-from api.derived.sources import Derived
+from api.derived.sources import FigureSources
 from api.endpoints import most_read, openapi, openapi_derived
 from api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
 from api.endpoints.documents import DocumentEndpoints
@@ -45,7 +45,7 @@ class AsgiRoute(APIRoute):
         self.app = endpoint
 
 
-def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], health: Health) -> None:
+def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
     """All routes; the paths below `/v1/` must come undecoded (see `api.web.paths.UndecodedPaths`)."""
     read: list[BaseRoute] = []
     for resource in catalog.resources.values():
@@ -53,8 +53,7 @@ def add_routes(app: FastAPI, catalog: Catalog, derived: Mapping[str, Derived], h
         read += _many(resource)
         read += _most_read(resource) if resource.most_read else _off(resource, "most-read", "most_read")
         read += _export(resource) if resource.export else _off(resource, "export", "export")
-        if resource.name in derived:
-            read += _derived(derived[resource.name])
+        read += _derived(resource)
     read += _get_and_head(
         f"{PREFIX}freshness",
         _freshness_of(catalog),
@@ -165,21 +164,21 @@ def _export(resource: Resource) -> list[BaseRoute]:
     )
 
 
-def _derived(derived: Derived) -> list[BaseRoute]:
-    name = derived.resource.name
+def _derived(resource: Resource) -> list[BaseRoute]:
+    name, figures = resource.name, FigureSources.of(resource)
     routes: list[BaseRoute] = []
-    for pages in derived.lists.values():
+    for list_name in resource.lists:
         routes += _get_and_head(
-            f"{PREFIX}{name}/-/lists/{pages.list_name}",
-            ListEndpoint(pages),
-            openapi_derived.page_model(pages),
-            summary=f"The list {pages.list_name} of {name}, page by page",
-            operation_id=f"get_{name}_list_{pages.list_name}",
+            f"{PREFIX}{name}/-/lists/{list_name}",
+            ListEndpoint(resource, list_name),
+            openapi_derived.page_model(resource, list_name),
+            summary=f"The list {list_name} of {name}, page by page",
+            operation_id=f"get_{name}_list_{list_name}",
             tags=[name],
             responses=openapi.answers(absent=False),
-            openapi_extra={"parameters": [*openapi_derived.list_parameters(pages), *openapi.DEMANDS]},
+            openapi_extra={"parameters": [*openapi_derived.list_parameters(resource, list_name), *openapi.DEMANDS]},
         )
-    for counts in derived.counters.values():
+    for counts in figures.counters.values():
         routes += _get_and_head(
             f"{PREFIX}{name}/-/counters/{counts.counter}",
             CounterEndpoint(counts),
@@ -187,10 +186,10 @@ def _derived(derived: Derived) -> list[BaseRoute]:
             summary=f"How many {name}, counted as {counts.counter}",
             operation_id=f"get_{name}_counter_{counts.counter}",
             tags=[name],
-            responses=openapi.answers(absent=False) | ({} if derived.resource.max_groups else openapi.SWITCHED_OFF),
+            responses=openapi.answers(absent=False) | ({} if resource.max_groups else openapi.SWITCHED_OFF),
             openapi_extra={"parameters": [*openapi_derived.counter_parameters(counts), *openapi.DEMANDS]},
         )
-    for ranks in derived.rankings.values():
+    for ranks in figures.rankings.values():
         routes += _ranking(name, ranks)
     return routes
 

@@ -1,7 +1,7 @@
 """The channel: hears what consumers announce, and keeps L1 true to it.
 
 A subscription that breaks, leads to another Redis than reads do, or falls silent voids L1: then it must hear marks of
-every partition anew. Silence breaks no promise, since a bound that rests on old marks grows; but Redis knows better
+every partition again. Silence breaks no promise, since a bound that rests on old marks grows; but Redis knows better
 by then, and a connection may be dead without saying so.
 
 Announcements count only in full: a missing number, a mark about another Redis, or a partition whose marks come from a
@@ -18,8 +18,8 @@ from redis.exceptions import RedisError
 
 from api.freshness.redis_identity import tell_identity
 from api.freshness.watermark import Freshness
-from api.hits.request_lines import spellings
 from api.reads.l1 import L1
+from api.reads.source import DocumentSource
 from neverstale.keys import Names
 from neverstale.redis.announcements import EVERY, AnnouncedMarks, Announcement, Unreadable, decode
 from neverstale.role import telemetry
@@ -31,7 +31,7 @@ log = telemetry.logger(__name__)
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
 MOST_PUBLISHERS: Final = 1_000
-"""A consumer is one, and another one whenever it starts; a hearing of more is not remembered, but begun anew."""
+"""A consumer is one, and another one whenever it starts; a hearing of more is not remembered, but begun again."""
 
 
 class BrokenSubscription(Exception):
@@ -59,7 +59,7 @@ class Hearing:
         return min(self._marks.values()) if 0 < self._partitions == len(self._marks) else 0
 
     def follows(self, announcement: Announcement) -> None:
-        """Note the number. Raises `BrokenSubscription` if one before it is missing; one may come twice."""
+        """Notes the number. Raises `BrokenSubscription` if one before it is missing; one may come twice."""
         publisher, number = announcement.publisher, announcement.number
         last = self._numbers.get(publisher)
         if last is not None and number > last + 1:
@@ -69,7 +69,7 @@ class Hearing:
         self._numbers[publisher] = number if last is None else max(last, number)
 
     def mark(self, publisher: str, marks: AnnouncedMarks) -> None:
-        """Take in marks. Comes after the changes that were announced before them have been dropped."""
+        """Takes in marks. Comes after the changes that were announced before them have been dropped."""
         if marks.identity != self._identity:
             raise BrokenSubscription("marks of another Redis")
         if marks.partitions != self._partitions and self._partitions:
@@ -88,21 +88,30 @@ class Channel:
     """`redis`: a client for this channel alone."""
 
     def __init__(
-        self, redis: Redis, names: Names, l1: L1, freshness: Freshness, silence_seconds: float, damage: Damage
+        self,
+        redis: Redis,
+        names: Names,
+        l1: L1,
+        freshness: Freshness,
+        silence_seconds: float,
+        damage: Damage,
+        documents: Mapping[str, DocumentSource],
     ) -> None:
+        """`documents`: by resource."""
         self._redis = redis
         self._names = names
         self._l1 = l1
         self._freshness = freshness
         self._silence_seconds = silence_seconds
         self._damage = damage
+        self._documents = documents
         self._identity: str | None = None
         self._hearing: Hearing | None = None
         tell_identity(redis, self._opened)
-        freshness.on_void(lambda: self._begin_anew("reads lead to another Redis"))
+        freshness.on_void(lambda: self._begin_again("reads lead to another Redis"))
 
     async def listen(self) -> None:
-        """Hear for ever."""
+        """Hears for ever."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -122,15 +131,15 @@ class Channel:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def hear(self, message: bytes) -> None:
-        """Apply one message: changes and floors first, then marks. Whatever it is, hearing goes on."""
+        """Applies one message: changes and floors first, then marks. Whatever it is, hearing goes on."""
         try:
             self._apply(decode(message))
         except BrokenSubscription as reason:
-            self._begin_anew(str(reason))
+            self._begin_again(str(reason))
         except Exception as error:
             # Anybody may publish anything. It may have said that something changed.
             self._damage.met("announcement", f"{type(error).__name__}: {error}")
-            self._begin_anew("an announcement cannot be read")
+            self._begin_again("an announcement cannot be read")
 
     def _apply(self, announcement: Announcement) -> None:
         hearing = self._hearing
@@ -150,7 +159,8 @@ class Channel:
             _, resource, kind, canonical = key.split(":", 3)
             if kind != "d" or not canonical:
                 raise Unreadable("what changed is no document")
-            self._l1.changed(key.encode(), spellings(resource, canonical))
+            source = self._documents.get(resource)
+            self._l1.changed(key.encode(), source.lines(canonical) if source is not None else ())
         for group in announcement.groups:
             beginning, every, _ = group.partition(EVERY)
             if every:
@@ -163,9 +173,9 @@ class Channel:
     def _opened(self, identity: str) -> None:
         """A new connection: nothing was heard while there was none. Called before it subscribes."""
         self._identity = identity
-        self._begin_anew("the subscription begins")
+        self._begin_again("the subscription begins")
 
-    def _begin_anew(self, reason: str) -> None:
+    def _begin_again(self, reason: str) -> None:
         self._end(reason)
         if self._identity is not None:
             self._hearing = Hearing(self._identity, self._freshness.marks.note, self._damage)

@@ -1,31 +1,32 @@
 """Hits before ASGI: from a request line to the bytes of a response, through L1 or the reader.
 
-There is no connection in it. The protocol and the pure-ASGI app hand a `Request` over and get it answered; both are
+There is no connection in it. The protocol and the pure-ASGI app hand a `WireAsk` over and get it answered; both are
 given the same bytes.
 """
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn
 
 from api.freshness.bound import Bounds
 from api.freshness.watermark import Evidence
-from api.hits.request_lines import LINE, PageLines, PageTarget, Target, spellings
+from api.hits.request_lines import RequestLines
 from api.limits.buckets import Buckets
 from api.reads.answer import Answer
 from api.reads.ask import Ask
 from api.reads.fills import BODY_BYTES
 from api.reads.l1 import L1, Reading
-from api.reads.read_counts import ReadCounts, taken
+from api.reads.read_counts import taken
 from api.reads.reader import Reader
+from api.reads.source import CachedSource
 from api.web import headers
-from api.web.compression import FROM_BYTES, Compressed
+from api.web.compression import Compressed
 from api.web.demands import PLAIN, Plain
-from api.web.headers import BLANK, CRLF, DOCUMENT, ETAG, ServerHeader, SharedHeaders
+from api.web.headers import BLANK, CRLF, DOCUMENT, ETAG, VERSION, ServerHeader, SharedHeaders
 from api.web.pieces import LARGE_BYTES
 from api.web.problems import Problem, internal, of_error, stopping, unknown_key
-from api.web.responses import L1_HIT, L2_HIT, ReadyResponse, cache_status, raw
+from api.web.responses import L1_HIT, L2_HIT, ReadyResponse, cache_status, raw, shortened
 from neverstale.errors import NeverstaleError
 from neverstale.redis.entries import facts_of_hit
 from neverstale.role import telemetry
@@ -34,247 +35,210 @@ from neverstale.versions import Version, to_hex
 
 log = telemetry.logger(__name__)
 
-AnyTarget: TypeAlias = Target | PageTarget
-
 COUNT_SECONDS: Final = 0.5
 LINES_A_TURN: Final = 50
 """So many are told of between two turns of the event loop: requests wait for a fraction of a millisecond."""
 
 
-class Request(ABC):
-    """A plain get that L1 could not answer. It is the reader's `Get`, and the future of its own `Ask`."""
+class WireAsk(Ask):
+    """A plain get that L1 could not answer. Its answer goes out as bytes."""
 
-    __slots__ = ("_hot", "_large", "_segment", "entry_key", "line", "place", "plain", "settled", "target")
+    __slots__ = ("_hot", "_large", "line", "plain", "settled")
 
-    def __init__(
-        self, hot: "Hot", target: AnyTarget, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
-    ) -> None:
-        self.entry_key = entry_key
+    source: CachedSource
+
+    def __init__(self, hot: "Hot", source: CachedSource, key: Any, line: bytes, plain: Plain) -> None:
+        entry_key, place = source.locate(key)
+        Ask.__init__(self, source, key, entry_key=entry_key, place=place)
         self.line = line
-        self.place = target.place
         self.plain = plain
         self.settled = False
-        self.target = target
         self._hot = hot
         self._large: bytes | None = None
         """The tail of an answer that is too large for Redis."""
-        self._segment = segment
 
     @abstractmethod
-    def send(self, status: int, tail: bytes, moment: SharedHeaders) -> None:
-        """Answer with a document or its absence."""
+    def send(self, status: int, tail: bytes, shared: SharedHeaders) -> None:
+        """Sends a document or its absence."""
 
     @abstractmethod
     def send_raw(self, response: ReadyResponse) -> None:
-        """Answer with anything else."""
+        """Sends anything else."""
 
-    # --- for the reader
+    def done(self) -> bool:
+        return self.settled
 
-    def hit(self, entry: bytes, evidence: Evidence, reading: Reading | None) -> None:
+    def hit(self, entry: bytes, watermark: Version, reading: Reading | None) -> None:
+        # The same as `set_answer`, without an `Answer`: nearly every read is one of these.
         hot, plain = self._hot, self.plain
         self.settled = True
         try:
             tail = (
-                hot.large_tail(self.target, entry)
+                hot.large_tail(self.source, entry)
                 if len(entry) > LARGE_BYTES
-                else hot.tail(self.target, *facts_of_hit(entry))
+                else hot.tail(self.source, *facts_of_hit(entry))
             )
-            if tail[0] == DOCUMENT and self.target.counted:
-                hot.tally.saw(self.entry_key)
+            if tail[0] == DOCUMENT:
+                self.source.count_read(self.entry_key)
             if reading is not None:
                 hot.keep(reading, self, tail)
             status, tail = (200, tail) if plain is PLAIN and tail[0] == DOCUMENT else hot.choose(plain, tail)
-            moment = hot.moment_of(evidence.watermark, L2_HIT)
+            shared = hot.shared_by(watermark, L2_HIT)
         except Exception as error:
-            self.set_exception(error)  # and the others of this batch get what is theirs
+            self.set_error(error)  # and the others of this batch get what is theirs
         else:
-            self.send(status, tail, moment)
+            self.send(status, tail, shared)
 
-    def ask(self) -> Ask:
-        ask = self.target.ask(self._segment, self.entry_key, self)
-        ask.keep = self._keep
-        return ask
-
-    def _keep(self, reading: Reading | None) -> bool:
+    def keep(self, reading: Reading | None) -> bool:
         tail, self._large = self._large, None
         if tail is not None and reading is not None:
             self._hot.keep(reading, self, tail)
         return tail is not None
 
-    # --- for the ask
-
-    def done(self) -> bool:
-        return self.settled
-
-    def set_result(self, answer: Answer) -> None:
+    def set_answer(self, answer: Answer) -> None:
+        hot = self._hot
         self.settled = True
         try:
-            if answer.body is not None and self.target.counted:
-                self._hot.tally.saw(self.entry_key)
-            tail = self._hot.tail_of(self.target, answer)
-            if answer.body is not None and len(answer.body) > BODY_BYTES:
-                self._large = tail
-            answered = self._hot.answered(tail, self.plain, answer)
+            tail = hot.tail(self.source, answer.etag, to_hex(answer.version).encode("ascii"), answer.body)
+            if answer.body is not None:
+                self.source.count_read(self.entry_key)
+                if len(answer.body) > BODY_BYTES:
+                    self._large = tail
+            status, tail = hot.choose(self.plain, tail)
+            shared = hot.shared_by(answer.complete, cache_status(answer))
         except Exception as error:
-            self.set_exception(error)
+            self.set_error(error)
         else:
-            self.send(*answered)
+            self.send(status, tail, shared)
 
-    def set_exception(self, error: BaseException) -> None:
+    def set_error(self, error: BaseException) -> None:
         self.settled = True
         problem = of_error(error) if isinstance(error, NeverstaleError) else internal()
         if problem.status >= 500 and problem.status != 503:
-            log.error("read_failed", resource=self.target.source, exc_info=error)
+            log.error("read_failed", resource=self.source.name, exc_info=error)
         self._send_problem(problem)
 
-    def cancel(self) -> bool:
-        """The process ends before there is an answer."""
+    def cancel(self) -> None:
         self.settled = True
         self._send_problem(stopping())
-        return True
 
     def _send_problem(self, problem: Problem) -> None:
         self.send_raw(raw(problem))
 
 
 class Hot:
-    """Of one process."""
+    """The fast path of one process."""
 
     def __init__(
         self,
         reader: Reader,
         l1: L1,
         compressed: Compressed,
-        marks: Bounds,
-        targets: dict[bytes, Target],
-        tally: ReadCounts,
-        pages: PageLines,
+        bounds: Bounds,
+        lines: RequestLines,
+        resources: Sequence[str],
     ) -> None:
         self.l1 = l1
         self.server = ServerHeader()
-        self.moment = SharedHeaders(marks, self.server, L1_HIT, l1)
-        """Of what L1 holds."""
+        self.shared = SharedHeaders(bounds, self.server, L1_HIT, l1)
+        """By all answers from L1."""
         self.blocks: dict[bytes, Plain] = {}
         """What blocks of header lines mean, of those that were plain."""
         self.hits: dict[bytes, int] = {}
         """Request line -> answers from L1 that nobody has been told of yet."""
-        self._counted: dict[bytes, int] = {}
-        """Those of which is being told now."""
-        self.tally = tally
+        self._reporting: dict[bytes, int] = {}
+        """The hits that are being reported."""
         self.limits: Buckets | None = None
         """`None`: there are none."""
-        self._reader = reader
+        self.find = lines.find
+        self.start = reader.start
+        """Has an ask answered with the others of this turn of the event loop."""
         self._compressed = compressed
-        self._marks = marks
-        self.targets = targets
-        self._pages = pages
-        self._absences = {name: unknown_key(name.decode()).body for name in targets}
+        self._bounds = bounds
+        self._absences = {name: unknown_key(name).body for name in resources}
         self._last_large = (b"", b"")
         """An entry, and its tail."""
-        self._moments: dict[bytes, tuple[Version, SharedHeaders]] = {}
-        """Cache status -> the last moment of answers with it, and up to which version they miss nothing. All that
-        Redis, or MongoDB, answered at once share one."""
+        self._shared: dict[bytes, tuple[Version, SharedHeaders]] = {}
+        """Cache status -> the last headers of answers with it, and up to which version those miss nothing. All that
+        Redis, or MongoDB, answered at once share them."""
 
-    def find(self, line: bytes) -> tuple[AnyTarget, bytes, bytes] | None:
-        """The target, path segment and entry key that a line of `GET` or `HEAD` names, if all is as usual."""
-        page = self._pages.known.get(line)
-        if page is not None:
-            return page, b"", page.entry_key()
-        match = LINE.fullmatch(line)
-        if match is None:
-            page = self._pages.find(line)
-            return None if page is None else (page, b"", page.entry_key())
-        target = self.targets.get(match[2])
-        if target is None:
-            return None
-        entry_key = target.entry_key(match[3])
-        return None if entry_key is None else (target, match[3], entry_key)
-
-    def start(self, request: Request) -> None:
-        """Have it answered with the others of this turn of the event loop."""
-        self._reader.start(request.target.source, request)
+    def look(self, line: bytes) -> bytes | None:
+        """The tail of the answer to a line of `GET` or `HEAD` that L1 holds; it counts as a hit."""
+        tail = self.l1.answers.get(line)
+        if tail is None:
+            tail = self.l1.answers.get(b"GET" + line[4:]) if line.startswith(b"HEAD ") else None
+            if tail is None:
+                return None
+        hits = self.hits
+        hits[line] = hits.get(line, 0) + 1
+        return tail
 
     def choose(self, plain: Plain, tail: bytes) -> tuple[int, bytes]:
         """Status and tail for this caller: all of it, compressed, or that the caller has it."""
         if tail[0] != DOCUMENT:
             return 404, tail
-        etag, version, packed = tail[ETAG], tail[headers.VERSION], None
-        if plain.coding and len(tail) > FROM_BYTES:
-            packed = self._compressed.of(plain.coding, etag, (tail[tail.index(BLANK) + 4 :],))
-        if plain.none_match.holds(etag):
-            return 304, headers.unchanged_tail(etag, version, weak=packed is not None)
-        return 200, tail if packed is None else headers.packed_tail(etag, version, packed)
+        if plain is PLAIN:
+            return 200, tail
+        body = tail[tail.index(BLANK) + 4 :]
+        short = shortened(self._compressed, plain.coding, plain.conditions, tail[ETAG], tail[VERSION], (body,))
+        return (200, tail) if short is None else short
 
-    def tail(self, target: AnyTarget, etag: bytes, version: bytes, body: bytes | None) -> bytes:
+    def tail(self, source: CachedSource, etag: bytes, version: bytes, body: bytes | None) -> bytes:
         """`version`: 16 hex digits; `body` `None`: an absence."""
         if body is None:
-            return headers.absence_tail(version, self._absences[target.name])
+            return headers.absence_tail(version, self._absences[source.name])
         return headers.document_tail(etag, version, body)
 
-    def keep(self, reading: Reading, request: Request, tail: bytes) -> None:
-        target = request.target
-        if target.ends:
-            return  # Redis forgets it in time; here nobody would
-        line = request.line if request.line[0] == b"G"[0] else b"GET" + request.line[4:]
-        if isinstance(target, PageTarget):
-            if request.place is not None:
-                self.l1.keep_page(reading, request.place.group, line, tail)
-        elif line in spellings(target.resource.name, target.canonical(request.entry_key)):
-            self.l1.keep(reading, request.entry_key, line, tail)
-
-    def moment_of(self, complete: Version, status: bytes) -> SharedHeaders:
-        """Of answers with this cache status that miss no change up to this version."""
-        held = self._moments.get(status)
-        if held is None or held[0] != complete:
-            moment = SharedHeaders(self._marks, self.server, status, Evidence(complete, 0))
-            held = self._moments[status] = complete, moment
-        return held[1]
-
-    def large_tail(self, target: AnyTarget, entry: bytes) -> bytes:
-        """Of a large entry: those who ask for it in one turn of the event loop share it."""
+    def large_tail(self, source: CachedSource, entry: bytes) -> bytes:
+        """The tail of a large entry: those who ask for it in one turn of the event loop share it."""
         held, tail = self._last_large
         if held is not entry:
-            tail = self.tail(target, *facts_of_hit(entry))
+            tail = self.tail(source, *facts_of_hit(entry))
             self._last_large = entry, tail
         return tail
 
-    def tail_of(self, target: AnyTarget, answer: Answer) -> bytes:
-        return self.tail(target, answer.etag, to_hex(answer.version).encode("ascii"), answer.body)
+    def keep(self, reading: Reading, ask: WireAsk, tail: bytes) -> None:
+        """Keeps an answer in L1, if that may be."""
+        line = ask.line if ask.line.startswith(b"GET") else b"GET" + ask.line[4:]
+        ask.source.keep(self.l1, reading, ask, line, tail)
 
-    def answered(self, tail: bytes, plain: Plain, answer: Answer) -> tuple[int, bytes, SharedHeaders]:
-        """Status, tail and moment of what is no plain hit."""
-        return (*self.choose(plain, tail), self.moment_of(answer.complete, cache_status(answer)))
+    def shared_by(self, complete: Version, status: bytes) -> SharedHeaders:
+        """The headers of answers with this cache status that miss no change up to this version."""
+        held = self._shared.get(status)
+        if held is None or held[0] != complete:
+            shared = SharedHeaders(self._bounds, self.server, status, Evidence(complete, 0))
+            held = self._shared[status] = complete, shared
+        return held[1]
 
     async def keep_counting(self) -> NoReturn:
-        """Tell of hits in L1, for ever: telling of each would cost more than answering it."""
+        """Reports hits in L1, for ever: reporting each would cost more than answering it."""
         await forever(self._count)
 
     async def _count(self) -> float:
-        self._counted, self.hits = self.hits, {}
-        while self._counted:
-            self._tell(taken(self._counted, LINES_A_TURN))
+        self._reporting, self.hits = self.hits, {}
+        while self._reporting:
+            self._report(taken(self._reporting, LINES_A_TURN))
             await asyncio.sleep(0)
         return COUNT_SECONDS
 
-    def tell_hits(self) -> None:
-        """To the metrics, and to the tally, all at once."""
-        for counted in (self._counted, self.hits):
-            self._tell(taken(counted, len(counted)))
+    def report_hits(self) -> None:
+        """Reports all hits at once, to the metrics and to what counts reads."""
+        for counted in (self._reporting, self.hits):
+            self._report(taken(counted, len(counted)))
 
-    def _tell(self, counted: Sequence[tuple[bytes, int]]) -> None:
-        hits = dict.fromkeys(self.targets, 0)
+    def _report(self, counted: Sequence[tuple[bytes, int]]) -> None:
+        hits: dict[str, int] = {}
         for line, count in counted:
             found = self.find(line)
             if found is not None:
-                target, _, entry_key = found
-                hits[target.name] = hits.get(target.name, 0) + count
-                tail = self.l1.answers.get(line) if target.counted else b""
-                if target.counted and (tail is None or tail[0] == DOCUMENT):
-                    self.tally.saw(entry_key, count)
+                source, key = found
+                hits[source.name] = hits.get(source.name, 0) + count
+                tail = self.l1.answers.get(line)
+                if tail is None or tail[0] == DOCUMENT:
+                    source.count_read(source.locate(key)[0], count)
         for name, count in hits.items():
-            if count:
-                telemetry.READS.labels(name.decode(), "hit").inc(count)
-                telemetry.L1_HITS.labels(name.decode()).inc(count)
+            telemetry.READS.labels(name, "hit").inc(count)
+            telemetry.L1_HITS.labels(name).inc(count)
 
 
 def as_text(response: ReadyResponse, server: bytes, *, close: bool, bodiless: bool) -> bytes:

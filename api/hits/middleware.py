@@ -1,34 +1,34 @@
-"""The hot path for servers that know only ASGI: the same answers, in front of the routes."""
+"""The fast path for servers that know only ASGI: the same answers, in front of the routes."""
 
 import asyncio
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.hits.fast_path import AnyTarget, Hot, Request
+from api.hits.fast_path import Hot, WireAsk
+from api.reads.source import CachedSource
 from api.state import state_of
 from api.web.demands import Plain, plain_of
 from api.web.headers import BLANK, SharedHeaders
 from api.web.responses import ReadyResponse
 
 
-class _AsgiRequest(Request):
-    __slots__ = ("answer",)
+class _AsgiAsk(WireAsk):
+    __slots__ = ("response",)
 
-    def __init__(
-        self, hot: Hot, target: AnyTarget, segment: bytes, entry_key: bytes, line: bytes, plain: Plain
-    ) -> None:
-        super().__init__(hot, target, segment, entry_key, line, plain)
-        self.answer: asyncio.Future[ReadyResponse] = asyncio.get_running_loop().create_future()
+    def __init__(self, hot: Hot, source: CachedSource, key: Any, line: bytes, plain: Plain) -> None:
+        super().__init__(hot, source, key, line, plain)
+        self.response: asyncio.Future[ReadyResponse] = asyncio.get_running_loop().create_future()
 
     def done(self) -> bool:
-        return self.answer.done()
+        return self.response.done()
 
-    def send(self, status: int, tail: bytes, moment: SharedHeaders) -> None:
-        self.send_raw(_raw(status, tail, moment))
+    def send(self, status: int, tail: bytes, shared: SharedHeaders) -> None:
+        self.send_raw(_raw(status, tail, shared))
 
     def send_raw(self, response: ReadyResponse) -> None:
-        if not self.answer.done():
-            self.answer.set_result(response)
+        if not self.response.done():
+            self.response.set_result(response)
 
 
 class HotPath:
@@ -53,18 +53,16 @@ class HotPath:
         if query := scope["query_string"]:
             path = b"%b?%b" % (path, query)
         line = b"%b %b HTTP/1.1" % (scope["method"].encode("latin-1"), path)
+        tail = hot.look(line)
+        if tail is not None:
+            return _raw(*hot.choose(plain, tail), hot.shared)
         found = hot.find(line)
         if found is None:
             return None
-        target, segment, entry_key = found
-        tail = hot.l1.answers.get(b"GET %b HTTP/1.1" % path)
-        if tail is not None:
-            hot.hits[line] = hot.hits.get(line, 0) + 1
-            return _raw(*hot.choose(plain, tail), hot.moment)
-        request = _AsgiRequest(hot, target, segment, entry_key, line, plain)
-        hot.start(request)
-        return await request.answer
+        ask = _AsgiAsk(hot, *found, line, plain)
+        hot.start(ask)
+        return await ask.response
 
 
-def _raw(status: int, tail: bytes, moment: SharedHeaders) -> ReadyResponse:
-    return ReadyResponse(status, moment.headers(status, tail), tail[tail.index(BLANK) + 4 :])
+def _raw(status: int, tail: bytes, shared: SharedHeaders) -> ReadyResponse:
+    return ReadyResponse(status, shared.headers(status, tail), tail[tail.index(BLANK) + 4 :])

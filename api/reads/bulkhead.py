@@ -19,10 +19,9 @@ from typing import Any, Literal
 from api.freshness.proofs import Proofs
 from api.reads.breaker import Breaker
 from api.reads.refused_sources import Refusing
-from api.reads.source import AnySource, load
+from api.reads.source import Source
 from api.reads.unknown_keys import Doorkeeper
 from api.reads.weights import Weight
-from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.mongodb.loader import Loader, Snapshot, TooLarge, VersionInFuture
 from neverstale.mongodb.refusals import ours, row_of
@@ -34,10 +33,6 @@ from neverstale.versions import Version
 
 log = telemetry.logger(__name__)
 
-KEYS_A_READ = 500
-"""More keys in one `$in` would hold up the event loop while their documents are encoded."""
-QUERIES_A_READ = 16
-"""Keys that each take a query of their own."""
 HEAVY_BYTES = 4 << 20
 HEAVY_READS = 1
 """So many reads that are expected to bring more than that are under way at once: each is in memory as BSON and as
@@ -45,14 +40,14 @@ JSON."""
 
 
 LaneName = Literal["known", "unknown", "demanded"]
-"""Of keys that are known to have documents · of others · of the former, because a request demands it."""
+"""Reads of keys that are known to have documents · of others · of the former, because a request demands it."""
 
 
 @dataclass(slots=True, eq=False)
 class WaitingRead:
     """A read that waits, or is under way."""
 
-    source: AnySource
+    source: Source
     keys: Sequence[Any]
     at_least: Version
     """May be raised until it is issued."""
@@ -108,18 +103,18 @@ class Loads:
         self._weights: defaultdict[str, Weight] = defaultdict(Weight)
         self._heavy = asyncio.Semaphore(HEAVY_READS)
 
-    def refuses(self, source: AnySource) -> NeverstaleError | None:
+    def refuses(self, source: Source) -> NeverstaleError | None:
         """Why a read would fail at once: MongoDB is known to be away, or to refuse this source."""
         if self._breaker.refuses:
             return Outage("mongodb", "the breaker is open")
         return self._refusing.of(source.name)
 
-    def weight(self, source: AnySource) -> Weight:
+    def weight(self, source: Source) -> Weight:
         """How large its answers are."""
         return self._weights[source.name]
 
     async def load(
-        self, source: AnySource, keys: Sequence[Any], at_least: Version, lane: LaneName = "known"
+        self, source: Source, keys: Sequence[Any], at_least: Version, lane: LaneName = "known"
     ) -> Snapshot:
         """Read `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
 
@@ -130,14 +125,14 @@ class Loads:
 
     def begin(
         self,
-        source: AnySource,
+        source: Source,
         keys: Sequence[Any],
         at_least: Version,
         *,
         named: bool = False,
         lane: LaneName = "known",
     ) -> WaitingRead:
-        """The same, without waiting for its `answer`; raises `Overloaded`.
+        """Begins the same read, and does not wait for its `answer`; raises `Overloaded`.
 
         `named`: `at_least` comes from a caller and may be nonsense, so no read of ours may depend on it. Then the
         answer may be `VersionInFuture`, too.
@@ -198,8 +193,7 @@ class Loads:
             return []
         lane = min(lanes, key=lambda lane: lane.queue[0].number)
         first = lane.queue.popleft()
-        most = KEYS_A_READ if isinstance(first.source, Resource) else QUERIES_A_READ
-        most = min(most, self.weight(first.source).room(HEAVY_BYTES))
+        most = min(first.source.keys_a_read, self.weight(first.source).room(HEAVY_BYTES))
         taken, room = [first], most - len(first.keys)
         for read in list(lane.queue):
             if read.source is first.source and read.named == first.named and len(read.keys) <= room:
@@ -298,13 +292,13 @@ class Loads:
     async def _load(self, reads: Sequence[WaitingRead], keys: list[Any], at_least: Version) -> Snapshot:
         source = reads[0].source
         try:
-            return await load(self._loader, source, keys, at_least)
+            return await source.load(self._loader, keys, at_least)
         except VersionInFuture as error:
             named = max((read.at_least for read in reads if read.named), default=0)
             if named > error.reached:
                 raise
         # MongoDB knows better than what Redis held. What is true of it was acknowledged before now.
-        return await load(self._loader, source, keys, max(await self._loader.now(source.collection), named))
+        return await source.load(self._loader, keys, max(await self._loader.now(source.collection), named))
 
 
 def _share(lane: _Lane, percent: int) -> _Lane:

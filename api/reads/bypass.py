@@ -16,7 +16,6 @@ from api.freshness.bound import Bounds
 from api.reads.answer import DemandRefused
 from api.reads.ask import Ask, fail_all
 from api.reads.bulkhead import LaneName, Loads, WaitingRead
-from api.reads.source import is_absence
 from neverstale.errors import Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot
 from neverstale.role.tasks import Tasks, at_once
@@ -55,13 +54,18 @@ class _Reading:
 
 
 class Direct:
-    """Of one process and one bulkhead. `landed` is told of every ask what was read for it."""
+    """The reads of one process through one bulkhead. `landed` is told of every ask what was read for it."""
 
     def __init__(
-        self, loads: Loads, marks: Bounds, demands: Demands, tasks: Tasks, landed: Landed = lambda ask, snapshot: None
+        self,
+        loads: Loads,
+        bounds: Bounds,
+        demands: Demands,
+        tasks: Tasks,
+        landed: Landed = lambda ask, snapshot: None,
     ) -> None:
         self._loads = loads
-        self._marks = marks
+        self._bounds = bounds
         self._demands = demands
         self._tasks = tasks
         self._landed = landed
@@ -75,7 +79,7 @@ class Direct:
         names may be nonsense, which MongoDB refuses: it is read beside others of its kind, and fails alone.
         """
         asks = [ask for ask in asks if not self._refused(ask)]
-        known = max(self._marks.newest, *(ask.stale_since for ask in asks)) if asks else 0
+        known = max(self._bounds.newest, *(ask.stale_since for ask in asks)) if asks else 0
         groups: defaultdict[tuple[Version, LaneName], list[Ask]] = defaultdict(list)
         for ask in asks:
             ask.collapsed = False
@@ -108,7 +112,7 @@ class Direct:
             keys = [ask.key for ask in asks]
             read = self._loads.begin(asks[0].source, keys, at_least, named=named > 0, lane=lane)
         except Overloaded as error:
-            fail_all(asks, error, self._marks)
+            fail_all(asks, error, self._bounds)
             return
         names = list(dict.fromkeys(_name(ask, named) for ask in asks))
         reading = _Reading(read, names, asks)
@@ -122,9 +126,9 @@ class Direct:
                 first = {name[1] for name in names[: len(names) // 2]}
                 halves = [[ask for ask in reading.asks if (ask.canonical in first) is it] for it in (True, False)]
             else:
-                fail_all(reading.asks, error, self._marks)
+                fail_all(reading.asks, error, self._bounds)
             if not isinstance(error, Exception):
-                fail_all(reading.late, error, self._marks)
+                fail_all(reading.late, error, self._bounds)
                 raise
         else:
             self._settle(reading, snapshot)
@@ -135,11 +139,10 @@ class Direct:
 
     def _settle(self, reading: _Reading, snapshot: Snapshot) -> None:
         for ask in reading.asks:
-            if not is_absence(ask.source, snapshot.bodies.get(ask.canonical)):
+            if not ask.source.is_absence(snapshot.bodies.get(ask.canonical)):
                 self._loads.doorkeeper.met(ask.entry_key)
-            if ask.met_by(snapshot.version, self._marks):
+            if ask.take_snapshot(snapshot, self._bounds.bound):
                 self._landed(ask, snapshot)
-                ask.settle_from(snapshot)
             else:
                 reading.late.append(ask)
 
@@ -148,7 +151,7 @@ class Direct:
         for name in reading.names:
             if self._readings.get(name) is reading:
                 del self._readings[name]
-        late, reading.late = [ask for ask in reading.late if not ask.future.done()], []
+        late, reading.late = [ask for ask in reading.late if not ask.done()], []
         if late:
             self._tasks.start(self.read(late), f"read-{late[0].source.name}")
 

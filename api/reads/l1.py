@@ -65,7 +65,7 @@ class L1:
         return not (self._readings or self.answers)
 
     def begin(self, keys: Collection[bytes]) -> Reading:
-        """Hold the places of these keys; comes before the read is issued."""
+        """Holds the places of these keys; comes before the read is issued."""
         reading = Reading(keys, spoilt=not self.watermark)
         self._readings.add(reading)
         return reading
@@ -74,12 +74,12 @@ class L1:
         self._readings.discard(reading)
 
     def keep(self, reading: Reading, key: bytes, line: bytes, tail: bytes) -> None:
-        """Keep what was read, unless something was announced for it since `begin`; comes before `end`."""
+        """Keeps what was read, unless something was announced for it since `begin`; comes before `end`."""
         if reading.good(key) and reading in self._readings:
             self.answers.put(line, tail)
 
     def keep_page(self, reading: Reading, group: bytes, line: bytes, tail: bytes) -> None:
-        """The same for a page, of which announcements name the group."""
+        """Keeps a page likewise; announcements name its group."""
         if not reading.good(group) or reading not in self._readings:
             return
         if self._page_count >= MOST_PAGES:

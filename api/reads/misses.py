@@ -3,7 +3,7 @@
     miss -> somebody here is already on it: wait for that flight
          -> lease -> granted: read MongoDB at >= applied, answer everybody, then fill
                   -> the entry is there meanwhile: answer
-                  -> another process fills: ask again with back-off; after `wait_ms` read MongoDB, fill nothing
+                  -> another process fills: ask again, less and less often; after `wait_ms` read MongoDB, fill nothing
 
 `applied` and the floor are fetched after the leases were granted; without either of them the value is served and
 not cached. Nor is what was read from something of which no changes are told (`neverstale.mongodb.kinds`).
@@ -21,7 +21,7 @@ from api.reads.ask import Ask, fail_all
 from api.reads.bulkhead import LaneName, Loads
 from api.reads.bypass import Direct
 from api.reads.fills import Fills
-from api.reads.source import AnySource, is_absence
+from api.reads.source import CachedSource
 from neverstale.errors import Outage, Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot, TooLarge
 from neverstale.redis.cache import Cache, Fill, Granted, Leases, Wait
@@ -70,7 +70,7 @@ class Misses:
         cache: Cache,
         loads: Loads,
         direct: Direct,
-        marks: Bounds,
+        bounds: Bounds,
         settings: Api,
         random: Random,
         clock: Callable[[], float] = time.monotonic,
@@ -78,7 +78,7 @@ class Misses:
         self._cache = cache
         self._loads = loads
         self._direct = direct
-        self._marks = marks
+        self._bounds = bounds
         self._fills = Fills(cache)
         self._lease_ms = settings.lease_ms
         self._wait_seconds = settings.wait_ms / 1000
@@ -86,12 +86,12 @@ class Misses:
         self._clock = clock
         self._flights: dict[bytes, Flight] = {}
 
-    async def fetch(self, source: AnySource, asks: Sequence[Ask], floor: Version) -> None:
+    async def fetch(self, source: CachedSource, asks: Sequence[Ask], floor: Version) -> None:
         """Answer all asks of one source; those that join a flight are answered when it lands."""
         if (refusal := self._loads.refuses(source)) is not None:
             # Leases would only make others wait for fills that cannot come.
             unserved = [ask for ask in asks if not self._serve_stale(source, ask)]
-            fail_all(unserved, refusal, self._marks)
+            fail_all(unserved, refusal, self._bounds)
             return
         if self._loads.crowded(len(asks)):
             asks = self._shed_unknown(asks)
@@ -110,9 +110,7 @@ class Misses:
             ask.collapsed = True
             if flight.landed is None:
                 flight.asks.append(ask)
-            elif ask.met_by(flight.landed.version, self._marks):
-                ask.settle_from(flight.landed)
-            else:
+            elif not ask.take_snapshot(flight.landed, self._bounds.bound):
                 late.append(ask)
         await at_once(
             self._fly(source, flights, floor) if flights else None, self._direct.read(late) if late else None
@@ -126,22 +124,22 @@ class Misses:
             if ask.holds_document or ask.entry_key in self._flights or doorkeeper.knows(ask.entry_key):
                 taken.append(ask)
             else:
-                ask.fail(Overloaded("mongodb"), self._marks)
+                ask.fail(Overloaded("mongodb"), self._bounds)
         telemetry.SHED.labels("mongodb").inc(len(asks) - len(taken))
         return taken
 
-    def _serve_stale(self, source: AnySource, ask: Ask) -> bool:
-        return ask.settle_while_revalidating(source.stale_while_revalidate_seconds, self._marks)
+    def _serve_stale(self, source: CachedSource, ask: Ask) -> bool:
+        return ask.settle_while_revalidating(source.stale_while_revalidate_seconds, self._bounds)
 
-    async def _fly(self, source: AnySource, flights: Sequence[Flight], floor: Version) -> None:
+    async def _fly(self, source: CachedSource, flights: Sequence[Flight], floor: Version) -> None:
         try:
             await self._lease(source, flights, floor, LeasePatience(self._clock() + self._wait_seconds))
         except BaseException as error:
-            fail_all(self._close(flights), error, self._marks)
+            fail_all(self._close(flights), error, self._bounds)
             raise
 
     async def _lease(
-        self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: LeasePatience
+        self, source: CachedSource, flights: Sequence[Flight], floor: Version, patience: LeasePatience
     ) -> None:
         keys = [flight.entry_key for flight in flights]
         try:
@@ -161,7 +159,7 @@ class Misses:
             else:
                 current = leases.floor is not None and answer.version >= max(floor, leases.floor)
                 asks = self._close([flight])
-                unmet += [ask for ask in asks if not current or not ask.found(answer, self._marks)]
+                unmet += [ask for ask in asks if not current or not ask.take_entry(answer, self._bounds.bound)]
         known, unknown = self._by_knowledge(granted)
         await at_once(
             self._load(source, known, leases, floor, "known") if known else None,
@@ -183,7 +181,7 @@ class Misses:
         return known, unknown
 
     async def _wait(
-        self, source: AnySource, flights: Sequence[Flight], floor: Version, patience: LeasePatience
+        self, source: CachedSource, flights: Sequence[Flight], floor: Version, patience: LeasePatience
     ) -> None:
         """Another process fills. Ask again for all, at a moment of our own, until patience ends."""
         self._close([flight for flight in flights if not flight.asks])
@@ -200,7 +198,7 @@ class Misses:
 
     async def _load(
         self,
-        source: AnySource,
+        source: CachedSource,
         granted: Sequence[tuple[Flight, Granted]],
         leases: Leases,
         floor: Version,
@@ -221,7 +219,7 @@ class Misses:
                 await self._load(source, granted[:half], leases, floor, lane)
                 await self._load(source, granted[half:], leases, floor, lane)
                 return
-            fail_all(self._close(flights), error, self._marks)
+            fail_all(self._close(flights), error, self._bounds)
             # A stale body stays: it may be all that there is for a while.
             await self._fills.give_back([flight.entry_key for flight, lease in granted if not _holds_body(lease)])
             return
@@ -230,16 +228,12 @@ class Misses:
         for flight in flights:
             flight.landed = snapshot
             flight.first.vouched = vouched
-            for ask in flight.asks:
-                if ask.met_by(snapshot.version, self._marks):
-                    ask.settle_from(snapshot)
-                else:
-                    unmet.append(ask)
+            unmet += [ask for ask in flight.asks if not ask.take_snapshot(snapshot, self._bounds.bound)]
         await at_once(self._fill(source, flights, leases, snapshot), self._direct.read(unmet) if unmet else None)
 
     async def _load_apart(
         self,
-        source: AnySource,
+        source: CachedSource,
         granted: Sequence[tuple[Flight, Granted]],
         leases: Leases,
         floor: Version,
@@ -251,7 +245,7 @@ class Misses:
             for ask in flight.asks:
                 if ask.one_of_many:
                     ask.refuse(error)
-        wanted = [(flight, lease) for flight, lease in granted if any(not ask.future.done() for ask in flight.asks)]
+        wanted = [(flight, lease) for flight, lease in granted if any(not ask.done() for ask in flight.asks)]
         others = [flight for flight, _ in granted if flight not in [one for one, _ in wanted]]
         self._close(others)
         await self._fills.give_back([flight.entry_key for flight in others])
@@ -266,11 +260,13 @@ class Misses:
             floor,
             leases.applied or 0,
             leases.floor or 0,
-            self._marks.newest,
+            self._bounds.newest,
             *(lease.previous.version for _, lease in granted if lease.previous is not None),
         )
 
-    async def _fill(self, source: AnySource, flights: Sequence[Flight], leases: Leases, snapshot: Snapshot) -> None:
+    async def _fill(
+        self, source: CachedSource, flights: Sequence[Flight], leases: Leases, snapshot: Snapshot
+    ) -> None:
         try:
             if leases.applied is None or leases.floor is None or not snapshot.kind.told:
                 await self._fills.give_back([flight.entry_key for flight in flights])
@@ -279,7 +275,7 @@ class Misses:
             for flight in flights:
                 key = flight.first.canonical
                 body = snapshot.bodies.get(key)
-                if not is_absence(source, body):
+                if not source.is_absence(body):
                     self._loads.doorkeeper.met(flight.entry_key)
                 elif not self._loads.doorkeeper.admits(flight.entry_key):
                     withheld.append(flight.entry_key)
@@ -292,11 +288,11 @@ class Misses:
             self._close(flights)
 
     def _close(self, flights: Sequence[Flight]) -> list[Ask]:
-        """Let nobody join any more; answers who waits still."""
+        """Lets nobody join any more; returns who waits still."""
         for flight in flights:
             if self._flights.get(flight.entry_key) is flight:
                 del self._flights[flight.entry_key]
-        return [ask for flight in flights for ask in flight.asks if not ask.future.done()]
+        return [ask for flight in flights for ask in flight.asks if not ask.done()]
 
 
 def _holds_body(lease: Granted) -> bool:

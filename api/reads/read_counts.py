@@ -7,9 +7,8 @@ What Redis was not told of is lost when a process is killed: the reads of one pe
 from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn
 
-from neverstale.catalog import Resource
 from neverstale.errors import Outage
-from neverstale.keys import KeyValue, Names, canonical
+from neverstale.keys import Names
 from neverstale.redis.most_read import DOCUMENTS_A_CALL, Popularity
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
@@ -21,12 +20,12 @@ MOST_WAITING: Final = 20_000
 
 
 def taken(counts: dict[bytes, int], most: int) -> list[tuple[bytes, int]]:
-    """Remove some, at most so many."""
+    """Removes some, at most so many, and returns them."""
     return [counts.popitem() for _ in range(min(len(counts), most))]
 
 
 class ReadCounts:
-    """Of one process."""
+    """Counts the reads of one process."""
 
     def __init__(self, names: Names, popularity: Popularity) -> None:
         self._names = names
@@ -35,18 +34,15 @@ class ReadCounts:
         self._reads: dict[bytes, int] = {}
 
     def saw(self, entry_key: bytes, times: int = 1) -> None:
-        """A document was read."""
+        """Counts reads of a document."""
         reads = self._reads
         if entry_key in reads:
             reads[entry_key] += times
         elif len(reads) < MOST_WAITING:
             reads[entry_key] = times
 
-    def saw_document(self, resource: Resource, key: KeyValue) -> None:
-        self.saw(self._names.entry(resource.name, canonical(key)))
-
     async def keep_telling(self, period_seconds: float) -> NoReturn:
-        """Until cancelled."""
+        """Tells Redis again and again, until cancelled."""
 
         async def tell() -> float:
             await self.tell()
@@ -55,7 +51,7 @@ class ReadCounts:
         await forever(tell)
 
     async def tell(self) -> None:
-        """Add what was counted; what Redis does not take is counted on."""
+        """Adds what was counted to what Redis keeps; what Redis does not take is counted on."""
         reads, self._reads = self._reads, {}
         try:
             while reads:

@@ -57,7 +57,7 @@ class Refusing:
         return max(one.until - self._clock(), 0.0) if one is not None else 0.0
 
     def probe(self, source: str) -> Refused | None:
-        """The same; but once the pause is over, who asks is the only one who may go on to MongoDB."""
+        """Returns the same as `of`; but once the pause is over, who asks is the only one who may go on to MongoDB."""
         one = self._standing.get(source) if self._standing else None
         if one is None:
             return None

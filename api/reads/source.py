@@ -1,73 +1,37 @@
-"""Sources: what can be read. A resource is one of documents; lists, counters and rankings are others.
+"""Sources: what can be read, and all that the cache knows of it.
 
 A source has keys, and a version at which the answers to some of them were read: `Snapshot` maps the canonical texts
-of keys to bodies.
+of keys to bodies. The documents of a resource are a source; so are the pages of a list (`api.derived.pages`), a
+counter and a ranking (`api.derived.figures`). Answers of the first two lie in Redis as entries, and in L1 by request
+line.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 
+from api.reads.l1 import L1, Reading
+from api.reads.read_counts import ReadCounts
+from api.reads.spellings import spellings
 from neverstale.catalog import OnChange, Resource
 from neverstale.derived.generations import Generation
-from neverstale.keys import canonical
+from neverstale.keys import KeyValue, canonical
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.redis.cache import Cache
 from neverstale.role import telemetry
 from neverstale.versions import Version
 
+if TYPE_CHECKING:
+    from api.reads.ask import Ask
+
+KEYS_A_READ = 500
+"""More keys in one `$in` would hold up the event loop while their documents are encoded."""
+QUERIES_A_READ: Final = 16
+"""Keys that each take a query of their own."""
 NOTHING: Final = b'{"items":[]'
 """How the body of an empty page begins."""
-
-
-class Source(Protocol):
-    """What the reader has to know of it."""
-
-    @property
-    def name(self) -> str:
-        """In metrics and logs."""
-
-    @property
-    def collection(self) -> str: ...
-
-    @property
-    def ttl_seconds(self) -> int: ...
-
-    @property
-    def absent_ttl_seconds(self) -> int: ...
-
-    @property
-    def on_change(self) -> OnChange: ...
-
-    @property
-    def stale_while_revalidate_seconds(self) -> int: ...
-
-
-class Queried(Source, Protocol):
-    """A source whose answers are found by queries of its own."""
-
-    async def load(self, loader: Loader, keys: Sequence[Any], at_least: Version) -> Snapshot:
-        """Like `Loader.load`; may raise `TooSlow`, too."""
-
-
-AnySource: TypeAlias = Resource | Queried
-
-
-def is_absence(source: AnySource, body: bytes | None) -> bool:
-    """Whether an answer says that there is nothing. Callers can think of as many as they like."""
-    return body is None or (not isinstance(source, Resource) and body.startswith(NOTHING))
-
-
-async def load(loader: Loader, source: AnySource, keys: Sequence[Any], at_least: Version) -> Snapshot:
-    """Read MongoDB."""
-    if isinstance(source, Resource):
-        return await loader.load(source, keys, at_least)
-    started = time.perf_counter()
-    snapshot = await source.load(loader, keys, at_least)
-    telemetry.LOADS.labels(source.name).inc()
-    telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
-    return snapshot
 
 
 class Place(NamedTuple):
@@ -81,14 +45,6 @@ class Place(NamedTuple):
     """How changes of the group are announced."""
 
 
-class Named(NamedTuple):
-    """One key of a source, as the cache knows it."""
-
-    canonical: str
-    entry_key: bytes
-    place: Place | None
-
-
 @dataclass(slots=True)
 class Part:
     """Entries with one floor."""
@@ -99,34 +55,134 @@ class Part:
     """Entry key -> what Redis holds."""
 
 
-class Shelf(Protocol):
-    """Of one source."""
+class Source(Protocol):
+    """What can be read from MongoDB by key."""
 
-    def name(self, key: Any) -> Named: ...
+    @property
+    def name(self) -> str:
+        """In metrics and logs."""
 
-    def announced(self, wanted: Mapping[bytes, Place | None]) -> Collection[bytes]:
+    @property
+    def collection(self) -> str: ...
+
+    @property
+    def keys_a_read(self) -> int:
+        """One read of MongoDB takes at most so many."""
+
+    def canonical(self, key: Any) -> str:
+        """The text that names a key."""
+
+    def is_absence(self, body: bytes | None) -> bool:
+        """Whether an answer says that there is nothing. Callers can think of as many as they like."""
+
+    async def load(self, loader: Loader, keys: Sequence[Any], at_least: Version) -> Snapshot:
+        """Reads MongoDB as `Loader.load` does; may raise `TooSlow`, too."""
+
+
+class CachedSource(Source, Protocol):
+    """One whose answers are kept: in Redis as entries, in L1 by request line."""
+
+    @property
+    def ttl_seconds(self) -> int: ...
+
+    @property
+    def absent_ttl_seconds(self) -> int: ...
+
+    @property
+    def on_change(self) -> OnChange: ...
+
+    @property
+    def stale_while_revalidate_seconds(self) -> int: ...
+
+    def locate(self, key: Any) -> tuple[bytes, Place | None]:
+        """Where the entry of a key lies now, and what vouches for it besides the floor of its collection."""
+
+    def announced(self, asks: Iterable["Ask"]) -> Collection[bytes]:
         """What announcements call these entries."""
 
-    async def read(self, wanted: Mapping[bytes, Place | None]) -> list[Part]:
-        """The entries with these keys, in one round trip as a rule. Raises `Outage`."""
+    async def read(self, asks: Sequence["Ask"]) -> list[Part]:
+        """Reads all entries that are asked for, in one round trip as a rule. Raises `Outage`."""
+
+    def keep(self, l1: L1, reading: Reading, ask: "Ask", line: bytes, tail: bytes) -> None:
+        """Keeps an answer in L1 under the line of a `GET`, if it is certain to go when what it holds has changed."""
+
+    def count_read(self, entry_key: bytes, times: int = 1) -> None:
+        """Notes that a body was read, where it is counted what is read most."""
 
 
-class DocumentShelf:
-    """All documents of a collection share its floor."""
+class DocumentSource:
+    """The documents of one resource. All documents of a collection share its floor."""
 
-    def __init__(self, cache: Cache, resource: str, collection: str) -> None:
+    def __init__(self, resource: Resource, cache: Cache, read_counts: ReadCounts, path: str) -> None:
+        """`path`: where callers find them; the key follows."""
+        self.resource = resource
+        self.name = resource.name
+        self.collection = resource.collection
+        self.ttl_seconds = resource.ttl_seconds
+        self.absent_ttl_seconds = resource.absent_ttl_seconds
+        self.on_change = resource.on_change
+        self.stale_while_revalidate_seconds = resource.stale_while_revalidate_seconds
+        self.count_read = read_counts.saw
         self._cache = cache
-        self._prefix = cache.names.entry_prefix(resource)
-        self._collection = collection
+        self._path = path.encode()
+        self._prefix = cache.names.entry_prefix(resource.name)
+        self._of_text = self._prefix + b"s:"
 
-    def name(self, key: Any) -> Named:
-        text = canonical(key)
-        return Named(text, self._prefix + text.encode(), None)
+    @property
+    def keys_a_read(self) -> int:
+        return KEYS_A_READ
 
-    def announced(self, wanted: Mapping[bytes, Place | None]) -> Collection[bytes]:
-        return wanted.keys()
+    def canonical(self, key: KeyValue) -> str:
+        return canonical(key)
 
-    async def read(self, wanted: Mapping[bytes, Place | None]) -> list[Part]:
-        keys = list(wanted)
-        floor, raws = await self._cache.read_raw(self._collection, keys)
+    def is_absence(self, body: bytes | None) -> bool:
+        return body is None
+
+    async def load(self, loader: Loader, keys: Sequence[KeyValue], at_least: Version) -> Snapshot:
+        return await loader.load(self.resource, keys, at_least)
+
+    def locate(self, key: KeyValue) -> tuple[bytes, Place | None]:
+        if type(key) is str:
+            return self._of_text + key.encode(), None  # the same in a fraction of the time: every hit does this
+        return self._prefix + canonical(key).encode(), None
+
+    def announced(self, asks: Iterable["Ask"]) -> Collection[bytes]:
+        return {ask.entry_key for ask in asks}
+
+    async def read(self, asks: Sequence["Ask"]) -> list[Part]:
+        keys = list(dict.fromkeys([ask.entry_key for ask in asks]))
+        floor, raws = await self._cache.read_raw(self.collection, keys)
         return [Part(floor, dict(zip(keys, raws, strict=True)))]
+
+    def lines(self, canonical_key: str) -> Collection[bytes]:
+        """The request lines under which the answers of a document may be kept."""
+        return spellings(self._path, canonical_key)
+
+    def keep(self, l1: L1, reading: Reading, ask: "Ask", line: bytes, tail: bytes) -> None:
+        # Redis forgets in time what says when it ends; in L1 nobody would.
+        if self.resource.expires_field is None and line in self.lines(canonical(ask.key)):
+            l1.keep(reading, ask.entry_key, line, tail)
+
+
+def is_nothing(body: bytes | None) -> bool:
+    """Whether a page is empty, or there is none."""
+    return body is None or body.startswith(NOTHING)
+
+
+_Queried = TypeVar("_Queried", bound=Source)
+_P = ParamSpec("_P")
+_Load = Callable[Concatenate[_Queried, _P], Coroutine[Any, Any, Snapshot]]
+
+
+def measured(load: _Load[_Queried, _P]) -> _Load[_Queried, _P]:
+    """The `load` of a source that asks queries of its own; `Loader.load` measures itself."""
+
+    @wraps(load)
+    async def timed(source: _Queried, /, *arguments: _P.args, **options: _P.kwargs) -> Snapshot:
+        started = time.perf_counter()
+        snapshot = await load(source, *arguments, **options)
+        telemetry.LOADS.labels(source.name).inc()
+        telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
+        return snapshot
+
+    return timed

@@ -15,7 +15,7 @@ from neverstale.role import telemetry
 from neverstale.settings import Api
 
 KEYS: Final = 100_000
-"""Of one generation."""
+"""How many keys one generation takes."""
 _BITS: Final = 16
 _MASK: Final = (1 << _BITS) - 1
 BURST_SECONDS: Final = 10.0
@@ -49,7 +49,7 @@ class SeenKeys:
 
 
 class Doorkeeper:
-    """Of one process."""
+    """Knows the keys that one process has met."""
 
     def __init__(self, settings: Api, clock: Callable[[], float] = time.monotonic) -> None:
         self._documents = SeenKeys()
@@ -87,7 +87,7 @@ def _filter() -> "array[int]":
 
 def _place(key: bytes) -> tuple[int, int]:
     """A word, and bits of it."""
-    # Python's own hash: keyed anew in every process, so that nobody can make up ids that look like others.
+    # Python's own hash has another key in every process, so that nobody can make up ids that look like others.
     number = hash(key)
     bits = number >> _BITS
     return number & _MASK, 1 << (bits & 63) | 1 << (bits >> 6 & 63) | 1 << (bits >> 12 & 63) | 1 << (bits >> 18 & 63)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Final
 
 UNKNOWN_BYTES: Final = 16 << 10
-"""Of one answer, until the first was seen."""
+"""How large an answer is taken to be until the first was seen."""
 HALF_LIFE_SECONDS: Final = 60.0
 """Small answers make large ones forgotten only slowly: they may come again."""
 
 
 class Weight:
-    """Of one source in one process."""
+    """The size of the answers of one source in one process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -25,17 +25,17 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.hits.fast_path import AnyTarget, Hot, Request, as_text, closing
+from api.hits.fast_path import Hot
 from api.limits.buckets import Bucket
 from api.limits.callers import of_peer
+from api.reads.source import CachedSource
+from api.server.cycle import ANSWERED, GET, Cycle
 from api.server.head_guard import GuardedProtocol
 from api.state import STATE, State
 from api.web import headers
 from api.web.demands import PLAIN, Plain, plain_of
-from api.web.headers import BLANK, CRLF, DOCUMENT, SharedHeaders
-from api.web.pieces import LARGE_BYTES, pieces
-from api.web.problems import Problem
-from api.web.responses import ReadyResponse, raw
+from api.web.headers import BLANK, CRLF, DOCUMENT
+from api.web.pieces import LARGE_BYTES
 from api.web.unread import Holding, hold_for
 from neverstale.role import telemetry
 
@@ -43,127 +43,7 @@ log = telemetry.logger(__name__)
 
 BLOCKS: Final = 1024
 BLOCK_BYTES: Final = 2048
-"""Of header lines that are remembered, at most this many of this size."""
-GET: Final = b"G"[0]
-"""How the line of a `GET` begins; the other is `HEAD`."""
-
-
-class _Nothing:
-    """Nobody waits for messages of a request without a body."""
-
-    def set(self) -> None: ...
-
-
-class Cycle(Request):
-    """A request that is being answered by the reader, to uvicorn a cycle like any other."""
-
-    __slots__ = (
-        "_protocol",
-        "body",
-        "disconnected",
-        "keep_alive",
-        "limit_lines",
-        "message_event",
-        "more_body",
-        "response_complete",
-        "response_started",
-    )
-
-    def __init__(
-        self,
-        protocol: "HotProtocol",
-        hot: Hot,
-        target: AnyTarget,
-        segment: bytes,
-        key: bytes,
-        line: bytes,
-        plain: Plain,
-    ) -> None:
-        super().__init__(hot, target, segment, key, line, plain)
-        self._protocol = protocol
-        self.body = b""
-        self.disconnected = False
-        self.keep_alive = True
-        self.limit_lines: bytes | None = None
-        self.message_event = _NOTHING
-        self.more_body = False
-        self.response_complete = False
-        self.response_started = False
-
-    def send(self, status: int, tail: bytes, moment: SharedHeaders) -> None:
-        now = monotonic()
-        start = moment.beginning(status, now)
-        if self.line[0] != GET:
-            tail = headers.without_body(tail)
-        if len(tail) > LARGE_BYTES:
-            self._protocol.start_sending(self._send_in_pieces(start, tail))
-        else:
-            self._write(start + tail, now)
-
-    async def _send_in_pieces(self, start: bytes, tail: bytes) -> None:
-        protocol, length = self._protocol, tail.index(BLANK) + 4
-        with protocol.hold() as holding:
-            try:
-                holding.add((tail,))
-            except Problem as full:
-                self.send_raw(raw(full))
-                return
-            head = start + tail[:length]
-            if self.limit_lines is not None:
-                head = headers.with_lines(head, self.limit_lines)
-            self.response_started = True
-            protocol.transport.write(head if self.keep_alive else closing(head))
-            for piece in pieces((tail,), length):
-                await protocol.flow.drain()
-                if self.disconnected or protocol.transport.is_closing():
-                    self._complete()
-                    return
-                protocol.transport.write(piece)
-                await asyncio.sleep(0)
-        self._complete()
-        if not self.keep_alive:
-            protocol.transport.close()
-        protocol.on_response_complete()
-
-    def send_raw(self, response: ReadyResponse) -> None:
-        bodiless = self.line[0] != GET
-        self._write(as_text(response, self._hot.server.text(), close=False, bodiless=bodiless), monotonic())
-
-    def _write(self, text: bytes, now: float) -> None:
-        protocol = self._complete()
-        transport = protocol.transport
-        if self.disconnected or transport.is_closing():
-            return
-        if self.limit_lines is not None:
-            text = headers.with_lines(text, self.limit_lines)
-        if self.keep_alive and not protocol.pipeline and not protocol.flow.read_paused:
-            transport.write(text)
-            protocol.answered(now)
-            return
-        transport.write(text if self.keep_alive else closing(text))
-        if not self.keep_alive:
-            transport.close()
-        protocol.on_response_complete()
-
-    def _complete(self) -> "HotProtocol":
-        """Let go of the protocol, which refers to us, or only the collector would ever free the two."""
-        self.response_complete = True
-        protocol = self._protocol
-        del self._protocol
-        return protocol
-
-
-class _Answered(Cycle):
-    """What the parser's callbacks meet after a request that was answered at once."""
-
-    def __init__(self) -> None:
-        self.message_event = _NOTHING
-        self.response_complete = True
-        self.disconnected = False
-
-
-_NOTHING: Final = _Nothing()
-_ANSWERED: Final = cast("RequestResponseCycle", _Answered())
+"""At most so many blocks of header lines, of this size, are remembered."""
 
 
 class Serving(ServerState):
@@ -205,7 +85,7 @@ class HotProtocol(GuardedProtocol):
         self._caller = b""
         """What the headers of this request say of the caller."""
         self._bucket: Bucket | None = None
-        """Of the request that is being answered, with a token in it."""
+        """The bucket of the request that is being answered, with a token in it."""
         self._headers_read = 0
         self._plain: Plain | None = None
         """What the headers of this request mean, if that is known."""
@@ -278,14 +158,14 @@ class HotProtocol(GuardedProtocol):
         if not self._answer(hot, line, plain):
             return False
         if self.cycle is before:
-            self.cycle = _ANSWERED
+            self.cycle = ANSWERED
         return True
 
     def _let_go(self) -> None:
         """The shorter way has failed before it wrote anything: the ordinary one is still there."""
         if self._is_answering():
             self.cycle.disconnected = True  # what may come of it is not written
-            self.cycle = _ANSWERED
+            self.cycle = ANSWERED
 
     def _free(self) -> bool:
         """Whether an answer may be written now."""
@@ -328,7 +208,7 @@ class HotProtocol(GuardedProtocol):
     # --- what goes out
 
     def hold(self) -> Holding:
-        """For the bytes of an answer that the client has not read yet."""
+        """Returns what accounts for the bytes of an answer that the client has not read yet."""
         return hold_for(self.app_state)
 
     def start_sending(self, work: Coroutine[Any, Any, None]) -> None:
@@ -339,31 +219,29 @@ class HotProtocol(GuardedProtocol):
 
     def _answer(self, hot: Hot, line: bytes, plain: Plain) -> bool:
         """Answer now or soon; False: not here."""
-        tail = hot.l1.answers.get(line)
+        tail = hot.look(line)
         if tail is not None:
             if len(tail) > LARGE_BYTES:
                 return self._answer_large(hot, line, plain, tail)
             now = monotonic()
-            moment = hot.moment
-            if now >= moment.until:
-                moment.renew(now)
+            shared = hot.shared
+            if now >= shared.until:
+                shared.renew(now)
             if plain is PLAIN:
-                text = (moment.found if tail[0] == DOCUMENT else moment.absent) + tail
+                text = (shared.found if tail[0] == DOCUMENT else shared.absent) + tail
             else:
                 status, tail = hot.choose(plain, tail)
-                text = moment.beginning(status, now) + tail
+                text = shared.beginning(status, now) + tail
+            if line[0] != GET:
+                text = headers.without_body(text)
             if self._limits is not None:
                 text = headers.with_lines(text, self._spend())
             self.transport.write(text)
-            hits = hot.hits
-            hits[line] = hits.get(line, 0) + 1
             self.answered(now)
             return True
         found = hot.find(line)
         if found is None:
             return False
-        if line[0] != GET and self._answer_head(hot, line, plain):
-            return True
         hot.start(self._begin(hot, line, plain, *found))
         return True
 
@@ -373,31 +251,16 @@ class HotProtocol(GuardedProtocol):
         if found is None:
             return False
         cycle = self._begin(hot, line, plain, *found)
-        status, tail = (200, tail) if plain is PLAIN else hot.choose(plain, tail)
-        hot.hits[line] = hot.hits.get(line, 0) + 1
-        cycle.send(status, tail, hot.moment)
+        status, tail = hot.choose(plain, tail)
+        cycle.send(status, tail, hot.shared)
         return True
 
-    def _begin(self, hot: Hot, line: bytes, plain: Plain, target: AnyTarget, segment: bytes, key: bytes) -> Cycle:
-        cycle = Cycle(self, hot, target, segment, key, line, plain)
+    def _begin(self, hot: Hot, line: bytes, plain: Plain, source: CachedSource, key: Any) -> Cycle:
+        cycle = Cycle(self, hot, source, key, line, plain)
         if self._limits is not None:
             cycle.limit_lines = self._spend()
         self.cycle = cast("RequestResponseCycle", cycle)
         return cycle
-
-    def _answer_head(self, hot: Hot, line: bytes, plain: Plain) -> bool:
-        tail = hot.l1.answers.get(b"GET" + line[4:])
-        if tail is None:
-            return False
-        status, tail = hot.choose(plain, tail)
-        now = monotonic()
-        text = hot.moment.beginning(status, now) + headers.without_body(tail)
-        if self._limits is not None:
-            text = headers.with_lines(text, self._spend())
-        self.transport.write(text)
-        hot.hits[line] = hot.hits.get(line, 0) + 1
-        self.answered(now)
-        return True
 
     def answered(self, now: float) -> None:
         """What is left to do when no other answer waits for this one. `now`: monotonic seconds."""

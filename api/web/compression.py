@@ -38,7 +38,7 @@ class Packed(NamedTuple):
 
 
 class Compressed:
-    """Of one process."""
+    """Compressed bodies of one process."""
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks

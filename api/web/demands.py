@@ -12,7 +12,7 @@ from typing import Final
 
 from api.reads.answer import ANYTHING, Wish
 from api.web.compression import COMPRESS, Coding
-from api.web.preconditions import IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, NO_TAGS, Tags, tags_of
+from api.web.preconditions import IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, NO_CONDITIONS, Conditions, tags_of
 from api.web.problems import MIN_VERSION, Problem, bad_parameter
 from neverstale.versions import Version, from_hex
 
@@ -37,8 +37,8 @@ class Plain:
 
     coding: Coding | None = None
     """How a body may be compressed."""
-    none_match: Tags = NO_TAGS
-    """What `If-None-Match` lists: what the caller has already."""
+    conditions: Conditions = NO_CONDITIONS
+    """What the caller has already (`If-None-Match`)."""
 
 
 PLAIN: Final = Plain()
@@ -134,7 +134,7 @@ def plain_of(headers: Headers) -> Plain | None:
                 return None
     if held:
         try:
-            return Plain(coding, tags_of(held, "If-None-Match"))
+            return Plain(coding, Conditions(none_match=tags_of(held, "If-None-Match")))
         except Problem:
             return None  # the ordinary way says what is wrong
     return _CODED[coding] if coding else PLAIN
@@ -152,7 +152,7 @@ def accepted(value: bytes) -> Coding | None:
 
 
 def _weight(text: bytes) -> float:
-    """Of `q=0.5`; what makes no sense is nothing to go by."""
+    """The weight that `q=0.5` gives; what makes no sense gives none."""
     name, _, number = text.partition(b"=")
     if not text:
         return 1.0

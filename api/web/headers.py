@@ -80,7 +80,7 @@ def document_head(etag: bytes, version: bytes, length: int) -> bytes:
 
 
 def packed_tail(etag: bytes, version: bytes, packed: Packed) -> bytes:
-    """Of a compressed body. Its ETag is weak: equal content, other bytes (RFC 9110, section 8.8.3)."""
+    """The tail of a compressed body. Its ETag is weak: equal content, other bytes (RFC 9110, section 8.8.3)."""
     text = b'etag: W/"%b"\r\nneverstale-version: %b\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n%b'
     return text % (etag, version, packed.coding, len(packed.body), packed.body)
 
@@ -95,7 +95,7 @@ def unchanged_tail(etag: bytes, version: bytes, *, weak: bool = False) -> bytes:
 
 
 def without_body(tail: bytes) -> bytes:
-    """For HEAD."""
+    """What a HEAD is answered with: all up to the body."""
     return tail[: tail.index(BLANK) + 4]
 
 
@@ -176,7 +176,7 @@ class SharedHeaders:
         return self.found if status == 200 else self.absent if status == 404 else self.unchanged
 
     def headers(self, status: int, tail: bytes) -> RawHeaders:
-        """The same without status line and the server's own, for ASGI."""
+        """The headers as ASGI wants them: without the status line and those of the server."""
         if (now := monotonic()) >= self.until:
             self.renew(now)
         place = {200: 0, 304: 1, 404: 2}[status]

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from api.web.problems import bad_parameter
-from neverstale.versions import Version
 
 Headers = Iterable[tuple[bytes, bytes]]
 Verdict = Literal[200, 304, 412]
@@ -65,12 +64,12 @@ class Conditions:
     """Seconds since 1970."""
     none_match: Tags | None = None
 
-    def verdict(self, etag: bytes, version: Version) -> Verdict:
-        """What a content that is there is answered with."""
+    def verdict(self, etag: bytes, version: bytes) -> Verdict:
+        """What a content that is there is answered with. `version`: 16 hex digits."""
         if self.match is not None:
             if not self.match.holds_strongly(etag):
                 return 412
-        elif self.unmodified_since is not None and version >> 32 > self.unmodified_since:
+        elif self.unmodified_since is not None and int(version[:8], 16) > self.unmodified_since:
             return 412
         return 304 if self.none_match is not None and self.none_match.holds(etag) else 200
 

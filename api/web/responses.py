@@ -9,11 +9,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.reads.answer import Answer, Detail, How
+from api.state import state_of
 from api.web import headers
-from api.web.compression import Packed
-from api.web.headers import RawHeaders
+from api.web.compression import Coding, Compressed
+from api.web.demands import coding_of
+from api.web.headers import BLANK, RawHeaders
 from api.web.pieces import LARGE_BYTES, length_of, pieces
-from api.web.problems import Problem
+from api.web.preconditions import Conditions
+from api.web.problems import Problem, precondition_failed
 from api.web.unread import hold_for
 from neverstale.versions import Version, to_hex
 
@@ -80,7 +83,7 @@ _LEAST_CACHED: Final[tuple[How, ...]] = ("hit", "miss", "stale", "request", "byp
 
 
 def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> Provenance:
-    """Of a response that holds several documents: the widest bound, and the answer that was least of a hit.
+    """Says of a response with several documents the widest bound, and the answer that was least of a hit.
 
     The version is the highest: a caller that sends it back must see none of the documents in an older state.
     """
@@ -96,16 +99,38 @@ def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> 
     )
 
 
-def found(facts: Provenance, etag: bytes, parts: Sequence[bytes], packed: Packed | None = None) -> ReadyResponse:
-    """`parts`: of the body. `packed`: the compressed body, if that is wanted."""
-    if packed is not None:
-        return _raw(200, facts, headers.packed_tail(etag, _version(facts), packed), (packed.body,))
-    return _raw(200, facts, headers.document_head(etag, _version(facts), length_of(parts)), parts)
+def shortened(
+    compressed: Compressed,
+    coding: Coding | None,
+    conditions: Conditions,
+    etag: bytes,
+    version: bytes,
+    parts: Sequence[bytes],
+) -> tuple[int, bytes] | None:
+    """Status and tail for a caller that has the document already, or takes it compressed; `None`: it is given the
+    whole document as it is. A `Problem` if the document is not the one that the caller expects.
+
+    `parts`: of the body. `version`: 16 hex digits.
+    """
+    verdict = conditions.verdict(etag, version)
+    if verdict == 412:
+        raise precondition_failed()
+    packed = compressed.of(coding, etag, parts)
+    if verdict == 304:
+        return 304, headers.unchanged_tail(etag, version, weak=packed is not None)
+    return None if packed is None else (200, headers.packed_tail(etag, version, packed))
 
 
-def not_modified(facts: Provenance, etag: bytes, *, weak: bool = False) -> ReadyResponse:
-    """`weak`: a 200 would have been compressed."""
-    return _raw(304, facts, headers.unchanged_tail(etag, _version(facts), weak=weak), ())
+def found_or_unchanged(
+    scope: Scope, conditions: Conditions, facts: Provenance, etag: bytes, parts: Sequence[bytes]
+) -> ReadyResponse:
+    """The document, compressed if that is wanted, or that the caller has it; raises as `shortened`."""
+    version, coding = _version(facts), coding_of(scope["headers"])
+    short = shortened(state_of(scope).compressed, coding, conditions, etag, version, parts)
+    if short is None:
+        return _raw(200, facts, headers.document_head(etag, version, length_of(parts)), parts)
+    status, tail = short
+    return _raw(status, facts, tail, (tail[tail.index(BLANK) + 4 :],))
 
 
 def absent(facts: Provenance, body: bytes) -> ReadyResponse:

@@ -3,7 +3,7 @@
     day:int=3      kind:decimal=1E%2B5000      at:date=253402300800000ms      kind:bson=DAAAABAAAQAAAAA
 
 `bson` says every value there is, also one that has no type of its own here: base64url of a document with one field.
-What it names is spelled anew before anybody sees it, so that a caller can ask for a value and for nothing else.
+What it names is spelled once more before anybody sees it, so that a caller can ask for a value and for nothing else.
 """
 
 import base64

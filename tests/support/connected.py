@@ -8,7 +8,8 @@ from starlette.responses import Response
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from api.server.protocol import Cycle, HotProtocol
+from api.server.cycle import Cycle
+from api.server.protocol import HotProtocol
 from api.state import STATE
 from api.web.unread import Unread
 from neverstale.settings import Clients
@@ -97,17 +98,19 @@ class Connected:
 
 
 class Reading:
-    """A hot path that is still reading what it is asked for; and the moment of what it will have read."""
+    """A fast path that is still reading what it is asked for; and the shared headers of what it will have read."""
 
     def __init__(self) -> None:
         self.started: list[Cycle] = []
         self.server = SimpleNamespace(serve=lambda state: None)
         self.limits = None
         self.blocks: dict[bytes, Any] = {}
-        self.l1 = SimpleNamespace(answers={})
 
-    def find(self, line: bytes) -> tuple[Any, bytes, bytes]:
-        return SimpleNamespace(place=None), b"", b"key"
+    def look(self, line: bytes) -> None:
+        """L1 holds nothing."""
+
+    def find(self, line: bytes) -> tuple[Any, Any]:
+        return SimpleNamespace(name="things", locate=lambda key: (b"key", None)), "key"
 
     def start(self, cycle: Cycle) -> None:
         self.started.append(cycle)

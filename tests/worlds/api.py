@@ -1,7 +1,7 @@
 """What the tests of the API share: the app on real MongoDB and Redis, and what consumers would tell its cache."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,9 +16,10 @@ from redis.asyncio import Redis
 from api.app import create_app
 from api.freshness.watermark import Freshness
 from api.reads.reader import Reader
+from api.reads.source import DocumentSource
 from api.state import State
 from neverstale import settings as sections
-from neverstale.catalog import Catalog, Resource
+from neverstale.catalog import Catalog
 from neverstale.keys import KeyValue, Names, canonical
 from neverstale.mongodb.loader import Loader
 from neverstale.redis.corrections import Corrections
@@ -104,8 +105,13 @@ class World:
         return self.state.freshness
 
     @property
-    def things(self) -> Resource:
-        return self.catalog.resources["things"]
+    def documents(self) -> Mapping[str, DocumentSource]:
+        """By resource."""
+        return self.state.sources.documents
+
+    @property
+    def things(self) -> DocumentSource:
+        return self.documents["things"]
 
     # --- writers
 
@@ -175,7 +181,7 @@ class World:
         async def filled() -> bool:
             entry = await self.entry(resource, key)
             if entry is None:
-                await self.reader.get(self.catalog.resources[resource], key)
+                await self.reader.get(self.documents[resource], key)
             held.extend([entry] if entry and entry.fresh else [])
             return bool(held)
 

@@ -13,9 +13,10 @@ from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from api.app import serving
-from api.derived.sources import derived_of
 from api.health import health
 from api.reads.answer import Answer
+from api.reads.reader import Reader
+from api.reads.source import DocumentSource
 from neverstale import settings
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import KeyValue, Names
@@ -60,13 +61,15 @@ class Reading:
     """Of the whole replica set."""
     loader: GappedLoader
     """The reader's."""
-    reader: Any
+    reader: Reader
+    source: DocumentSource
+    """What it reads: `things`."""
     tasks: Tasks
     """Where the reader's fills run."""
 
     async def read(self, keys: Sequence[int]) -> list[Answer]:
         """Read all, and wait until what was read is offered to the cache."""
-        answers: list[Answer] = await self.reader.get_many(THINGS, keys)
+        answers = await self.reader.get_many(self.source, keys)
         await self.tasks.finish(MS / 1000)
         return answers
 
@@ -127,8 +130,8 @@ async def reading(
         await cache.establish([THINGS.collection], clock.now)
         everything = settings.Settings(mongodb=theirs, redis=mine, api=api)
         with patch("api.app.Loader", loader), patch("api.app.Tasks", new_tasks):
-            state = await stack.enter_async_context(serving(everything, catalog, derived_of(catalog), health()))
-        yield Reading(redis, cache, clock, loaders[0], state.reader, tasks[0])
+            state = await stack.enter_async_context(serving(everything, catalog, health()))
+        yield Reading(redis, cache, clock, loaders[0], state.reader, state.sources.documents[THINGS.name], tasks[0])
 
 
 @dataclass

@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
 from api.derived.counters import CounterSource
-from api.derived.pages import PageShelf
+from api.derived.pages import PageSource
 from api.derived.rankings import RankingSource
 from neverstale.errors import Outage, Server, TooSlow
 from neverstale.mongodb.loader import Loader
@@ -397,7 +397,7 @@ async def test_while_mongodb_is_away_what_is_known_is_served(served: Served, mon
 async def test_while_redis_is_away_mongodb_answers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     await served.applied(await served.write(flight("gone", origin="GONE", day=91)))
     with monkeypatch.context() as patch:
-        for owner, name in ((PageShelf, "read"), (CounterSource, "look"), (RankingSource, "look")):
+        for owner, name in ((PageSource, "read"), (CounterSource, "look"), (RankingSource, "look")):
             patch.setattr(owner, name, away("redis"))
         page = await served.get("lists/departures", origin="GONE", day=91)
         count = await served.get("counters/by_status", origin="GONE", status="s")

@@ -137,7 +137,7 @@ async def test_gets_that_come_while_a_read_is_under_way_join_it(
 async def test_different_resources_leave_apart(world: World) -> None:
     await world.write("things", {"_id": "1"})
     await world.write("numbers", {"_id": 1, "name": "one"})
-    thing, number = await asyncio.gather(get(world, "1"), world.reader.get(world.catalog.resources["numbers"], 1))
+    thing, number = await asyncio.gather(get(world, "1"), world.reader.get(world.documents["numbers"], 1))
     assert (thing.body, number.body) == (b'{"_id":"1"}', b'{"_id":1,"name":"one"}')
 
 
@@ -227,7 +227,7 @@ async def test_the_first_hit_since_a_fill_marks_the_entry_as_read(world: World) 
 
 
 async def test_what_is_only_invalidated_is_not_marked_as_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = world.catalog.resources["numbers"]
+    numbers = world.documents["numbers"]
     touches = Commands(monkeypatch, "touch")
     await world.write("numbers", {"_id": 1})
     await world.reader.get(numbers, 1)
@@ -369,5 +369,5 @@ async def test_many_random_changes_leave_nothing_stale(world: World) -> None:
     await asyncio.gather(write(), consume(), *(read() for _ in range(4)))
     for key in keys:
         version = await world.loader.now()
-        truth = (await world.loader.load(world.things, [key], version)).bodies.get(f"s:{key}")
+        truth = (await world.loader.load(world.things.resource, [key], version)).bodies.get(f"s:{key}")
         await until_answered(world, key, truth)

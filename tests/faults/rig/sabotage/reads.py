@@ -87,13 +87,13 @@ def _misses_alone() -> Patches:
 
     answer = Reader._answer_rest
 
-    async def one_by_one(self: Reader, source: Any, asks: Any, floor: Any) -> None:
-        await at_once(*(answer(self, source, [ask], floor) for ask in asks))
+    async def one_by_one(self: Reader, turn: Any, asks: Any, floor: Any) -> None:
+        await at_once(*(answer(self, turn, [ask], floor) for ask in asks))
 
     yield _no_flights()
     yield from _leases_granted()
     yield replaced("api.reads.reader:Reader._answer_rest", one_by_one)
-    yield replaced("api.reads.bulkhead:KEYS_A_READ", 1)
+    yield replaced("api.reads.source:KEYS_A_READ", 1)
 
 
 @rule("all absences are kept")

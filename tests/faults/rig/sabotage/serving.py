@@ -35,7 +35,7 @@ def _replies_left() -> Patches:
         with contextlib.suppress(RedisError):
             async with lock:
                 await connection.connect()
-                await connection.send_command("GET", self._turns[source.name].shelf.name(key)[1])
+                await connection.send_command("GET", source.locate(key)[0])
                 raw = await connection.read_response(disconnect_on_error=False, timeout=10)
         if not raw or raw[:1] != b"D":
             return await get(self, source, key, wish)

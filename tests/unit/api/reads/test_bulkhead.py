@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from api.reads.breaker import Breaker
-from api.reads.bulkhead import KEYS_A_READ, LaneName, Loads
+from api.reads.bulkhead import LaneName, Loads
+from api.reads.source import KEYS_A_READ
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue
@@ -16,10 +17,11 @@ from neverstale.role.tasks import Tasks
 from neverstale.settings import Api
 from neverstale.versions import Version
 from tests.support.proving import no_proofs
+from tests.support.sources import documents_of
 from tests.support.waiting import eventually
 
-THINGS = Resource(name="things", key_type="int")  # type: ignore[call-arg]
-OTHERS = Resource(name="others", key_type="int")  # type: ignore[call-arg]
+THINGS = documents_of(Resource(name="things", key_type="int"))  # type: ignore[call-arg]
+OTHERS = documents_of(Resource(name="others", key_type="int"))  # type: ignore[call-arg]
 
 Call = tuple[str, list[KeyValue], Version]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from api.freshness.bound import Bounds
-from api.reads.answer import ANYTHING, Answer, DemandRefused, Wish
-from api.reads.ask import Ask
+from api.reads.answer import ANYTHING, Answer, DemandRefused, How, Wish
+from api.reads.ask import Ask, FutureAsk
 from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.bypass import Direct
@@ -23,9 +23,10 @@ from neverstale.role.tasks import Tasks
 from neverstale.settings import Api, Demands
 from neverstale.versions import Version
 from tests.support.proving import no_proofs
+from tests.support.sources import documents_of
 from tests.support.waiting import eventually
 
-THINGS = Resource(name="things", key_type="int")  # type: ignore[call-arg]
+THINGS = documents_of(Resource(name="things", key_type="int"))  # type: ignore[call-arg]
 NOW = Wish(no_cache=True)
 
 
@@ -63,6 +64,12 @@ class Numbered(Loader):
         return Snapshot(max(version, at_least), {f"i:{key}": b"%d" % call.number for key in keys})
 
 
+def asking(key: int, wish: Wish = NOW, how: How = "request") -> FutureAsk:
+    ask = FutureAsk(THINGS, key, wish)
+    ask.how = how
+    return ask
+
+
 class Desk:
     """Where asks are handed in."""
 
@@ -75,11 +82,10 @@ class Desk:
         self.arrived: dict[Ask, int] = {}
 
     def ask(self, key: int = 1, wish: Wish = NOW, how: Any = "request") -> "asyncio.Future[Answer]":
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        ask = Ask(THINGS, key, f"i:{key}", b"", future, wish, how=how)
+        ask = asking(key, wish, how)
         self.arrived[ask] = self.loader.tick()
         self.tasks.start(self.direct.read([ask]), "test")
-        return future
+        return ask.future
 
     async def issued(self, count: int) -> None:
         async def are() -> bool:
@@ -220,8 +226,8 @@ async def test_an_error_of_one_key_is_not_shared_by_those_that_are_read_with_it(
         return await load(loader, resource, keys, at_least)
 
     monkeypatch.setattr(Numbered, "load", picky)
-    futures = [asyncio.get_running_loop().create_future() for _ in range(8)]
-    asks = [Ask(THINGS, key, f"i:{key}", b"", future, NOW, how="request") for key, future in enumerate(futures)]
+    asks = [asking(key) for key in range(8)]
+    futures = [ask.future for ask in asks]
     desk.tasks.start(desk.direct.read(asks), "test")
 
     async def all_ended() -> bool:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.hits.request_lines import spellings
 from api.reads.l1 import L1
+from api.reads.spellings import spellings
 
 KEY, LINE_OF_KEY = b"ns:things:d:s:a", b"GET /v1/things/a HTTP/1.1"
 
@@ -126,7 +126,7 @@ def test_a_reading_that_ended_keeps_nothing() -> None:
 
 def test_an_announcement_drops_every_spelling() -> None:
     kept = l1()
-    lines = list(spellings("things", "s:(a) b:c"))
+    lines = list(spellings(b"/v1/things/", "s:(a) b:c"))
     for line in lines:
         keep(kept, b"k", line)
     kept.changed(b"k", lines)

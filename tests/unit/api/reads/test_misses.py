@@ -1,17 +1,16 @@
 """Waiting for others' fills: each waiter asks at moments of its own, less and less often."""
 
-import asyncio
 import itertools
 from collections.abc import Sequence
 from random import Random
 from statistics import mean
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from api.freshness.bound import Bounds
-from api.reads.answer import Answer
-from api.reads.ask import Ask
+from api.reads.answer import ANYTHING, Answer
+from api.reads.ask import FutureAsk
 from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.bypass import Direct
@@ -25,8 +24,9 @@ from neverstale.role.tasks import Tasks
 from neverstale.settings import Api
 from neverstale.versions import Version
 from tests.support.proving import no_proofs
+from tests.support.sources import documents_of
 
-THINGS = Resource(name="things", key_type="int")  # type: ignore[call-arg]
+THINGS = documents_of(Resource(name="things", key_type="int"))  # type: ignore[call-arg]
 WAITERS = 40
 
 
@@ -67,13 +67,11 @@ class Waiter:
         self.now += seconds
 
     async def ask(self, monkeypatch: pytest.MonkeyPatch) -> Answer:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        ask = Ask(THINGS, 1, "i:1", b"ns:things:d:i:1", future)
+        ask = FutureAsk(THINGS, 1, ANYTHING, *THINGS.locate(1))
         with monkeypatch.context() as patched:
             patched.setattr("api.reads.misses.asyncio.sleep", self.sleep)
             await self.misses.fetch(THINGS, [ask], 0)
-        answer: Answer = await future
-        return answer
+        return await ask.future
 
 
 async def test_waiters_never_ask_again_at_the_same_moment(monkeypatch: pytest.MonkeyPatch) -> None:

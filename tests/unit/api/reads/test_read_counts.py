@@ -37,47 +37,47 @@ def made() -> tuple[ReadCounts, Told]:
 
 
 async def test_each_read_is_told_once() -> None:
-    tally, told = made()
-    tally.saw(NAMES.entry("things", "s:a:d:b"), 2)
-    tally.saw(NAMES.entry("things", "s:a:d:b"))
-    tally.saw(NAMES.entry("others", "i:1"))
-    await tally.tell()
-    await tally.tell()
+    counts, told = made()
+    counts.saw(NAMES.entry("things", "s:a:d:b"), 2)
+    counts.saw(NAMES.entry("things", "s:a:d:b"))
+    counts.saw(NAMES.entry("others", "i:1"))
+    await counts.tell()
+    await counts.tell()
     assert told.reads == {("things", "s:a:d:b"): 3, ("others", "i:1"): 1}
 
 
 async def test_what_is_not_taken_is_told_later() -> None:
-    tally, told = made()
-    tally.saw(NAMES.entry("things", "s:a"))
+    counts, told = made()
+    counts.saw(NAMES.entry("things", "s:a"))
     told.away = True
-    await tally.tell()
-    tally.saw(NAMES.entry("things", "s:a"))
+    await counts.tell()
+    counts.saw(NAMES.entry("things", "s:a"))
     told.away = False
-    await tally.tell()
+    await counts.tell()
     assert told.reads == {("things", "s:a"): 2}
 
 
 async def test_only_so_many_documents_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_counts, "MOST_WAITING", 2)
-    tally, told = made()
+    counts, told = made()
     for key in "abca":
-        tally.saw(NAMES.entry("things", f"s:{key}"))
-    await tally.tell()
+        counts.saw(NAMES.entry("things", f"s:{key}"))
+    await counts.tell()
     assert told.reads == {("things", "s:a"): 2, ("things", "s:b"): 1}
 
 
 async def test_who_is_cancelled_while_telling_tells_the_rest_later() -> None:
-    tally, told = made()
+    counts, told = made()
     for number in range(3 * DOCUMENTS_A_CALL):
-        tally.saw(NAMES.entry("things", f"i:{number}"))
+        counts.saw(NAMES.entry("things", f"i:{number}"))
     told.slow = True
-    telling = asyncio.create_task(tally.tell())
+    telling = asyncio.create_task(counts.tell())
     await asyncio.sleep(0)
     telling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await telling
     told.slow = False
-    await tally.tell()
+    await counts.tell()
     # Of those that were under way nobody knows whether they were taken.
     assert len(told.reads) >= 2 * DOCUMENTS_A_CALL
     assert set(told.reads.values()) == {1}

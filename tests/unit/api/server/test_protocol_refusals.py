@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.reads.answer import Answer
 from api.web.headers import SharedHeaders
 from api.web.problems import bad_parameter
 from tests.support.connected import Connected, Reading, answering, echo
@@ -274,13 +275,13 @@ def test_no_bytes_are_a_mistake_and_whatever_closes_says_so(packets: list[bytes]
 
 
 class Failing(Reading):
-    """A hot path with a mistake in it."""
+    """A fast path with a mistake in it."""
 
     def __init__(self, *, where: str) -> None:
         super().__init__()
         self._where = where
 
-    def find(self, line: bytes) -> tuple[Any, bytes, bytes]:
+    def find(self, line: bytes) -> tuple[Any, Any]:
         if self._where == "find":
             raise ArithmeticError(line)
         return super().find(line)
@@ -314,7 +315,7 @@ async def test_a_mistake_of_the_protocol_is_a_500_that_closes(monkeypatch: pytes
 
 
 class Mistaken(Reading):
-    """A hot path that cannot say what it has read."""
+    """A fast path that cannot say what it has read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -323,22 +324,19 @@ class Mistaken(Reading):
     def tail(self, *given: Any) -> bytes:
         raise ArithmeticError(given)
 
-    answered = tail
-
-    def find(self, line: bytes) -> tuple[Any, bytes, bytes]:
-        return SimpleNamespace(place=None, source="things", counted=False), b"", b"key"
+    choose = tail
 
 
 @pytest.mark.parametrize(
     ("how", "status"),
     [
-        (lambda cycle: cycle.hit(b"D" * 100, SimpleNamespace(watermark=1), None), 500),
-        (lambda cycle: cycle.set_result(SimpleNamespace(body=None)), 500),
-        (lambda cycle: cycle.set_exception(ArithmeticError()), 500),
-        (lambda cycle: cycle.set_exception(bad_parameter("x", "y")), 500),
+        (lambda cycle: cycle.hit(b"D" * 100, 1, None), 500),
+        (lambda cycle: cycle.set_answer(Answer(None, b"", 0, 0, "hit", "l2")), 500),
+        (lambda cycle: cycle.set_error(ArithmeticError()), 500),
+        (lambda cycle: cycle.set_error(bad_parameter("x", "y")), 500),
         (lambda cycle: cycle.cancel(), 503),
     ],
-    ids=["hit", "result", "exception", "problem", "cancelled"],
+    ids=["hit", "answer", "error", "problem", "cancelled"],
 )
 async def test_a_mistake_about_what_was_read_is_a_500(how: Any, status: int) -> None:
     mistaken = Mistaken()

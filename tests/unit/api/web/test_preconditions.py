@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from api.web.preconditions import NO_CONDITIONS, Tags, Verdict, conditions_of, tags_of
 from api.web.problems import Problem
+from neverstale.versions import to_hex
 
 ETAG = b"0123456789abcdef"
 VERSION = 1_700_000_000 << 32 | 5
@@ -14,7 +15,7 @@ VERSION = 1_700_000_000 << 32 | 5
 
 def verdict(*lines: str) -> Verdict:
     headers = [line.encode("latin-1").split(b": ", 1) for line in lines]
-    return conditions_of([(name.lower(), value) for name, value in headers]).verdict(ETAG, VERSION)
+    return conditions_of([(name.lower(), value) for name, value in headers]).verdict(ETAG, to_hex(VERSION).encode())
 
 
 @pytest.mark.parametrize(

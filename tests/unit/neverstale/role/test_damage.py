@@ -113,7 +113,7 @@ def test_any_message_is_an_announcement_or_unreadable(message: bytes) -> None:
 def test_no_message_ends_the_hearing(messages: list[bytes]) -> None:
     redis = Redis.from_url("redis://127.0.0.1:1")
     freshness = cast("Freshness", FreshnessOfOne())
-    channel = Channel(redis, Names("ns"), L1(1 << 20, 60), freshness, 1.0, Damage(lambda: LAST))
+    channel = Channel(redis, Names("ns"), L1(1 << 20, 60), freshness, 1.0, Damage(lambda: LAST), {})
     channel._opened("redis-1")
     for message in messages:
         channel.hear(message)
