@@ -30,7 +30,7 @@ API = {
     "card": "api.app.show_card",
     "kinds": "neverstale.mongodb.kinds.Kinds.keep",
     "count": "api.hits.fast_path.Hot.keep_counting",
-    "tally": "api.reads.read_counts.Tally.keep_telling",
+    "tally": "api.reads.read_counts.ReadCounts.keep_telling",
     "warm": "api.warm.KeepWarm.run",
     "channel": "api.hits.channel.Channel.listen",
 }
