@@ -31,8 +31,7 @@ from neverstale.kafka import events
 from neverstale.kafka.topic import ensure_topic
 from neverstale.keys import Names
 from neverstale.redis.cache import Cache, Fill
-from neverstale.settings import Kafka
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import Kafka, RedisSettings
 from ops.stack.process import RunningProcess
 from ops.stack.stack import LocalStack, StackOptions
 

@@ -30,8 +30,7 @@ from benchmarks.apply import cpu_seconds
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.redis.cache import Cache
-from neverstale.settings import Kafka
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import Kafka, RedisSettings
 from neverstale.versions import Version, from_timestamp
 from ops.stack.process import RunningProcess, python
 from ops.stack.stack import LocalStack, StackOptions

@@ -31,7 +31,7 @@ from benchmarks.apply import GROUP, cpu_seconds
 from neverstale.keys import Names
 from neverstale.mongodb.control import checkpoint_id, control
 from neverstale.redis.cache import Cache
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import RedisSettings
 from neverstale.versions import from_timestamp
 from ops.demo.client import Connection
 from ops.stack.process import RunningProcess

@@ -39,7 +39,7 @@ from benchmarks.beside import cpu_seconds, finish, noting
 from benchmarks.latency_report import Measured, Rate, as_json, show
 from benchmarks.peers import bare_pipeline
 from neverstale.keys import Names, canonical
-from neverstale.settings import Redis
+from neverstale.settings import RedisSettings
 from ops.demo.client import Connection
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
@@ -141,7 +141,7 @@ class _Scene:
 
 async def _measure_rate(stack: LocalStack, folder: Path, rate: int, numbers: range) -> Rate:
     scene = _Scene(stack, folder, COLLECTION, rate, numbers)
-    async with scene.watched(Names(Redis().prefix).entry_prefix(COLLECTION).decode()) as beside:
+    async with scene.watched(Names(RedisSettings().prefix).entry_prefix(COLLECTION).decode()) as beside:
         processes = [*stack.processes, *beside]
         before, started = cpu_seconds(processes), time.monotonic()
         async with _bounds(stack.api_url) as bounds:
@@ -171,7 +171,7 @@ async def _measure_peer(stack: LocalStack, folder: Path, rate: int, numbers: ran
 
 def entry(number: int) -> bytes:
     """The key in Redis of a document's entry."""
-    return Names(Redis().prefix).entry(COLLECTION, canonical(number))
+    return Names(RedisSettings().prefix).entry(COLLECTION, canonical(number))
 
 
 def peer_key(number: int) -> bytes:

@@ -22,7 +22,7 @@ from neverstale.role import telemetry
 from neverstale.role.log_repetitions import Seldom
 from neverstale.role.retry import forever
 from neverstale.role.tasks import start
-from neverstale.settings import Consumer as Settings
+from neverstale.settings import ConsumerSettings
 from neverstale.versions import Version
 
 log = telemetry.logger(__name__)
@@ -48,7 +48,7 @@ class Refresher:
     """A bounded queue and a few workers. Offering never waits."""
 
     def __init__(
-        self, cache: Cache, loader: Loader, settings: Settings, chance: Callable[[], float] = random
+        self, cache: Cache, loader: Loader, settings: ConsumerSettings, chance: Callable[[], float] = random
     ) -> None:
         self._cache = cache
         self._loader = loader

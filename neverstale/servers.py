@@ -12,8 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from neverstale import __version__
-from neverstale.settings import Kafka, MongoDB
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import Kafka, MongoDB, RedisSettings
 
 METADATA_MS: Final = 2000
 """A topic that has more partitions, or is there again, is noticed after at most this by clients that use it."""

@@ -85,11 +85,11 @@ LeaseMs = Annotated[int, Field(gt=0, le=60_000)]
 """A longer lease is not believed, see `lease.lua`."""
 
 
-class Section(BaseModel):
+class SettingsSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class MongoDB(Section):
+class MongoDB(SettingsSection):
     uri: Annotated[SecretStr, AfterValidator(_mongodb_uri)] = Field(
         SecretStr("mongodb://127.0.0.1:27017/?replicaSet=rs0"),
         description="Connection string of the replica set.",
@@ -102,7 +102,7 @@ class MongoDB(Section):
 LONGEST_TOPIC = 249
 
 
-class Kafka(Section):
+class Kafka(SettingsSection):
     bootstrap_servers: Annotated[str, AfterValidator(_bootstrap)] = Field(
         "127.0.0.1:9092", description="Comma-separated host:port."
     )
@@ -177,7 +177,7 @@ class Kafka(Section):
         return self
 
 
-class Redis(Section):
+class RedisSettings(SettingsSection):
     url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="redis://, rediss:// or unix:// URL."
     )
@@ -188,7 +188,7 @@ class Redis(Section):
     max_connections: PositiveInt = Field(64, description="Connections per process.")
 
 
-class Watcher(Section):
+class WatcherSettings(SettingsSection):
     group: str = Field(
         "default", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Watchers of one group share a position."
     )
@@ -212,7 +212,7 @@ class Watcher(Section):
         return self
 
 
-class Consumer(Section):
+class ConsumerSettings(SettingsSection):
     max_batch: PositiveInt = Field(8000, description="Records applied together.")
     commit_interval_ms: PositiveInt = Field(500, description="Offsets of applied records are committed this often.")
     replay_seconds: PositiveInt = Field(
@@ -233,7 +233,7 @@ class Consumer(Section):
 Demands = Literal["all", "limited", "none"]
 
 
-class Api(Section):
+class Api(SettingsSection):
     host: str = Field("127.0.0.1", description="Address to bind.")
     port: Port = Field(8000, description="Port to bind.")
     workers: PositiveInt = Field(1, description="Processes.")
@@ -318,7 +318,7 @@ class Api(Section):
         return self
 
 
-class Clients(Section):
+class Clients(SettingsSection):
     connections: PositiveInt = Field(
         10_000, description="Of each process; the next one is told 503 and closed. Idle ones cost about 10 KB each."
     )
@@ -348,7 +348,7 @@ class Clients(Section):
     )
 
 
-class Limits(Section):
+class Limits(SettingsSection):
     requests_per_second: float = Field(
         0, ge=0, le=1_000_000, description="Of each caller, in the mean, by all processes together; 0: no limit."
     )
@@ -369,7 +369,7 @@ class Limits(Section):
     )
 
 
-class Service(Section):
+class Service(SettingsSection):
     host: str = Field("127.0.0.1", description="Address of a watcher's or consumer's /livez, /readyz and /metrics.")
     port: Port = Field(0, description="Port of the same; 0: a free one, logged at start.")
     drain_seconds: PositiveFloat = Field(10, description="Deadline of an orderly stop after SIGTERM.")
@@ -377,15 +377,15 @@ class Service(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
 
-class Settings(Section):
+class Settings(SettingsSection):
     """All settings. Built by `neverstale.settings_sources.load`, never at import."""
 
     catalog: Path = Field(Path("catalog.toml"), description="The catalog file.")
     mongodb: MongoDB = MongoDB()
     kafka: Kafka = Kafka()
-    redis: Redis = Redis()
-    watcher: Watcher = Watcher()
-    consumer: Consumer = Consumer()
+    redis: RedisSettings = RedisSettings()
+    watcher: WatcherSettings = WatcherSettings()
+    consumer: ConsumerSettings = ConsumerSettings()
     api: Api = Api()
     clients: Clients = Clients()
     limits: Limits = Limits()

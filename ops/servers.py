@@ -21,8 +21,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from neverstale import servers as clients
 from neverstale.errors import Outage
 from neverstale.kafka.topic import topic_configs
-from neverstale.settings import Kafka, MongoDB
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import Kafka, MongoDB, RedisSettings
 
 DEADLINE_SECONDS = 10
 """For all questions to one server together."""

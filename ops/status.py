@@ -15,8 +15,7 @@ from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.redis.cache import Cache
 from neverstale.redis.watermarks import Watermarks
-from neverstale.settings import Kafka, MongoDB, Settings
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import Kafka, MongoDB, RedisSettings, Settings
 from neverstale.versions import to_hex
 from ops.servers import kafka_admin, kafka_facts, kafka_lag, mongo_facts, mongodb, redis, redis_facts
 from ops.terminal.output import console, print_json, table

@@ -30,7 +30,7 @@ from pymongo.read_concern import ReadConcern
 from neverstale.bson.values import RawValue
 from neverstale.errors import Outage
 from neverstale.mongodb.replies import Reply
-from neverstale.settings import Watcher
+from neverstale.settings import WatcherSettings
 from neverstale.versions import Version, of_resume_token, to_timestamp
 from streams.error_codes import Phase, as_ours
 from streams.pipeline import RawEvent, Token
@@ -87,7 +87,7 @@ class StreamCursor:
 
     database: Database
     session: AsyncClientSession
-    settings: Watcher
+    settings: WatcherSettings
     number: int
     token: Token
     """The position behind the last batch that was handed out."""
@@ -98,7 +98,7 @@ class StreamCursor:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, database: Database, stages: list[dict[str, Any]], start: Start, settings: Watcher
+        cls, database: Database, stages: list[dict[str, Any]], start: Start, settings: WatcherSettings
     ) -> AsyncIterator[Self]:
         """Open at `start`, and kill the cursor on the server at the end."""
         async with database.client.start_session(causal_consistency=False) as session:
@@ -115,7 +115,7 @@ class StreamCursor:
         session: AsyncClientSession,
         stages: list[dict[str, Any]],
         start: Start,
-        settings: Watcher,
+        settings: WatcherSettings,
     ) -> Self:
         match start:
             case After(token):

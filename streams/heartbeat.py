@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from neverstale.errors import Outage
 from neverstale.mongodb.control import heartbeats, unless_dropping
 from neverstale.role.retry import forever
-from neverstale.settings import Watcher
+from neverstale.settings import WatcherSettings
 from neverstale.versions import Version
 from streams.cursor import Database
 from streams.mark_pacer import MarkPacer
@@ -26,7 +26,7 @@ WRITE_SECONDS: Final = 10.0
 class Heart:
     """Beats once a period, and earlier for a change that waits for its mark."""
 
-    def __init__(self, database: Database, settings: Watcher, marks: MarkPacer) -> None:
+    def __init__(self, database: Database, settings: WatcherSettings, marks: MarkPacer) -> None:
         self._collection = heartbeats(database)
         self._group = settings.group
         self._period = settings.heartbeat_ms / 1000

@@ -9,7 +9,7 @@ from typing import Final
 
 from neverstale.kafka.events import Floor, encode
 from neverstale.role import telemetry
-from neverstale.settings import Watcher
+from neverstale.settings import WatcherSettings
 from streams.acks import Acks, SentBatch
 from streams.checkpoint import Position
 from streams.cursor import EventBatch, StreamCursor
@@ -28,7 +28,7 @@ SLICE: Final = 500
 class Stream:
     """Publishes what the cursor reads, in order, until the server closes the cursor."""
 
-    settings: Watcher
+    settings: WatcherSettings
     watched: Watched
     cursor: StreamCursor
     publisher: Publisher

@@ -73,7 +73,7 @@ class Standing:
     """The document and its neighbours in the ranking's order; empty if none were asked for."""
 
 
-class Guard(NamedTuple):
+class Wholeness(NamedTuple):
     """What says whether a counter or a ranking may be believed."""
 
     is_there: bool
@@ -158,10 +158,10 @@ class HeldFigures:
 
     # --- without
 
-    async def guard(self, kind: FigureKind, name: str) -> Guard:
+    async def wholeness(self, kind: FigureKind, name: str) -> Wholeness:
         key = self._names.counter(name) if kind == "counters" else self._names.sizes(name)
         ((present, beyond),) = await self._redis.send((b"HMGET", key, PRESENT, BEYOND))
-        return Guard(present is not None, int(beyond) if beyond is not None else None)
+        return Wholeness(present is not None, int(beyond) if beyond is not None else None)
 
     async def groups(self, counter: str, sums: int, some: Collection[str]) -> dict[str, Group]:
         """Some groups of a counter, those of which they are known."""

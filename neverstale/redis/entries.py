@@ -30,7 +30,7 @@ HEADER_BYTES: Final = 96
 NO_ETAG: Final = b"0" * 16
 
 
-class State(Enum):
+class EntryState(Enum):
     LEASE = b"L"
     DATA = b"D"
     ABSENT = b"N"
@@ -49,7 +49,7 @@ _match_current: Final = re.compile(rb"(?:D[01]D|N[01]N)" + _REST).match
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    state: State
+    state: EntryState
     touched: bool
     version: Version
     body_version: Version
@@ -61,7 +61,7 @@ class Entry:
     @property
     def fresh(self) -> bool:
         """Holds a current answer, as far as the entry itself knows (the floor may still void it)."""
-        return self.state is State.DATA or self.state is State.ABSENT
+        return self.state is EntryState.DATA or self.state is EntryState.ABSENT
 
 
 def etag_of(body: bytes) -> bytes:
@@ -83,7 +83,7 @@ def decode(raw: bytes, digest: bytes, latest: Version = LATEST) -> Entry:
     if body_kind == b"D" and not _is_object(raw):
         raise CorruptEntry("its body is no JSON object, or not all of one")
     return Entry(
-        state=State(raw[:1]),
+        state=EntryState(raw[:1]),
         touched=raw[1:2] == b"1",
         version=version,
         body_version=body_version,

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from neverstale.errors import Outage
 from neverstale.keys import Names
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import RedisSettings
 from neverstale.settings_sources import variable
 from ops.check.findings import Finding
 from ops.servers import RedisFacts, redis, redis_facts

@@ -71,7 +71,7 @@ async def look(url: str, wanted: Sequence[str], random: Random) -> None:
 async def check(url: str, stored: Mapping[str, Document], shown: Container[str]) -> Boards:
     """Ask for every page, counter and ranking, and compare. `shown`: the fields that are served."""
     found = Boards()
-    asking = _Asking(url, found)
+    asking = _Asker(url, found)
     flights = [
         {name: json_of(value) for name, value in flight.items() if name in shown} for flight in stored.values()
     ]
@@ -85,7 +85,7 @@ async def check(url: str, stored: Mapping[str, Document], shown: Container[str])
     return found
 
 
-class _Asking:
+class _Asker:
     """One connection, and what came from the cache."""
 
     def __init__(self, url: str, found: Boards) -> None:
@@ -104,7 +104,7 @@ class _Asking:
             self._connection.close()
 
 
-async def _check_departures(ask: _Asking, flights: Sequence[Document], found: Boards) -> None:
+async def _check_departures(ask: _Asker, flights: Sequence[Document], found: Boards) -> None:
     expected: defaultdict[Group, list[Document]] = defaultdict(list)
     for flight in sorted(flights, key=lambda flight: (flight["sched_dep"], flight["_id"])):
         expected[flight["origin"], flight["day"]]  # a board without departures is one, too
@@ -121,7 +121,7 @@ async def _check_departures(ask: _Asking, flights: Sequence[Document], found: Bo
         found.wrong.note(place != len(wanted), "departures of", origin, day, "are", place, "not", len(wanted))
 
 
-async def _pages(ask: _Asking, path: str) -> list[list[Document]]:
+async def _pages(ask: _Asker, path: str) -> list[list[Document]]:
     told, cursor = [], None
     while True:
         page = await ask(path if cursor is None else f"{path}&{urlencode({'cursor': cursor})}")
@@ -131,7 +131,7 @@ async def _pages(ask: _Asking, path: str) -> list[list[Document]]:
             return told
 
 
-async def _check_statuses(ask: _Asking, flights: Sequence[Document], found: Boards) -> None:
+async def _check_statuses(ask: _Asker, flights: Sequence[Document], found: Boards) -> None:
     expected = Counter((flight["origin"], flight["status"]) for flight in flights)
     told = {(row["by"]["origin"], row["by"]["status"]): row["count"] for row in (await ask(_by_status()))["groups"]}
     for group in expected.keys() | told.keys():
@@ -140,7 +140,7 @@ async def _check_statuses(ask: _Asking, flights: Sequence[Document], found: Boar
         found.statuses[status] += count
 
 
-async def _check_carriers(ask: _Asking, flights: Sequence[Document], found: Boards) -> None:
+async def _check_carriers(ask: _Asker, flights: Sequence[Document], found: Boards) -> None:
     expected: dict[str, tuple[int, int]] = {}
     for flight in flights:
         count, minutes = expected.get(flight["carrier"], (0, 0))
@@ -152,7 +152,7 @@ async def _check_carriers(ask: _Asking, flights: Sequence[Document], found: Boar
         found.wrong.note(expected.get(carrier) != told, "flights and delays of", carrier, "are", told)
 
 
-async def _check_delays(ask: _Asking, flights: Sequence[Document], found: Boards) -> None:
+async def _check_delays(ask: _Asker, flights: Sequence[Document], found: Boards) -> None:
     for day, expected in _leaders(flights):
         items = (await ask(_most_delayed(day)))["items"]
         told = [(item["key"], item["score"]) for item in items]

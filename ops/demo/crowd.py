@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from neverstale.keys import Names, canonical
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import RedisSettings
 from ops.demo import readlog
 from ops.demo.flights.board import Week, week
 from ops.demo.gauges import Gauges
@@ -17,12 +17,12 @@ from ops.demo.readers import GAUGES, LOG, screens
 from ops.stack.process import Launch, RunningProcess, python
 from ops.stack.stack import LocalStack
 from ops.truth import corrections
-from ops.truth.corrections import Corrections
+from ops.truth.corrections import CorrectionTimes
 from ops.truth.oracle import Read, Writes
 
 SEEN: Final = "corrections.bin"
 SAMPLED: Final = 4
-"""Corrections are watched for one flight in so many."""
+"""CorrectionTimes are watched for one flight in so many."""
 STOP_SECONDS: Final = 15.0
 
 
@@ -52,7 +52,7 @@ class Crowd:
     def reads(self) -> Iterator[Read]:
         return readlog.reads(self.folder / LOG)
 
-    def corrections(self, week: Week, writes: Writes) -> Corrections:
+    def corrections(self, week: Week, writes: Writes) -> CorrectionTimes:
         """How soon the sampled writes were corrected in Redis."""
         return corrections.join(corrections.read(self.folder / SEEN), _by_entry(entry_keys(week), writes))
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from ops.demo.boards import Boards
 from ops.demo.chaos import Recovery
 from ops.demo.sweep import Sweep
-from ops.truth.corrections import Corrections
-from ops.truth.oracle import Read, Tally, Verdict
+from ops.truth.corrections import CorrectionTimes
+from ops.truth.oracle import Judgement, Read, Tally
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
@@ -73,11 +73,11 @@ class Run:
     failed_writes: int
     counts: Counts
     converged_seconds: float
-    verdict: Verdict
+    verdict: Judgement
     heard: Heard
     sweep: Sweep
     boards: Boards
-    corrections: Corrections
+    corrections: CorrectionTimes
     died: list[str]
     """What ended without being asked to."""
     recoveries: Sequence[Recovery] | None
@@ -239,12 +239,12 @@ def _number(number: int, allowed: bool) -> Text:
     return Text(f"{number:,}", style="green" if not number else "yellow" if allowed else "bold red")
 
 
-def _corrected(corrections: Corrections) -> str:
+def _corrected(corrections: CorrectionTimes) -> str:
     unseen = f", {corrections.unseen:,} not seen" if corrections.unseen else ""
     return f"p50 / p99 of {len(corrections.seconds):,} writes to cached flights{unseen}"
 
 
-def _behind(verdict: Verdict) -> str:
+def _behind(verdict: Judgement) -> str:
     times = sorted(verdict.staleness.values())
     longest = f"{times[-1] * 1000:,.0f} ms at most" if times else "none"
     return f"missed a write acknowledged before, as their bounds allow; {longest}"

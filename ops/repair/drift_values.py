@@ -196,10 +196,10 @@ class InRedis:
     async def unknown(self, name: str, declared: Compared) -> str | None:
         """Why nobody is told from Redis, if so."""
         kind: FigureKind = "counters" if isinstance(declared, CounterDeclaration) else "rankings"
-        guard = await self._figures.guard(kind, name)
-        if not guard.is_there:
+        whole = await self._figures.wholeness(kind, name)
+        if not whole.is_there:
             return LOST
-        return None if guard.beyond is None else f"{guard.beyond} documents are beyond its bounds"
+        return None if whole.beyond is None else f"{whole.beyond} documents are beyond its bounds"
 
     async def values(self, name: str, declared: Compared, only: Collection[str] = ()) -> dict[str, Value]:
         """Every group that is not empty; given `only`, at least those."""

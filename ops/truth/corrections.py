@@ -42,7 +42,7 @@ class Sighting(NamedTuple):
 
 
 @dataclass
-class Corrections:
+class CorrectionTimes:
     """Seconds from a write's acknowledgement until its entry was no longer served, for entries that were there."""
 
     seconds: list[float] = field(default_factory=list)
@@ -57,20 +57,20 @@ class _Stopped(Exception):
 # --- joining
 
 
-def join(seen: Iterable[Sighting], writes: Mapping[bytes, Sequence[tuple[float, float]]]) -> Corrections:
+def join(seen: Iterable[Sighting], writes: Mapping[bytes, Sequence[tuple[float, float]]]) -> CorrectionTimes:
     """`writes`: Redis key -> (sent, acknowledged) of each write, ascending.
 
     A write counts if the entry was served when it was sent. It is corrected when the entry changes its state or
     version for the first time after that. A correction that came before the acknowledgement counts as 0 seconds.
     """
-    found = Corrections()
+    found = CorrectionTimes()
     for key, history in _by_key(seen).items():
         for sent, acknowledged in writes.get(key, ()):
             _correction(found, history, sent, acknowledged)
     return found
 
 
-def _correction(found: Corrections, history: Sequence[Sighting], sent: float, acknowledged: float) -> None:
+def _correction(found: CorrectionTimes, history: Sequence[Sighting], sent: float, acknowledged: float) -> None:
     before: Sighting | None = None
     for sight in history:
         if sight.at < sent:

@@ -139,7 +139,7 @@ class Writes:
 
 
 @dataclass
-class Verdict:
+class Judgement:
     """What the oracle found about reads. The first three tallies must stay without wrong ones."""
 
     violated_bounds: Tally = field(default_factory=Tally)
@@ -162,9 +162,9 @@ class Verdict:
         return not (self.violated_bounds.wrong or self.foreign.wrong or self.unwritten.wrong)
 
 
-def judge(writes: Writes, reads: Iterable[Read]) -> Verdict:
+def judge(writes: Writes, reads: Iterable[Read]) -> Judgement:
     """Check every read against what was written."""
-    verdict = Verdict()
+    verdict = Judgement()
     last_seen: dict[tuple[int, int], int] = {}
     for read in reads:
         verdict.foreign.note(read.answered != read.key, "asked", read.key, "answered", read.answered)
@@ -175,7 +175,7 @@ def judge(writes: Writes, reads: Iterable[Read]) -> Verdict:
     return verdict
 
 
-def _judge_revision(verdict: Verdict, writes: History, read: Read) -> None:
+def _judge_revision(verdict: Judgement, writes: History, read: Read) -> None:
     seen = read.revision if read.revision != ABSENT else writes.latest_removal(read.end)
     verdict.unwritten.note(seen > writes.latest_begun(read.end), read)
     due = writes.due(read.start)
@@ -190,7 +190,7 @@ def _judge_revision(verdict: Verdict, writes: History, read: Read) -> None:
     verdict.undecided_bounds += promised <= seen < writes.due(read.end - read.bound)
 
 
-def _note_staleness(verdict: Verdict, writes: History, read: Read, seen: int) -> None:
+def _note_staleness(verdict: Judgement, writes: History, read: Read, seen: int) -> None:
     missed = bisect_left(writes.acknowledged_revisions, seen + 1)
     for place in range(missed, bisect_left(writes.acknowledged_at, read.start)):
         write = read.key, writes.acknowledged_revisions[place]
@@ -198,7 +198,7 @@ def _note_staleness(verdict: Verdict, writes: History, read: Read, seen: int) ->
         verdict.staleness[write] = max(staleness, verdict.staleness.get(write, 0.0))
 
 
-def _judge_order(verdict: Verdict, last_seen: dict[tuple[int, int], int], read: Read) -> None:
+def _judge_order(verdict: Judgement, last_seen: dict[tuple[int, int], int], read: Read) -> None:
     if read.revision == ABSENT:
         return
     place = read.reader, read.key

@@ -14,7 +14,7 @@ from neverstale.redis.cache import Fill, Granted
 from neverstale.redis.corrections import Corrections
 from neverstale.redis.wire import Wire
 from neverstale.servers import redis_client
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import RedisSettings
 from neverstale.versions import Version, to_hex
 from ops.stack.ports import free_port
 from ops.stack.redis import RedisOptions, RedisServer, start_redis

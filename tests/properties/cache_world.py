@@ -18,8 +18,7 @@ from neverstale.mongodb import bson_json as documents
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.redis.corrections import Corrections
 from neverstale.servers import mongo_client, redis_client
-from neverstale.settings import MongoDB
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import MongoDB, RedisSettings
 from neverstale.versions import Version, from_timestamp, to_timestamp
 
 T = TypeVar("T")

@@ -22,8 +22,7 @@ from neverstale.keys import Names
 from neverstale.mongodb.loader import Loader
 from neverstale.redis.cache import Cache
 from neverstale.servers import mongo_client, redis_client
-from neverstale.settings import MongoDB
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import MongoDB, RedisSettings
 from neverstale.versions import Version
 from streams.pipeline import pipeline
 from streams.recorder import Recorder

@@ -49,7 +49,7 @@ def catalog_of(database: str) -> Catalog:
 def settings_of(mongo_uri: str, redis_url: str, prefix: str, **api: Any) -> Settings:
     return Settings(
         mongodb=sections.MongoDB(uri=SecretStr(mongo_uri)),
-        redis=sections.Redis(
+        redis=sections.RedisSettings(
             url=SecretStr(redis_url), prefix=prefix, read_timeout_ms=PATIENT_MS, connect_timeout_ms=PATIENT_MS
         ),
         api=sections.Api(**api),

@@ -14,8 +14,7 @@ from pymongo import AsyncMongoClient
 from neverstale.kafka.events import Change, Event, Floor, Mark, decode
 from neverstale.role.service import Health
 from neverstale.servers import mongo_client
-from neverstale.settings import Kafka, MongoDB, Settings
-from neverstale.settings import Watcher as WatcherSettings
+from neverstale.settings import Kafka, MongoDB, Settings, WatcherSettings
 from neverstale.versions import Version, from_timestamp
 from streams.translate import Watched
 from streams.watcher import Watcher

@@ -23,7 +23,7 @@ GATES = {"EWR": 70, "JFK": 80, "LGA": 60}
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class ScheduledFlight:
     """One scheduled flight and what became of it. Times are UTC, delays are minutes."""
 
     key: str
@@ -69,7 +69,7 @@ class Flight:
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    flights: tuple[Flight, ...]
+    flights: tuple[ScheduledFlight, ...]
     """In order of scheduled departure: the order of the board."""
     airlines: tuple[Document, ...]
     airports: tuple[Document, ...]
@@ -105,12 +105,12 @@ def _airport(row: dict[str, str]) -> Document:
     }
 
 
-def _flight(row: dict[str, str], offsets: dict[str, int]) -> Flight:
+def _flight(row: dict[str, str], offsets: dict[str, int]) -> ScheduledFlight:
     day = f"{row['year']}-{int(row['month']):02}-{int(row['day']):02}"
     key = f"{day}:{row['carrier']}{row['flight']}:{row['origin']}"
     # `time_hour` is the scheduled hour in UTC; the minutes stand beside it.
     departure = datetime.fromisoformat(row["time_hour"]) + timedelta(minutes=int(row["minute"]))
-    return Flight(
+    return ScheduledFlight(
         key=key,
         carrier=row["carrier"],
         number=int(row["flight"]),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ops.demo.flights.board import Flight
+from ops.demo.flights.board import ScheduledFlight
 
 Kind = Literal["gate", "delay", "departure", "arrival", "cancellation", "swap", "refiling"]
 
@@ -46,7 +46,7 @@ class Happening:
         return (self.flight,) if self.other is None else (self.flight, self.other)
 
 
-def happenings(flights: Sequence[Flight]) -> list[Happening]:
+def happenings(flights: Sequence[ScheduledFlight]) -> list[Happening]:
     """The whole week, in order of time."""
     found = [happening for place, flight in enumerate(flights) for happening in _of_flight(place, flight)]
     found += _swaps(flights)
@@ -73,7 +73,7 @@ def steps(found: Iterable[Happening]) -> Iterator[list[Happening]]:
         yield bulk
 
 
-def _of_flight(place: int, flight: Flight) -> Iterator[Happening]:
+def _of_flight(place: int, flight: ScheduledFlight) -> Iterator[Happening]:
     if place % REFILED_EVERY == 0:
         yield Happening(flight.sched_dep - REFILED_BEFORE, "refiling", place)
     if flight.dep_delay is None:
@@ -89,7 +89,7 @@ def _of_flight(place: int, flight: Flight) -> Iterator[Happening]:
         yield Happening(landed, "arrival", place, {"status": "arrived", "arr_delay": flight.arr_delay})
 
 
-def _delays(place: int, flight: Flight, minutes: int) -> Iterator[Happening]:
+def _delays(place: int, flight: ScheduledFlight, minutes: int) -> Iterator[Happening]:
     """A late flight is announced as late; a very late one first as half as late."""
     if minutes >= LONG_DELAY:
         first = {"status": "delayed", "dep_delay": minutes // 2}
@@ -99,7 +99,7 @@ def _delays(place: int, flight: Flight, minutes: int) -> Iterator[Happening]:
         yield Happening(flight.sched_dep - DELAY_BEFORE, "delay", place, known)
 
 
-def _swaps(flights: Sequence[Flight]) -> Iterator[Happening]:
+def _swaps(flights: Sequence[ScheduledFlight]) -> Iterator[Happening]:
     """Every so often two flights that leave the same airport one after the other swap their gates."""
     last: dict[str, int] = {}
     for place, flight in enumerate(flights):

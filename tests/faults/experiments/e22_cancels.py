@@ -203,7 +203,7 @@ async def _settled(served: Served, proxy: Proxy, before: Counter[str]) -> Counte
 @contextlib.asynccontextmanager
 async def _served(mongo_uri: str, proxy: Proxy, name: str) -> AsyncIterator[Served]:
     patient = settings_of(mongo_uri, proxy.redis_url, name, breaker_failures=10**9)
-    hurried: sections.Redis = patient.redis.model_copy(update={"read_timeout_ms": REDIS_MS})
+    hurried: sections.RedisSettings = patient.redis.model_copy(update={"read_timeout_ms": REDIS_MS})
     settings: Settings = patient.model_copy(update={"redis": hurried})
     async with World.of(settings, catalog_of(name)) as world, Served.of(world) as served:
         yield served

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any, Final
 
-from ops.truth.oracle import EXAMPLES, Tally, Verdict
+from ops.truth.oracle import EXAMPLES, Judgement, Tally
 from tests.faults.rig.bench import Bench
 
 STALE: Final = "stale after convergence"
@@ -45,7 +45,7 @@ class Outcome:
         into.checked += found.checked
         into.examples += found.examples
 
-    def take(self, verdict: Verdict) -> None:
+    def take(self, verdict: Judgement) -> None:
         """What readers were told under load."""
         self.add(BOUND, verdict.violated_bounds)
         self.add(FOREIGN, verdict.foreign)

@@ -105,7 +105,7 @@ async def reading(
 ) -> AsyncIterator[Reading]:
     """The API's reader, of one `member` if so asked. The name of the database is the prefix in Redis too."""
     whole = settings.MongoDB(uri=SecretStr(mongo_uri))
-    mine = settings.Redis(url=SecretStr(redis_url), prefix=database, read_timeout_ms=MS)
+    mine = settings.RedisSettings(url=SecretStr(redis_url), prefix=database, read_timeout_ms=MS)
     theirs = settings.MongoDB(
         uri=SecretStr(member or mongo_uri), server_selection_timeout_ms=read_ms, read_timeout_ms=read_ms
     )

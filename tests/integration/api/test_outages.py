@@ -28,7 +28,7 @@ from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot
-from neverstale.redis.entries import State
+from neverstale.redis.entries import EntryState
 from neverstale.role import telemetry
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
@@ -62,7 +62,9 @@ def mongod() -> Iterator[ReplicaSet]:
 def hurried(mongo_uri: str, redis_url: str) -> Settings:
     """Time-outs as in production, for a machine that is busy with other tests."""
     patient = settings_of(mongo_uri, redis_url, "test", breaker_open_ms=200, queue_deadline_ms=PATIENT_MS)
-    redis = sections.Redis(url=SecretStr(redis_url), prefix="test", read_timeout_ms=150, connect_timeout_ms=250)
+    redis = sections.RedisSettings(
+        url=SecretStr(redis_url), prefix="test", read_timeout_ms=150, connect_timeout_ms=250
+    )
     mongodb = sections.MongoDB(uri=SecretStr(mongo_uri), server_selection_timeout_ms=500, read_timeout_ms=1000)
     return patient.model_copy(update={"redis": redis, "mongodb": mongodb})
 
@@ -332,7 +334,7 @@ async def test_a_stale_body_survives_failing_reads(mongoless: World) -> None:
         assert (await timed(mongoless, "/v1/things/stale")).status_code == 503
     entry = await mongoless.entry("things", "stale")
     assert entry is not None
-    assert (entry.state, entry.body) == (State.STALE, b'{"_id":"stale","n":1}')
+    assert (entry.state, entry.body) == (EntryState.STALE, b'{"_id":"stale","n":1}')
 
 
 async def test_when_mongodb_is_back_everything_is_answered(mongoless: World, mongod: ReplicaSet) -> None:

@@ -14,7 +14,7 @@ from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.mongodb.replies import RawReply
 from neverstale.redis.cache import Cache, Fill, Granted
-from neverstale.redis.entries import State
+from neverstale.redis.entries import EntryState
 from neverstale.role import telemetry
 from neverstale.versions import Version
 from tests.support.waiting import eventually
@@ -181,7 +181,7 @@ async def test_a_reader_that_has_waited_long_enough_reads_mongodb_and_fills_noth
         assert (await get(world, "a")).body == b'{"_id":"a"}'
         entry = await world.entry("things", "a")
         assert entry is not None
-        assert entry.state is State.LEASE
+        assert entry.state is EntryState.LEASE
 
 
 async def test_a_lease_that_ran_out_is_taken_over(world: World) -> None:
@@ -197,7 +197,7 @@ async def test_a_lease_that_ran_out_is_taken_over(world: World) -> None:
 async def test_an_absence_is_cached_for_its_own_time(world: World) -> None:
     await get(world, "nobody")
     entry = await world.until_filled("things", "nobody")
-    assert entry.state is State.ABSENT
+    assert entry.state is EntryState.ABSENT
     left = await world.redis.pttl(world.entry_key("things", "nobody"))
     assert 0.9 * 30_000 - 5000 < left <= 1.1 * 30_000
 

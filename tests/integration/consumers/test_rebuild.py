@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from neverstale.errors import Stop
-from neverstale.settings import Settings, Watcher
+from neverstale.settings import Settings, WatcherSettings
 from ops.repair.drift import Drift, drift
 from ops.repair.rebuild import Rebuild, rebuild
 from tests.support.waiting import eventually
@@ -18,7 +18,7 @@ COUNT = 100
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"watcher": Watcher(lease_ms=1000)})
+    return settings.model_copy(update={"watcher": WatcherSettings(lease_ms=1000)})
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from neverstale.keys import Names
 from neverstale.redis.cache import Cache
 from neverstale.redis.most_read import Popularity
 from neverstale.servers import redis_client
-from neverstale.settings import Redis
+from neverstale.settings import RedisSettings
 
 DAY = 86_400.0
 
 
 @pytest.fixture
 async def cache(redis_url: str, redis_prefix: str) -> AsyncIterator[Cache]:
-    redis = redis_client(Redis.model_validate({"url": redis_url}), timeout_ms=5000)
+    redis = redis_client(RedisSettings.model_validate({"url": redis_url}), timeout_ms=5000)
     yield Cache(redis, Names(redis_prefix))
     await redis.aclose()
 

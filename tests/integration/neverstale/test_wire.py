@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as TooLate
 from api.freshness.redis_identity import tell_identity
 from neverstale.redis.wire import Wire
 from neverstale.servers import redis_client
-from neverstale.settings import Redis as RedisSettings
+from neverstale.settings import RedisSettings
 from ops.stack.redis import RedisOptions, RedisServer, start_redis
 from tests.support.waiting import eventually
 

@@ -16,7 +16,7 @@ from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walk, Walks
 from neverstale.redis.cache import Cache, Fill
 from neverstale.role import telemetry
-from neverstale.settings import Settings, Watcher
+from neverstale.settings import Settings, WatcherSettings
 from neverstale.versions import Version, from_hex
 from ops.repair import invalidate as invalidating
 from ops.repair.invalidate import invalidate
@@ -98,7 +98,7 @@ class World(Deriving):
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"watcher": Watcher(lease_ms=1000)})  # another takes over soon
+    return settings.model_copy(update={"watcher": WatcherSettings(lease_ms=1000)})  # another takes over soon
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.redis.cache import Cache, Fill
 from neverstale.role import telemetry
 from neverstale.role.tasks import cancelled
-from neverstale.settings import Consumer
+from neverstale.settings import ConsumerSettings
 from tests.support.waiting import eventually
 
 ITEMS = Resource(name="items", collection="items", key_type="int", ttl_seconds=100, absent_ttl_seconds=10)
@@ -58,7 +58,7 @@ def refreshes(result: str) -> float:
 
 @asynccontextmanager
 async def refreshing(cache: ScriptedCache, loader: ScriptedLoader, **settings: int) -> AsyncIterator[Refresher]:
-    section = Consumer.model_validate({"refresh_concurrency": 1, **settings})
+    section = ConsumerSettings.model_validate({"refresh_concurrency": 1, **settings})
     refresher = Refresher(cast("Cache", cache), cast("Loader", loader), section, chance=lambda: 1.0)
     task = asyncio.create_task(refresher.work())
     try:

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from neverstale.derived.counters import Group, Sum
-from neverstale.derived.held_figures import MEMBERS_A_CALL, Guard, HeldFigures, Standing
+from neverstale.derived.held_figures import MEMBERS_A_CALL, HeldFigures, Standing, Wholeness
 from neverstale.derived.members import member_of
 from neverstale.derived.reading import Ranked
 from neverstale.derived.redis_names import DerivedNames
@@ -130,12 +130,12 @@ async def test_a_transaction_that_redis_has_thrown_away_is_an_outage() -> None:
 
 @pytest.mark.parametrize(
     ("values", "guard"),
-    [([b"", None], Guard(True, None)), ([b"", b"4"], Guard(True, 4)), ([None, None], Guard(False, None))],
+    [([b"", None], Wholeness(True, None)), ([b"", b"4"], Wholeness(True, 4)), ([None, None], Wholeness(False, None))],
 )
-async def test_a_guard_says_what_may_be_believed(values: list[Any], guard: Guard) -> None:
+async def test_a_guard_says_what_may_be_believed(values: list[Any], guard: Wholeness) -> None:
     redis = ScriptedRedis([values], [values])
     figures = redis.figures()
-    assert await figures.guard("counters", "by_day") == await figures.guard("rankings", "by_day") == guard
+    assert await figures.wholeness("counters", "by_day") == await figures.wholeness("rankings", "by_day") == guard
     assert [asked[0][1] for asked in redis.asked] == [b"ns:{flights}:g1:c:by_day", b"ns:{flights}:g1:k:by_day"]
 
 

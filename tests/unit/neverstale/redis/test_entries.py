@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from neverstale.keys import digest
 from neverstale.redis import entries
-from neverstale.redis.entries import CorruptEntry, State
+from neverstale.redis.entries import CorruptEntry, EntryState
 from neverstale.versions import to_hex
 from tests.support.lua_redis import LuaRedis
 
@@ -47,37 +47,37 @@ def held(redis: LuaRedis) -> bytes:
 @given(VERSIONS, st.binary().map(lambda inner: b"{" + inner + b"}"))
 def test_a_filled_document_is_read_back(version: int, body: bytes) -> None:
     entry = entries.decode(held(filled(version, body)), DIGEST)
-    assert entry == entries.Entry(State.DATA, False, version, version, entries.etag_of(body), body, False)
+    assert entry == entries.Entry(EntryState.DATA, False, version, version, entries.etag_of(body), body, False)
     assert entry.fresh
 
 
 @given(VERSIONS)
 def test_a_filled_absence_is_read_back(version: int) -> None:
     entry = entries.decode(held(filled(version, None)), DIGEST)
-    assert entry == entries.Entry(State.ABSENT, False, version, version, entries.NO_ETAG, None, True)
+    assert entry == entries.Entry(EntryState.ABSENT, False, version, version, entries.NO_ETAG, None, True)
     assert entry.fresh
 
 
 def test_a_bare_lease_is_an_entry_without_an_answer() -> None:
     entry = entries.decode(held(leased()), DIGEST)
-    assert entry == entries.Entry(State.LEASE, False, 0, 0, entries.NO_ETAG, None, False)
+    assert entry == entries.Entry(EntryState.LEASE, False, 0, 0, entries.NO_ETAG, None, False)
     assert not entry.fresh
 
 
 def test_a_stale_entry_keeps_what_it_held() -> None:
     entry = entries.decode(held(invalidated(filled(5), 7)), DIGEST)
-    assert (entry.state, entry.version, entry.body_version, entry.body) == (State.STALE, 7, 5, BODY)
+    assert (entry.state, entry.version, entry.body_version, entry.body) == (EntryState.STALE, 7, 5, BODY)
     assert not entry.fresh
 
 
 def test_a_stale_absence_is_still_known_to_have_been_one() -> None:
     entry = entries.decode(held(invalidated(filled(5, None), 7)), DIGEST)
-    assert (entry.state, entry.body, entry.body_is_absence) == (State.STALE, None, True)
+    assert (entry.state, entry.body, entry.body_is_absence) == (EntryState.STALE, None, True)
 
 
 def test_a_stale_lease_never_held_anything() -> None:
     entry = entries.decode(held(invalidated(leased(), 7)), DIGEST)
-    assert (entry.state, entry.body, entry.body_is_absence) == (State.STALE, None, False)
+    assert (entry.state, entry.body, entry.body_is_absence) == (EntryState.STALE, None, False)
 
 
 def test_an_entry_knows_that_it_was_touched() -> None:

@@ -10,17 +10,17 @@ from ops.demo.boards import Boards
 from ops.demo.chaos import Recovery
 from ops.demo.report import Counts, Heard, Run, figures, quantile, show
 from ops.demo.sweep import Sweep
-from ops.truth.corrections import Corrections
-from ops.truth.oracle import Read, Tally, Verdict
+from ops.truth.corrections import CorrectionTimes
+from ops.truth.oracle import Judgement, Read, Tally
 
 COUNTS = Counts(requests=900, documents=1000, hits=950, local_hits=10, server_errors=0, shed=2, broken=0)
 
 
-def verdict(**tallies: Tally) -> Verdict:
-    return replace(Verdict(violated_bounds=Tally(0, 1000), foreign=Tally(0, 1000)), **tallies)  # type: ignore[arg-type]
+def verdict(**tallies: Tally) -> Judgement:
+    return replace(Judgement(violated_bounds=Tally(0, 1000), foreign=Tally(0, 1000)), **tallies)  # type: ignore[arg-type]
 
 
-def run(judged: Verdict | None = None, stale: int = 0, **others: object) -> Run:
+def run(judged: Judgement | None = None, stale: int = 0, **others: object) -> Run:
     made = Run(
         stack={"kafka": "Apache Kafka"},
         seconds=10.0,
@@ -33,7 +33,7 @@ def run(judged: Verdict | None = None, stale: int = 0, **others: object) -> Run:
         heard=Heard(),
         sweep=Sweep(Tally(stale, 7778, ["flight X"] if stale else []), 7000),
         boards=Boards(Tally(0, 311)),
-        corrections=Corrections([0.003, 0.001, 0.002]),
+        corrections=CorrectionTimes([0.003, 0.001, 0.002]),
         died=[],
         recoveries=None,
     )

@@ -4,7 +4,7 @@ from math import nan
 
 import pytest
 
-from ops.truth.oracle import ABSENT, NOBODY, Read, Tally, Verdict, Writes, compare, judge
+from ops.truth.oracle import ABSENT, NOBODY, Judgement, Read, Tally, Writes, compare, judge
 
 KEY = 7
 
@@ -22,7 +22,7 @@ def read(revision: int, start: float, *, took: float = 0.1, bound: float = nan, 
     return Read(KEY, answered, 1, revision, start, start + took, bound, 0)
 
 
-def verdict_on(writes: Writes, *reads: Read) -> Verdict:
+def verdict_on(writes: Writes, *reads: Read) -> Judgement:
     return judge(writes, reads)
 
 
