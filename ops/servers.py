@@ -18,9 +18,9 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from neverstale import servers as clients
 from neverstale.errors import Outage
 from neverstale.kafka.topic import topic_configs
+from neverstale.servers import kafka_options, mongo_client, redis_client
 from neverstale.settings import Kafka, MongoDB, RedisSettings
 
 DEADLINE_SECONDS = 10
@@ -66,7 +66,7 @@ class RedisFacts:
 async def mongodb(settings: MongoDB) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
     """A client whose errors leave as `Outage`."""
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS), clients.mongo_client(settings) as client:
+        async with asyncio.timeout(DEADLINE_SECONDS), mongo_client(settings) as client:
             yield client
     except ServerSelectionTimeoutError:
         seconds = settings.server_selection_timeout_ms / 1000
@@ -98,7 +98,7 @@ async def kafka_admin(settings: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client whose errors leave as `Outage`."""
     # It logs every refused connection of its own; what failed is said once, in the answer.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    admin = AIOKafkaAdminClient(**clients.kafka_options(settings))
+    admin = AIOKafkaAdminClient(**kafka_options(settings))
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             await admin.start()
@@ -140,7 +140,7 @@ async def kafka_lag(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int
         committed = await admin.list_consumer_group_offsets(settings.group, partitions=topics)
     except GroupCoordinatorNotAvailableError:
         committed = {}  # No group ever committed on this cluster.
-    consumer = AIOKafkaConsumer(**clients.kafka_options(settings))
+    consumer = AIOKafkaConsumer(**kafka_options(settings))
     await consumer.start()
     try:
         ends = await consumer.end_offsets(topics)
@@ -156,7 +156,7 @@ async def kafka_lag(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int
 @asynccontextmanager
 async def redis(settings: RedisSettings) -> AsyncIterator[Redis]:
     """A client whose errors leave as `Outage`."""
-    client = clients.redis_client(settings, timeout_ms=settings.write_timeout_ms)
+    client = redis_client(settings, timeout_ms=settings.write_timeout_ms)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             yield client

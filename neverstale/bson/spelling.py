@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from bson.decimal128 import Decimal128
 
-from neverstale.bson import values as bv
+from neverstale.bson import codes
 from neverstale.bson.values import element, elements
 
 _LIMIT: Final = 2**63
-_NUMBERS: Final = frozenset((bv.DOUBLE, bv.INT, bv.LONG, bv.DECIMAL))
+_NUMBERS: Final = frozenset((codes.DOUBLE, codes.INT, codes.LONG, codes.DECIMAL))
 _DOUBLE: Final = struct.Struct("<d")
 NUMBERS: Final[dict[str, Callable[[str], Any]]] = {"i": int, "f": float, "m": Decimal128}
 """How the text of a number, behind its letter and colon, is read."""
@@ -63,13 +63,13 @@ def _spelled(kind: int, name: bytes, payload: bytes) -> bytes:
     """An element as all that are equal to it are spelled."""
     if kind in _NUMBERS:
         kind, payload = _number(kind, payload)
-    elif kind == bv.SYMBOL:
-        kind = bv.STRING
-    elif kind == bv.OBJECT:
+    elif kind == codes.SYMBOL:
+        kind = codes.STRING
+    elif kind == codes.OBJECT:
         payload = _document([_spelled(*one) for one in elements(payload)])
-    elif kind == bv.ARRAY:
+    elif kind == codes.ARRAY:
         payload = _document([_spelled(one[0], b"%d" % i, one[2]) for i, one in enumerate(elements(payload))])
-    elif kind == bv.SCOPED:
+    elif kind == codes.SCOPED:
         scope = 8 + int.from_bytes(payload[4:8], "little")
         inner = payload[4:scope] + _document([_spelled(*one) for one in elements(payload[scope:])])
         payload = (len(inner) + 4).to_bytes(4, "little") + inner
@@ -77,9 +77,9 @@ def _spelled(kind: int, name: bytes, payload: bytes) -> bytes:
 
 
 def _number(kind: int, payload: bytes) -> tuple[int, bytes]:
-    if kind == bv.DECIMAL:
+    if kind == codes.DECIMAL:
         text = decimal(Decimal128.from_bid(payload))
-    elif kind == bv.DOUBLE:
+    elif kind == codes.DOUBLE:
         text = double(_DOUBLE.unpack(payload)[0])
     else:
         text = f"i:{int.from_bytes(payload, 'little', signed=True)}"

@@ -37,6 +37,30 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
+from neverstale.bson.codes import (
+    ARRAY,
+    BINARY,
+    BOOL,
+    CODE,
+    DATE,
+    DBPOINTER,
+    DECIMAL,
+    DOUBLE,
+    INT,
+    LONG,
+    MAXKEY,
+    MINKEY,
+    NULL,
+    OBJECT,
+    OID,
+    REGEX,
+    SCOPED,
+    STRING,
+    SYMBOL,
+    TIMESTAMP,
+    UNDEFINED,
+)
+
 CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     document_class=dict,
     tz_aware=True,
@@ -44,11 +68,6 @@ CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     uuid_representation=4,  # STANDARD: binary subtype 4 is a UUID
 )
 """How the driver decodes what it decodes exactly, and encodes what it can encode."""
-
-DOUBLE, STRING, OBJECT, ARRAY, BINARY, UNDEFINED, OID, BOOL, DATE, NULL, REGEX = range(0x01, 0x0C)
-DBPOINTER, CODE, SYMBOL, SCOPED, INT, TIMESTAMP, LONG, DECIMAL = range(0x0C, 0x14)
-MINKEY: Final = 0xFF
-MAXKEY: Final = 0x7F
 
 _LENGTH: Final = struct.Struct("<i")
 _FIXED: Final = {

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 
 from bson.decimal128 import Decimal128
 
-from neverstale.bson import values as bson_values
+from neverstale.bson import codes
 from neverstale.bson.values import RawValue, element, under
 
 Condition: TypeAlias = Mapping[str, Any]
@@ -48,34 +48,34 @@ _BRACKETS: Final[tuple[tuple[str, ...], ...]] = (
 """Types in their order; values of one bracket are compared with one another."""
 _NULL, _NUMBER, _ARRAY = 1, 2, 5
 _PLACES: Final = {
-    bson_values.MINKEY: 0,
-    bson_values.UNDEFINED: _NULL,
-    bson_values.NULL: _NULL,
-    bson_values.DOUBLE: _NUMBER,
-    bson_values.INT: _NUMBER,
-    bson_values.LONG: _NUMBER,
-    bson_values.DECIMAL: _NUMBER,
-    bson_values.STRING: 3,
-    bson_values.SYMBOL: 3,
-    bson_values.OBJECT: 4,
-    bson_values.ARRAY: _ARRAY,
-    bson_values.BINARY: 6,
-    bson_values.OID: 7,
-    bson_values.BOOL: 8,
-    bson_values.DATE: 9,
-    bson_values.TIMESTAMP: 10,
-    bson_values.REGEX: 11,
-    bson_values.DBPOINTER: 12,
-    bson_values.CODE: 13,
-    bson_values.SCOPED: 14,
-    bson_values.MAXKEY: 15,
+    codes.MINKEY: 0,
+    codes.UNDEFINED: _NULL,
+    codes.NULL: _NULL,
+    codes.DOUBLE: _NUMBER,
+    codes.INT: _NUMBER,
+    codes.LONG: _NUMBER,
+    codes.DECIMAL: _NUMBER,
+    codes.STRING: 3,
+    codes.SYMBOL: 3,
+    codes.OBJECT: 4,
+    codes.ARRAY: _ARRAY,
+    codes.BINARY: 6,
+    codes.OID: 7,
+    codes.BOOL: 8,
+    codes.DATE: 9,
+    codes.TIMESTAMP: 10,
+    codes.REGEX: 11,
+    codes.DBPOINTER: 12,
+    codes.CODE: 13,
+    codes.SCOPED: 14,
+    codes.MAXKEY: 15,
 }
 _BY_VALUE: Final = frozenset((2, 3, 4, 6, 7, 8, 9, 10))
 """Brackets that `$gt` and `$eq` take a value of and compare as a sort does; of others all of the bracket is read."""
 _NULLISH: Final[Condition] = {"$in": [None, []]}
 _MISSING: Final[Condition] = {"$exists": False}
 """Where a path with dots ends in an array, nothing is null to a query."""
-_UNDEFINED: Final = RawValue(bson_values.UNDEFINED, b"")
+_UNDEFINED: Final = RawValue(codes.UNDEFINED, b"")
 
 
 def after(order: Sequence[tuple[str, int]], position: Sequence[Any]) -> Iterator[Branch]:
@@ -155,7 +155,7 @@ def _place(value: Any) -> int:
 
 
 def _is_undefined(value: Any) -> bool:
-    return isinstance(value, RawValue) and value.kind == bson_values.UNDEFINED
+    return isinstance(value, RawValue) and value.kind == codes.UNDEFINED
 
 
 def _is_nan(value: Any) -> bool:

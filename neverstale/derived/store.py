@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from neverstale.derived import generations as register
+from neverstale.derived import generations
 from neverstale.derived.contributions import Contribution
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.plan import Call, Plan, begin
@@ -75,7 +75,7 @@ class DerivedStore:
 
     async def generations(self) -> Generations:
         (raw,) = await self._redis.send(("GET", self.names.generations))
-        return register.decode(raw)
+        return generations.decode(raw)
 
     async def begin(self, known: Generations, partition: int, version: Version, keys: Sequence[str]) -> list[Begun]:
         """For each generation: raise the partition's register to `version`, the batch's newest change, and fetch
@@ -110,11 +110,11 @@ class DerivedStore:
         """Apply a transition of the register, however many others do at the same time; unlink what it drops."""
         while True:
             (raw,) = await self._redis.send(("GET", self.names.generations))
-            known = register.decode(raw)
+            known = generations.decode(raw)
             then = transition(known)
             if then == known:
                 return known
-            arguments = (known.epoch if raw is not None else "", register.encode(then))
+            arguments = (known.epoch if raw is not None else "", generations.encode(then))
             (agreed,) = await self._redis.send(await self._redis.call("agree", [self.names.generations], arguments))
             if agreed:
                 for one in known.dropped_by(then):

@@ -35,7 +35,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
-from neverstale.bson import values as bv
+from neverstale.bson import codes
 from neverstale.bson.spelling import NUMBERS, decimal, double, spelled, whole
 from neverstale.bson.values import CODEC, RawValue, decode
 
@@ -76,9 +76,9 @@ def _binary(value: Binary) -> str:
 
 
 def _raw(value: RawValue) -> str:
-    if value.kind == bv.STRING:
+    if value.kind == codes.STRING:
         return "y:" + value.payload[4:-1].decode("latin-1")
-    return NULL if value.kind == bv.UNDEFINED else f"x:{spelled(value).hex()}"
+    return NULL if value.kind == codes.UNDEFINED else f"x:{spelled(value).hex()}"
 
 
 _SPELL: Final[dict[type, Callable[[Any], str]]] = {
@@ -111,7 +111,7 @@ def _read_date(ms: int) -> datetime.datetime | DatetimeMS:
 
 def _read_raw(text: str) -> RawValue:
     raw = text.encode("latin-1")
-    return RawValue(bv.STRING, (len(raw) + 1).to_bytes(4, "little") + raw + b"\0")
+    return RawValue(codes.STRING, (len(raw) + 1).to_bytes(4, "little") + raw + b"\0")
 
 
 _READ: Final[dict[str, Callable[[str], Any]]] = {

@@ -38,7 +38,7 @@ from bson.objectid import ObjectId
 from bson.regex import Regex
 from bson.timestamp import Timestamp
 
-from neverstale.bson import values as bson_values
+from neverstale.bson import codes
 from neverstale.bson.values import RawObject, RawValue
 from neverstale.versions import from_timestamp, to_hex
 
@@ -69,15 +69,15 @@ def _flags(flags: int) -> str:
 
 def _raw(value: RawValue) -> Any:
     match value.kind:
-        case bson_values.REGEX:
+        case codes.REGEX:
             return {"$regex": value.text, "$options": value.options}
-        case bson_values.DBPOINTER:
+        case codes.DBPOINTER:
             return {"$ref": value.text, "$id": value.payload[-12:].hex()}
-        case bson_values.SCOPED:
+        case codes.SCOPED:
             return {"$code": value.text, "$scope": value.scope}
-        case bson_values.UNDEFINED:
+        case codes.UNDEFINED:
             return None
-        case bson_values.BINARY:
+        case codes.BINARY:
             return base64.b64encode(value.payload[5:]).decode("ascii")
     return value.text
 

@@ -26,7 +26,7 @@ from neverstale.bson.values import decode, under
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, canonical
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 from neverstale.mongodb.control import CONTROL
 from neverstale.mongodb.kinds import Kind, Kinds
 from neverstale.mongodb.refusals import Operation, ours, row_of
@@ -372,7 +372,7 @@ def _portions(raws: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def _lines(raws: Iterable[bytes]) -> bytes:
     # One by one: a thread that decodes all of it in one call would hold the interpreter's lock as long.
-    return b"".join([documents.encode(decode(raw)) + b"\n" for raw in raws])
+    return b"".join([bson_json.encode(decode(raw)) + b"\n" for raw in raws])
 
 
 def _bodies(resource: Resource, found: Sequence[Row]) -> tuple[dict[str, bytes], dict[str, int]]:
@@ -382,7 +382,7 @@ def _bodies(resource: Resource, found: Sequence[Row]) -> tuple[dict[str, bytes],
     for row in found:
         document = decoded(row)
         key = canonical(document["_id"])
-        bodies[key] = documents.encode(document)
+        bodies[key] = bson_json.encode(document)
         if field is not None and (expiry := expiry_of(document, field)) is not None:
             expiries[key] = expiry
     return bodies, expiries

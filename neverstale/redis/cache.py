@@ -15,8 +15,7 @@ from neverstale.keys import Names, digest
 from neverstale.redis import entries
 from neverstale.redis.commands import WHICH_REDIS, Commands, RoundTrip, identity_of, nonce
 from neverstale.redis.entries import CorruptEntry, Entry
-from neverstale.redis.watermarks import Watermarks, count_of
-from neverstale.redis.watermarks import read as read_watermarks
+from neverstale.redis.watermarks import Watermarks, count_of, watermarks_of
 from neverstale.role import telemetry
 from neverstale.role.damage import Damage
 from neverstale.versions import Version, to_hex
@@ -135,7 +134,7 @@ class Cache(Commands):
             self._partitions = partitions or asked
             if self._partitions <= asked:
                 break
-        return Watermarks(identity_of(server, replication), partitions, read_watermarks(values, self.damage))
+        return Watermarks(identity_of(server, replication), partitions, watermarks_of(values, self.damage))
 
     def _decode(self, raw: bytes | None, key: bytes) -> Entry | CorruptEntry | None:
         if raw is None:

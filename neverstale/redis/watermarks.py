@@ -40,7 +40,7 @@ def count_of(raw: bytes | None, damage: Damage) -> int | None:
     return None
 
 
-def read(values: Sequence[bytes | None], damage: Damage) -> dict[int, Watermark]:
+def watermarks_of(values: Sequence[bytes | None], damage: Damage) -> dict[int, Watermark]:
     """The watermarks of the first partitions. Damaged ones are missing: nobody knows what was applied there."""
     found = {}
     for partition, raw in enumerate(values):

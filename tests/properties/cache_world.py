@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from neverstale.bson.values import CODEC
 from neverstale.catalog import Resource
 from neverstale.keys import Names, canonical
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.redis.corrections import Corrections
 from neverstale.servers import mongo_client, redis_client
@@ -90,7 +90,7 @@ class World:
             event = next(self.stream)
             key, version = event["documentKey"]["_id"], from_timestamp(event["clusterTime"])
             document = event.get("fullDocument")
-            self.truth[key].append((version, None if document is None else documents.encode(document)))
+            self.truth[key].append((version, None if document is None else bson_json.encode(document)))
             self.changes.append(Change(key, version))
 
     def at(self, key: int, version: Version) -> bytes | None:
@@ -110,7 +110,7 @@ class World:
         }
         reply = await self.reader[self.database].command(command, codec_options=CODEC)
         cursor = reply["cursor"]
-        bodies = {canonical(found["_id"]): documents.encode(found) for found in cursor["firstBatch"]}
+        bodies = {canonical(found["_id"]): bson_json.encode(found) for found in cursor["firstBatch"]}
         return Snapshot(from_timestamp(cursor["atClusterTime"]), bodies)
 
     # Redis

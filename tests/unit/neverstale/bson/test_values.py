@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from neverstale.bson.values import CODEC, RawObject, RawValue, decode, element, encode, under
 from neverstale.keys import any_value_of, canonical
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 
 
 def i32(number: int) -> bytes:
@@ -88,7 +88,7 @@ def test_what_the_driver_cannot_hold_is_decoded_exactly_and_has_a_json_form(odd:
     found = decode(raw)
     assert encode(found) == raw
     assert (found["_id"], found["z"]) == ("k", "last")
-    documents.encode(found)
+    bson_json.encode(found)
 
 
 @pytest.mark.parametrize(("raw", "value"), LOSSY.values(), ids=LOSSY)

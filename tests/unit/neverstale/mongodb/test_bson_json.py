@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale.bson.values import RawValue, decode, encode
-from neverstale.mongodb import bson_json as documents
+from neverstale.mongodb import bson_json
 from tests.support.project import ROOT
 
 OBJECTID = "5f0d1e2a3b4c5d6e7f809192"
@@ -96,7 +96,7 @@ ROWS: dict[str, list[tuple[Any, str]]] = {
 
 def answered(raw: bytes) -> bytes:
     """What the server sends, as we answer it."""
-    return documents.encode(decode(raw))
+    return bson_json.encode(decode(raw))
 
 
 def encoded(document: dict[str, Any]) -> bytes:
@@ -121,13 +121,13 @@ def test_types_that_no_driver_writes_any_more_are_read(element: bytes) -> None:
 
 
 def test_the_table_has_a_row_for_every_case_and_a_case_for_every_row() -> None:
-    rows = [line.split("|")[1].strip() for line in table(documents.__doc__ or "")][2:]
+    rows = [line.split("|")[1].strip() for line in table(bson_json.__doc__ or "")][2:]
     assert rows == list(ROWS)
 
 
 def test_docs_show_the_table_of_the_code() -> None:
     shown = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
-    assert table(shown)[: len(ROWS) + 2] == table(documents.__doc__ or "")
+    assert table(shown)[: len(ROWS) + 2] == table(bson_json.__doc__ or "")
 
 
 Text = st.text(st.characters(exclude_categories=["Cs"]))

@@ -86,7 +86,7 @@ def test_a_register_that_is_missing_or_claimed_is_no_damage(raw: bytes | None) -
 @given(st.lists(st.none() | st.binary(max_size=60), max_size=4), st.none() | st.binary(max_size=12))
 def test_any_bytes_are_watermarks_or_missing(values: list[bytes | None], count: bytes | None) -> None:
     damage = Damage(lambda: LAST)
-    assert all(mark.version <= LAST for mark in watermarks.read(values, damage).values())
+    assert all(mark.version <= LAST for mark in watermarks.watermarks_of(values, damage).values())
     assert (watermarks.count_of(count, damage) or 0) <= MOST_PARTITIONS
 
 
