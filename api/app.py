@@ -80,6 +80,8 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with serving(settings, catalog, ready) as state:
             telemetry.UNREAD_BYTES.set_function(lambda: state.unread.bytes)
+            if state.hot is not None:
+                telemetry.L1_BYTES.set_function(partial(getattr, state.hot.l1.answers, "size"))
             yield {STATE: state}
 
     app = FastAPI(

@@ -56,6 +56,7 @@ class Lease:
     async def acquire(self) -> bool:
         """Take the lease if nobody holds it; True when it is ours now. A holding of ours that still lasts goes on."""
         if self.term and await self._renewed():
+            telemetry.WATCHER_LEADS.set(1)
             return True
         free = {"$lte": [{"$ifNull": ["$until", EPOCH]}, "$$NOW"]}
         take: dict[str, Any] = {
@@ -65,8 +66,10 @@ class Lease:
         }
         held = await self._set(take, SECONDS, "taking")
         if held is None or held["holder"] != self._holder:
+            telemetry.WATCHER_LEADS.set(0)
             return False
         self.term = held["term"]
+        telemetry.WATCHER_LEADS.set(1)
         telemetry.WATCHER_TERM.set(self.term)
         log.info("lease_taken", reason="nobody held it", term=self.term)
         return True
@@ -92,6 +95,7 @@ class Lease:
         async def renew() -> None:
             await asyncio.sleep(self._lease_ms / 1000 / RENEWALS)
             if not await self._renewed():
+                telemetry.WATCHER_LEADS.set(0)
                 raise LeaseLost(f"the lease of term {self.term} has run out and another watcher took it")
 
         await forever(renew)
@@ -102,6 +106,7 @@ class Lease:
             return
         mine = {"_id": self._id, "holder": self._holder, "term": self.term}
         self.term = 0
+        telemetry.WATCHER_LEADS.set(0)
         try:
             with pymongo.timeout(SECONDS):
                 await self._collection.update_one(mine, [{"$set": {"until": "$$NOW"}}])

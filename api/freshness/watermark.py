@@ -102,6 +102,7 @@ class Freshness:
     def opened(self, identity: str) -> None:
         """A new connection leads to this Redis. Called before anything is read through it."""
         if self._expected is not None and identity != self._expected:
+            telemetry.REDIS_CHANGED.inc()
             self._void()
         self._expected = identity
 

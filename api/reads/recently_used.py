@@ -16,7 +16,7 @@ class Recent:
 
     def __init__(self, limit: int) -> None:
         self._half = limit // 2
-        self._bytes = 0
+        self._bytes = self._old_bytes = 0
         self._young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
 
@@ -25,6 +25,11 @@ class Recent:
 
     def __bool__(self) -> bool:
         return bool(self._young or self._old)
+
+    @property
+    def size(self) -> int:
+        """In bytes, of all that is kept."""
+        return self._bytes + self._old_bytes
 
     def get(self, key: bytes) -> bytes | None:
         return self._young.get(key) or self._again(key)
@@ -44,17 +49,25 @@ class Recent:
         value = self._young.pop(key, None)
         if value is not None:
             self._bytes -= len(key) + len(value) + OVERHEAD
-        self._old.pop(key, None)
+        self._take_old(key)
 
     def turn(self) -> None:
         """Let what is young be old, and drop what is old."""
-        self._old, self._young, self._bytes = self._young, {}, 0
+        self._old, self._young = self._young, {}
+        self._old_bytes, self._bytes = self._bytes, 0
 
     def clear(self) -> None:
-        self._old, self._young, self._bytes = {}, {}, 0
+        self._old, self._young = {}, {}
+        self._old_bytes = self._bytes = 0
 
     def _again(self, key: bytes) -> bytes | None:
-        value = self._old.pop(key, None)
+        value = self._take_old(key)
         if value is not None:
             self.put(key, value)
+        return value
+
+    def _take_old(self, key: bytes) -> bytes | None:
+        value = self._old.pop(key, None)
+        if value is not None:
+            self._old_bytes -= len(key) + len(value) + OVERHEAD
         return value

@@ -196,6 +196,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         except BaseException:
             self._progress.forget()
             raise
+        telemetry.CONSUMER_LAG.set(sum(max(0, ends[partition] - at) for partition, at in positions.items()))
         self.heard_at = time.monotonic()
         if self._joining_since is None:
             self._progress.look(positions, ends)

@@ -5,12 +5,14 @@ Normal flow goes to metrics; a log line is a decision, with its reason and a sta
 """
 
 import logging
+import platform
 import sys
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from neverstale import __version__
 from neverstale.role.log_repetitions import Repetitions
 from neverstale.settings import Service
 
@@ -35,6 +37,7 @@ def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -
 
 
 # every role
+BUILD = _gauge("build_info", "1: this version runs, on this Python.", "version", "python")
 TASKS_DIED = _counter("tasks_died", "Times a task beside a role's own work died; it was started again.", "task")
 
 # streams
@@ -45,6 +48,7 @@ CAPTURE_LAG = _histogram("capture_lag_seconds", "Wall time of a batch's newest c
 CHECKPOINTS = _counter("checkpoints", "Positions stored.")
 STREAM_OPENED = _counter("stream_opened", "Change streams opened, by how.", "how")
 POSITION_LOST = _counter("position_lost", "Positions that could not be resumed; floors were published.")
+WATCHER_LEADS = _gauge("watcher_leads", "1 while this watcher holds the lease of its group, 0 while it stands by.")
 WATCHER_TERM = _gauge("watcher_term", "Term of the last lease that this watcher held.")
 WATCHER_RECOVERIES = _counter("watcher_recoveries", "Times the watcher closed all and began again.", "server")
 RECORDS_TOO_LARGE = _counter(
@@ -66,6 +70,9 @@ APPLIED_LAG = _histogram("applied_lag_seconds", "Wall time of a change to its be
 INVALIDATIONS = _counter("invalidations", "Entries met by an invalidation, by what it found.", "outcome")
 REFRESHES = _counter("refreshes", "Refreshes after an invalidation, by result.", "result")
 COMMITS = _counter("commits", "Commits of offsets, by result; a failed one is made up for by the next.", "result")
+CONSUMER_LAG = _gauge(
+    "consumer_lag_records", "Records that this consumer's partitions hold and it has not fetched yet."
+)
 REBALANCES = _counter("rebalances", "Times the partitions of a consumer were taken away.")
 OFFSETS_LOST = _counter("offsets_lost", "Partitions that had no offset to go on at; everything cached was voided.")
 TOPIC_MADE_ANEW = _counter(
@@ -109,6 +116,7 @@ OUTAGES = _counter("outages", "Calls that failed because a server was away.", "s
 # api
 READS = _counter("reads", "Documents asked for, by how they were answered.", "resource", "how")
 L1_HITS = _counter("l1_hits", "Documents answered from the memory of the process; counted as reads too.", "resource")
+L1_BYTES = _gauge("l1_bytes", "Bytes of answers in the memory of the process.")
 L1_VOIDED = _counter("l1_voided", "Times L1 was emptied because announcements may have been missed.")
 READ_SECONDS = _histogram("read_seconds", "Answering a request that was no plain hit.", _LAG, "resource")
 EXPORTS = _counter(
@@ -134,7 +142,12 @@ PROOFS = _counter(
 )
 BREAKER_OPEN = _gauge("breaker_open", "1 while reads avoid a server.", "server")
 BOUND_SECONDS = _gauge("bound_seconds", "How old an answer from the cache can be at most; NaN: unknown.", "resource")
+REDIS_CHANGED = _counter("redis_changed", "Times a connection led to another Redis than before; all was voided.")
 CLOCK_ERROR = _gauge("clock_error_seconds", "Half-width of our estimate of the primary's clock.")
+
+
+ProcessCollector(registry=REGISTRY)
+BUILD.labels(__version__, platform.python_version()).set(1)
 
 
 def configure_logging(settings: Service, stream: Any = None) -> None:

@@ -20,6 +20,7 @@ from tests.support.project import ROOT
 
 SERVERS = {"mongo", "kafka", "redis"}
 ROLES = {"watcher", "consumer", "api"}
+MONITORING = {"prometheus", "grafana"}
 
 _VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Z_]+)(?::-(?P<default>[^}]*))?\}|(?P<wrong>.?))")
 
@@ -68,7 +69,14 @@ def test_interpolation_without_a_default_would_be_noticed(text: str) -> None:
 
 
 def test_every_server_and_role_is_a_service() -> None:
-    assert set(services()) == SERVERS | ROLES | {"board"}
+    assert set(services()) == SERVERS | ROLES | {"board"} | MONITORING
+
+
+def test_monitoring_runs_only_where_it_is_asked_for_and_reads_what_is_shipped() -> None:
+    for name in MONITORING:
+        assert services()[name]["profiles"] == ["monitoring"]
+        for volume in services()[name]["volumes"]:
+            assert volume["read_only"] and (ROOT / volume["source"]).is_dir()
 
 
 def test_the_flights_of_the_demo_are_played_only_where_they_are_asked_for() -> None:
@@ -83,15 +91,15 @@ def test_two_consumers_run_unless_told_otherwise() -> None:
     assert services(CONSUMERS="3")["consumer"]["deploy"]["replicas"] == "3"
 
 
-def test_only_the_api_is_published_and_on_loopback() -> None:
+def test_only_the_api_and_dashboards_are_published_and_on_loopback() -> None:
     published = {name: service["ports"] for name, service in services().items() if "ports" in service}
-    assert published == {"api": ["127.0.0.1:8000:8000"]}
+    assert published == {"api": ["127.0.0.1:8000:8000"], "grafana": ["127.0.0.1:3000:3000"]}
     assert not any("network_mode" in service for service in services().values())
 
 
 def test_every_image_is_pinned_to_a_full_version() -> None:
     for name, service in services().items():
-        assert re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+", service["image"]), name
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"]), name
 
 
 def test_tests_in_containers_run_what_compose_runs() -> None:
