@@ -92,6 +92,11 @@ class Stage:
     outcome: Outcome
     documents: int = 0
 
+    @property
+    def patience(self) -> float:
+        """Seconds; what a control breaks need not be waited for so long."""
+        return SETTLES_SECONDS if self.pipe.rule is None else CONTROL_SETTLES_SECONDS
+
     async def get(self, path: str, *headers: str) -> HttpAnswer:
         """An answer; of status 0 if none came."""
         try:
@@ -192,8 +197,7 @@ async def _applied(stage: Stage) -> bool:
         time = session.operation_time
     assert time is not None
     version = (time.time << 32) + time.inc
-    patience = SETTLES_SECONDS if stage.pipe.rule is None else CONTROL_SETTLES_SECONDS
-    within = await stage.pipe.passed(version, patience) is not None
+    within = await stage.pipe.passed(version, stage.patience) is not None
     return within and await stage.asked.until_known(version, "things")
 
 
@@ -245,7 +249,7 @@ async def _derived(stage: Stage) -> None:
 
 async def _settled(stage: Stage, path: str) -> HttpAnswer | None:
     """An answer from Redis; `None`: none for long."""
-    deadline = time.monotonic() + SETTLES_SECONDS
+    deadline = time.monotonic() + stage.patience
     while time.monotonic() < deadline:
         answer = await stage.get(path)
         if answer.status == 200 and _is_hit(answer):
