@@ -103,7 +103,9 @@ async def _live(
     section = Section(settings.kafka.group, catalog.collections, settings.consumer.lease_ms)
     applier = Applier(cache, steps, section, life.health)
     ours = settings.consumer
-    consumed = Consumed(settings.kafka, ours.max_batch, ours.replay_seconds, folding, accounts, applier.apply)
+    consumed = Consumed(
+        settings.kafka, ours.max_batch, ours.replay_seconds, folding, accounts, applier.apply, life.instance
+    )
     consumer = ConsumerLoop(settings, consumed, life)
     async with letters, Supervised(life.health) as beside:
         beside.keep("card", partial(show_card, life, redis, names))

@@ -5,8 +5,8 @@ Each function answers facts or raises `Outage` with a short reason that holds no
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,10 @@ class KafkaFacts:
     """Partition of the topic -> number of its replicas; `None`: there is no such topic."""
     configs: Mapping[str, str] = field(default_factory=dict)
     """Of the topic, as far as they matter and are told."""
+    behind: Sequence[int] = ()
+    """Partitions of which a replica is not in sync."""
+    leaderless: Sequence[int] = ()
+    """Partitions that nobody can write to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +130,36 @@ async def kafka_facts(admin: AIOKafkaAdminClient, topic: str) -> KafkaFacts:
     if topic not in await admin.list_topics():
         return KafkaFacts(brokers, None)
     (described,) = await admin.describe_topics([topic])
-    replicas = {part["partition"]: len(part["replicas"]) for part in described["partitions"]}
-    return KafkaFacts(brokers, replicas, await topic_configs(admin, topic))
+    parts = described["partitions"]
+    return KafkaFacts(
+        brokers,
+        {part["partition"]: len(part["replicas"]) for part in parts},
+        await topic_configs(admin, topic),
+        behind=sorted(part["partition"] for part in parts if len(part["isr"]) < len(part["replicas"])),
+        leaderless=sorted(part["partition"] for part in parts if part["leader"] < 0),
+    )
 
 
-async def kafka_lag(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int) -> dict[int, int | None]:
-    """Partition -> records published and not yet committed by the group; `None`: it never committed there.
+@dataclass(frozen=True, slots=True)
+class PartitionOffsets:
+    """How far a partition is written, and how far the group has said that it is applied."""
 
-    Asked without joining the group, so that nothing is rebalanced.
-    """
+    committed: int | None
+    """`None`: the group never committed there."""
+    end: int
+    by: str
+    """Which consumer said so; empty: not told."""
+
+    @property
+    def lag(self) -> int | None:
+        """Records published and not yet committed; `None`: unknown."""
+        return None if self.committed is None else max(0, self.end - self.committed)
+
+
+async def kafka_offsets(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int) -> dict[int, PartitionOffsets]:
+    """By partition. Asked without joining the group, so that nothing is rebalanced."""
+    if not partitions:
+        return {}
     topics = [TopicPartition(settings.topic, partition) for partition in range(partitions)]
     try:
         committed = await admin.list_consumer_group_offsets(settings.group, partitions=topics)
@@ -146,9 +171,13 @@ async def kafka_lag(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int
         ends = await consumer.end_offsets(topics)
     finally:
         await consumer.stop()
-    offsets = {topic.partition: held.offset for topic, held in committed.items() if held.offset >= 0}
+    held = {topic.partition: one for topic, one in committed.items() if one.offset >= 0}
     return {
-        topic.partition: max(0, end - offsets[topic.partition]) if topic.partition in offsets else None
+        topic.partition: PartitionOffsets(
+            held[topic.partition].offset if topic.partition in held else None,
+            end,
+            held[topic.partition].metadata if topic.partition in held else "",
+        )
         for topic, end in sorted(ends.items())
     }
 
@@ -169,7 +198,8 @@ async def redis(settings: RedisSettings) -> AsyncIterator[Redis]:
     except (RedisError, OSError) as error:
         raise Outage("redis", _redis_reason(error)) from None
     finally:
-        await client.aclose()
+        with suppress(RedisError, OSError):  # a server that is slow to say goodbye has answered all the same
+            await client.aclose()
 
 
 def _redis_reason(error: Exception) -> str:

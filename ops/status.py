@@ -1,7 +1,12 @@
-"""`neverstale status`: servers, roles, watermarks, registers and lag, as they are at the moment."""
+"""`neverstale status`: servers, roles, watermarks, registers and lag, as they are at the moment.
+
+It says what is wrong with them, too: a server that does not answer, a role that is needed and does not run, and a
+watermark that stands. `neverstale doctor` looks for the reasons.
+"""
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -13,12 +18,20 @@ from rich.table import Table
 from neverstale.catalog import Catalog
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache
 from neverstale.redis.watermarks import Watermarks
 from neverstale.settings import Kafka, MongoDB, RedisSettings, Settings
 from neverstale.versions import to_hex
-from ops.servers import kafka_admin, kafka_facts, kafka_lag, mongo_facts, mongodb, redis, redis_facts
+from ops.servers import kafka_admin, kafka_facts, kafka_offsets, mongo_facts, mongodb, redis, redis_facts
 from ops.terminal.output import console, print_json, table
+
+NEEDED: Final = ("watcher", "consumer", "api")
+"""Roles without which nobody is served, or nothing is told."""
+STANDS_SECONDS: Final = 10.0
+"""The watcher marks every second, and whoever takes over from a role that died does so within about this."""
+HEARTBEATS: Final = 5
+"""So many in a row are missed where heartbeats are rare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,7 @@ class PartitionStatus:
     watermark: str | None
     """16 hex digits; `None`: no mark was applied yet, or on another Redis."""
     age_ms: int | None
-    """Since the wall time of the watermark, by this machine's clock."""
+    """Since the wall time of the watermark, by the primary's clock; by this machine's while MongoDB is away."""
     lag: int | None
     """Records published and not yet committed; `None`: unknown."""
 
@@ -73,10 +86,12 @@ class Status:
     partitions: list[PartitionStatus]
     registers: list[Register]
 
+    problems: list[str]
+    """Sentences: what is wrong."""
+
     @property
     def ok(self) -> bool:
-        """All servers answer. Roles come and go; what is missing shows in the watermarks."""
-        return all(server.problem is None for server in self.servers)
+        return not self.problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,13 @@ class _InRedis:
     roles: list[RoleStatus]
     registers: list[Register]
     watermarks: Watermarks | None
+
+
+@dataclass(frozen=True, slots=True)
+class _InMongoDB:
+    server: ServerStatus
+    now_ms: float | None
+    """The primary's clock; `None`: not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +121,54 @@ async def gather(settings: Settings, catalog: Catalog) -> Status:
         _ask_kafka(settings.kafka),
         _ask_redis(settings.redis, settings.kafka.group, catalog),
     )
-    partitions = _partitions(held.watermarks, kafka.lag, int(time.time() * 1000))
-    return Status([mongo, kafka.server, held.server], held.roles, partitions, held.registers)
+    now_ms = time.time() * 1000 if mongo.now_ms is None else mongo.now_ms
+    partitions = _partitions(held.watermarks, kafka.lag, round(now_ms))
+    servers = [mongo.server, kafka.server, held.server]
+    wrong = list(problems(servers, held.roles, partitions, settings))
+    return Status(servers, held.roles, partitions, held.registers, wrong)
+
+
+def problems(
+    servers: Sequence[ServerStatus],
+    roles: Sequence[RoleStatus],
+    partitions: Sequence[PartitionStatus],
+    settings: Settings,
+) -> Iterator[str]:
+    """What is wrong. Of roles and watermarks only Redis tells, so nothing is said of them while it is away."""
+    away = {server.name: server.problem for server in servers if server.problem is not None}
+    yield from (f"{name} cannot be used: {problem}" for name, problem in away.items())
+    if "redis" in away:
+        return
+    yield from (f"no {role} runs" for role in missing_roles(roles))
+    if nothing := unknown(partitions):
+        yield f"no mark was applied to this Redis on {_named(nothing)}"
+    if old := standing(partitions, settings):
+        age = _duration(max(part.age_ms or 0 for part in old))
+        yield f"the watermark of {_named([part.partition for part in old])} stands, {age} old"
+
+
+def missing_roles(roles: Sequence[RoleStatus]) -> list[str]:
+    running = {role.role for role in roles}
+    return [role for role in NEEDED if role not in running]
+
+
+def unknown(partitions: Sequence[PartitionStatus]) -> list[int]:
+    """Those of which nobody can say how far they are applied to this Redis."""
+    return [part.partition for part in partitions if part.watermark is None]
+
+
+def standing(partitions: Sequence[PartitionStatus], settings: Settings) -> list[PartitionStatus]:
+    """Those whose watermark is older than any takeover lasts."""
+    oldest = max(STANDS_SECONDS * 1000, HEARTBEATS * settings.watcher.heartbeat_ms)
+    return [part for part in partitions if part.age_ms is not None and part.age_ms > oldest]
+
+
+def _named(partitions: Sequence[int]) -> str:
+    return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"
 
 
 def print_status(status: Status, *, as_json: bool) -> None:
-    """As JSON: `{ok, servers, roles, partitions, registers}`."""
+    """As JSON: `{ok, servers, roles, partitions, registers, problems}`."""
     if as_json:
         print_json({"ok": status.ok, **asdict(status)})
         return
@@ -118,6 +182,8 @@ def print_status(status: Status, *, as_json: bool) -> None:
     ):
         out.print()
         out.print(rows or f"[bold]{title}[/]\n{silent}")
+    for problem in status.problems:
+        out.print(f"[bold red]problem[/]  {escape(problem)}")
 
 
 def _servers(servers: list[ServerStatus]) -> Table:
@@ -161,15 +227,20 @@ def _duration(milliseconds: int) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
 
 
-async def _ask_mongodb(settings: MongoDB) -> ServerStatus:
+async def _ask_mongodb(settings: MongoDB) -> _InMongoDB:
+    clock = PrimaryClock()
     try:
         async with mongodb(settings) as client:
             facts = await mongo_facts(client)
+            await clock.sample(client)
     except Outage as outage:
-        return ServerStatus("mongodb", outage.reason, {})
+        return _InMongoDB(ServerStatus("mongodb", outage.reason, {}), None)
+    now = clock.now_ms()
+    now_ms = now[0] if now is not None else None
     if facts.set_name is None and not facts.is_mongos:
-        return ServerStatus("mongodb", "it is no replica set", {"version": facts.version})
-    return ServerStatus("mongodb", None, {"version": facts.version, "primary": facts.primary or "mongos"})
+        return _InMongoDB(ServerStatus("mongodb", "it is no replica set", {"version": facts.version}), now_ms)
+    shown = {"version": facts.version, "primary": facts.primary or "mongos"}
+    return _InMongoDB(ServerStatus("mongodb", None, shown), now_ms)
 
 
 async def _ask_kafka(settings: Kafka) -> _InKafka:
@@ -178,11 +249,11 @@ async def _ask_kafka(settings: Kafka) -> _InKafka:
             facts = await kafka_facts(admin, settings.topic)
             if facts.replicas is None:
                 return _InKafka(ServerStatus("kafka", None, {"brokers": facts.brokers, "topic": "none yet"}), {})
-            lag = await kafka_lag(admin, settings, len(facts.replicas))
+            offsets = await kafka_offsets(admin, settings, len(facts.replicas))
     except Outage as outage:
         return _InKafka(ServerStatus("kafka", outage.reason, {}), {})
-    counts = {"brokers": facts.brokers, "topic": settings.topic, "partitions": len(lag)}
-    return _InKafka(ServerStatus("kafka", None, counts), lag)
+    counts = {"brokers": facts.brokers, "topic": settings.topic, "partitions": len(offsets)}
+    return _InKafka(ServerStatus("kafka", None, counts), {number: one.lag for number, one in offsets.items()})
 
 
 async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _InRedis:

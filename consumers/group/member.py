@@ -62,6 +62,8 @@ class Consumed:
     folding: Folding
     accounts: Accounts
     apply: Apply
+    instance: str
+    """Of whom the group is told that he has applied what he commits."""
 
     @property
     def topic(self) -> str:
@@ -75,7 +77,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         self._kafka = kafka
         self._consumed = consumed
         self._stop = stop
-        self._offsets = Offsets(consumed.topic)
+        self._offsets = Offsets(consumed.topic, consumed.instance)
         self._progress = Progress()
         self._assignment = Wanted(stop)
         self._gaps: dict[int, Gap] = {}

@@ -11,10 +11,12 @@ from neverstale.role import telemetry
 
 class Offsets:
     """Knows how far the partitions of one topic are applied. What is not
-    committed comes again, and applying it again changes nothing."""
+    committed comes again, and applying it again changes nothing. With each offset the group is told who has
+    committed it, for whoever asks (`neverstale why`, `doctor`)."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, by: str) -> None:
         self._topic = topic
+        self._by = by
         self._applied: dict[int, int] = {}
         self._committed: dict[int, int] = {}
 
@@ -40,7 +42,9 @@ class Offsets:
             return
         try:
             async with asyncio.timeout(seconds):
-                await kafka.commit({TopicPartition(self._topic, number): offset for number, offset in due.items()})
+                await kafka.commit(
+                    {TopicPartition(self._topic, number): (offset, self._by) for number, offset in due.items()}
+                )
         except (KafkaError, TimeoutError, RuntimeError):  # the last: see `consumers.loop.CLIENT_FAILURES`
             telemetry.COMMITS.labels("failed").inc()
         else:

@@ -31,7 +31,14 @@ _EMBEDDED: Final = "mockCluster"
 
 LEAST_BATCH_BYTES: Final = 2048
 """A mark must fit, and a floor."""
-_CONFIGS: Final = (_RETENTION, "cleanup.policy", "max.message.bytes", "min.insync.replicas")
+_CONFIGS: Final = (
+    _RETENTION,
+    "cleanup.policy",
+    "max.message.bytes",
+    "min.insync.replicas",
+    "retention.bytes",
+    "unclean.leader.election.enable",
+)
 
 
 @dataclass(frozen=True, slots=True)

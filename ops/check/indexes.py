@@ -23,9 +23,10 @@ from neverstale.derived import queries
 from neverstale.derived.groups import at_path
 from neverstale.servers import mongo_client
 from neverstale.settings import MongoDB
-from ops.check.findings import Finding, Level
+from ops.check.findings import Finding, Level, about
 from ops.servers import UNAUTHORIZED
 
+_say: Final = about("indexes", "mongodb")
 EXPLAIN_SECONDS: Final = 10.0
 PARALLEL_ARRAYS: Final = 171
 """CannotIndexParallelArrays."""
@@ -58,9 +59,7 @@ async def check_indexes(settings: MongoDB, catalog: Catalog, *, create: bool = F
             derived = [one for one in catalog.resources.values() if one.derived]
             return [finding for one in derived async for finding in _resource(database, one, create)]
         except PyMongoError as error:
-            return [
-                Finding("mongodb", "problem", f"{type(error).__name__} while queries were explained", "try again")
-            ]
+            return [_say("problem", f"{type(error).__name__} while queries were explained", "try again")]
 
 
 async def _resource(database: AsyncDatabase[Document], resource: Resource, create: bool) -> AsyncIterator[Finding]:
@@ -118,16 +117,16 @@ async def _explained(
     declared = f"resources.{resource.name}.{query.name}"
     wrong = await _wrong(database, query)
     if wrong is None:
-        return Finding("mongodb", "ok", f"{declared} is read in an index")
+        return _say("ok", f"{declared} is read in an index")
     if await _has(database, resource.collection, query.index):
         remedy = f"the index {_shown(query.index)} is there, but partial, sparse, hidden or collated: drop it"
-        return Finding("mongodb", query.level, f"{declared} {wrong}", remedy)
+        return _say(query.level, f"{declared} {wrong}", remedy)
     spelled = (
         f"db.getCollection({json.dumps(resource.collection)}).createIndex({_shown(query.index)}{_other(options)})"
     )
     if not create:
         remedy = f"{spelled}, or: neverstale check --create-indexes"
-        return Finding("mongodb", query.level, f"{declared} {wrong}", remedy)
+        return _say(query.level, f"{declared} {wrong}", remedy)
     return await _create(database, resource, query, declared, spelled)
 
 
@@ -141,11 +140,11 @@ async def _create(
         reason = _REASONS.get(
             error.code or 0, f"error {error.code}: {(error.details or {}).get('codeName', 'unnamed')}"
         )
-        return Finding("mongodb", query.level, f"the index of {declared} cannot be created: {reason}", spelled)
+        return _say(query.level, f"the index of {declared} cannot be created: {reason}", spelled)
     wrong = await _wrong(database, query)
     if wrong is not None:
-        return Finding("mongodb", query.level, f"{declared} {wrong}, although its index was created", spelled)
-    return Finding("mongodb", "ok", f"{declared} is read in an index, created just now: {spelled}")
+        return _say(query.level, f"{declared} {wrong}, although its index was created", spelled)
+    return _say("ok", f"{declared} is read in an index, created just now: {spelled}")
 
 
 _REASONS: Final = {

@@ -18,8 +18,8 @@ from neverstale.mongodb.kinds import Kind, kind_of
 from neverstale.mongodb.refusals import row_of
 from neverstale.mongodb.replies import REPLY, Reply
 from neverstale.settings import MongoDB
-from neverstale.settings_sources import variable
-from ops.check.findings import Finding, Level
+from ops.check.findings import Finding, about, has_problem
+from ops.check.paste import export, mongosh
 from ops.servers import AUTHENTICATION_FAILED, UNAUTHORIZED, MongoFacts, mongo_facts, mongodb
 
 LEAST_VERSION = (5, 0)
@@ -29,14 +29,18 @@ WALL_TIME_VERSION = (6, 0)
 
 Document: TypeAlias = dict[str, Any]
 
+_version, _set = about("versions", "mongodb"), about("replica-set", "mongodb")
+_reachable, _privileges = about("reachable", "mongodb"), about("privileges", "mongodb")
+_collections = about("collections", "mongodb")
+
 
 async def check_mongodb(settings: MongoDB, catalog: Catalog) -> list[Finding]:
     try:
         async with mongodb(settings) as client:
             facts = await mongo_facts(client)
             findings = list(judge(facts))
-            if all(finding.level != "problem" for finding in findings):
-                findings += [finding async for finding in _contents(client[catalog.database], catalog)]
+            if not has_problem(findings):
+                findings += [finding async for finding in _contents(client[catalog.database], catalog, settings)]
             return findings
     except Outage as outage:
         return [await _unreachable(settings, outage.reason)]
@@ -45,26 +49,23 @@ async def check_mongodb(settings: MongoDB, catalog: Catalog) -> list[Finding]:
 def judge(facts: MongoFacts) -> Iterable[Finding]:
     version = tuple(int(part) for part in facts.version.split(".")[:2])
     if version < LEAST_VERSION:
-        yield _problem(f"the server is {facts.version}", "run MongoDB 5.0 or later")
+        yield _version("problem", f"the server is {facts.version}", "run MongoDB 5.0 or later")
     elif version < WALL_TIME_VERSION:
-        yield _finding(
-            "warning",
-            f"the server is {facts.version}; its change events carry no wall time, so bounds are wider",
-            "run MongoDB 6.0 or later",
-        )
+        message = f"the server is {facts.version}; its change events carry no wall time, so bounds are wider"
+        yield _version("warning", message, "run MongoDB 6.0 or later")
     if facts.set_name is None and not facts.is_mongos:
         yield _NO_REPLICA_SET
         return
     place = "a sharded cluster" if facts.is_mongos else f"replica set {facts.set_name}"
-    yield _ok(f"MongoDB {facts.version}, {place}")
+    yield _set("ok", f"MongoDB {facts.version}, {place}")
     if not apply_ops.is_told(version):
-        yield _finding("ok", apply_ops.UNTOLD, apply_ops.REMEDY)
+        yield _version("ok", apply_ops.UNTOLD, apply_ops.REMEDY)
 
 
-async def _contents(database: AsyncDatabase[Document], catalog: Catalog) -> AsyncIterator[Finding]:
+async def _contents(database: AsyncDatabase[Document], catalog: Catalog, settings: MongoDB) -> AsyncIterator[Finding]:
     kinds = await _kinds(database)
     for resource in catalog.resources.values():
-        yield await _collection(database, resource, kinds)
+        yield await _collection(database, resource, kinds, settings)
     for may in (_may_watch, _may_write):
         yield await may(database)
 
@@ -75,7 +76,7 @@ async def _may_watch(database: AsyncDatabase[Document]) -> Finding:
     except OperationFailure as error:
         grant = f'grant find and changeStream on {{db: "{database.name}", collection: ""}} to the watcher'
         return _refused(error, f"the user may not open a change stream on {database.name}", grant)
-    return _ok(f"change streams can be opened on {database.name}")
+    return _privileges("ok", f"change streams can be opened on {database.name}")
 
 
 async def _may_write(database: AsyncDatabase[Document]) -> Finding:
@@ -86,7 +87,7 @@ async def _may_write(database: AsyncDatabase[Document]) -> Finding:
         except OperationFailure as error:
             grant = f'grant readWrite on {{db: "{database.name}", collection: "{name}"}} to the watcher'
             return _refused(error, f"the user may not write to {database.name}.{name}", grant)
-    return _ok(f"{database.name}.{CONTROL} and {HEARTBEATS} can be written")
+    return _privileges("ok", f"{database.name}.{CONTROL} and {HEARTBEATS} can be written")
 
 
 async def _kinds(database: AsyncDatabase[Document]) -> dict[str, Kind]:
@@ -102,38 +103,62 @@ async def _kinds(database: AsyncDatabase[Document]) -> dict[str, Kind]:
     return {}  # No privilege on any; reading each of them says so.
 
 
-async def _collection(database: AsyncDatabase[Document], resource: Resource, kinds: dict[str, Kind]) -> Finding:
+async def _collection(
+    database: AsyncDatabase[Document], resource: Resource, kinds: dict[str, Kind], settings: MongoDB
+) -> Finding:
     path = f"resources.{resource.name}.collection"
     namespace = f"{database.name}.{resource.collection}"
     kind = kinds.get(resource.collection)
     if kind is not None and (why := kind.why(namespace)) is not None:
         sentence, _, remedy = why.partition("; ")
-        return _problem(sentence, f"{remedy}: {path}")
+        return _collections("problem", sentence, f"{remedy}: {path}")
     try:
-        first = await _snapshot_read(database, resource.collection)
+        ends = [found for order in (1, -1) async for found in _end(database, resource.collection, order)]
     except OperationFailure as error:
         grant = f'grant find on {{db: "{database.name}", collection: "{resource.collection}"}}'
         return _refused(error, f"the user may not read {namespace}", grant)
     if kind is None:
         remedy = did_you_mean(resource.collection, [name for name in kinds if not name.startswith("system.")])
-        hint = remedy if remedy.startswith("did you mean") else "create it"
-        return _problem(f"there is no collection {namespace}", f"{hint}, or correct {path} in the catalog")
-    if first is not None and not keys.type_matches(keys.canonical(first["_id"]), resource.key_type):
-        return _finding(
-            "warning",
-            f"{namespace} holds an _id that is a {type(first['_id']).__name__}; such documents are not served",
-            f"resources.{resource.name}.key_type says {resource.key_type}; correct it if most are like this one",
+        create = f"db.getSiblingDB({database.name!r}).createCollection({resource.collection!r})"
+        hint = remedy if remedy.startswith("did you mean") else mongosh(settings, create)
+        return _collections(
+            "problem", f"there is no collection {namespace}", f"{hint}, or correct {path} in the catalog"
         )
-    return _ok(f"{namespace} is there and answers snapshot reads")
+    other = [end for end in ends if not keys.type_matches(keys.canonical(end), resource.key_type)]
+    if other:
+        return _of_another_type(resource, namespace, other, mixed=len(other) < len(ends), settings=settings)
+    return _collections("ok", f"{namespace} is there and answers snapshot reads")
 
 
-async def _snapshot_read(database: AsyncDatabase[Document], collection: str) -> Document | None:
-    """The first document's `_id`, read as the API reads."""
+def _of_another_type(
+    resource: Resource, namespace: str, other: list[Any], *, mixed: bool, settings: MongoDB
+) -> Finding:
+    name = type(other[0]).__name__
+    declared = f"resources.{resource.name}.key_type says {resource.key_type}"
+    if not mixed:
+        message = f"{namespace} holds an _id that is a {name}; such documents are not served"
+        return _collections("warning", message, f"{declared}; correct it if most are like this one")
+    message = f"{namespace} mixes types of _id: some are a {name}, and are not served, though {declared}"
+    groups = f"db.getSiblingDB({namespace.partition('.')[0]!r}).getCollection({resource.collection!r})"
+    count = "aggregate([{ $group: { _id: { $type: '$_id' }, documents: { $sum: 1 } } }])"
+    return _collections("warning", message, mongosh(settings, f"{groups}.{count}"))
+
+
+async def _end(database: AsyncDatabase[Document], collection: str, order: int) -> AsyncIterator[Any]:
+    """The first `_id` in an order, read as the API reads. Types follow each other in the index, so that of the first
+    and of the last tell whether there is more than one."""
     reply = await database.command(
-        {"find": collection, "limit": 1, "projection": {"_id": 1}, "readConcern": {"level": "snapshot"}},
+        {
+            "find": collection,
+            "limit": 1,
+            "sort": {"_id": order},
+            "projection": {"_id": 1},
+            "readConcern": {"level": "snapshot"},
+        },
         codec_options=REPLY,
     )
-    return next(iter(Reply.of(reply).documents()), None)
+    for document in Reply.of(reply).documents():
+        yield document["_id"]
 
 
 async def _open_stream(database: AsyncDatabase[Document]) -> None:
@@ -153,7 +178,7 @@ async def _unreachable(settings: MongoDB, reason: str) -> Finding:
             hello = await _hello(str(host), int(port or 27017), parsed["options"].get("tls", False), settings)
             if hello:
                 return explain(hello, parsed["options"].get("replicaSet"), reason)
-    return _problem(f"does not answer: {reason}", f"start it, or correct {variable('mongodb.uri')}")
+    return _reachable("problem", f"does not answer: {reason}", f"start it, or correct: {_ELSEWHERE}")
 
 
 async def _hello(host: str, port: int, tls: bool, settings: MongoDB) -> Document | None:
@@ -173,46 +198,33 @@ def explain(hello: Document, wanted: str | None, reason: str) -> Finding:
     """Why a set of which one member says `hello` cannot be used; `wanted` is the name in the connection string."""
     name = hello.get("setName")
     if hello.get("isreplicaset") and name is None:
-        return _problem("the replica set was never initiated", "run rs.initiate() in mongosh")
+        return _set("problem", "the replica set was never initiated", "run rs.initiate() in mongosh")
     if name is None and hello.get("msg") != "isdbgrid":
         return _NO_REPLICA_SET
     if wanted and name != wanted:
-        return _problem(
-            f"the replica set is {name}, but the connection string says {wanted}",
-            f"correct replicaSet in {variable('mongodb.uri')}",
-        )
+        message = f"the replica set is {name}, but the connection string says {wanted}"
+        return _reachable("problem", message, export("mongodb.uri", f"mongodb://HOST:27017/?replicaSet={name}"))
     if not hello.get("primary"):
-        return _problem(f"replica set {name} has no primary at the moment", "see rs.status() on a member")
+        return _set("problem", f"replica set {name} has no primary at the moment", "see rs.status() on a member")
     if "user" in reason:
-        return _problem(reason, f"correct them in {variable('mongodb.uri')}, or grant the role")
+        return _reachable("problem", reason, f"correct them, or grant the role: {_ELSEWHERE}")
     members = ", ".join(hello.get("hosts", ()))
-    return _problem(
-        f"a member answers, but the set's members cannot be used from here ({reason})",
-        f"their names must resolve here: {members}",
-    )
+    message = f"a member answers, but the set's members cannot be used from here ({reason})"
+    return _reachable("problem", message, f"their names must resolve here: {members}")
 
 
 def _refused(error: OperationFailure, sentence: str, grant: str) -> Finding:
     if error.code in (UNAUTHORIZED, AUTHENTICATION_FAILED):
-        return _problem(sentence, grant)
+        return _privileges("problem", sentence, grant)
     row = row_of(error.code, "keys")
     name = row.name if row is not None else (error.details or {}).get("codeName")
-    return _problem(f"error {error.code}, {name}", (row.remedy if row is not None else "") or "see the server's log")
+    remedy = (row.remedy if row is not None else "") or "see the server's log"
+    return _reachable("problem", f"error {error.code}, {name}", remedy)
 
 
-def _finding(level: Level, message: str, remedy: str = "") -> Finding:
-    return Finding("mongodb", level, message, remedy)
-
-
-def _ok(message: str) -> Finding:
-    return _finding("ok", message)
-
-
-def _problem(message: str, remedy: str) -> Finding:
-    return _finding("problem", message, remedy)
-
-
-_NO_REPLICA_SET = _problem(
+_ELSEWHERE = export("mongodb.uri", "mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0")
+_NO_REPLICA_SET = _set(
+    "problem",
     "the server is no replica set, so it has no change streams",
     "start mongod with --replSet rs0 and run rs.initiate() once; one member is enough",
 )

@@ -1,12 +1,16 @@
 """Whether this Redis serves our scripts, and what it does when its memory is full."""
 
 from collections.abc import Iterable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from redis.exceptions import OutOfMemoryError
 
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.settings import RedisSettings
-from neverstale.settings_sources import variable
-from ops.check.findings import Finding
+from ops.check.findings import Finding, about
+from ops.check.paste import export, redis_cli
 from ops.servers import RedisFacts, redis, redis_facts
 
 LEAST_VERSION = (6, 2)
@@ -14,61 +18,59 @@ FLAGS_VERSION = (7, 0)
 """Scripts may declare since then that they must run when memory is full."""
 
 _BETTER_POLICY = "CONFIG SET maxmemory-policy volatile-lfu"
+_version, _memory = about("versions", "redis"), about("memory", "redis")
+_reachable = about("reachable", "redis")
 
 
 async def check_redis(settings: RedisSettings) -> list[Finding]:
     try:
         async with redis(settings) as client:
-            findings = list(judge(await redis_facts(client)))
+            findings = list(judge(await redis_facts(client), settings))
             # Fails where the user may not run scripts or not touch our keys.
             probe = "return redis.call('EXISTS', KEYS[1])"
-            await client.eval(probe, 1, Names(settings.prefix).applied)
+            with suppress(OutOfMemoryError):  # it would be run, if there were room
+                await client.eval(probe, 1, Names(settings.prefix).applied)
             return findings
     except Outage as outage:
         if "may not" in outage.reason:
-            remedy = (
-                f"allow it scripts and the keys {settings.prefix}:*, e.g. ACL SETUSER … ~{settings.prefix}:* +@all"
-            )
-        else:
-            remedy = f"start it, or correct {variable('redis.url')}"
-        return [Finding("redis", "problem", f"cannot be used: {outage.reason}", remedy)]
+            mine = f"~{settings.prefix}:* resetchannels &{settings.prefix}:* +@all -@admin -@dangerous +info"
+            remedy = redis_cli(settings, f"ACL SETUSER {_user(settings)} resetkeys {mine}")
+            return [about("privileges", "redis")("problem", f"cannot be used: {outage.reason}", remedy)]
+        remedy = f"start it, or correct: {export('redis.url', 'redis://USER:PASSWORD@HOST:6379/0')}"
+        return [_reachable("problem", f"cannot be used: {outage.reason}", remedy)]
 
 
-def judge(facts: RedisFacts) -> Iterable[Finding]:
+def _user(settings: RedisSettings) -> str:
+    return urlsplit(settings.url.get_secret_value()).username or "default"
+
+
+def judge(facts: RedisFacts, settings: RedisSettings) -> Iterable[Finding]:
     version = tuple(int(part) for part in facts.version.split(".")[:2])
     if version < LEAST_VERSION:
-        yield Finding("redis", "problem", f"the server is {facts.version}", "run Redis 6.2 or later")
+        yield _version("problem", f"the server is {facts.version}", "run Redis 6.2 or later")
     elif facts.is_cluster:
-        yield Finding("redis", "problem", "the server is a cluster", "use a single primary, with replicas or without")
+        yield _reachable("problem", "the server is a cluster", "use a single primary, with replicas or without")
     elif facts.role != "master":
-        remedy = f"name the primary in {variable('redis.url')}"
-        yield Finding("redis", "problem", "the server is a replica and refuses writes", remedy)
+        remedy = f"name the primary: {export('redis.url', 'redis://PRIMARY:6379/0')}"
+        yield _reachable("problem", "the server is a replica and refuses writes", remedy)
     else:
         limit = f"{facts.max_bytes / 2**20:.0f} MiB, {facts.policy}" if facts.max_bytes else "no memory limit"
-        yield Finding("redis", "ok", f"Redis {facts.version}, {limit}")
+        yield _reachable("ok", f"Redis {facts.version}, {limit}")
     if facts.max_bytes:
-        yield from _when_full(facts, version)
+        yield from _when_full(facts, version, redis_cli(settings, _BETTER_POLICY))
 
 
-def _when_full(facts: RedisFacts, version: tuple[int, ...]) -> Iterable[Finding]:
+def _when_full(facts: RedisFacts, version: tuple[int, ...], better: str) -> Iterable[Finding]:
     if facts.policy == "noeviction":
-        yield Finding(
-            "redis",
-            "warning",
-            "when memory is full, nothing new is cached: the policy is noeviction",
-            _BETTER_POLICY,
-        )
+        message = "when memory is full, nothing new is cached: the policy is noeviction"
+        yield _memory("warning", message, better)
     if facts.policy == "volatile-ttl":
-        yield Finding(
-            "redis",
-            "warning",
-            "when memory is full, leases and absences go first, whatever is read most: the policy is volatile-ttl",
-            _BETTER_POLICY,
+        message = (
+            "when memory is full, leases and absences go first, whatever is read most: the policy is volatile-ttl"
         )
+        yield _memory("warning", message, better)
     if version < FLAGS_VERSION:
-        yield Finding(
-            "redis",
-            "warning",
-            "when memory is full, changed entries are deleted, not kept as stale: Redis below 7 has no script flags",
-            "run Redis 7 or later",
+        message = (
+            "when memory is full, changed entries are deleted, not kept as stale: Redis below 7 has no script flags"
         )
+        yield _memory("warning", message, "run Redis 7 or later")

@@ -15,7 +15,7 @@ from neverstale import __version__
 from neverstale.errors import Misconfigured, NeverstaleError
 from ops.cli.dead_letters import dlq
 from ops.cli.init import init
-from ops.cli.look import check, settings, status
+from ops.cli.look import check, doctor, settings, status, support_bundle, why
 from ops.cli.repair import invalidate, rebuild, resync, warm
 from ops.cli.start import demo, play, run, up
 
@@ -30,8 +30,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (init, up, demo, play, run, check, settings, status, resync, invalidate, rebuild, warm):
+for command in (init, up, demo, play, run, check, doctor, settings, status, why, resync, invalidate, rebuild, warm):
     app.command()(command)
+app.command("support-bundle")(support_bundle)
 app.add_typer(dlq, name="dlq")
 
 

@@ -1,12 +1,14 @@
-"""Commands that look and change nothing: `check`, `settings`, `status`. Only `check --create-indexes` creates."""
+"""Commands that look and change nothing: `check`, `doctor`, `settings`, `status`, `why`, `support-bundle`. Only
+`check --create-indexes` creates."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from neverstale.errors import Misconfigured
-from ops.cli.options import AsJson, CatalogFile, Config, catalog_of, settings_from
+from ops.cli.options import AsJson, CatalogFile, Config, ResourceName, catalog_of, settings_from
 
 
 def check(
@@ -20,7 +22,7 @@ def check(
 ) -> None:
     """Check the catalog, the settings and the three servers."""
     from ops.check.check import check as find
-    from ops.check.check import print_findings
+    from ops.check.findings import has_problem, print_findings
 
     settings, _ = settings_from(config, catalog)
     if offline and create_indexes:
@@ -28,7 +30,18 @@ def check(
     found = find(settings, catalog_of(settings), offline=offline, create_indexes=create_indexes)
     findings = asyncio.run(found)
     print_findings(findings, as_json=as_json)
-    raise typer.Exit(any(finding.level == "problem" for finding in findings))
+    raise typer.Exit(has_problem(findings))
+
+
+def doctor(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
+    """Look for what is wrong with a pipeline that runs, and say what to do about it."""
+    from ops.check.findings import has_problem, print_findings
+    from ops.doctor.doctor import doctor as look
+
+    settings, _ = settings_from(config, catalog)
+    findings = asyncio.run(look(settings, catalog_of(settings)))
+    print_findings(findings, as_json=as_json)
+    raise typer.Exit(has_problem(findings))
 
 
 def settings(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
@@ -46,3 +59,52 @@ def status(config: Config = None, catalog: CatalogFile = None, as_json: AsJson =
     found = asyncio.run(gather(settings, catalog_of(settings)))
     print_status(found, as_json=as_json)
     raise typer.Exit(0 if found.ok else 1)
+
+
+def why(
+    resource: ResourceName,
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="As it stands in URLs.")] = None,
+    of: Annotated[
+        str | None, typer.Option("--of", help="A group of this instead: lists.NAME, counters.NAME, rankings.NAME.")
+    ] = None,
+    by: Annotated[list[str] | None, typer.Option("--by", help="Each of the group's fields: origin=JFK.")] = None,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the story of one key, or of one group: in MongoDB, Redis, Kafka and the API; and what follows."""
+    settings, _ = settings_from(config, catalog)
+    if (key is None) == (of is None):
+        raise Misconfigured("KEY", "name one key, or one group", "e.g. KEY, or --of counters.NAME --by FIELD=VALUE")
+    if of is not None:
+        from ops.why.group_story import print_why_group, why_group
+
+        group, verdict = asyncio.run(why_group(settings, catalog_of(settings), resource, of, by or ()))
+        print_why_group(group, verdict, as_json=as_json)
+    else:
+        from ops.why.why import print_why
+        from ops.why.why import why as ask
+
+        story, verdict = asyncio.run(ask(settings, catalog_of(settings), resource, str(key)))
+        print_why(story, verdict, as_json=as_json)
+    raise typer.Exit(0 if verdict.ok else 1)
+
+
+def support_bundle(
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The file to write.", show_default="neverstale-support.tar.gz")
+    ] = None,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pack settings, findings, status, metrics and versions into one file, without secrets."""
+    from ops.support_bundle import print_bundle
+    from ops.support_bundle import support_bundle as pack
+
+    settings, origins = settings_from(config, catalog)
+    target = to or Path("neverstale-support.tar.gz")
+    if not target.parent.is_dir():
+        raise Misconfigured("--to", f"there is no folder {target.parent}", "make it, or name another file")
+    names = asyncio.run(pack(settings, origins, catalog_of(settings), target))
+    print_bundle(target, names, as_json=as_json)

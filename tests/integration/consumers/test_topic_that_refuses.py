@@ -72,7 +72,7 @@ async def test_a_topic_that_refuses_is_said_and_when_it_is_mended_all_goes_on(
     place: Place, client: Client, admin: AIOKafkaAdminClient, config: str
 ) -> None:
     await create(admin, place, config)
-    findings = await check_kafka(place.settings().kafka)
+    findings = await check_kafka(place.settings())
     problems = [finding for finding in findings if finding.level == "problem"]
     assert [finding for finding in problems if config in finding.message and "kafka-configs" in finding.remedy]
     before = refusals()
@@ -87,7 +87,7 @@ async def test_a_topic_that_refuses_is_said_and_when_it_is_mended_all_goes_on(
             await until_refused(running, config)
         await alter(admin, place, "")
         await published.until(lambda: version in published.versions)
-        assert [finding for finding in await check_kafka(place.settings().kafka) if finding.level == "problem"] == []
+        assert [finding for finding in await check_kafka(place.settings()) if finding.level == "problem"] == []
 
 
 async def test_batches_shrink_to_what_the_topic_takes(

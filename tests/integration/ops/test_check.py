@@ -99,6 +99,18 @@ async def test_documents_with_another_type_of_id_are_a_warning(
     assert finding.level == "warning" and "ObjectId" in finding.message and "key_type says string" in finding.remedy
 
 
+async def test_documents_of_several_types_of_id_are_a_warning_wherever_they_lie(
+    environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]
+) -> None:
+    await documents.flights.insert_many([{"_id": "a"}, {"_id": 1}, {"_id": "b"}])
+    for _ in range(2):
+        [finding] = await problems(environ, catalog(documents.name))
+        assert finding.check == "collections" and "mixes types of _id" in finding.message
+        assert finding.remedy.startswith("mongosh ")
+        await documents.flights.delete_one({"_id": 1})
+        await documents.flights.insert_one({"_id": ObjectId()})
+
+
 async def test_an_empty_collection_is_no_warning(
     environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]
 ) -> None:
@@ -180,7 +192,7 @@ async def test_the_partitions_of_a_topic_are_counted(environ: dict[str, str], ka
     finally:
         await admin.close()
     settings, _ = load(environ | {"NEVERSTALE_KAFKA__PARTITIONS": "3"})
-    messages = [finding.message for finding in await check_kafka(settings.kafka)]
+    messages = [finding.message for finding in await check_kafka(settings)]
     assert any("has 4 partitions, not 3" in message for message in messages)
 
 

@@ -348,7 +348,7 @@ def test_check_offline_needs_no_server() -> None:
 @pytest.mark.parametrize(("level", "code"), [("ok", 0), ("warning", 0), ("problem", 1)])
 def test_check_ends_with_1_only_on_a_problem(monkeypatch: pytest.MonkeyPatch, level: Any, code: int) -> None:
     async def found(*_: Any, **__: Any) -> list[Finding]:
-        return [Finding("redis", level, "[this] is said", "do [that]")]
+        return [Finding("memory", "redis", level, "[this] is said", "do [that]")]
 
     monkeypatch.setattr("ops.check.check.check", found)
     result = call("check", "--catalog", CATALOG)

@@ -110,7 +110,7 @@ def test_commands_in_the_docs_exist(document: Path) -> None:
 def commands(text: str) -> Iterator[str]:
     """Every `neverstale <command>` in code."""
     for code in (*re.findall(r"`([^`\n]+)`", text), *blocks(text, "console")):
-        yield from re.findall(r"(?:^|\$ |/)neverstale ([a-z]+)\b", code, re.M)
+        yield from re.findall(r"(?:^|\$ |/)neverstale ([a-z-]+)\b", code, re.M)
 
 
 @every_document

@@ -106,7 +106,7 @@ class Taken:
 
 def consumed(redis: Taken) -> Consumed:
     accounts = Accounts(Corrections.__new__(Corrections), "group", CATALOG.collections, Health())
-    return Consumed(Kafka(topic="t"), 10, 900, Folding(CATALOG, Names("ns")), accounts, redis.apply)
+    return Consumed(Kafka(topic="t"), 10, 900, Folding(CATALOG, Names("ns")), accounts, redis.apply, "h-1")
 
 
 def rewinding(kafka: Rewound) -> tuple[Member, Taken]:

@@ -21,10 +21,11 @@ class Group:
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition("t", number) for number in self.assigned}
 
-    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+    async def commit(self, offsets: dict[TopicPartition, tuple[int, str]]) -> None:
         if self.error:
             raise self.error
-        self.committed.append({partition.partition: offset for partition, offset in offsets.items()})
+        assert {by for _, by in offsets.values()} == {"h-1"}
+        self.committed.append({partition.partition: offset for partition, (offset, _) in offsets.items()})
 
 
 async def commit(offsets: Offsets, group: Group) -> None:
@@ -32,7 +33,7 @@ async def commit(offsets: Offsets, group: Group) -> None:
 
 
 async def test_each_applied_offset_is_committed_once() -> None:
-    offsets, group = Offsets("t"), Group(0, 1)
+    offsets, group = Offsets("t", "h-1"), Group(0, 1)
     offsets.applied({0: 5, 1: 7})
     await commit(offsets, group)
     await commit(offsets, group)
@@ -42,14 +43,14 @@ async def test_each_applied_offset_is_committed_once() -> None:
 
 
 async def test_nothing_is_committed_for_a_partition_that_is_not_assigned() -> None:
-    offsets, group = Offsets("t"), Group(1)
+    offsets, group = Offsets("t", "h-1"), Group(1)
     offsets.applied({0: 5, 1: 7})
     await commit(offsets, group)
     assert group.committed == [{1: 7}]
 
 
 async def test_what_was_applied_before_a_rebalance_is_forgotten() -> None:
-    offsets, group = Offsets("t"), Group(0)
+    offsets, group = Offsets("t", "h-1"), Group(0)
     offsets.applied({0: 5})
     offsets.forget()
     await commit(offsets, group)
@@ -58,7 +59,7 @@ async def test_what_was_applied_before_a_rebalance_is_forgotten() -> None:
 
 @pytest.mark.parametrize("error", [CommitFailedError(), KafkaError(), TimeoutError(), RuntimeError()])
 async def test_a_failed_commit_is_due_again(error: BaseException) -> None:
-    offsets, group = Offsets("t"), Group(0)
+    offsets, group = Offsets("t", "h-1"), Group(0)
     offsets.applied({0: 5})
     group.error = error
     await commit(offsets, group)

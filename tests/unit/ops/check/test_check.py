@@ -5,15 +5,16 @@ from typing import Any
 import pytest
 
 from neverstale.catalog import Catalog
-from neverstale.settings import Kafka, Settings
+from neverstale.settings import Kafka, RedisSettings, Settings
 from neverstale.settings_sources import load
-from ops.check import kafka as check_kafka
 from ops.check import mongodb as check_mongodb
 from ops.check import redis as check_redis
+from ops.check import topics as check_topics
 from ops.check.check import check
 from ops.check.findings import Finding
 from ops.servers import KafkaFacts, MongoFacts, RedisFacts
 
+REPLAY_SECONDS = 900
 CATALOG = Catalog.model_validate({"database": "nyc", "resources": {"flights": {"key_type": "string"}}})
 
 
@@ -27,11 +28,20 @@ def mongo(version: str = "8.0.23", set_name: str | None = "rs0", is_mongos: bool
 
 def redis(version: str = "8.2.9", max_bytes: int = 0, policy: str = "noeviction", **facts: Any) -> list[Finding]:
     known: dict[str, Any] = {"role": "master", "is_cluster": False, "used_bytes": 1} | facts
-    return list(check_redis.judge(RedisFacts(version=version, max_bytes=max_bytes, policy=policy, **known)))
+    return list(
+        check_redis.judge(RedisFacts(version=version, max_bytes=max_bytes, policy=policy, **known), RedisSettings())
+    )
 
 
-def kafka(brokers: int, replicas: dict[int, int] | None, **settings: Any) -> list[Finding]:
-    return list(check_kafka.judge(KafkaFacts(brokers, replicas), Kafka(**settings)))
+def topic(brokers: int, replicas: dict[int, int] | None, **settings: Any) -> list[Finding]:
+    return list(check_topics.judge(KafkaFacts(brokers, replicas), Kafka(**settings), REPLAY_SECONDS))
+
+
+def configured(replicas: int = 1, /, **configs: str) -> list[Finding]:
+    """A topic as declared, but for some of its configuration."""
+    told = {name.replace("_", "."): value for name, value in configs.items()}
+    facts = KafkaFacts(replicas, dict.fromkeys(range(4), replicas), told)
+    return list(check_topics.judge(facts, Kafka(), REPLAY_SECONDS))
 
 
 def test_a_replica_set_and_a_sharded_cluster_are_both_right() -> None:
@@ -40,7 +50,9 @@ def test_a_replica_set_and_a_sharded_cluster_are_both_right() -> None:
 
 
 def test_a_server_without_snapshot_reads_is_a_problem() -> None:
-    assert mongo("4.4.29")[0] == Finding("mongodb", "problem", "the server is 4.4.29", "run MongoDB 5.0 or later")
+    assert mongo("4.4.29")[0] == Finding(
+        "versions", "mongodb", "problem", "the server is 4.4.29", "run MongoDB 5.0 or later"
+    )
 
 
 def test_a_server_without_wall_times_is_a_warning() -> None:
@@ -93,24 +105,63 @@ def test_a_redis_that_cannot_serve_is_a_problem(facts: dict[str, Any]) -> None:
 
 
 def test_a_topic_as_declared_is_right() -> None:
-    assert levels(kafka(1, {0: 1, 1: 1}, partitions=2)) == ["ok", "ok"]
+    assert levels(topic(1, {0: 1, 1: 1}, partitions=2)) == ["ok"]
 
 
 def test_a_topic_that_is_not_there_will_be_created() -> None:
-    assert kafka(1, None)[-1].message == "topic neverstale.changes will be created with 4 partitions"
+    assert topic(1, None)[-1].message == "topic neverstale.changes will be created with 4 partitions"
 
 
 def test_a_topic_that_cannot_be_created_is_a_problem() -> None:
-    assert levels(kafka(2, None, replication_factor=3)) == ["ok", "problem"]
+    assert levels(topic(2, None, replication_factor=3)) == ["problem"]
 
 
 def test_another_number_of_partitions_is_a_warning_with_the_line_to_set() -> None:
-    finding = kafka(1, {0: 1, 1: 1})[-1]
-    assert (finding.level, finding.remedy) == ("warning", "set NEVERSTALE_KAFKA__PARTITIONS=2")
+    finding = topic(1, {0: 1, 1: 1})[-1]
+    assert (finding.level, finding.remedy) == ("warning", "export NEVERSTALE_KAFKA__PARTITIONS=2")
 
 
 def test_fewer_replicas_than_declared_are_a_warning() -> None:
-    assert levels(kafka(3, {0: 3, 1: 1}, partitions=2, replication_factor=3)) == ["ok", "warning"]
+    assert levels(topic(3, {0: 3, 1: 1}, partitions=2, replication_factor=3)) == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("ms", "expected"),
+    [("-1", "ok"), ("899999", "problem"), ("900000", "warning"), ("3600000", "warning"), ("86400000", "ok")],
+)
+def test_a_topic_keeps_four_times_what_may_have_to_be_applied_again(ms: str, expected: str) -> None:
+    assert levels(configured(retention_ms=ms)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "wanted", "expected"),
+    [(1, "1", "ok"), (1, "2", "warning"), (2, "1", "ok"), (2, "2", "warning"), (3, "1", "warning"), (3, "2", "ok")],
+)
+def test_a_record_outlives_a_broker_and_a_broker_that_is_down_stops_nothing(
+    replicas: int, wanted: str, expected: str
+) -> None:
+    assert levels(configured(replicas, min_insync_replicas=wanted)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("configs", "expected"),
+    [
+        ({"cleanup_policy": "compact,delete"}, "problem"),
+        ({"max_message_bytes": "1000"}, "problem"),
+        ({"max_message_bytes": "10000"}, "warning"),
+        ({"retention_bytes": "1000000"}, "warning"),
+        ({"retention_bytes": "-1"}, "ok"),
+        ({"unclean_leader_election_enable": "true"}, "problem"),
+        ({"unclean_leader_election_enable": "false"}, "ok"),
+    ],
+)
+def test_what_a_topic_must_not_be_is_named_with_the_line_that_changes_it(
+    configs: dict[str, str], expected: str
+) -> None:
+    [finding] = configured(**configs)
+    assert finding.level == expected
+    if expected != "ok":
+        assert finding.remedy.startswith("kafka-configs --bootstrap-server 127.0.0.1:9092 --alter ")
 
 
 async def test_a_lease_shorter_than_a_read_is_a_warning() -> None:

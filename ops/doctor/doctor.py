@@ -1,0 +1,119 @@
+"""`neverstale doctor`: what `check` looks at, and what shows only while the pipeline runs.
+
+Each server is asked by itself: what one of them does not answer keeps nobody from hearing of the others.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import chain
+from typing import Any, Final, TypeAlias, TypeVar, get_args
+
+from aiokafka.admin import AIOKafkaAdminClient
+from pymongo import AsyncMongoClient
+from redis.asyncio import Redis
+
+from neverstale.catalog import Catalog
+from neverstale.errors import Outage
+from neverstale.settings import Settings
+from ops import servers
+from ops.check.check import check
+from ops.check.findings import Check, Finding, Say, about
+from ops.doctor import exposure, group, versions
+from ops.doctor.clocks import look_at_clocks
+from ops.doctor.connections import look_at_mongodb_connections, look_at_redis_connections
+from ops.doctor.oplog import look_at_oplog
+from ops.doctor.privileges import look_at_privileges
+from ops.doctor.redis import look_at_redis
+from ops.doctor.replica_set import look_at_replica_set
+from ops.status import RoleStatus, Status, gather
+
+Mongo: TypeAlias = AsyncMongoClient[dict[str, Any]]
+Client = TypeVar("Client")
+
+ORDER: Final[tuple[Check, ...]] = get_args(Check)
+
+
+async def doctor(
+    settings: Settings,
+    catalog: Catalog,
+    *,
+    wall: Callable[[], float] = time.time,
+    observed_seconds: float = group.OBSERVED_SECONDS,
+) -> list[Finding]:
+    """All findings, of one check together. `wall` is this machine's clock; partitions are observed for so long."""
+    roles = (await gather(settings, catalog)).roles
+    must_hold, *looked = await asyncio.gather(
+        check(settings, catalog),
+        *_of_mongodb(settings, catalog, roles, wall),
+        *_of_redis(settings, roles),
+        _of_group(settings, catalog, observed_seconds),
+    )
+    away = {one.subject for one in must_hold if one.check == "reachable" and one.level == "problem"}
+    seen = (one for one in chain.from_iterable(looked) if not (one.level == "unknown" and one.subject in away))
+    found = [*must_hold, *seen, *exposure.declared(settings)]
+    return sorted(found, key=lambda finding: ORDER.index(finding.check))
+
+
+Findings: TypeAlias = Coroutine[Any, Any, list[Finding]]
+
+
+def _of_mongodb(
+    settings: Settings, catalog: Catalog, roles: Sequence[RoleStatus], wall: Callable[[], float]
+) -> list[Findings]:
+    looks: dict[Check, Callable[[Mongo], Awaitable[list[Finding]]]] = {
+        "versions": versions.look_at_mongodb,
+        "replica-set": lambda mongo: look_at_replica_set(mongo, settings.mongodb),
+        "oplog": lambda mongo: look_at_oplog(mongo, settings, catalog),
+        "privileges": lambda mongo: look_at_privileges(mongo, settings.mongodb, catalog),
+        "connections": lambda mongo: look_at_mongodb_connections(mongo, settings, roles),
+        "exposure": exposure.of_mongodb,
+        "clocks": lambda mongo: look_at_clocks(mongo, settings, wall),
+    }
+    return [_asked(about(name, "mongodb"), servers.mongodb(settings.mongodb), look) for name, look in looks.items()]
+
+
+def _of_redis(settings: Settings, roles: Sequence[RoleStatus]) -> list[Findings]:
+    looks: dict[Check, Callable[[Redis], Awaitable[list[Finding]]]] = {
+        "versions": versions.look_at_redis,
+        "memory": lambda redis: look_at_redis(redis, settings),
+        "connections": lambda redis: look_at_redis_connections(redis, settings, roles),
+        "exposure": lambda redis: exposure.of_redis(redis, settings),
+    }
+    return [_asked(about(name, "redis"), servers.redis(settings.redis), look) for name, look in looks.items()]
+
+
+async def _asked(
+    say: Say, connected: AbstractAsyncContextManager[Client], look: Callable[[Client], Awaitable[list[Finding]]]
+) -> list[Finding]:
+    """What a look has found. One that fails hides none of the others."""
+    try:
+        async with connected as client:
+            return await look(client)
+    except Outage as outage:
+        return [say("unknown", f"it could not be looked at: {outage.reason}")]
+
+
+async def _of_group(settings: Settings, catalog: Catalog, observed_seconds: float) -> list[Finding]:
+    """The group, and each partition at two moments."""
+
+    async def look(admin: AIOKafkaAdminClient) -> list[Finding]:
+        facts = await servers.kafka_facts(admin, settings.kafka.topic)
+        partitions = len(facts.replicas or ())
+        before, _ = await _progress(admin, settings, catalog, partitions)
+        if facts.replicas is not None:
+            await asyncio.sleep(observed_seconds)
+        after, status = await _progress(admin, settings, catalog, partitions)
+        members = await group.group_facts(admin, settings.kafka)
+        return list(group.judge(status, members, before, after, settings))
+
+    return await _asked(about("group", "kafka"), servers.kafka_admin(settings.kafka), look)
+
+
+async def _progress(
+    admin: AIOKafkaAdminClient, settings: Settings, catalog: Catalog, partitions: int
+) -> tuple[group.Progress, Status]:
+    status = await gather(settings, catalog)
+    offsets = await servers.kafka_offsets(admin, settings.kafka, partitions)
+    return group.Progress(offsets, {one.partition: one.watermark for one in status.partitions}), status

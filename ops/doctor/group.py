@@ -1,0 +1,157 @@
+"""Whether somebody does each job, and whether it gets on: roles, members of the consumer group, partitions.
+
+A partition is *stuck* when something is to be done on it and nothing is done: within a few seconds nothing was
+committed, and its watermark did not rise.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
+from consumers.group.static_membership import is_of
+from neverstale.settings import Kafka, Settings
+from ops.check.findings import Finding, about
+from ops.servers import PartitionOffsets
+from ops.status import Status, missing_roles, standing, unknown
+
+OBSERVED_SECONDS: Final = 3.0
+"""A consumer commits twice a second, and a watcher marks once."""
+CLIENT_ID: Final = "neverstale"
+"""Brokers call a consumer without a name so, and append an id."""
+_BUSY: Final = ("PreparingRebalance", "CompletingRebalance")
+
+_say, _roles = about("group", "kafka"), about("group", "roles")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    id: str
+    host: str
+    partitions: tuple[int, ...]
+
+    @property
+    def is_named(self) -> bool:
+        return not is_of(self.id, CLIENT_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    state: str
+    """As Kafka calls it: `Stable`, `Empty`, `Dead`, `PreparingRebalance` …"""
+    members: tuple[Member, ...]
+
+    def owner(self, partition: int) -> Member | None:
+        return next((member for member in self.members if partition in member.partitions), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What was applied at one moment."""
+
+    offsets: Mapping[int, PartitionOffsets]
+    watermarks: Mapping[int, str | None]
+
+
+async def group_facts(admin: AIOKafkaAdminClient, settings: Kafka) -> GroupFacts:
+    try:
+        responses = await admin.describe_consumer_groups([settings.group])
+    except GroupCoordinatorNotAvailableError:
+        return GroupFacts("Empty", ())  # no group ever committed on this cluster
+    groups = [group for response in responses for group in response.groups]
+    members = [
+        Member(id, host, _assigned(assignment, settings.topic))
+        for group in groups
+        for id, _, host, _, assignment, *_ in group[5]
+    ]
+    return GroupFacts(groups[0][2] if groups else "Dead", tuple(members))
+
+
+def _assigned(assignment: bytes, topic: str) -> tuple[int, ...]:
+    if not assignment:
+        return ()  # the group is just being shared out
+    held = ConsumerProtocolMemberAssignment.decode(assignment)
+    return tuple(sorted(one.partition for one in held.partitions() if one.topic == topic))
+
+
+def judge(
+    status: Status, group: GroupFacts, before: Progress, after: Progress, settings: Settings
+) -> Iterable[Finding]:
+    """`before` and `after` lie some seconds apart."""
+    found = [
+        *_who_runs(status, group),
+        *_members(group, len(after.offsets), settings.kafka),
+        *_partitions(status, before, after, settings),
+    ]
+    yield from found or [_say("ok", _summary(group, after))]
+
+
+def _who_runs(status: Status, group: GroupFacts) -> Iterable[Finding]:
+    for role in missing_roles(status.roles):
+        if role != "consumer" or group.members:
+            yield _roles("problem", f"no {role} runs, or it cannot say so in Redis", f"neverstale run {role}")
+
+
+def _members(group: GroupFacts, partitions: int, settings: Kafka) -> Iterable[Finding]:
+    if not group.members:
+        message = f"group {settings.group} has no member: nobody applies changes"
+        yield _say("problem", message, "neverstale run consumer")
+        return
+    if group.state in _BUSY:
+        yield _say("warning", f"group {settings.group} is being shared out anew: {group.state}", "neverstale doctor")
+        return
+    without = [number for number in range(partitions) if group.owner(number) is None]
+    if without:
+        message = f"no consumer has {_named(without)} of {settings.topic}"
+        yield _say("problem", message, "neverstale run consumer")
+    if len(group.members) > partitions:
+        idle = len(group.members) - partitions
+        remedy = (
+            f"kafka-topics --bootstrap-server {settings.bootstrap_servers} --alter --topic {settings.topic} "
+            f"--partitions {len(group.members)}  # voids everything cached, once"
+        )
+        yield _say("warning", f"{idle} of {len(group.members)} consumers have nothing to do", remedy)
+    unnamed = [member for member in group.members if not member.is_named]
+    if 0 < len(unnamed) < len(group.members):
+        where = ", ".join(sorted({member.host.lstrip("/") for member in unnamed}))
+        message = f"{len(unnamed)} of {len(group.members)} consumers have no name: their restart stops all of them"
+        yield _say("warning", f"{message} ({where})", 'export NEVERSTALE_KAFKA__GROUP_INSTANCE_ID="$HOSTNAME"')
+
+
+def _partitions(status: Status, before: Progress, after: Progress, settings: Settings) -> Iterable[Finding]:
+    stuck = [number for number in after.offsets if _is_stuck(number, before, after)]
+    restart = "# restart the consumer that has it:\nneverstale run consumer"
+    for number in stuck:
+        lag = after.offsets[number].lag
+        behind = "records that were never committed" if lag is None else f"{lag} records"
+        by = f", last by {after.offsets[number].by}" if after.offsets[number].by else ""
+        message = f"partition {number} does not move, and {behind} wait{by}: see the log of its consumer"
+        yield _say("problem", message, restart)
+    if nothing := [one for one in unknown(status.partitions) if one not in stuck]:
+        message = f"no mark was applied to this Redis on {_named(nothing)}"
+        yield _say("problem", message, "neverstale run watcher\nneverstale run consumer")
+    old = [one for one in standing(status.partitions, settings) if one.partition not in stuck]
+    if old:
+        seconds = max(one.age_ms or 0 for one in old) / 1000
+        message = f"the watermark of {_named([one.partition for one in old])} is {seconds:.0f} s old: no marks come"
+        yield _say("problem", message, "neverstale run watcher")
+
+
+def _is_stuck(number: int, before: Progress, after: Progress) -> bool:
+    first, last = before.offsets.get(number), after.offsets[number]
+    waited = first is not None and first.end > (first.committed or 0)
+    moved = first is None or first.committed != last.committed
+    return waited and not moved and before.watermarks.get(number) == after.watermarks.get(number)
+
+
+def _summary(group: GroupFacts, after: Progress) -> str:
+    lag = sum(one.lag or 0 for one in after.offsets.values())
+    members = f"{len(group.members)} consumer{'s' * (len(group.members) > 1)}"
+    return f"{members} on {len(after.offsets)} partitions, {lag} records wait"
+
+
+def _named(partitions: Sequence[int]) -> str:
+    return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"

@@ -1,0 +1,206 @@
+"""`neverstale why RESOURCE KEY`: asks all that the story of one document needs, and draws the conclusion."""
+
+import asyncio
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+from urllib.parse import quote
+
+from redis.asyncio import Redis
+
+from neverstale.catalog import Catalog, Resource
+from neverstale.errors import NeverstaleError, Outage
+from neverstale.kafka.events import record_key
+from neverstale.kafka.partitioner import partition_of
+from neverstale.keys import KeyValue, Names, canonical
+from neverstale.mongodb import bson_json
+from neverstale.mongodb.loader import Loader
+from neverstale.redis.cache import Cache
+from neverstale.redis.corrections import Corrections
+from neverstale.redis.entries import EntryState, etag_of
+from neverstale.settings import Settings
+from neverstale.versions import Version, from_hex, to_hex
+from ops import servers
+from ops.doctor.group import group_facts
+from ops.repair.named import keys_named, resource_named
+from ops.status import gather, standing
+from ops.terminal.output import console, print_json, table
+from ops.why.held import held_by_all
+from ops.why.last_change import Searched, last_change
+from ops.why.story import ABSENT, InMongoDB, InRedis, Partition, State, Story, Verdict, lines, verdict
+
+TIMES: Final = 3
+"""So often a contradiction must be seen: the parts are asked one after the other, and changes come in between."""
+PAUSE_SECONDS: Final = 0.5
+_STATES: Final[dict[EntryState, State]] = {
+    EntryState.LEASE: "lease",
+    EntryState.DATA: "data",
+    EntryState.ABSENT: "absent",
+    EntryState.STALE: "stale",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    settings: Settings
+    catalog: Catalog
+    resource: Resource
+    text: str
+    key: KeyValue
+
+    @property
+    def canonical(self) -> str:
+        return canonical(self.key)
+
+    @property
+    def record_key(self) -> bytes:
+        return record_key(self.catalog.database, self.resource.collection, self.canonical)
+
+
+async def why(settings: Settings, catalog: Catalog, name: str, text: str) -> tuple[Story, Verdict]:
+    resource = resource_named(catalog, name, settings.catalog)
+    (key,) = keys_named(resource, [text])
+    asked = Asked(settings, catalog, resource, text, key)
+    for _ in range(TIMES):
+        story = await _story(asked)
+        told = verdict(story)
+        if told.ok:
+            break
+        await asyncio.sleep(PAUSE_SECONDS)
+    return story, told
+
+
+def print_why(story: Story, told: Verdict, *, as_json: bool) -> None:
+    """As JSON: the fields of `Story`, `ok`, and `verdict`, a sentence."""
+    if as_json:
+        print_json({"ok": told.ok, "verdict": told.sentence, **asdict(story)})
+        return
+    shown = table(f"{story.resource} {story.key}", "")
+    for about, what in lines(story, told):
+        shown.add_row(about, what)
+    console().print(shown, soft_wrap=True)
+
+
+async def _story(asked: Asked) -> Story:
+    """Redis first and MongoDB afterwards: what Redis holds by then, MongoDB has had."""
+    status = await gather(asked.settings, asked.catalog)
+    partitions = len(status.partitions)
+    number = partition_of(asked.record_key, partitions) if partitions else None
+    redis = await _in_redis(asked, number)
+    mongodb = await _in_mongodb(asked, redis)
+    age_ms = next((one.age_ms for one in status.partitions if one.partition == number), None)
+    partition, searched = await _in_kafka(asked, number)
+    held = await held_by_all(status.roles, f"/v1/{asked.resource.name}/{quote(asked.text, safe='')}")
+    if searched is not None and searched.found is not None and redis.problem is None:
+        redis = replace(redis, reached=await _reached(asked, number))
+    return Story(
+        asked.resource.name,
+        asked.text,
+        asked.canonical,
+        mongodb,
+        replace(redis, age_ms=age_ms),
+        partition,
+        searched,
+        held,
+        stands=number in [one.partition for one in standing(status.partitions, asked.settings)],
+    )
+
+
+async def _in_redis(asked: Asked, partition: int | None) -> InRedis:
+    try:
+        async with servers.redis(asked.settings.redis) as client:
+            return await _entry(asked, Cache(client, Names(asked.settings.redis.prefix)), client, partition)
+    except Outage as outage:
+        return InRedis(outage.reason)
+
+
+async def _entry(asked: Asked, cache: Cache, client: Redis, partition: int | None) -> InRedis:
+    held = await cache.watermarks(asked.settings.kafka.group)
+    mark = held.by_partition.get(partition) if partition is not None else None
+    name = cache.names.entry(asked.resource.name, asked.canonical)
+    floor, (entry,) = await cache.read(asked.resource.collection, [name])
+    applied, left_ms = await cache.send(("GET", cache.names.applied), ("PTTL", name))
+    found = InRedis(
+        None,
+        floor=None if floor is None else to_hex(floor),
+        applied=_hex(cache.damage.register(applied)) if isinstance(applied, bytes) else None,
+        watermark=to_hex(mark.version) if mark is not None and mark.identity == held.identity else None,
+    )
+    if entry is None:
+        return found
+    return replace(
+        found,
+        state=_STATES[entry.state],
+        version=to_hex(entry.version),
+        digest=entry.etag.decode() if entry.body is not None else ABSENT if entry.body_is_absence else None,
+        read_since_fill=entry.touched,
+        left_ms=left_ms,
+    )
+
+
+async def _in_mongodb(asked: Asked, redis: InRedis) -> InMongoDB:
+    settings = asked.settings.mongodb
+    try:
+        async with servers.mongodb(settings) as client:
+            loader = Loader(client, asked.catalog.database, settings.read_timeout_ms)
+            snapshot = await loader.load(asked.resource, [asked.key], 0)
+            present = asked.canonical in snapshot.bodies
+            digest = snapshot.etag(asked.canonical).decode() if present else ABSENT
+            at = redis.watermark if redis.watermark is not None and redis.digest != digest else None
+            return InMongoDB(
+                None,
+                present,
+                to_hex(snapshot.version),
+                digest,
+                snapshot.kind.told or snapshot.kind.type == "missing",
+                None if at is None else await _digest_at(asked, loader, from_hex(at)),
+            )
+    except NeverstaleError as error:
+        return InMongoDB(getattr(error, "reason", type(error).__name__))
+
+
+async def _digest_at(asked: Asked, loader: Loader, version: Version) -> str | None:
+    """Of the state at exactly this version; `None`: MongoDB keeps it no more (after five minutes)."""
+    fields = asked.resource.fields
+    command: dict[str, Any] = {"find": asked.resource.collection, "filter": {"_id": asked.key}, "limit": 1}
+    if fields is not None:
+        command["projection"] = dict.fromkeys(fields, 1)
+    try:
+        found = await loader.query(command, 0, version)
+    except NeverstaleError:
+        return None
+    return etag_of(bson_json.encode(found.rows[0])).decode() if found.rows else ABSENT
+
+
+async def _in_kafka(asked: Asked, number: int | None) -> tuple[Partition | None, Searched | None]:
+    kafka = asked.settings.kafka
+    if number is None:
+        return None, None
+    try:
+        async with servers.kafka_admin(kafka) as admin:
+            group = await group_facts(admin, kafka)
+            offsets = (await servers.kafka_offsets(admin, kafka, number + 1))[number]
+        owner = group.owner(number)
+        partition = Partition(
+            number,
+            None if owner is None else f"{owner.id} ({owner.host.lstrip('/')})",
+            offsets.committed,
+            offsets.by,
+            offsets.lag,
+        )
+        return partition, await last_change(kafka, asked.record_key, number)
+    except Outage:
+        return None, None
+
+
+async def _reached(asked: Asked, partition: int | None) -> int | None:
+    try:
+        async with servers.redis(asked.settings.redis) as client:
+            cache = Corrections(client, Names(asked.settings.redis.prefix))
+            reached = await cache.reached(asked.settings.kafka.group, [] if partition is None else [partition])
+            return next(iter(reached.values()), None)
+    except Outage:
+        return None
+
+
+def _hex(version: Version | None) -> str | None:
+    return None if version is None else to_hex(version)

@@ -1,0 +1,124 @@
+"""`neverstale doctor` and a real Redis that is set up badly in every way: each is said, and the remedies help."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from neverstale.catalog import Catalog
+from ops.doctor import known_bad
+from ops.doctor.known_bad import Bad
+from ops.stack.redis import RedisOptions, RedisServer, start_redis
+from tests.conftest import have
+from tests.support.stack import run
+from tests.worlds.doctored import Patient, execute, levels, paste
+
+CATALOG = Catalog.model_validate({"database": "nyc", "resources": {"flights": {"key_type": "string"}}})
+OF_REDIS = ("memory", "persistence", "replicas", "pubsub", "connections", "exposure")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    started: list[RedisServer] = []
+
+    def start() -> str:
+        started.append(run(start_redis(RedisOptions(data=tmp_path_factory.mktemp("doctored")))))
+        return started[0].url
+
+    have(start)
+    yield started[0]
+    started[0].kill()
+
+
+@pytest.fixture
+async def redis(server: RedisServer) -> AsyncIterator[Redis]:
+    client = Redis.from_url(server.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def patient(mongo_uri: str, kafka_servers: str, topic: str, server: RedisServer) -> Patient:
+    environ = {
+        "NEVERSTALE_MONGODB__URI": mongo_uri,
+        "NEVERSTALE_KAFKA__BOOTSTRAP_SERVERS": kafka_servers,
+        "NEVERSTALE_KAFKA__TOPIC": topic,
+        "NEVERSTALE_REDIS__URL": server.url,
+    }
+    return Patient(environ, CATALOG)
+
+
+async def test_all_that_is_wrong_with_a_redis_is_said_and_the_lines_to_paste_mend_it(
+    patient: Patient, redis: Redis
+) -> None:
+    await patient.show_cards(redis, "api", "api", "consumer", "watcher")
+    for name, value in (
+        ("maxclients", "100"),
+        ("save", "86400 1"),
+        ("client-output-buffer-limit", "pubsub 1048576 262144 60"),
+        ("min-replicas-to-write", "1"),
+        ("protected-mode", "no"),
+        ("bind", "127.0.0.1 -192.0.2.1"),  # which no machine has, and Redis goes on without
+        ("maxmemory", "1mb"),
+        ("maxmemory-policy", "noeviction"),
+    ):
+        await redis.config_set(name, value)
+    found = await patient.findings(*OF_REDIS)
+    assert levels(found) == {
+        ("connections", "problem"),
+        ("persistence", "warning"),
+        ("pubsub", "warning"),
+        ("replicas", "problem"),
+        ("exposure", "problem"),
+        ("memory", "problem"),
+        ("memory", "warning"),
+    }
+    assert all(one.remedy for one in found)
+    await paste(redis, found)
+    await redis.config_set("maxmemory", "0")
+    assert await patient.findings(*OF_REDIS) == []
+
+
+async def test_a_replica_that_follows_is_right_and_a_disk_that_each_write_waits_for_is_said(
+    patient: Patient, redis: Redis, tmp_path_factory: pytest.TempPathFactory, server: RedisServer
+) -> None:
+    options = RedisOptions(data=tmp_path_factory.mktemp("replica"), replica_of=server.port, name="replica")
+    async with await start_redis(options) as replica, Redis.from_url(replica.url) as follower:
+        await follower.config_set("repl-ping-replica-period", "3600")
+        while (await redis.info("replication")).get("slave0", {}).get("state") != "online":
+            await redis.ping()
+        assert await patient.findings("replicas") == []
+        await redis.config_set("appendonly", "yes")
+        await redis.config_set("appendfsync", "always")
+        [finding] = await patient.findings("persistence")
+        assert "every write waits for the disk" in finding.message
+        await paste(redis, [finding])
+        await redis.config_set("appendonly", "no")
+    assert await patient.findings("persistence") == []
+
+
+async def test_a_version_that_is_known_to_be_bad_is_named_with_the_first_that_is_not(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worst = (
+        Bad("redis", (0,), (99, 1), "problem", "it forgets"),
+        Bad("mongodb", (0,), (99, 2), "warning", "it tells"),
+    )
+    monkeypatch.setattr(known_bad, "KNOWN_BAD", worst)
+    mongodb, redis = await patient.findings("versions")
+    assert (mongodb.subject, mongodb.level) == ("mongodb", "warning") and mongodb.message.endswith(": it tells")
+    assert (redis.subject, redis.level) == ("redis", "problem") and redis.remedy.startswith("run 99.1 or later")
+
+
+async def test_a_user_who_may_not_look_hears_what_could_not_be_looked_at_and_all_the_rest(
+    patient: Patient, redis: Redis, server: RedisServer
+) -> None:
+    rules = "on >s3cret ~ns:* &ns:* +@all -@admin -@dangerous +info"
+    await execute(redis, "ACL", "SETUSER", "neverstale", *rules.split())
+    try:
+        url = server.url.replace("redis://", "redis://neverstale:s3cret@")
+        found = await Patient(patient.environ | {"NEVERSTALE_REDIS__URL": url}, CATALOG).findings(*OF_REDIS)
+    finally:
+        await execute(redis, "ACL", "DELUSER", "neverstale")
+    assert levels(found) == {("persistence", "unknown")}
+    assert "s3cret" not in str(found) and '"$NEVERSTALE_REDIS__URL"' in found[0].remedy

@@ -1,0 +1,43 @@
+"""What `neverstale status` calls a problem."""
+
+import pytest
+
+from neverstale.settings import Settings
+from ops.status import NEEDED, PartitionStatus, RoleStatus, ServerStatus, problems, standing
+
+UP = [ServerStatus(name, None, {}) for name in ("mongodb", "kafka", "redis")]
+ROLES = [RoleStatus(role, "h-1", 1, "h", "", 0, "1") for role in NEEDED]
+
+
+def partition(number: int, age_ms: int | None) -> PartitionStatus:
+    return PartitionStatus(number, None if age_ms is None else "0" * 15 + "1", age_ms, 0)
+
+
+def test_nothing_is_wrong_where_all_answer_run_and_move() -> None:
+    assert list(problems(UP, ROLES, [partition(0, 900), partition(1, 10_000)], Settings())) == []
+
+
+@pytest.mark.parametrize("role", NEEDED)
+def test_each_role_is_needed(role: str) -> None:
+    roles = [one for one in ROLES if one.role != role]
+    assert list(problems(UP, roles, [], Settings())) == [f"no {role} runs"]
+
+
+def test_a_partition_without_a_mark_and_one_that_stands_are_named() -> None:
+    parts = [partition(0, 5), partition(1, None), partition(2, 10_001), partition(3, 65_000)]
+    assert list(problems(UP, ROLES, parts, Settings())) == [
+        "no mark was applied to this Redis on partition 1",
+        "the watermark of partitions 2, 3 stands, 1 min old",
+    ]
+
+
+def test_a_redis_that_is_away_says_nothing_of_roles() -> None:
+    servers = [*UP[:2], ServerStatus("redis", "no connection", {})]
+    assert list(problems(servers, [], [], Settings())) == ["redis cannot be used: no connection"]
+
+
+@pytest.mark.parametrize(("heartbeat_ms", "oldest_ms"), [(100, 10_000), (1000, 10_000), (5000, 25_000)])
+def test_where_heartbeats_are_rare_a_watermark_may_be_older(heartbeat_ms: int, oldest_ms: int) -> None:
+    settings = Settings.model_validate({"watcher": {"heartbeat_ms": heartbeat_ms}})
+    parts = [partition(0, oldest_ms), partition(1, oldest_ms + 1)]
+    assert standing(parts, settings) == parts[1:]

@@ -1,0 +1,45 @@
+"""No secret leaves in a support bundle, however it is spelled and wherever it was met."""
+
+import json
+
+import pytest
+
+from neverstale.settings_sources import load
+from ops.support_bundle import secrets_of, without
+
+PASSWORDS = ["s3cret", "p@ss/w:rd?", "ключ-%41", 'quo"te\\']
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_every_spelling_of_a_password_is_struck_out(password: str) -> None:
+    from urllib.parse import quote
+
+    spelled = quote(password, safe="")
+    settings, _ = load(
+        {
+            "NEVERSTALE_MONGODB__URI": f"mongodb://me:{spelled}@db.internal:27017/?replicaSet=rs0",
+            "NEVERSTALE_REDIS__URL": f"redis://:{spelled}@cache.internal:6379/0",
+            "NEVERSTALE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+            "NEVERSTALE_KAFKA__SASL_USERNAME": "us",
+            "NEVERSTALE_KAFKA__SASL_PASSWORD": f"kafka-{password}",
+            "NEVERSTALE_API__CURSOR_SECRET": "sixteen letters or more",
+        }
+    )
+    secrets = list(secrets_of(settings))
+    met = "\n".join(
+        [
+            settings.mongodb.uri.get_secret_value(),
+            f"a server said: {password}, and kafka-{password}",
+            json.dumps({"told": password}),
+            "sixteen letters or more",
+        ]
+    )
+    clean = without(secrets, met)
+    assert all(one not in clean for one in (password, spelled, json.dumps(password)[1:-1], "sixteen letters"))
+    assert "db.internal:27017" in clean
+
+
+def test_a_mongodb_option_that_is_a_password_is_a_secret() -> None:
+    uri = "mongodb://u:pppp@h:1/?replicaSet=rs0&tls=true&tlsCertificateKeyFilePassword=%66ile-key"
+    secrets = list(secrets_of(load({"NEVERSTALE_MONGODB__URI": uri})[0]))
+    assert {"pppp", "%66ile-key", "file-key"} <= set(secrets)

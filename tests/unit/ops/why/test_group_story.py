@@ -1,0 +1,38 @@
+"""What follows from what the cache and MongoDB answer of one group."""
+
+from dataclasses import replace
+
+import pytest
+
+from ops.why.group_story import GroupStory, verdict
+from ops.why.held import Held
+
+OLD, NEW = f"{1:016x}", f"{2:016x}"
+
+
+def held(digest: str, version: str, status: int | None = 200) -> Held:
+    return Held("http://h:1", status, "l1", version, "0.4", digest)
+
+
+STORY = GroupStory(
+    "flights", "counters.all", [], None, "g", "complete", None, NEW, 400, held("d", NEW), {}, [held("d", OLD)]
+)
+
+
+@pytest.mark.parametrize(
+    ("story", "ok", "words"),
+    [
+        (STORY, True, "answers what MongoDB answers"),
+        (replace(STORY, held=[held("", "", 504)]), True, "does not hold it"),
+        (replace(STORY, phase=None), True, "nothing is counted"),
+        (replace(STORY, mongodb=held("", "", 403)), True, "nothing can be compared"),
+        (replace(STORY, held=[held("e", OLD)], watermark=OLD), True, "not applied yet"),
+        (replace(STORY, held=[held("e", OLD)]), False, "this must not be"),
+        (replace(STORY, held=[held("e", f"{3:016x}")]), True, "answers what MongoDB answers"),
+        (replace(STORY, mongodb=None), False, "no process of the API answers"),
+        (replace(STORY, problem="no connection"), False, "nobody can tell"),
+    ],
+)
+def test_each_state_that_may_be_has_its_sentence(story: GroupStory, ok: bool, words: str) -> None:
+    told = verdict(story)
+    assert told.ok is ok and words in told.sentence
