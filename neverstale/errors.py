@@ -85,6 +85,11 @@ class Refused(NeverstaleError):
         """Whether others who ask for the same will be refused, too."""
         return self.blame in ("collection", "user")
 
+    @property
+    def is_of_one_read(self) -> bool:
+        """Whether nothing else is refused for it, and no later read helps."""
+        return not (self.lasts or self.heals)
+
 
 class PositionLost(Retry):
     """The watcher's resume token is no longer in the oplog; only a floor and a new start help."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 from bson.objectid import ObjectId
@@ -16,15 +16,17 @@ from api.web.demands import wish_of
 from api.web.paths import key_of, keys_of, no_parameters
 from api.web.pieces import length_of
 from api.web.preconditions import conditions_of
-from api.web.problems import answer_too_large, unknown_key
+from api.web.problems import answer_too_large, of_error, unknown_key
 from api.web.responses import absent, facts_of, facts_of_many, found_or_unchanged
 from api.web.unread import Holding, hold_for
 from neverstale.catalog import Resource
+from neverstale.errors import Refused
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import TooLarge
 from neverstale.redis.entries import etag_of
 from neverstale.role import telemetry
 
+_Each: TypeAlias = Answer | Refused
 WAVE_BYTES: Final = 8 << 20
 """About so many bytes of documents for one caller are read at once."""
 
@@ -65,10 +67,12 @@ class DocumentEndpoints:
         reader, source = state_of(scope).reader, self._source(scope)
         with hold_for(scope.get("state", {})) as holding:
             answers = await self._answers(reader, source, keys, wish, holding, state_of(scope).clients.answer_bytes)
+            every = [answer for answer in answers.values() if isinstance(answer, Answer)]
+            if not every:
+                raise next(error for error in answers.values() if isinstance(error, Refused))
             for key, answer in answers.items():
-                if answer.body is not None:
+                if isinstance(answer, Answer) and answer.body is not None:
                     source.count_read(source.locate(key)[0])
-            every = list(answers.values())
             facts = facts_of_many(every, [reader.bound(answer) for answer in every])
             parts = _items([(key, answers[key]) for key in keys])
             response = found_or_unchanged(scope, conditions, facts, _etag(keys, answers), parts)
@@ -83,20 +87,20 @@ class DocumentEndpoints:
         wish: Wish,
         holding: Holding,
         limit: int,
-    ) -> dict[KeyValue, Answer]:
+    ) -> dict[KeyValue, _Each]:
         """Returns the answer for each key. Large documents are read few at a time, so that few of them are held."""
         wanted = list(dict.fromkeys(keys))
-        answers: dict[KeyValue, Answer] = {}
+        answers: dict[KeyValue, _Each] = {}
         weight, size = reader.weight(source), 0
         while len(answers) < len(wanted):
             wave = wanted[len(answers) : len(answers) + weight.room(WAVE_BYTES)]
             try:
-                found = await reader.get_many(source, wave, wish)
+                found = await reader.get_each(source, wave, wish)
             except TooLarge:
                 if len(wave) == 1 or weight.room(WAVE_BYTES) >= len(wave):
                     raise
                 continue  # in smaller waves, now that it is known how large they are
-            bodies = [answer.body for answer in found if answer.body is not None]
+            bodies = [one.body for one in found if isinstance(one, Answer) and one.body is not None]
             size += length_of(bodies)
             if size > limit:
                 raise answer_too_large("keys", limit, "ask for fewer keys at once")
@@ -105,18 +109,28 @@ class DocumentEndpoints:
         return answers
 
 
-def _items(pairs: Iterable[tuple[KeyValue, Answer]]) -> list[bytes]:
+def _items(pairs: Iterable[tuple[KeyValue, _Each]]) -> list[bytes]:
     parts = [b'{"items":[']
     for key, answer in pairs:
-        parts += (b'{"key":%b,"value":' % orjson.dumps(key, default=_text), answer.body or b"null", b"},")
+        if isinstance(answer, Refused):
+            name, value = b"problem", of_error(answer).body
+        else:
+            name, value = b"value", answer.body or b"null"
+        parts += (b'{"key":%b,"%b":' % (orjson.dumps(key, default=_text), name), value, b"},")
     parts[-1] = b"}]}"
     return parts
 
 
-def _etag(keys: Iterable[KeyValue], answers: Mapping[KeyValue, Answer]) -> bytes:
+def _etag(keys: Iterable[KeyValue], answers: Mapping[KeyValue, _Each]) -> bytes:
     """Equal if, and only if, the items are. A body's own ETag stands for it: hashing all would take long."""
-    etags = {key: b"-" if answer.body is None else answer.etag for key, answer in answers.items()}
+    etags = {key: _etag_of(answer) for key, answer in answers.items()}
     return etag_of(b"\n".join(b"%b %b" % (repr(key).encode(), etags[key]) for key in keys))
+
+
+def _etag_of(answer: _Each) -> bytes:
+    if isinstance(answer, Refused):
+        return b"!" + etag_of(of_error(answer).body)
+    return b"-" if answer.body is None else answer.etag
 
 
 def _text(key: KeyValue) -> str:

@@ -91,7 +91,11 @@ def items_model(resource: Resource, document: type[BaseModel]) -> type[BaseModel
     item: Any = create_model(
         f"{model_name(resource)}Item",
         key=(_KEY_TYPES[resource.key_type], Field(examples=[_KEYS[resource.key_type][1]])),
-        value=(optional, Field(description="null: there is no document with this key.")),
+        value=(optional, Field(None, description="null: there is no document with this key.")),
+        problem=(
+            ProblemDetails | None,
+            Field(None, description="Instead of `value`: MongoDB refuses to read this document alone."),
+        ),
     )
     return create_model(f"{model_name(resource)}Items", items=(list[item], ...))
 

@@ -24,7 +24,7 @@ from api.reads.l1 import L1, Reading
 from api.reads.misses import Misses
 from api.reads.source import CachedSource, Part
 from api.reads.weights import Weight
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Refused
 from neverstale.keys import digest
 from neverstale.redis.cache import KEYS_A_CALL, Cache
 from neverstale.redis.entries import Entry, is_current, is_touched
@@ -107,10 +107,24 @@ class Reader:
 
     async def get_many(self, source: CachedSource, keys: Sequence[Any], wish: Wish = ANYTHING) -> list[Answer]:
         """Returns as many answers as keys, in order; raises as `get` if one of them does, and `TooLarge`."""
-        distinct = dict.fromkeys(keys)
-        futures = {key: self.ask(source, key, wish, one_of_many=len(distinct) > 1) for key in distinct}
+        futures = self._ask_all(source, keys, wish)
         await asyncio.gather(*futures.values())
         return [futures[key].result() for key in keys]
+
+    async def get_each(
+        self, source: CachedSource, keys: Sequence[Any], wish: Wish = ANYTHING
+    ) -> list[Answer | Refused]:
+        """Returns the same; but what MongoDB refuses of one key alone, for good, stands in the place of its answer."""
+        futures = self._ask_all(source, keys, wish)
+        try:
+            await asyncio.gather(*futures.values())
+        except Refused:
+            await asyncio.wait(futures.values())
+        return [_own(futures[key]) for key in keys]
+
+    def _ask_all(self, source: CachedSource, keys: Sequence[Any], wish: Wish) -> dict[Any, asyncio.Future[Answer]]:
+        distinct = dict.fromkeys(keys)
+        return {key: self.ask(source, key, wish, one_of_many=len(distinct) > 1) for key in distinct}
 
     def weight(self, source: CachedSource) -> Weight:
         """How large its answers are."""
@@ -302,6 +316,13 @@ def _shared_out(parts: Sequence[Part], asks: Sequence[Ask]) -> Iterable[tuple[Pa
     for ask in asks:
         shared[number_of[ask.entry_key]][1].append(ask)
     return shared
+
+
+def _own(settled: asyncio.Future[Answer]) -> Answer | Refused:
+    error = settled.exception()
+    if isinstance(error, Refused) and error.is_of_one_read:
+        return error
+    return settled.result()
 
 
 def _weigh(weight: Weight, parts: Iterable[Part]) -> None:

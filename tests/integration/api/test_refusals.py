@@ -13,7 +13,10 @@ import pytest_asyncio
 from api.derived import cursors
 from neverstale import __version__
 from neverstale.catalog import Catalog
+from neverstale.errors import Refused
+from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.refusals import TABLE, Row
+from neverstale.mongodb.replies import RawReply
 from neverstale.role import telemetry
 from tests.support.waiting import eventually
 from tests.worlds.api import RESOURCES, World, settings_of
@@ -170,6 +173,63 @@ async def test_neighbours_are_served_while_a_collection_refuses_thousands_of_tim
             assert (await get(world, f"things/{secrets.token_hex(4)}")).status_code == 503
         assert refused("things", 13) - asked <= 3
         assert (await get(world, "numbers/1")).status_code == 200
+    await served_again(world)
+
+
+@pytest.fixture
+def refusing_one(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A key that no read may name: MongoDB refuses each that does, for good."""
+    original = Loader._command
+
+    async def refused(loader: Loader, command: dict[str, Any], *more: Any) -> RawReply:
+        if "bad" in str(command.get("filter", "")):
+            raise Refused(4_711, "Location4711", "request", "", heals=False)
+        return await original(loader, command, *more)
+
+    monkeypatch.setattr(Loader, "_command", refused)
+    return f"bad-{secrets.token_hex(4)}"
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+@pytest.mark.parametrize("demand", [{}, {"cache-control": "no-cache"}], ids=["missed", "demanded"])
+async def test_what_is_refused_of_one_key_is_that_items_problem_and_no_others(
+    world: World, refusing_one: str, place: int, demand: dict[str, str]
+) -> None:
+    keys = [secrets.token_hex(4) for _ in range(7)]
+    await world.write("things", *({"_id": key} for key in keys[1:]))
+    keys.insert(place, refusing_one)
+    answer = await world.http.get(f"/v1/things?keys={','.join(keys)}", headers=demand)
+    assert answer.status_code == 200
+    items = answer.json()["items"]
+    assert [item["key"] for item in items] == keys
+    [problem] = [item["problem"] for item in items if "problem" in item]
+    assert (items[place].keys(), problem["status"], problem["refusal"]["code"]) == ({"key", "problem"}, 500, 4711)
+    assert sum(item.get("value") is not None for item in items) == 6
+    again = await world.http.get(
+        f"/v1/things?keys={','.join(keys)}", headers={"if-none-match": answer.headers["etag"]}
+    )
+    assert again.status_code == 304
+
+
+async def test_what_is_refused_of_every_key_is_the_whole_answers_problem(world: World, refusing_one: str) -> None:
+    for keys in ([refusing_one], [f"{refusing_one}-{number}" for number in range(3)]):
+        answer = await get(world, f"things?keys={','.join(keys)}")
+        assert (answer.status_code, answer.json()["type"]) == (500, "urn:neverstale:refused")
+
+
+@pytest.mark.parametrize("code", [13, 246, 11600])
+async def test_what_a_later_try_may_mend_refuses_all_keys_at_once(world: World, code: int) -> None:
+    held = secrets.token_hex(4)
+    await world.write("things", {"_id": held})
+
+    async def hit() -> bool:
+        return "; hit" in (await get(world, f"things/{held}")).headers["cache-status"]
+
+    await eventually(hit, "one of them is cached")
+    async with failing(world, code):
+        answer = await get(world, f"things?keys={held},{secrets.token_hex(4)}")
+        assert answer.status_code == 503
+        assert "items" not in answer.json()
     await served_again(world)
 
 
