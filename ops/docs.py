@@ -1,13 +1,18 @@
 """The tables of the docs that are written from the code: `python -m ops.docs` (`make docs`) in the repository."""
 
+import re
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 from prometheus_client.metrics import MetricWrapperBase
 
 from neverstale.role import telemetry
 from ops import settings_report
 
+ROOT: Final = Path(__file__).parents[1]
 BEGIN = "<!-- The table is written by `make docs`. -->"
 END = "<!-- End of the table. -->"
 
@@ -27,7 +32,34 @@ def metrics() -> str:
     return "\n".join(lines + [_row(metric) for metric in _declared()])
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"docs/settings.md": settings_report.reference, "docs/metrics.md": metrics}
+def shown_by() -> str:
+    """What shows each line of the tables of outages.md, as `docs/shown_by.toml` lists it: one line for each
+    experiment and each test, with the file where it stands. `KeyError`: there is no such test."""
+    lines = ["| what | shown by | in |", "|---|---|---|"]
+    listed = tomllib.loads((ROOT / "docs" / "shown_by.toml").read_text(encoding="utf-8"))["line"]
+    for line in listed:
+        for place, name in enumerate(line["shown_by"]):
+            what = line["what"] if place == 0 else ""
+            where = f"`{files_of_tests()[name]}`" if name.startswith("test_") else "[experiments](faults.md)"
+            lines.append(f"| {what} | `{name}` | {where} |")
+    return "\n".join(lines)
+
+
+@cache
+def files_of_tests() -> Mapping[str, str]:
+    """Every test, and its file from the root on."""
+    return {
+        name: str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.M)
+    }
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "docs/settings.md": settings_report.reference,
+    "docs/metrics.md": metrics,
+    "docs/outages.md": shown_by,
+}
 
 
 def _declared() -> Iterator[MetricWrapperBase]:
@@ -43,5 +75,5 @@ def _row(metric: MetricWrapperBase) -> str:
 
 if __name__ == "__main__":
     for name, table in TABLES.items():
-        path = Path(name)
+        path = ROOT / name
         path.write_text(with_table(path.read_text(encoding="utf-8"), table()), encoding="utf-8")
