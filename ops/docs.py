@@ -1,4 +1,5 @@
-"""The tables of the docs that are written from the code: `python -m ops.docs` (`make docs`) in the repository."""
+"""The tables of the docs that are written from the code, and the width of all pages: `python -m ops.docs` (`make
+docs`) in the repository."""
 
 import re
 import tomllib
