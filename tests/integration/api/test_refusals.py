@@ -182,7 +182,7 @@ def refusing_one(monkeypatch: pytest.MonkeyPatch) -> str:
     original = Loader._command
 
     async def refused(loader: Loader, command: dict[str, Any], *more: Any) -> RawReply:
-        if "bad" in str(command.get("filter", "")):
+        if "bad-" in str(command.get("filter", "")):
             raise Refused(4_711, "Location4711", "request", "", heals=False)
         return await original(loader, command, *more)
 
