@@ -35,6 +35,7 @@ from api.reads.l1 import L1
 from api.reads.read_counts import ReadCounts
 from api.reads.reader import Reader
 from api.reads.refused_sources import Refusing
+from api.server.heard import Heard
 from api.state import STATE, State
 from api.warm import KeepWarm, Warmer
 from api.web import problems
@@ -192,6 +193,7 @@ async def serving(settings: Settings, catalog: Catalog, health: ReadHealth) -> A
                     health=health,
                     clients=settings.clients,
                     unread=Unread(settings.clients.unread_bytes),
+                    heard=Heard(settings.clients.heard_bytes),
                     hot=hot,
                     limits=limits,
                     reader=reader,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from api.limits.buckets import Buckets
     from api.reads.reader import Reader
     from api.reads.refused_sources import Refusing
+    from api.server.heard import Heard
     from api.warm import Warmer
     from api.web.compression import Compressed
     from api.web.unread import Unread
@@ -40,6 +41,8 @@ class State:
     clients: "Clients"
     """Limits of connections and answers."""
     unread: "Unread"
+    heard: "Heard | None"
+    """`None`: what clients send is not counted."""
     hot: "Hot | None"
     """`None`: every request takes the ordinary way."""
     limits: "Buckets | None"

@@ -338,6 +338,11 @@ class Clients(SettingsSection):
     stall_seconds: PositiveFloat = Field(
         20, description="A client that takes less than 16 KiB of its answer within this is cut off."
     )
+    heard_bytes: PositiveInt = Field(
+        32 << 20,
+        description="Held by each process of what clients have sent and nobody has answered yet (parts of heads, "
+        "what waits behind a request); beyond it those are cut off that hold something for longest.",
+    )
     answer_bytes: PositiveInt = Field(
         32 << 20, description="Documents of one answer to `keys=` may have so many together; more are a 413."
     )

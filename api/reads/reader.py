@@ -114,7 +114,7 @@ class Reader:
     async def get_each(
         self, source: CachedSource, keys: Sequence[Any], wish: Wish = ANYTHING
     ) -> list[Answer | Refused]:
-        """Returns the same; but what MongoDB refuses of one key alone, for good, stands in the place of its answer."""
+        """Returns the same; but what MongoDB refuses of one key alone, for good, stands in place of its answer."""
         futures = self._ask_all(source, keys, wish)
         try:
             await asyncio.gather(*futures.values())

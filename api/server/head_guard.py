@@ -13,8 +13,10 @@ from typing import Any, Final
 import httptools
 
 from api.server.deadlines import TimedProtocol
+from api.server.heard import LARGE_HEAD_BYTES
 from api.server.open_files import TURNED_AWAY
 from api.server.request_heads import body_head, origin_form, wrong_with
+from api.state import STATE, State
 from api.web import headers, problems
 from api.web.headers import BLANK
 from api.web.problems import Problem
@@ -42,6 +44,9 @@ class GuardedProtocol(TimedProtocol):
         "_checked",
         "_farewell",
         "_head_open",
+        "_head_size",
+        "_heard",
+        "_heard_by",
         "_in_body",
         "_in_message",
         "_led",
@@ -82,15 +87,36 @@ class GuardedProtocol(TimedProtocol):
         self._trailer_lines = 0
         self._rest = b""
         """What came behind a request that is being answered; reading is paused."""
+        state: State | None = self.app_state.get(STATE)
+        self._heard_by = None if state is None else state.heard
+        self._heard = 0
+        """Bytes, as they were noted last."""
+        self._head_size = 0
+        """Of the last head, if it was large."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.clients.connections:
             self._turn_away()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._rest, self._head_size, self._in_message = b"", 0, False
+        self._note_heard()
+
+    def _note_heard(self) -> None:
+        held = len(self._rest) + self._head_size + (self._message_bytes if self._in_message else 0)
+        if held != self._heard and self._heard_by is not None:
+            self._heard = held
+            self._heard_by.note(self, held)
+
     # --- one request after the other
 
     def data_received(self, data: bytes) -> None:
+        self._hear(data)
+        self._note_heard()
+
+    def _hear(self, data: bytes) -> None:
         if self._refused:
             self._message_bytes += len(data)
             if self._message_bytes > LINGER_BYTES:
@@ -126,6 +152,7 @@ class GuardedProtocol(TimedProtocol):
         self._take(rest)
         if not (self._rest or self._refused or self.transport.is_closing()):
             self.flow.resume_reading()
+        self._note_heard()
 
     def _must_wait(self) -> bool:
         return not self._in_message and self._is_answering()
@@ -243,6 +270,7 @@ class GuardedProtocol(TimedProtocol):
             size += len(name) + len(value)
             if name == b"content-length" and value.isdigit() and int(value) > clients.body_bytes:
                 return problems.body_too_large()
+        self._head_size = size if size > LARGE_HEAD_BYTES else 0
         if size >= clients.head_bytes or len(self.headers) > clients.head_lines:
             return problems.head_too_large()
         return None

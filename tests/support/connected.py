@@ -10,6 +10,8 @@ from uvicorn.server import ServerState
 
 from api.server.cycle import Cycle
 from api.server.protocol import HotProtocol
+from api.server.heard import Heard
+from api.server.protocol import Cycle, HotProtocol
 from api.state import STATE
 from api.web.unread import Unread
 from neverstale.settings import Clients
@@ -69,6 +71,7 @@ class Connected:
         hot: Any = None,
         clients: Clients | None = None,
         unread: Unread | None = None,
+        heard: Heard | None = None,
         server: ServerState | None = None,
         **options: Any,
     ) -> None:
@@ -78,6 +81,7 @@ class Connected:
             hot=hot,
             clients=clients or Clients(keep_alive_seconds=config.timeout_keep_alive),
             unread=unread or Unread(1 << 62),
+            heard=heard,
         )
         self.protocol = HotProtocol(config, self.state, {STATE: state}, asyncio.get_running_loop())
         self.transport = Transport()
