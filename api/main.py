@@ -40,7 +40,7 @@ FORCED = 1
 
 
 def run(settings: Settings, catalog: Catalog) -> int:
-    """Serve until SIGTERM or SIGINT; answers the exit code (see `neverstale.role.service.run_role`)."""
+    """Serve until SIGTERM or SIGINT; returns the exit code (see `neverstale.role.service.run_role`)."""
     if settings.api.workers == 1:
         return run_role("api", settings, partial(_serve, settings, catalog), serve_http=False)
     telemetry.configure_logging(settings.service)

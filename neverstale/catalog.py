@@ -106,7 +106,7 @@ class Resource(BaseModel):
     on_change: OnChange = "auto"
     """What consumers do with a cached document that changed; `auto` refreshes what was read since its last fill."""
     stale_while_revalidate_seconds: Annotated[int, Field(ge=0, le=_MAX_TTL_SECONDS)] = 0
-    """A stale body that is known to be at most so old is served at once, labelled, and read anew; 0: never."""
+    """A stale body that is known to be at most so old is served at once, labelled, and read again; 0: never."""
     expires_field: str | None = None
     """A date in the document after which it is not kept, e.g. of a login or a token."""
     lists: dict[str, ListDeclaration] = Field(default_factory=dict)

@@ -18,7 +18,7 @@ _FIXED: Final = re.compile(r"^\s*(?:$|\||<!--|#)")
 
 
 def reflowed(document: str) -> str:
-    """The document with each block wrapped anew in which a line is too long; words and blocks stay."""
+    """The document with each block wrapped again in which a line is too long; words and blocks stay."""
     return "\n".join(
         line
         for block, is_text in _blocks(document.split("\n"))

@@ -48,7 +48,7 @@ def write_settings(target: Path, settings: Settings, origins: Origins, config: P
 
 
 def blank() -> dict[str, str]:
-    """Variables that keep what is owned, and is not set anew, from coming out of the environment."""
+    """Variables that keep what is owned, and is not set again, from coming out of the environment."""
     return {variable(name): "" for name in OWNED}
 
 

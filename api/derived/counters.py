@@ -64,7 +64,7 @@ class CountKey:
 
 @dataclass(slots=True)
 class Total:
-    """Of some groups."""
+    """The documents and sums of some groups together."""
 
     documents: int
     sums: list[Decimal | None]

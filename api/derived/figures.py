@@ -72,7 +72,7 @@ class _Kept(NamedTuple):
 
 
 class Figures:
-    """Of one process."""
+    """Reads the counters and rankings of one process, from Redis or from MongoDB."""
 
     def __init__(
         self,

@@ -38,7 +38,8 @@ PAUSE_SECONDS: Final = 1.0
 
 
 class Proofs:
-    """Of one process. `now`: `Loader.proof`, which should give up after `PATIENCE_SECONDS`."""
+    """Proves the age of what one process reads from MongoDB. `now`: `Loader.proof`, which should give up after
+    `PATIENCE_SECONDS`."""
 
     def __init__(
         self,

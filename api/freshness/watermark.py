@@ -4,7 +4,7 @@ The watermark is the minimum over the topic's partitions of the highest mark tha
 entry read from Redis *after* a watermark W was known misses no change up to W, provided that it was read from the
 Redis on which W was applied. That proviso is kept in three places: a partition's watermark counts only if it names
 the Redis that it was read from; every new connection names the Redis that it leads to; and an identity that is not
-the expected one voids the watermark and makes all connections anew, so that none leads to another server.
+the expected one voids the watermark and makes all connections again, so that none leads to another server.
 """
 
 import time

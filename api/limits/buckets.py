@@ -61,7 +61,7 @@ class Verdict:
 
 
 class Buckets:
-    """Of one process. Every method belongs to its event loop."""
+    """Spends the tokens of all callers of one process. Every method belongs to its event loop."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Buckets:
         return bucket if bucket is not None and bucket.left > 0 and self._clock() < bucket.until else None
 
     def spend(self, bucket: Bucket) -> bytes:
-        """Spend a token that is there; answers header lines (draft-ietf-httpapi-ratelimit-headers)."""
+        """Spend a token that is there; returns header lines (draft-ietf-httpapi-ratelimit-headers)."""
         bucket.left -= 1
         return self._lines(bucket)
 

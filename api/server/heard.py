@@ -15,7 +15,7 @@ LARGE_HEAD_BYTES: Final = 16 << 10
 
 
 class Heard:
-    """Of one process. Every method belongs to its event loop."""
+    """Counts it for one process. Every method belongs to its event loop."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit = limit_bytes

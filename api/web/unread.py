@@ -34,7 +34,7 @@ class Client(Protocol):
 
 
 class Unread:
-    """Of one process. Every method belongs to its event loop."""
+    """Counts it for one process. Every method belongs to its event loop."""
 
     def __init__(self, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = limit_bytes

@@ -1,4 +1,4 @@
-"""Generations: derived data is built anew beside the old, and taken into use when every partition has been walked.
+"""Generations: derived data is built again beside the old, and taken into use when every partition has been walked.
 
 A resource's generations stand in one register: an epoch and their descriptions. The epoch is a digest of the
 descriptions. Each change of the register is a compare-and-set, and no contribution is applied under another epoch
@@ -117,7 +117,8 @@ class Generations:
         and its predecessor is gone."""
 
         def applied(one: Generation) -> Generation:
-            # Another number of partitions comes with a floor, which makes the generation void; count anew until then.
+            # Another number of partitions comes with a floor, which makes the generation void; until then count
+            # again.
             done = one.rebuilt if one.partitions in (0, partitions) else frozenset()
             done |= {partition}
             phase: Phase = "complete" if done >= frozenset(range(partitions)) else "building"

@@ -37,7 +37,7 @@ SORT_KEY: Final = "__neverstale_sort_key"
 
 
 def aggregate(collection: str, stages: Stages, rows: int) -> Command:
-    """The command that runs a pipeline and answers at most so many rows in one reply."""
+    """The command that runs a pipeline and returns at most so many rows in one reply."""
     return {"aggregate": collection, "pipeline": stages, "cursor": {"batchSize": rows + 1}, "collation": BYTES}
 
 
@@ -92,7 +92,7 @@ def list_index(declared: ListDeclaration) -> dict[str, int]:
 def counter_groups(
     declared: CounterDeclaration, values: Mapping[str, Any], by: Sequence[str] | None = None, limit: int | None = None
 ) -> Stages:
-    """Pipeline that answers a row for each group; `read_counter_row` reads it.
+    """The pipeline that returns a row for each group; `read_counter_row` reads it.
 
     `values`: the groups that have these values; `by`: the fields that make the rows (default: all that have no
     value). Over fields that are in neither the groups are added up.
@@ -195,7 +195,7 @@ def ranking_behind(
 
 
 def ranking_count_before(declared: RankingDeclaration, values: Values, kind: Kind, place: Place) -> Stages:
-    """Pipeline that answers `{n}` (or no row for none): how many rank before a place."""
+    """The pipeline that returns `{n}` (or no row for none): how many rank before a place."""
     return [{"$match": _beside(declared, values, kind, place, before=True)}, {"$count": "n"}]
 
 

@@ -160,7 +160,7 @@ class DerivedStore:
             return int(raw_cursor), None
         sets = [own.ranking(ranking, group.decode(errors="replace")) for group in groups]
         # Who has members before and after we looked had them then, or lost and regained them meanwhile: then it is
-        # counted anew for nothing.
+        # counted again for nothing.
         held = ("HMGET", sizes, *groups)
         before, *members, after = await self._redis.send(held, *(("ZCARD", key) for key in sets), held)
         gone = (
@@ -190,7 +190,7 @@ class DerivedStore:
         return int(raw_cursor), None
 
     async def unlink(self, generation: str) -> int:
-        """Free everything of a generation that is in no register any more; answers how many keys."""
+        """Free everything of a generation that is in no register any more; returns how many keys."""
         return await self._unlink_all(self.names.of(generation).base)
 
     async def _unlink_all(self, base: str) -> int:
@@ -211,7 +211,7 @@ def _is_count(field: bytes, value: bytes) -> bool:
 
 
 def valued_hashes_of(names: DerivedNames, generation: Generation) -> list[bytes]:
-    """Of these the hashes whose values say by themselves whether they can be ours."""
+    """Those of these hashes whose values say by themselves whether they can be ours."""
     return hashes_of(names, generation)[: -generation.buckets or None]
 
 

@@ -65,7 +65,7 @@ class Letter:
 
     @classmethod
     def decode(cls, record: Any) -> Self:
-        """Of aiokafka's `ConsumerRecord`. `ValueError`: it is no dead letter of ours."""
+        """The letter in aiokafka's `ConsumerRecord`. `ValueError`: it is no dead letter of ours."""
         ours = {name.removeprefix(PREFIX): text.decode() for name, text in record.headers if name.startswith(PREFIX)}
         try:
             return cls(

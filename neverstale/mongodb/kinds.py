@@ -79,7 +79,7 @@ def least_told(kinds: Iterable[Kind]) -> Kind:
 
 
 class Kinds:
-    """Of the collections of one database that anybody has asked for."""
+    """Knows the kinds of the collections of one database that anybody has asked for."""
 
     def __init__(
         self, database: AsyncDatabase[dict[str, Any]], timeout_ms: int, clock: Callable[[], float] = time.monotonic
@@ -173,7 +173,7 @@ def _heard(looked: asyncio.Task[None]) -> None:
 
 
 def kind_of(listed: Mapping[str, Any]) -> Kind:
-    """Of an element of what `listCollections` answers."""
+    """The kind of an element of what `listCollections` returns."""
     uuid = (listed.get("info") or {}).get("uuid")
     if listed["name"].startswith("system."):
         return Kind("system")

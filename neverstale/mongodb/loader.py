@@ -95,7 +95,7 @@ class Snapshot:
     _etags: dict[str, bytes] = field(default_factory=dict, compare=False)
 
     def etag(self, key: str) -> bytes:
-        """Of the body that `bodies` has for a key, if it has one; it is made once."""
+        """The ETag of the body that `bodies` has for a key, if it has one; it is made once."""
         etag = self._etags.get(key)
         if etag is None:
             body = self.bodies.get(key)
@@ -316,7 +316,7 @@ class Loader:
                     kind = await self._kinds.look(collection)
                 else:
                     raise
-        # It is made anew again and again, or a member that lags behind has not heard of it.
+        # It is made again and again, or a member that lags behind has not heard of it.
         return await self._command(command, operation), UNSURE
 
     async def _command(self, command: dict[str, Any], operation: Operation) -> RawReply:

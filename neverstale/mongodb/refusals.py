@@ -100,7 +100,7 @@ TABLE: Final[dict[int, Row]] = {
     115: Row("CommandNotSupported", "collection", "name an ordinary collection in the catalog"),
     123: Row("NotAReplicaSet", "collection", "run MongoDB as a replica set"),
     148: Row("ReadConcernMajorityNotEnabled", "collection", "start mongod with majority read concern"),
-    161: Row("IncompatibleCollationVersion", "collection", "make the collection's indexes anew for this server"),
+    161: Row("IncompatibleCollationVersion", "collection", "make the collection's indexes again for this server"),
     165: Row("ViewDepthLimitExceeded", "collection", _VIEW),
     166: Row("CommandNotSupportedOnView", "collection", _VIEW),
     167: Row("OptionNotSupportedOnView", "collection", _VIEW),
@@ -116,7 +116,7 @@ TABLE: Final[dict[int, Row]] = {
         heals=True,
     ),
     291: Row("NoQueryExecutionPlans", "collection", _INDEX),
-    301: Row("DataCorruptionDetected", "collection", "validate the collection, or sync the member anew"),
+    301: Row("DataCorruptionDetected", "collection", "validate the collection, or sync the member again"),
     361: Row("CollectionUUIDMismatch", "collection", "the collection is being replaced"),
     # This one read.
     1: Row("InternalError", "request", "see the server's log"),

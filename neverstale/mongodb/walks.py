@@ -73,11 +73,11 @@ class Walks:
         self._collection = control(client[database])
 
     async def ask(self, walk: Walk) -> bool:
-        """Ask for a walk, whatever was asked for before, unless it is this one; answers whether it is new."""
+        """Ask for a walk, whatever was asked for before, unless it is this one; returns whether it is new."""
         return await self._put(walk, {"id": {"$ne": walk.id}})
 
     async def ask_if_none(self, walk: Walk) -> bool:
-        """Ask for a walk, unless one for this purpose is under way; answers whether it was asked for."""
+        """Ask for a walk, unless one for this purpose is under way; returns whether it was asked for."""
         return await self._put(walk, {"state": {"$nin": list(UNFINISHED)}})
 
     async def _put(self, walk: Walk, instead_of: Fields) -> bool:
@@ -102,14 +102,14 @@ class Walks:
         return _walk(fields or {})
 
     async def unfinished(self, purpose: Purpose) -> list[Walk]:
-        """Of all groups, in the order in which they were asked for."""
+        """The walks of all groups, in the order in which they were asked for."""
         asked = {"topic": self._topic, "purpose": purpose, "state": {"$in": list(UNFINISHED)}}
         with _deadline():
             found = await self._collection.find(asked).sort("at").to_list()
         return [walk for fields in found if (walk := _walk(fields)) is not None]
 
     async def note(self, walk: Walk) -> Walk | None:
-        """Store how far a walk is; answers it with the rate that is wanted by now. `None`: no longer wanted."""
+        """Store how far a walk is; returns it with the rate that is wanted by now. `None`: no longer wanted."""
         assert walk.begun is not None
         change: Fields = {"state": walk.state, "last_key": walk.last_key, "passed": walk.passed, "about": walk.about}
         return await self._change(walk, change | {"begun": to_timestamp(walk.begun)})

@@ -9,7 +9,7 @@ successor announces again what was not committed.
 
 Groups of lists are named `resource|list|slot`, as their tags are (see `neverstale.derived.redis_names.slot_of`); `*`
 stands for all of them. What a successor announces of those may be less than its predecessor would have, since by then
-the contributions are replaced; but whoever hears marks of a partition from another publisher begins to hear anew.
+the contributions are replaced; but whoever hears marks of a partition from another publisher begins to hear again.
 """
 
 import secrets

@@ -105,7 +105,7 @@ class Cache(Commands):
         return Leases(token, leases, applied, known_floor)
 
     async def fill(self, fills: Sequence[Fill]) -> list[str]:
-        """Offer values. Answers `filled` or why it was refused, in order; a refused fill is nothing bad."""
+        """Offer values. Returns `filled` or why it was refused, in order; a refused fill is nothing bad."""
         arguments: list[Any] = []
         for fill in fills:
             body = fill.body if fill.body is not None else b""

@@ -21,7 +21,7 @@ async def removed(
     damage: Damage,
     exchange: Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]],
 ) -> int:
-    """Delete what is foreign among the keys of these commands; answers how many there were."""
+    """Delete what is foreign among the keys of these commands; returns how many there were."""
     keys = list(dict.fromkeys(key for command in commands for key in _keys(command) if names.type_of(key)))
     if not keys:
         return 0

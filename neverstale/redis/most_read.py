@@ -1,7 +1,7 @@
 """How often documents are read, as Redis keeps it for all processes together: the most read of each resource.
 
 A read counts half after a half-life, a quarter after two. Of each resource at most `MOST` documents are kept: those
-with the fewest reads make room, and begin anew when they are read again. So counts are exact for what is read often,
+with the fewest reads make room, and begin again when they are read again. So counts are exact for what is read often,
 and a document that is read less than the last of the most read may be missing.
 """
 

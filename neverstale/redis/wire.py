@@ -129,7 +129,7 @@ class _Line(asyncio.Protocol):
 
 
 async def ask_identity(connection: Any) -> str:
-    """Of the server behind a connection of the client's that nobody else uses now."""
+    """The identity of the server behind a connection of the client's that nobody else uses now."""
     answers = []
     for section in ("server", "replication"):
         await connection.send_command("INFO", section)

@@ -91,7 +91,7 @@ async def _may_write(database: AsyncDatabase[Document]) -> Finding:
 
 
 async def _kinds(database: AsyncDatabase[Document]) -> dict[str, Kind]:
-    """Of all visible collections, by name."""
+    """The kinds of all visible collections, by name."""
     options: tuple[Document, ...] = {}, {"nameOnly": True, "authorizedCollections": True}
     for option in options:
         try:

@@ -18,7 +18,7 @@ def resync(
     catalog: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove everything that is cached of a resource anew, little by little. Ctrl-C stops it."""
+    """Prove everything that is cached of a resource again, little by little. Ctrl-C stops it."""
     from ops.repair.resync import ResyncWanted, print_resync
     from ops.repair.resync import resync as walk
 
@@ -63,7 +63,7 @@ def rebuild(
     catalog: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count the documents of a resource anew, for its lists, counters and rankings."""
+    """Count the documents of a resource again, for its lists, counters and rankings."""
     if compare:
         _compare(resource, name, config, catalog, as_json=as_json)
     from neverstale.role.telemetry import configure_logging

@@ -57,7 +57,7 @@ class Done:
 
 
 Work = Callable[[Sequence[HeldLetter], Done], Awaitable[list[HeldLetter]]]
-"""What is done with letters, some at a time; answers those that it was done with."""
+"""What is done with letters, some at a time; returns those that it was done with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from ops.servers import mongodb
 
 
 class LetterPlace(NamedTuple):
-    """Of a letter in its topic."""
+    """Where a letter lies in its topic."""
 
     offset: int
     at_ms: int
@@ -40,7 +40,7 @@ class Settled:
 
 
 class SettledLetters:
-    """Of one topic. Raises `Outage`."""
+    """Notes what was done with the letters of one topic. Raises `Outage`."""
 
     def __init__(self, settings: Settings, database: str) -> None:
         self._mongodb = settings.mongodb

@@ -80,7 +80,7 @@ class Saboteur:
                 await _put(redis, taken)
 
     async def spoil_finally(self, stored: Mapping[str, Document]) -> int:
-        """Put back the first value of every flight that has changed since; answers how many."""
+        """Put back the first value of every flight that has changed since; returns how many."""
         old = {key: raw for key, raw in self.held.items() if _differs(raw, stored)}
         async with Redis.from_url(self.redis_url) as redis:
             await _put(redis, old)

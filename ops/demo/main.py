@@ -62,7 +62,7 @@ class DemoOptions:
 
 
 def demo(options: DemoOptions, console: Console | None = None) -> int:
-    """Answers 0 if every answer kept its word and nothing was stale after convergence, else 1."""
+    """Returns 0 if every answer kept its word and nothing was stale after convergence, else 1."""
     return asyncio.run(_demo(options, console or output.console()))
 
 

@@ -43,7 +43,7 @@ class Sweep:
 
 
 async def converge(url: str, last: Version) -> float:
-    """Wait until every resource's watermark has passed the last write; answers the seconds that it took."""
+    """Wait until every resource's watermark has passed the last write; returns the seconds that it took."""
 
     def behind(resource: Freshness) -> bool:
         watermark = resource["watermark"]
@@ -53,7 +53,7 @@ async def converge(url: str, last: Version) -> float:
 
 
 async def freshen(url: str, bound_seconds: float) -> float:
-    """Wait until every resource's answers are known to be at most so old; answers the seconds that it took."""
+    """Wait until every resource's answers are known to be at most so old; returns the seconds that it took."""
 
     def behind(resource: Freshness) -> bool:
         bound = resource["bound"]

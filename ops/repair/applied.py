@@ -37,7 +37,7 @@ async def partitions_of_topic(settings: Kafka) -> int:
 
 
 async def publish(settings: Kafka, records: Sequence[Record]) -> Ends:
-    """Answers when Kafka has them all."""
+    """Returns when Kafka has them all."""
     try:
         async with asyncio.timeout(2 * settings.request_timeout_ms / 1000), started_producer(settings) as producer:
             sent = [

@@ -241,7 +241,7 @@ def print_drift(found: Drift, *, as_json: bool) -> None:
     if found.undecided:
         print(f"{found.undecided} more change too fast to tell; check again when fewer changes come")
     if not found.ok:
-        print(f"count anew with: neverstale rebuild {found.resource}")
+        print(f"count again with: neverstale rebuild {found.resource}")
 
 
 def _group(one: Difference) -> str:

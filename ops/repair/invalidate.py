@@ -3,7 +3,7 @@
 A key becomes a change of all its fields at the present time: its entry and the pages that show it are stale, and what
 is counted of it is looked at again. A resource, or everything, becomes a floor of its collection: every entry and
 page that was read before the present time is stale. Counters and rankings stay: they are no cache of a read, and are
-built anew by `neverstale rebuild`.
+built again by `neverstale rebuild`.
 """
 
 import time

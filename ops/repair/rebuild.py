@@ -1,4 +1,4 @@
-"""`neverstale rebuild`: count a resource's documents anew, in a generation beside the one that serves.
+"""`neverstale rebuild`: count a resource's documents again, in a generation beside the one that serves.
 
 The command takes the first steps and looks on; watcher and consumers do the work (`neverstale.derived.generations`).
 So it may be stopped, killed and called again at any time: it joins the generation that is being built.
@@ -79,7 +79,7 @@ async def rebuild(
 
 
 class _Building:
-    """Of one resource on one Redis."""
+    """Builds what is derived of one resource again, on one Redis."""
 
     def __init__(self, resource: Resource, store: DerivedStore, loader: Loader, walks: Walks) -> None:
         self._resource = resource

@@ -1,9 +1,9 @@
-"""`neverstale resync`: prove everything that is cached of a collection anew, little by little, while it is served.
+"""`neverstale resync`: prove everything that is cached of a collection again, little by little, while it is served.
 
 The watcher walks the collection and publishes a touch for every document, which makes an entry stale that was read
 before the walk began (and refreshes it, as `on_change` says). What the walk cannot touch, because the document is
 gone or because it is a page, a floor at its end makes stale. So after a resync every entry and page was read at or
-after its beginning, and the load of filling them anew has come at the rate that was asked for.
+after its beginning, and the load of filling them again has come at the rate that was asked for.
 
 The walk lives in its request (`neverstale.mongodb.walks`): this command asks for it and looks on.
 """
@@ -139,7 +139,7 @@ def _sentence(done: Resync) -> str:
                 f"{APPLY_SECONDS:.0f} s; they will, see `neverstale status`"
             )
         case "stopped" | "interrupted":
-            return f"stopped after {passed} documents; called again it begins anew"
+            return f"stopped after {passed} documents; called again it begins again"
         case "replaced":
             return "it was stopped, and another one was asked for"
         case "nothing":

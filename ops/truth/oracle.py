@@ -118,7 +118,7 @@ class Writes:
         """No acknowledged write has a later version."""
 
     def begin(self, key: int, at: float, *, removal: bool = False) -> int:
-        """A write is about to be sent; answers the revision that it gives to the document."""
+        """A write is about to be sent; returns the revision that it gives to the document."""
         writes = self._keys.setdefault(key, History())
         writes.begun_at.append(at)
         revision = len(writes.begun_at)

@@ -9,9 +9,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from api.server.cycle import Cycle
-from api.server.protocol import HotProtocol
 from api.server.heard import Heard
-from api.server.protocol import Cycle, HotProtocol
+from api.server.protocol import HotProtocol
 from api.state import STATE
 from api.web.unread import Unread
 from neverstale.settings import Clients

@@ -2,7 +2,7 @@
 -- KEYS: the group's hash.
 -- ARGV: Redis identity, number of partitions, the latest version that can be true, then three for each: partition,
 --   version, wall time in ms.
--- A watermark only rises, except on another Redis, where it starts anew. The number of partitions rises with any mark;
+-- A watermark only rises, except on another Redis, where it starts again. The number of partitions rises with any mark;
 -- it falls (the topic was made again with fewer) only with one that is newer than all that is held here: otherwise a
 -- mark from before partitions were added, applied late, would leave the new ones out of the minimum.
 -- What is held and cannot be true counts for nothing: a neighbour's version would never be reached, and its number of

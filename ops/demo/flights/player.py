@@ -59,7 +59,7 @@ class Player:
             room.release()
 
     def _endless(self) -> Iterator[Sequence[Happening] | None]:
-        """The week's steps, then `None` for "begin anew", and so on."""
+        """The week's steps, then `None` for "begin again", and so on."""
         while True:
             yield from self._steps
             yield None

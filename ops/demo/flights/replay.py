@@ -1,7 +1,7 @@
 """What happened to the week's flights, in order of time, as the steps that writers take.
 
 Departures, delays, arrivals and cancellations are the source's. The moments at which a delay or a cancellation
-was announced, the gates and the flights that are filed anew are made up.
+was announced, the gates and the flights that are filed again are made up.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -94,7 +94,7 @@ class Writers:
             }
 
     async def write(self, step: Sequence[Happening]) -> int:
-        """Write one step; answers how many changes of documents were acknowledged."""
+        """Write one step; returns how many changes of documents were acknowledged."""
         slots = [self._slots[place] for place in {place for item in step for place in item.flights}]
         async with self.turns.of(slots):
             if not await self._settle(slots):
@@ -128,7 +128,7 @@ class Writers:
             return await self._bulk_write(changes, updates, ordered=False)
 
     async def _settle(self, slots: Sequence[Slot]) -> bool:
-        """After writes of unknown outcome: write the whole documents. Answers whether all is certain again."""
+        """After writes of unknown outcome: write the whole documents. Returns whether all is certain again."""
         doubtful = [slot for slot in slots if slot.doubtful]
         if not doubtful:
             return True
@@ -187,7 +187,7 @@ class Writers:
         return 0
 
     async def _file(self, slot: Slot) -> int:
-        """... and files it anew, at another gate."""
+        """... and files it again, at another gate."""
         filed = self.turns.change(slot, {"gate": gate(slot.document["origin"], slot.document["rev"])})
         async with self.turns.noting([filed]), self._motor_session() as session:
             await self._motor_flights.insert_one(slot.document, session=session)
