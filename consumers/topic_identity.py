@@ -21,7 +21,7 @@ from neverstale.role.service import Health
 log = telemetry.logger(__name__)
 
 TRUST_SECONDS: Final = 1.0
-"""For so long what Redis held is not asked for again; another one may have taken its place."""
+"""For so long what Redis held is not asked for again; another one may have taken over."""
 
 
 @dataclass(frozen=True, slots=True)

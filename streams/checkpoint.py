@@ -30,7 +30,7 @@ SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the stream behind which it can be opened again."""
+    """A token behind which the stream can be opened again, and the topic that had everything before it."""
 
     token: Token
     partitions: int

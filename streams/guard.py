@@ -18,7 +18,7 @@ from streams.cursor import StreamCursor
 from streams.publisher import Publisher
 
 LOOK_SECONDS: Final = 0.5
-INCARNATION_SECONDS: Final = 1.0
+TOPIC_SECONDS: Final = 1.0
 SLOW_SECONDS: Final = 2.0
 """A server that is silent for longer is reported as away."""
 
@@ -49,9 +49,9 @@ class Guard:
         async def look() -> float:
             nonlocal looked_at, is_there
             now = monotonic()
-            if now - looked_at > INCARNATION_SECONDS:
+            if now - looked_at > TOPIC_SECONDS:
                 looked_at = now
-                is_there = await self._check_incarnation(is_there)
+                is_there = await self._check_topic(is_there)
             self._check("mongodb", self.cursor.seconds_overdue(now), self.cursor_patience_seconds)
             self._check("kafka", self.publisher.seconds_unacknowledged(now), self.publisher_patience_seconds)
             if (known := self.publisher.known_partitions()) != self.publisher.partitions:
@@ -60,19 +60,19 @@ class Guard:
 
         await forever(look)
 
-    async def _check_incarnation(self, was_there: bool) -> bool:
+    async def _check_topic(self, was_there: bool) -> bool:
         """Whether the topic is there. Deleted and made again at once, it takes what we send as if nothing had
         happened; only deleted, it lets us wait until the producer gives up. A broker that has just started may not
         know yet what there is, so what is missing is looked for twice."""
         try:
             async with asyncio.timeout(SLOW_SECONDS):
-                known = await self.publisher.known_incarnation()
+                known = await self.publisher.known_topic_id()
         except (KafkaError, TimeoutError):
             return was_there
-        if self.publisher.incarnation in (None, known):
+        if self.publisher.topic_id in (None, known):
             return True
         if known is not None:
-            raise TopicChanged(f"the topic has the id {known} instead of {self.publisher.incarnation}")
+            raise TopicChanged(f"the topic has the id {known} instead of {self.publisher.topic_id}")
         if not was_there:
             raise TopicChanged("the topic is no longer there")
         return False

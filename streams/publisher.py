@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from neverstale.kafka.producer import batch_bytes, started_producer
 from neverstale.kafka.refusals import as_ours
 from neverstale.kafka.topic import Topic
-from neverstale.kafka.topic_id import incarnation_of
+from neverstale.kafka.topic_id import topic_id_of
 from neverstale.role.retry import forever
 from neverstale.role.tasks import start
 from neverstale.settings import Kafka
@@ -80,7 +80,7 @@ class Publisher:
         producer: AIOKafkaProducer,
         settings: Kafka,
         partitions: int,
-        incarnation: str | None = None,
+        topic_id: str | None = None,
         max_message_bytes: int | None = None,
     ) -> None:
         self._producer = producer
@@ -91,7 +91,7 @@ class Publisher:
         self.acknowledged = 0
         """Batches."""
         self.partitions = partitions
-        self.incarnation = incarnation
+        self.topic_id = topic_id
         self._lanes = [_Lane(partition, self._parcel()) for partition in range(partitions)]
         self._append = [lane.filling.batch.append for lane in self._lanes]
 
@@ -99,7 +99,7 @@ class Publisher:
     @asynccontextmanager
     async def open(cls, settings: Kafka, topic: Topic) -> AsyncIterator["Publisher"]:
         async with started_producer(settings, topic.max_message_bytes) as producer:
-            yield cls(producer, settings, topic.partitions, topic.incarnation, topic.max_message_bytes)
+            yield cls(producer, settings, topic.partitions, topic.id, topic.max_message_bytes)
 
     def put(self, partition: int, key: bytes | None, value: bytes) -> None:
         """Add a record to its partition. Never waits: what may be under way is bounded by who flushes."""
@@ -147,9 +147,9 @@ class Publisher:
         known = self._producer.client.cluster.partitions_for_topic(self.topic)
         return len(known) if known else self.partitions
 
-    async def known_incarnation(self) -> str | None:
+    async def known_topic_id(self) -> str | None:
         """The id of the topic that is there now; `None`: not known. Raises `KafkaError`."""
-        return await incarnation_of(self._producer.client, self.topic)
+        return await topic_id_of(self._producer.client, self.topic)
 
     def _parcel(self) -> _Parcel:
         return _Parcel(self._producer.create_batch())

@@ -63,7 +63,7 @@ class Stream:
     async def _send(self, batch: EventBatch) -> None:
         records = await self._put(batch) if batch.events else Counter()
         receipt = self.publisher.flush()
-        position = Position(batch.token, self.publisher.partitions, self.publisher.incarnation)
+        position = Position(batch.token, self.publisher.partitions, self.publisher.topic_id)
         wall_ms = wall_ms_of(batch.events[-1]) if records["change"] else None
         await self.acks.add(SentBatch(receipt, position, wall_ms, records))
 

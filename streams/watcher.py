@@ -64,8 +64,8 @@ def plan(stored: Position | None, topic: Topic, lost: str | None) -> Start:
         return Start(None, lost)
     if stored is None:
         return Start(None, "no position is stored")
-    known = stored.topic is not None and topic.incarnation is not None
-    if topic.created or (known and stored.topic != topic.incarnation):
+    known = stored.topic is not None and topic.id is not None
+    if topic.created or (known and stored.topic != topic.id):
         return Start(stored, "the topic was created again")
     if stored.partitions != topic.partitions:
         return Start(stored, f"the topic has {topic.partitions} partitions instead of {stored.partitions}")
@@ -157,8 +157,8 @@ class Watcher:
             cursor, floors = await self._open(stack, start)
             stack.callback(self._note_progress, checkpoint, publisher, of_resume_token(cursor.token["_data"]))
             interval_seconds = settings.watcher.mark_interval_ms / 1000
-            marks = MarkPacer(topic.partitions, checkpoint.term, interval_seconds, topic.incarnation)
-            reader = Stream(
+            marks = MarkPacer(topic.partitions, checkpoint.term, interval_seconds, topic.id)
+            stream = Stream(
                 settings.watcher,
                 self.watched,
                 cursor,
@@ -168,8 +168,8 @@ class Watcher:
                 marks,
                 Heart(self.database, settings.watcher, marks),
             )
-            reader.put_floors(floors)
-            await self._read(reader, checkpoint, stop)
+            stream.put_floors(floors)
+            await self._read(stream, checkpoint, stop)
 
     async def _stand_by(self, stop: asyncio.Event) -> None:
         """Wait for the lease, or for `stop`. A standby that could take over at any time is ready."""
@@ -212,25 +212,25 @@ class Watcher:
         at = version if start.position is None else await present_time(self.database)
         return self.watched.every_floor(at, start.floor_reason)
 
-    async def _read(self, reader: Stream, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
-        """Run the reader and all that accompanies it; then wait for what is on its way, and store where it ends."""
+    async def _read(self, stream: Stream, checkpoint: Checkpoint, stop: asyncio.Event) -> None:
+        """Run the stream and all that accompanies it; then wait for what is on its way, and store where it ends."""
         guard = Guard(
             self.health,
-            reader.cursor,
-            reader.publisher,
+            stream.cursor,
+            stream.publisher,
             self._patience_seconds,
             self.settings.kafka.request_timeout_ms / 1000,
         )
         interval_seconds = self.settings.watcher.checkpoint_interval_ms / 1000
         cancellation.heed()  # opening everything took many steps of clients
         async with asyncio.TaskGroup() as group:
-            reading = start(group, reader.run(), "read")
+            reading = start(group, stream.run(), "read")
             stopping = start(group, stop.wait(), "await-stop")
             company: list[asyncio.Task[Any]] = [
                 stopping,
-                start(group, reader.publisher.run(), "publish"),
-                start(group, reader.acks.run(), "acks"),
-                start(group, reader.heart.run(), "heart"),
+                start(group, stream.publisher.run(), "publish"),
+                start(group, stream.acks.run(), "acks"),
+                start(group, stream.heart.run(), "heart"),
                 start(group, checkpoint.run(interval_seconds), "checkpoint"),
                 start(group, guard.run(), "guard"),
                 start(group, self.lease.keep(), "lease"),
@@ -238,15 +238,15 @@ class Watcher:
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             reading.cancel()
             await asyncio.wait({reading})
-            await self._drain(reader, checkpoint)
+            await self._drain(stream, checkpoint)
             for task in company:
                 task.cancel()
 
-    async def _drain(self, reader: Stream, checkpoint: Checkpoint) -> None:
+    async def _drain(self, stream: Stream, checkpoint: Checkpoint) -> None:
         """Wait until Kafka has everything, then store the position; not for ever."""
         try:
             async with asyncio.timeout(self.settings.service.drain_seconds * DRAIN_SHARE):
-                await reader.acks.landed()
+                await stream.acks.landed()
                 await checkpoint.save()
         except TimeoutError:
             log.warning("drain_given_up", reason="Kafka or MongoDB is silent; the rest will be published again")

@@ -1,1 +1,1 @@
-"""The group: one member's partitions, offsets and place among the consumers."""
+"""The group: one member's partitions, offsets and membership."""

@@ -44,7 +44,7 @@ def options(settings: Settings) -> dict[str, Any]:
 
 
 async def close(kafka: AIOKafkaConsumer) -> None:
-    """Leave the group, unless the place in it is ours for longer, and close every connection, whatever state the
+    """Leave the group, unless we stay a member over a restart, and close every connection, whatever state the
     client is in."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):

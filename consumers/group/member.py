@@ -233,7 +233,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._replaced.is_set()
 
     async def until_replaced(self) -> NoReturn:
-        """Raises `Replaced` when another consumer has our place in the group."""
+        """Raises `Replaced` when another consumer is the member that we were."""
         await self._replaced.wait()
         raise Replaced(self._consumed.kafka.group_instance_id or "")
 

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 
 from neverstale.errors import KafkaRefuses
 from neverstale.kafka.refusals import altered, as_ours, at_the_door
-from neverstale.kafka.topic_id import incarnation_of
+from neverstale.kafka.topic_id import topic_id_of
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka
 
@@ -49,7 +49,7 @@ class Topic:
     """By us, just now: whatever it held before, if it existed before, is gone."""
     complaint: str | None
     """How it differs from what is declared."""
-    incarnation: str | None = None
+    id: str | None = None
     """Its id, which another topic of the same name does not have; `None`: the broker tells none."""
     max_message_bytes: int | None = None
     """Of one batch of one partition; `None`: the broker does not say."""
@@ -67,7 +67,7 @@ async def ensure_topic(settings: Kafka) -> Topic:
             configs = await topic_configs(admin, settings.topic)
             if (unfit := unfitness(configs, settings)) is not None:
                 raise unfit
-            incarnation = await _incarnation(admin, settings.topic)
+            topic_id = await _topic_id(admin, settings.topic)
     except KafkaConnectionError as error:
         raise await at_the_door(settings) or as_ours(error, settings) from error
     except (KafkaError, OSError, TimeoutError) as error:
@@ -78,7 +78,7 @@ async def ensure_topic(settings: Kafka) -> Topic:
         partitions,
         created,
         _complaint(configs, settings, partitions),
-        incarnation,
+        topic_id,
         int(largest) if largest else None,
     )
 
@@ -116,12 +116,12 @@ async def _partitions(admin: AIOKafkaAdminClient, topic: str) -> int:
     return 0
 
 
-async def _incarnation(admin: AIOKafkaAdminClient, topic: str) -> str | None:
+async def _topic_id(admin: AIOKafkaAdminClient, topic: str) -> str | None:
     try:
         # Another broker is asked each time, and not all need have heard of a topic that was just made.
         while True:
-            if (incarnation := await incarnation_of(admin._client, topic)) is not None:
-                return incarnation
+            if (topic_id := await topic_id_of(admin._client, topic)) is not None:
+                return topic_id
             await asyncio.sleep(POLL_SECONDS)
     except IncompatibleBrokerVersion:
         return None

@@ -1,4 +1,4 @@
-"""Incarnations: whether a topic is the one that it was, or another one of the same name.
+"""Topic ids: whether a topic is the one that it was, or another one of the same name.
 
 Brokers give every topic an id of its own and tell it from version 10 of the Metadata request on (Kafka 2.8, KIP-516).
 aiokafka speaks version 5, so that request is written out here. Source: Kafka's protocol guide, "Metadata API".
@@ -110,7 +110,7 @@ class MetadataRequest(Request[MetadataRequestStruct]):  # type: ignore[misc]
         return request_struct_class([(NONE, self._topic, {})], False, False, False, {})
 
 
-async def incarnation_of(client: AIOKafkaClient, topic: str) -> str | None:
+async def topic_id_of(client: AIOKafkaClient, topic: str) -> str | None:
     """The topic's id, 32 hex digits; `None`: the broker that was asked does not know it (yet).
 
     Raises `KafkaError`; `IncompatibleBrokerVersion` where topics have no ids.

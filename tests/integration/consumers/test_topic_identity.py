@@ -11,7 +11,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from neverstale.kafka import events
 from neverstale.kafka.events import Mark, Rebuilt
 from neverstale.kafka.topic import ensure_topic
-from neverstale.kafka.topic_id import incarnation_of
+from neverstale.kafka.topic_id import topic_id_of
 from tests.support.waiting import eventually
 from tests.worlds.consuming import PARTITIONS, Consuming
 from tests.worlds.watching import COLLECTION, Place, Published, real_broker, until_stored, watching, write
@@ -37,12 +37,12 @@ async def make_anew(admin: AIOKafkaAdminClient, topic: str) -> None:
     await eventually(made, "the topic is made again")
 
 
-async def incarnation(admin: AIOKafkaAdminClient, topic: str) -> str:
+async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
     """Of a topic that there is, although not all may have heard of it yet."""
     found: list[str | None] = []
 
     async def known() -> bool:
-        found.append(await incarnation_of(admin._client, topic))
+        found.append(await topic_id_of(admin._client, topic))
         return found[-1] is not None
 
     await eventually(known, "the topic has an id")
@@ -73,7 +73,7 @@ async def voided(rig: Consuming, admin: AIOKafkaAdminClient, *, marks_name_it: b
     told."""
 
     async def named(mark: Mark) -> Mark:
-        return replace(mark, topic=await incarnation(admin, rig.settings.kafka.topic) if marks_name_it else None)
+        return replace(mark, topic=await topic_id(admin, rig.settings.kafka.topic) if marks_name_it else None)
 
     async with rig.consumer():
         await rig.until_applied()
@@ -121,7 +121,7 @@ async def test_a_watcher_whose_topic_somebody_else_made_anew_voids_what_was_told
     async with watching(place, COLLECTION) as running:
         await until_stored(rig.mongo, place, await write(rig.mongo, place, "before"))
         await make_anew(admin, place.topic)
-        found = await incarnation(admin, place.topic)
+        found = await topic_id(admin, place.topic)
         async with Published.reading(place) as published:
             await published.until(lambda: [mark for mark in published.marks if mark.topic == found])
             await published.until(lambda: len(published.floors) >= PARTITIONS)

@@ -29,6 +29,7 @@ API = {
     "generations": "api.app.keep_known",
     "card": "api.app.show_card",
     "kinds": "neverstale.mongodb.kinds.Kinds.keep",
+    "apply-ops": "neverstale.mongodb.apply_ops.ApplyOpsGap.keep",
     "count": "api.hits.fast_path.Hot.keep_counting",
     "tally": "api.reads.read_counts.ReadCounts.keep_telling",
     "warm": "api.warm.KeepWarm.run",
@@ -47,6 +48,7 @@ WATCHER = {
     "card": "streams.main.show_card",
     "walk": "streams.walk.Walker.run",
     "kinds": "neverstale.mongodb.kinds.Kinds.keep",
+    "apply-ops": "neverstale.mongodb.apply_ops.ApplyOpsGap.keep",
 }
 
 STORY_OF_CONSUMER = {

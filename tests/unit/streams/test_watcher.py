@@ -24,7 +24,7 @@ POSITION = Position({"_data": "826B03E42000000005"}, 4)
 IN_TOPIC_A = Position({"_data": "826B03E42000000005"}, 4, "a")
 TOPIC = Topic("topic", 4, created=False, complaint=None)
 CREATED = Topic("topic", 4, created=True, complaint=None)
-MADE_AGAIN = Topic("topic", 4, created=False, complaint=None, incarnation="b")
+MADE_AGAIN = Topic("topic", 4, created=False, complaint=None, id="b")
 WIDER = Topic("topic", 6, created=False, complaint=None)
 
 
