@@ -12,8 +12,9 @@ is void instead, as for records that were lost in Kafka.
 """
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from consumers.records.batch import Batch
 from neverstale.errors import Outage
@@ -32,6 +33,35 @@ class Gap:
     """The offset of the first; `None`: not known, it may be any."""
     until: int
     """The offset of the first that it was told of again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Where partitions go on so that a Redis gets what it lacks."""
+
+    offsets: dict[int, int]
+    """Partition -> the offset of the first record to apply again; or of the first that counts, if it is in `void`."""
+    void: dict[int, int]
+    """The same for those of which something is lacking that cannot be applied again."""
+
+    @classmethod
+    async def over(cls, gaps: Mapping[int, Gap], oldest: Callable[[int], Awaitable[int | None]]) -> Self:
+        """`oldest` returns the offset of a partition's first record that may be applied again; `None`: none may."""
+        offsets, void = {}, {}
+        for partition, gap in gaps.items():
+            first = None if gap.since is None else await oldest(partition)
+            if gap.since is not None and first is not None and gap.since >= first:
+                offsets[partition] = gap.since
+            else:
+                offsets[partition] = void[partition] = gap.until
+        return cls(offsets, void)
+
+    def tell(self, gaps: Mapping[int, Gap]) -> None:
+        """Count and log what is done about these gaps."""
+        for partition, gap in gaps.items():
+            action = "voided" if partition in self.void else "replayed"
+            telemetry.REDIS_LACKED.labels(action).inc()
+            log.warning("redis_lacks", partition=partition, since=gap.since, until=gap.until, action=action)
 
 
 @dataclass(frozen=True, slots=True)

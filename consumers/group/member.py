@@ -8,7 +8,7 @@ comes again from the committed offsets.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -21,7 +21,7 @@ from consumers.group.offsets import Offsets
 from consumers.group.static_membership import Replaced, is_taken
 from consumers.group.stuck import Progress, Stuck
 from consumers.records.batch import Batch, Folding
-from consumers.replay import Accounts, Gap
+from consumers.replay import Accounts, Gap, Rewind
 from neverstale.role import cancellation, telemetry
 from neverstale.role.retry import Wanted
 from neverstale.role.tasks import unless
@@ -152,30 +152,24 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         assignment, gaps, self._gaps = self._assignment, self._gaps, {}
         again = dict(dropped.batch.begins) if dropped is not None and not dropped.assignment.ended else {}
-        void: dict[int, int] = {}
-        for partition, gap in gaps.items():
-            if gap.since is None or await self._is_too_old(partition, gap.since):
-                void[partition] = again[partition] = gap.until
-            else:
-                again[partition] = gap.since
+        rewind = await Rewind.over(gaps, self._oldest_to_replay)
         if assignment.ended:
             return None  # taken away meanwhile; whoever has them now will find the same
-        for partition, offset in again.items():
+        for partition, offset in (again | rewind.offsets).items():
             with contextlib.suppress(IllegalStateError):
                 self._kafka.seek(TopicPartition(self._consumed.topic, partition), offset)
                 if partition in gaps:
                     self._untold[partition] = offset, None
-        _report(gaps, void)
-        return Fetched(assignment, self._consumed.folding.lost(void)) if void else None
+        rewind.tell(gaps)
+        return Fetched(assignment, self._consumed.folding.lost(rewind.void)) if rewind.void else None
 
-    async def _is_too_old(self, partition: int, offset: int) -> bool:
-        """Whether a record was written before the time that we are willing to go back."""
+    async def _oldest_to_replay(self, partition: int) -> int | None:
+        """The offset of the first record that is not too old; `None`: all are."""
         at = TopicPartition(self._consumed.topic, partition)
         since_ms = int((time.time() - self._consumed.replay_seconds) * 1000)
         async with asyncio.timeout(REQUEST_SECONDS):
             found = (await self._kafka.offsets_for_times({at: since_ms}))[at]
-        # None: no record is that young. Then at least the last one before is older.
-        return found is None or offset < found.offset
+        return None if found is None else int(found.offset)
 
     async def commit(self, seconds: float) -> None:
         """Commit what is applied, and give up after so many seconds."""
@@ -274,13 +268,6 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         offsets = {partition.partition: offset for partition, offset in first.items()}
         log.warning("began_anew", reason=reason, offsets=offsets)
         return Fetched(assignment, self._consumed.folding.lost(offsets))
-
-
-def _report(gaps: Mapping[int, Gap], void: Mapping[int, int]) -> None:
-    for partition, gap in gaps.items():
-        action = "voided" if partition in void else "replayed"
-        telemetry.REDIS_LACKED.labels(action).inc()
-        log.warning("redis_lacks", partition=partition, since=gap.since, until=gap.until, action=action)
 
 
 @contextlib.asynccontextmanager
