@@ -19,10 +19,10 @@ from api.derived.sources import Sources
 from api.health import ReadHealth
 from api.reads.answer import Answer
 from api.reads.reader import Reader
+from neverstale.bson.texts import text_of
 from neverstale.catalog import Resource, Warm
 from neverstale.declarations import CounterDeclaration
 from neverstale.derived import groups, queries
-from neverstale.derived.texts import text_of
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, value_of
 from neverstale.mongodb.loader import Loader

@@ -24,13 +24,13 @@ from api.reads.answer import TooManyGroups
 from api.reads.source import measured
 from api.web import typed_values
 from api.web.query import kind_of
+from neverstale.bson.texts import text_of, value_of
 from neverstale.catalog import Resource
 from neverstale.declarations import CounterDeclaration
 from neverstale.derived import groups, queries
 from neverstale.derived.counters import Group
 from neverstale.derived.generations import Generation
 from neverstale.derived.held_figures import HeldCounter, HeldFigures
-from neverstale.derived.texts import text_of, value_of
 from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import Kind, least_told
 from neverstale.mongodb.loader import Loader, Snapshot

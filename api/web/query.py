@@ -15,8 +15,8 @@ from typing import Any
 from api.web.paths import parameters_of, shown, text_of
 from api.web.problems import bad_parameter
 from api.web.typed_values import NULL, TYPES, WrongValue, read
+from neverstale.bson import texts
 from neverstale.catalog import Resource
-from neverstale.derived import texts
 from neverstale.derived.groups import group
 
 

@@ -24,9 +24,9 @@ from bson.errors import InvalidId
 from bson.objectid import ObjectId
 
 from api.web.well_formed import check_document
+from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import decode, elements, under
 from neverstale.derived.groups import MAX_TEXT_BYTES
-from neverstale.derived.texts import text_of, value_of
 
 NULL: Final = "null"
 MAX_VALUE_BYTES: Final = MAX_TEXT_BYTES - 2

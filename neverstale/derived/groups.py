@@ -15,7 +15,7 @@
 Numbers of any type are one group if they are equal (1, 1.0, `NumberLong(1)`, `NumberDecimal("1.00")`), as MongoDB
 compares them. Strings compare byte by byte: a collection's collation is not followed.
 
-A value is spelled by `neverstale.derived.texts`. A *fact* is a field's texts, joined by `JOIN`; a *group* of several
+A value is spelled by `neverstale.bson.texts`. A *fact* is a field's texts, joined by `JOIN`; a *group* of several
 fields is their texts, joined by `|`.
 """
 
@@ -26,8 +26,8 @@ from typing import Any, Final
 
 from bson.code import Code
 
+from neverstale.bson.texts import text_of
 from neverstale.bson.values import RawObject, RawValue
-from neverstale.derived.texts import text_of
 
 JOIN: Final = "\x1e"
 """Between the texts of an array's elements."""

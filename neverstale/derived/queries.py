@@ -17,12 +17,12 @@ from typing import Any, Final, Literal, TypeAlias
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 
+from neverstale.bson.texts import text_of
 from neverstale.bson.values import under
 from neverstale.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
 from neverstale.derived.groups import at_path, group
 from neverstale.derived.positions import after
 from neverstale.derived.shape import score
-from neverstale.derived.texts import text_of
 
 Filter: TypeAlias = dict[str, Any]
 Command: TypeAlias = dict[str, Any]

@@ -19,10 +19,10 @@ from typing import Any, Final, TypeAlias
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 
+from neverstale.bson.texts import short_text, text_of
 from neverstale.declarations import Declarations
 from neverstale.derived import groups
 from neverstale.derived.groups import at_path, combinations, fact_at, meets
-from neverstale.derived.texts import short_text, text_of
 from neverstale.role import telemetry
 
 UNSUMMABLE: Final = "u"

@@ -15,13 +15,13 @@ from typing import Final, TypeAlias
 
 from rich.markup import escape
 
+from neverstale.bson.texts import value_of
 from neverstale.catalog import Catalog
 from neverstale.declarations import CounterDeclaration
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.groups import members
 from neverstale.derived.held_figures import HeldFigures
 from neverstale.derived.store import DerivedStore
-from neverstale.derived.texts import value_of
 from neverstale.errors import Stop
 from neverstale.keys import Names
 from neverstale.mongodb.loader import Loader

@@ -16,6 +16,7 @@ from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS as RAW
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from neverstale.bson.texts import NULL, value_of
 from neverstale.bson.values import RawObject
 from neverstale.declarations import CounterDeclaration, RankingDeclaration
 from neverstale.derived import queries
@@ -23,7 +24,6 @@ from neverstale.derived.counters import Group
 from neverstale.derived.groups import combinations, fact_at, members
 from neverstale.derived.held_figures import FigureKind, HeldFigures
 from neverstale.derived.members import member_of
-from neverstale.derived.texts import NULL, value_of
 from neverstale.errors import Outage, Stop
 from neverstale.keys import canonical
 from neverstale.mongodb.replies import decoded

@@ -5,10 +5,10 @@ from typing import Any, Final, TypeAlias
 
 from bson.decimal128 import Decimal128
 
+from neverstale.bson.texts import text_of
 from neverstale.derived import reading
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import group
-from neverstale.derived.texts import text_of
 from neverstale.keys import canonical
 from tests.properties.deriving_world import GROUPS, KEYS, LISTS, World, query, shown
 

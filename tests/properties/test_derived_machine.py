@@ -27,11 +27,11 @@ from hypothesis import strategies as st
 from consumers.derived.derive import ResourceDeriver
 from consumers.derived.rebuild import Rebuilder
 from consumers.records.batch import Batch, Folding
+from neverstale.bson.texts import text_of
 from neverstale.derived import reading
 from neverstale.derived.beginning import begin
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import group
-from neverstale.derived.texts import text_of
 from neverstale.kafka.events import Floor, Rebuilt, Touch, encode, record_key
 from neverstale.kafka.partitioner import partition_of
 from neverstale.keys import canonical

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from pymongo import AsyncMongoClient
 
 from api.web.typed_values import NULL, question, read, spell
+from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import CODEC, decode, elements
 from neverstale.declarations import CounterDeclaration, ListDeclaration
 from neverstale.derived import queries
 from neverstale.derived.groups import BEYOND, at_path, fact_at, texts_of
-from neverstale.derived.texts import text_of, value_of
 from neverstale.mongodb.replies import REPLY, Reply
 from tests.properties import raw_bson
 from tests.properties.raw_bson import (

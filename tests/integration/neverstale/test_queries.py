@@ -10,13 +10,13 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pymongo import AsyncMongoClient
 
+from neverstale.bson.texts import text_of
 from neverstale.bson.values import CODEC
 from neverstale.declarations import CounterDeclaration, Declarations, ListDeclaration, RankingDeclaration
 from neverstale.derived import queries
 from neverstale.derived.differences import counted
 from neverstale.derived.groups import fact_at, texts_of
 from neverstale.derived.shape import Shape
-from neverstale.derived.texts import text_of
 from neverstale.errors import TooSlow
 from neverstale.mongodb.loader import Loader
 

@@ -16,9 +16,9 @@ from bson.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import CODEC
 from neverstale.derived.groups import BEYOND, JOIN, combinations, fact, fact_at, meets, members
-from neverstale.derived.texts import text_of, value_of
 
 VALUES: list[Any] = [
     "JFK",
