@@ -21,7 +21,7 @@ demo: $(VENV)/.local  ## Install, then replay a week of departures through the w
 # Most tests wait more than they work, so there are more workers than cores, each with servers of its own. A worker that
 # has nothing left takes over half of what another one still has; so the long ones come first.
 WORKERS ?= 4
-PYTEST := $(BIN)/python -m pytest --no-header -n $(WORKERS) --dist worksteal
+PYTEST = $(BIN)/python -m pytest --no-header -n $(WORKERS) --dist worksteal
 
 test: lint  ## All that CI runs, in the short form: ten minutes on two cores.
 	$(PYTEST)
