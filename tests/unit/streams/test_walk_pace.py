@@ -3,18 +3,7 @@
 import pytest
 
 from streams.walk import DOCUMENTS_A_STEP, Pace, step_of
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.support.clock import Clock
 
 
 def test_documents_come_evenly(clock: Clock) -> None:

@@ -21,18 +21,12 @@ from neverstale.settings import Settings
 from streams import walk as walking
 from streams.publisher import Publisher
 from streams.walk import LOOK_SECONDS, Walker
+from tests.support.clock import Clock
 
 WALK = Walk("resync", "flights", "flights", "r1")
 OTHER = Walk("rebuild", "flights", "flights", "g1")
 NO_RIGHTS = as_ours(TopicAuthorizationFailedError("t"), Settings().kafka)
 CAPPED = Refused(246, "SnapshotUnavailable", "collection", "it is capped", heals=False)
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Tried:
@@ -57,11 +51,6 @@ class Tried:
                 await self.walker._attempt(walk)
             self.clock.now += LOOK_SECONDS
         return self.at
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

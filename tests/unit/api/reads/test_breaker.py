@@ -4,18 +4,7 @@ import pytest
 
 from api.reads.breaker import Breaker
 from neverstale.role import telemetry
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.support.clock import Clock
 
 
 @pytest.fixture
@@ -40,14 +29,14 @@ def test_it_lets_all_through_until_so_many_have_failed_in_a_row(breaker: Breaker
 
 def test_after_its_time_it_lets_one_probe_through(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
-    clock.now = 0.5
+    clock.now = 100 + 0.5
     assert not breaker.refuses
     assert [breaker.allows() for _ in range(3)] == [True, False, False]
 
 
 def test_a_probe_that_succeeds_closes_it(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
-    clock.now = 0.5
+    clock.now = 100 + 0.5
     assert breaker.allows()
     breaker.succeeded()
     assert [breaker.allows() for _ in range(3)] == [True, True, True]
@@ -55,19 +44,19 @@ def test_a_probe_that_succeeds_closes_it(breaker: Breaker, clock: Clock) -> None
 
 def test_a_probe_that_fails_keeps_it_open_for_as_long_again(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
-    clock.now = 0.5
+    clock.now = 100 + 0.5
     fail(breaker, 1)
-    clock.now = 0.9
+    clock.now = 100 + 0.9
     assert not breaker.allows()
-    clock.now = 1.0
+    clock.now = 100 + 1.0
     assert breaker.allows()
 
 
 def test_a_probe_of_which_nothing_is_heard_does_not_keep_it_open_for_ever(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
-    clock.now = 0.5
+    clock.now = 100 + 0.5
     assert breaker.allows()
-    clock.now = 1.0
+    clock.now = 100 + 1.0
     assert breaker.allows()
 
 

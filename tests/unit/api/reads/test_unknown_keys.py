@@ -2,14 +2,7 @@
 
 from api.reads.unknown_keys import BURST_SECONDS, Doorkeeper, SeenKeys
 from neverstale.settings import Api
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 def keys(start: int, count: int) -> list[bytes]:

@@ -1,14 +1,7 @@
 """How many answers are read together."""
 
 from api.reads.weights import HALF_LIFE_SECONDS, UNKNOWN_BYTES, Weight
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 def test_large_answers_are_read_few_at_a_time() -> None:
@@ -36,6 +29,6 @@ def test_large_ones_are_forgotten_slowly_and_absences_say_nothing() -> None:
         weight.saw(100, 1)
         weight.saw(0, 0)
     assert weight.of_one() > 1 << 19
-    clock.now = 30 * HALF_LIFE_SECONDS
+    clock.now += 30 * HALF_LIFE_SECONDS
     weight.saw(100, 1)
     assert weight.of_one() == 100

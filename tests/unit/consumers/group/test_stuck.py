@@ -3,20 +3,9 @@
 import pytest
 
 from consumers.group.stuck import FETCHES, STUCK_SECONDS, Progress, Stuck
+from tests.support.clock import Clock
 
 AGES = 2 * STUCK_SECONDS
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
