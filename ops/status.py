@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
-from rich.markup import escape
 from rich.table import Table
 
 from neverstale.catalog import Catalog
@@ -24,7 +23,7 @@ from neverstale.redis.watermarks import Watermarks
 from neverstale.settings import Kafka, MongoDB, RedisSettings, Settings
 from neverstale.versions import to_hex
 from ops.servers import kafka_admin, kafka_facts, kafka_offsets, mongo_facts, mongodb, redis, redis_facts
-from ops.terminal.output import console, print_json, table
+from ops.terminal.output import console, plain, print_json, table
 
 NEEDED: Final = ("watcher", "consumer", "api")
 """Roles without which nobody is served, or nothing is told."""
@@ -183,7 +182,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
         out.print()
         out.print(rows or f"[bold]{title}[/]\n{silent}")
     for problem in status.problems:
-        out.print(f"[bold red]problem[/]  {escape(problem)}")
+        out.print(f"[bold red]problem[/]  {plain(problem)}")
 
 
 def _servers(servers: list[ServerStatus]) -> Table:
@@ -191,7 +190,7 @@ def _servers(servers: list[ServerStatus]) -> Table:
     for server in servers:
         facts = ", ".join(f"{name} {value}" for name, value in server.facts.items())
         state = "[bold red]down[/]" if server.problem else "[green]up[/]"
-        shown.add_row(server.name, state, escape(server.problem or facts))
+        shown.add_row(server.name, state, plain(server.problem or facts))
     return shown
 
 
@@ -199,7 +198,7 @@ def _roles_table(roles: list[RoleStatus]) -> Table:
     shown = table("role", "instance", "url", "up for", "version")
     for role in roles:
         up_for = _duration(int(time.time() * 1000) - role.started_ms)
-        shown.add_row(role.role, escape(role.instance), escape(role.url), up_for, role.version)
+        shown.add_row(role.role, plain(role.instance), plain(role.url), up_for, role.version)
     return shown
 
 
@@ -215,7 +214,7 @@ def _partitions_table(partitions: list[PartitionStatus]) -> Table:
 def _registers_table(registers: list[Register]) -> Table:
     shown = table("register", "version")
     for register in registers:
-        shown.add_row(register.name, register.version or "unknown")
+        shown.add_row(plain(register.name), register.version or "unknown")
     return shown
 
 

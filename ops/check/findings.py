@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Final, Literal, TypeAlias
 
 from rich.console import Console
-from rich.markup import escape
 
-from ops.terminal.output import console, print_json
+from ops.terminal.output import console, plain, print_json
 
 Check = Literal[
     # What must hold before anything starts, which `check` looks at:
@@ -77,7 +76,6 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
 def _print(out: Console, finding: Finding) -> None:
     """A line, and its remedy on the next, neither of them wrapped: what is copied from there can be pasted."""
     level, check, subject = (f"{getattr(finding, name):<{width}}" for name, width in _WIDEST.items())
-    words = escape(finding.message)
-    out.print(f"[{_STYLE[finding.level]}]{level}[/]  {check}  {subject}  {words}", soft_wrap=True)
+    out.print(f"[{_STYLE[finding.level]}]{level}[/]  {check}  {subject}  {plain(finding.message)}", soft_wrap=True)
     for line in finding.remedy.splitlines():
-        out.print(" " * (sum(_WIDEST.values()) + 6) + escape(line), soft_wrap=True)
+        out.print(" " * (sum(_WIDEST.values()) + 6) + plain(line), soft_wrap=True)

@@ -2,6 +2,7 @@
 `check --create-indexes` creates."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +69,7 @@ def why(
         str | None, typer.Option("--of", help="A group of this instead: lists.NAME, counters.NAME, rankings.NAME.")
     ] = None,
     by: Annotated[list[str] | None, typer.Option("--by", help="Each of the group's fields: origin=JFK.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on telling what happens to it, until Ctrl-C.")] = False,
     config: Config = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
@@ -82,9 +84,14 @@ def why(
         group, verdict = asyncio.run(why_group(settings, catalog_of(settings), resource, of, by or ()))
         print_why_group(group, verdict, as_json=as_json)
     else:
+        from ops.why.why import follow as go_on
         from ops.why.why import print_why
         from ops.why.why import why as ask
 
+        if follow:
+            with suppress(KeyboardInterrupt):
+                asyncio.run(go_on(settings, catalog_of(settings), resource, str(key), print))
+            raise typer.Exit(0)
         story, verdict = asyncio.run(ask(settings, catalog_of(settings), resource, str(key)))
         print_why(story, verdict, as_json=as_json)
     raise typer.Exit(0 if verdict.ok else 1)

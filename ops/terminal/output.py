@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 _PIPED_WIDTH = 240
@@ -22,6 +23,12 @@ def table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold", header_style="bold")
     return made
+
+
+def plain(text: str) -> str:
+    """A text as it is, for a table or a line: nothing in it is markup, and nothing in it moves the cursor. Names of
+    fields, collections and hosts are other people's."""
+    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 def print_json(answer: Any) -> None:

@@ -26,7 +26,7 @@ from neverstale.versions import to_hex
 from ops import servers
 from ops.repair.named import declarations_named, resource_named
 from ops.status import RoleStatus, gather
-from ops.terminal.output import console, print_json, table
+from ops.terminal.output import console, plain, print_json, table
 from ops.why.held import Held, address_of, ask, held_by_all
 from ops.why.story import Verdict, spoken
 
@@ -80,9 +80,9 @@ def print_why_group(story: GroupStory, told: Verdict, *, as_json: bool) -> None:
     if as_json:
         print_json({"ok": told.ok, "verdict": told.sentence, **asdict(story)})
         return
-    shown = table(f"{story.resource} {story.declaration} {' '.join(story.by)}", "")
+    shown = table(plain(f"{story.resource} {story.declaration} {' '.join(story.by)}"), "")
     for about, what in _lines(story, told):
-        shown.add_row(about, what)
+        shown.add_row(about, plain(what))
     console().print(shown, soft_wrap=True)
 
 

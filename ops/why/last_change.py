@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -45,6 +45,8 @@ class Searched:
     """… nor what was published before this; `None`: nothing is in the partition."""
     whole: bool
     """All that the topic still holds was looked at."""
+    end: int = 0
+    """The partition's, when the search began."""
 
 
 async def last_change(
@@ -52,10 +54,13 @@ async def last_change(
     key: bytes,
     partition: int,
     *,
+    before: Searched | None = None,
     seconds: float = SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Searched:
-    """Look until it is found, the partition's beginning is reached, or `seconds` are over. Joins no group."""
+    """Look until it is found, the partition's beginning is reached, or `seconds` are over. Joins no group.
+
+    `before`: an earlier search; only what came since is looked at."""
     place = TopicPartition(settings.topic, partition)
     consumer = AIOKafkaConsumer(
         **kafka_options(settings),
@@ -70,7 +75,9 @@ async def last_change(
             consumer.assign([place])
             first = (await consumer.beginning_offsets([place]))[place]
             end = (await consumer.end_offsets([place]))[place]
-            return await _backwards(consumer, place, key, (first, end), lambda: monotonic() < until)
+            since = first if before is None else max(first, min(before.end, end))
+            found = await _backwards(consumer, place, key, (since, end), lambda: monotonic() < until)
+            return replace(found if before is None or found.found is not None else before, end=end)
         finally:
             await consumer.stop()
     except KafkaError as error:

@@ -1,8 +1,10 @@
 """`neverstale why RESOURCE KEY`: asks all that the story of one document needs, and draws the conclusion."""
 
 import asyncio
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 from redis.asyncio import Redis
@@ -23,14 +25,15 @@ from ops import servers
 from ops.doctor.group import group_facts
 from ops.repair.named import keys_named, resource_named
 from ops.status import gather, standing
-from ops.terminal.output import console, print_json, table
+from ops.terminal.output import console, plain, print_json, table
 from ops.why.held import held_by_all
 from ops.why.last_change import Searched, last_change
-from ops.why.story import ABSENT, InMongoDB, InRedis, Partition, State, Story, Verdict, lines, verdict
+from ops.why.story import ABSENT, InMongoDB, InRedis, Partition, State, Story, Verdict, at, lines, verdict
 
 TIMES: Final = 3
 """So often a contradiction must be seen: the parts are asked one after the other, and changes come in between."""
 PAUSE_SECONDS: Final = 0.5
+FOLLOW_SECONDS: Final = 0.2
 _STATES: Final[dict[EntryState, State]] = {
     EntryState.LEASE: "lease",
     EntryState.DATA: "data",
@@ -69,26 +72,56 @@ async def why(settings: Settings, catalog: Catalog, name: str, text: str) -> tup
     return story, told
 
 
+async def follow(settings: Settings, catalog: Catalog, name: str, text: str, told: Callable[[str], None]) -> NoReturn:
+    """Tell each change of the story as it is seen, until cancelled."""
+    resource = resource_named(catalog, name, settings.catalog)
+    (key,) = keys_named(resource, [text])
+    asked = Asked(settings, catalog, resource, text, key)
+    last: tuple[str, ...] = ()
+    searched: Searched | None = None
+    while True:
+        story = await _story(asked, searched)
+        searched = story.searched
+        seen = (verdict(story).sentence, *moments(story))
+        if seen != last:
+            told(f"{at(round(time.time() * 1000))}  {'; '.join(line for line in seen if line not in last)}")
+            last = seen
+        await asyncio.sleep(FOLLOW_SECONDS)
+
+
+def moments(story: Story) -> Iterator[str]:
+    """What a story is told by while it goes on: nothing that merely grows older."""
+    change, redis = story.change, story.redis
+    if change is not None:
+        applied = "applied" if story.change_is_applied else "not applied yet"
+        yield f"{change.operation} at {change.version}, offset {change.offset}: {applied}"
+    yield f"Redis: {redis.state}{f' as of {redis.version}' if redis.version else ''}"
+    for one in story.held:
+        yield f"{one.url}: {one.status} {one.source} as of {one.version}"
+
+
 def print_why(story: Story, told: Verdict, *, as_json: bool) -> None:
     """As JSON: the fields of `Story`, `ok`, and `verdict`, a sentence."""
     if as_json:
         print_json({"ok": told.ok, "verdict": told.sentence, **asdict(story)})
         return
-    shown = table(f"{story.resource} {story.key}", "")
+    shown = table(plain(f"{story.resource} {story.key}"), "")
     for about, what in lines(story, told):
-        shown.add_row(about, what)
+        shown.add_row(about, plain(what))
     console().print(shown, soft_wrap=True)
 
 
-async def _story(asked: Asked) -> Story:
-    """Redis first and MongoDB afterwards: what Redis holds by then, MongoDB has had."""
+async def _story(asked: Asked, before: Searched | None = None) -> Story:
+    """Redis first and MongoDB afterwards: what Redis holds by then, MongoDB has had.
+
+    `before`: what was found in Kafka a moment ago."""
     status = await gather(asked.settings, asked.catalog)
     partitions = len(status.partitions)
     number = partition_of(asked.record_key, partitions) if partitions else None
     redis = await _in_redis(asked, number)
     mongodb = await _in_mongodb(asked, redis)
     age_ms = next((one.age_ms for one in status.partitions if one.partition == number), None)
-    partition, searched = await _in_kafka(asked, number)
+    partition, searched = await _in_kafka(asked, number, before)
     held = await held_by_all(status.roles, f"/v1/{asked.resource.name}/{quote(asked.text, safe='')}")
     if searched is not None and searched.found is not None and redis.problem is None:
         redis = replace(redis, reached=await _reached(asked, number))
@@ -171,7 +204,9 @@ async def _digest_at(asked: Asked, loader: Loader, version: Version) -> str | No
     return etag_of(bson_json.encode(found.rows[0])).decode() if found.rows else ABSENT
 
 
-async def _in_kafka(asked: Asked, number: int | None) -> tuple[Partition | None, Searched | None]:
+async def _in_kafka(
+    asked: Asked, number: int | None, before: Searched | None
+) -> tuple[Partition | None, Searched | None]:
     kafka = asked.settings.kafka
     if number is None:
         return None, None
@@ -187,7 +222,7 @@ async def _in_kafka(asked: Asked, number: int | None) -> tuple[Partition | None,
             offsets.by,
             offsets.lag,
         )
-        return partition, await last_change(kafka, asked.record_key, number)
+        return partition, await last_change(kafka, asked.record_key, number, before=before)
     except Outage:
         return None, None
 

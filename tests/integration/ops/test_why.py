@@ -1,9 +1,11 @@
 """`neverstale why` and `support-bundle` where a pipeline runs, and an API that answers on a socket."""
 
+import asyncio
 import json
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -11,6 +13,7 @@ import pytest
 
 from neverstale.keys import canonical
 from neverstale.redis.entries import etag_of
+from neverstale.role.tasks import cancelled
 from neverstale.settings import Settings
 from neverstale.settings_sources import DEFAULT, fields
 from ops.stack.ports import free_port
@@ -18,7 +21,7 @@ from ops.support_bundle import support_bundle
 from ops.why.group_story import why_group
 from ops.why.held import Held
 from ops.why.story import Story, Verdict, lines
-from ops.why.why import why
+from ops.why.why import follow, why
 from tests.support.waiting import eventually
 from tests.worlds import hits
 from tests.worlds.deriving import RESOURCE
@@ -110,6 +113,27 @@ async def test_the_story_of_a_key_from_its_first_write_to_a_cache_that_lies(
     story, told = await pipeline.why("a/b")
     assert not told.ok and "this must not be" in told.sentence
     await pack(pipeline, tmp_path)
+
+
+async def test_who_follows_a_key_is_told_of_a_write_when_it_is_published_and_when_it_is_applied(
+    pipeline: Pipeline,
+) -> None:
+    served, told = pipeline.served, list[str]()
+    await served.applied(await served.write(flight("followed")))
+    task = asyncio.create_task(follow(pipeline.settings, served.world.catalog, RESOURCE, "followed", told.append))
+
+    async def says(words: str) -> bool:
+        if task.done():
+            task.result()
+        return any(words in line for line in told)
+
+    await eventually(partial(says, "insert at"), "the insert is told")
+    await served.documents.update_one({"_id": "followed"}, {"$set": {"status": "again"}})
+    await eventually(partial(says, "update at"), "the update is told")
+    lines_of_update = [line for line in told if "update at" in line]
+    await eventually(partial(says, "applied"), "that it is applied is told")
+    assert len(lines_of_update) >= 1 and told[0].startswith("20")
+    await cancelled(task)
 
 
 async def lie(served: Served, key: str) -> None:

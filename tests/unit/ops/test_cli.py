@@ -346,11 +346,23 @@ def test_check_offline_needs_no_server() -> None:
 
 
 @pytest.mark.parametrize(("level", "code"), [("ok", 0), ("warning", 0), ("problem", 1)])
-def test_check_ends_with_1_only_on_a_problem(monkeypatch: pytest.MonkeyPatch, level: Any, code: int) -> None:
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_check_and_doctor_end_with_1_only_on_a_problem(
+    monkeypatch: pytest.MonkeyPatch, command: str, level: Any, code: int
+) -> None:
     async def found(*_: Any, **__: Any) -> list[Finding]:
-        return [Finding("memory", "redis", level, "[this] is said", "do [that]")]
+        return [Finding("memory", "redis", level, "[this] is\x1b[2J said", f"do [that]\n{'x' * 500}")]
 
-    monkeypatch.setattr("ops.check.check.check", found)
-    result = call("check", "--catalog", CATALOG)
+    monkeypatch.setattr(f"ops.{command}.{command}.{command}", found)
+    result = call(command, "--catalog", CATALOG)
     assert result.exit_code == code
-    assert "[this] is said" in result.output and "do [that]" in result.output
+    assert "[this] is\\x1b[2J said" in result.output and "do [that]" in result.output
+    assert "x" * 500 in result.output  # a line to paste is never broken
+    told = json.loads(call(command, "--json", "--catalog", CATALOG).output)
+    assert (told["ok"], told["findings"][0]["check"]) == (code == 0, "memory")
+
+
+def test_why_wants_one_key_or_one_group() -> None:
+    for wrong in (("why", "flights"), ("why", "flights", "a", "--of", "by_status")):
+        result = call(*wrong, "--catalog", CATALOG)
+        assert isinstance(result.exception, Misconfigured) or result.exit_code == 2
