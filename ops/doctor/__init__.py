@@ -1,0 +1,1 @@
+"""`neverstale doctor`: what is wrong with a pipeline that runs, one file for each group of checks."""
