@@ -207,6 +207,14 @@ def _redis_reason(error: Exception) -> str:
     return {"ConnectionError": "no connection", "TimeoutError": "no answer in time"}.get(name, name)
 
 
+async def redis_configs(client: Redis, *names: str) -> dict[str, str]:
+    """Of its configuration. One question for each: only Redis 7 answers several at once."""
+    found: dict[str, str] = {}
+    for name in names:
+        found |= await client.config_get(name)
+    return found
+
+
 async def redis_facts(client: Redis) -> RedisFacts:
     info: dict[str, Any] = {}
     for section in ("server", "memory", "replication", "cluster"):

@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from neverstale.settings import Settings
 from ops.check.findings import Finding, about
 from ops.check.paste import export, redis_cli
+from ops.servers import redis_configs
 
 ANY: Final = frozenset(("*", "-::*", "0.0.0.0", "::", "::0", "[::]"))
 
@@ -89,7 +90,7 @@ async def of_mongodb(client: AsyncMongoClient[dict[str, Any]]) -> list[Finding]:
 async def of_redis(client: Redis, settings: Settings) -> list[Finding]:
     """What the server says of itself."""
     try:
-        configs = await client.config_get("bind", "protected-mode")
+        configs = await redis_configs(client, "bind", "protected-mode")
         user: dict[str, Any] | None = await client.acl_getuser("default")
     except ResponseError:
         return []  # a user that may not ask is none that all may be

@@ -9,6 +9,7 @@ from neverstale.settings import RedisSettings, Settings
 from ops.check.findings import Finding, about
 from ops.check.paste import export, redis_cli
 from ops.doctor.allowed import allowed_by_redis
+from ops.servers import redis_configs
 
 FULL: Final = 0.9
 HALF: Final = 0.5
@@ -26,7 +27,9 @@ Facts = Mapping[str, Any]
 
 async def look_at_redis(client: Redis, settings: Settings) -> list[Finding]:
     info = await client.info("everything")
-    told = await allowed_by_redis(_persistence, settings.redis, lambda: client.config_get(*_CONFIGS), "config|get")
+    told = await allowed_by_redis(
+        _persistence, settings.redis, lambda: redis_configs(client, *_CONFIGS), "config|get"
+    )
     unknown = [told] if isinstance(told, Finding) else []
     configs: Facts = {} if isinstance(told, Finding) else told
     return [

@@ -31,10 +31,14 @@ class Patient:
     def settings(self) -> Settings:
         return load(self.environ)[0]
 
-    async def findings(self, *checks: str, **options: Any) -> list[Finding]:
-        """What is not well, of these checks or of all."""
+    async def found(self, *checks: str, **options: Any) -> list[Finding]:
+        """What these checks have found, well or not."""
         found = await doctor(self.settings, self.catalog, **(self.options | options))
-        return [one for one in found if one.level != "ok" and (not checks or one.check in checks)]
+        return [one for one in found if one.check in checks]
+
+    async def findings(self, *checks: str, **options: Any) -> list[Finding]:
+        """What these checks have found that is not well."""
+        return [one for one in await self.found(*checks, **options) if one.level != "ok"]
 
     async def show_cards(self, redis: Redis, *roles: str) -> None:
         """As if these ran; all that are needed if none is named."""

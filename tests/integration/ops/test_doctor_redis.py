@@ -97,6 +97,13 @@ async def test_a_replica_that_follows_is_right_and_a_disk_that_each_write_waits_
     assert await patient.findings("persistence") == []
 
 
+async def test_the_oldest_redis_tells_as_much(patient: Patient, old_redis_url: str) -> None:
+    old = Patient(patient.environ | {"NEVERSTALE_REDIS__URL": old_redis_url}, CATALOG)
+    found = await old.found(*OF_REDIS)
+    assert {one.check for one in found} == set(OF_REDIS)
+    assert not any(one.level in ("unknown", "problem") for one in found)
+
+
 async def test_a_version_that_is_known_to_be_bad_is_named_with_the_first_that_is_not(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
