@@ -211,7 +211,8 @@ async def redis_configs(client: Redis, *names: str) -> dict[str, str]:
     """Of its configuration. One question for each: only Redis 7 answers several at once."""
     found: dict[str, str] = {}
     for name in names:
-        found |= await client.config_get(name)
+        told: dict[Any, Any] = await client.config_get(name)
+        found |= told
     return found
 
 

@@ -1,6 +1,7 @@
 """What Redis does when it is full, restarted, replicated or slow to be read from."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from redis.asyncio import Redis
