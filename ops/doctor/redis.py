@@ -1,7 +1,6 @@
 """What Redis does when it is full, restarted, replicated or slow to be read from."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any, Final
 
 from redis.asyncio import Redis
