@@ -220,7 +220,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
-    """Ask the task to end, once, and wait until it has, whatever happens meanwhile to who waits."""
+    """Asks the task to end, once, and waits until it has, whatever happens meanwhile to who waits."""
     if not task.done() and not task.cancelling():
         task.cancel()
     await asyncio.wait((task,))

@@ -219,7 +219,7 @@ SWITCHED_OFF: Final[dict[int | str, dict[str, Any]]] = {403: _problem("The catal
 
 
 def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
-    """Add what the routes only refer to."""
+    """Adds what the routes only refer to."""
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
     schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
     for operations in openapi["paths"].values():
@@ -234,7 +234,7 @@ def key_type(resource: Resource) -> tuple[Any, Any]:
 
 
 def with_limits(openapi: dict[str, Any]) -> dict[str, Any]:
-    """Add what limits answer to everything below `/v1/`."""
+    """Adds what limits answer to everything below `/v1/`."""
     for path, operations in openapi["paths"].items():
         if path.startswith(PREFIX):
             for operation in operations.values():

@@ -69,8 +69,8 @@ class WireAsk(Ask):
         return self.settled
 
     def hit(self, entry: bytes, watermark: Version, reading: Reading | None) -> None:
-        # The same as `set_answer`, without an `Answer`: nearly every read is one of these, and with one a hit from Redis
-        # took half as long again in here.
+        # The same as `set_answer`, without an `Answer`: nearly every read is one of these, and with one it took half
+        # as long again.
         hot, plain = self._hot, self.plain
         self.settled = True
         try:

@@ -116,7 +116,7 @@ class Loads:
     async def load(
         self, source: Source, keys: Sequence[Any], at_least: Version, lane: LaneName = "known"
     ) -> Snapshot:
-        """Read `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
+        """Reads `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
 
         While MongoDB is well, the snapshot can be shown to be less than half a second old (`api.freshness.proofs`).
         Raises `Outage`, `Overloaded`, `Refused`, and what the source raises.
@@ -167,7 +167,7 @@ class Loads:
         _fail(read, Overloaded("mongodb"))
 
     async def _work(self, first: WaitingRead) -> None:
-        """Hold a place until nothing waits."""
+        """Holds a place until nothing waits."""
         reads = [first]
         while reads:
             lane = reads[0].lane

@@ -42,7 +42,7 @@ class _Reading:
     """They came when it had been issued, and need a younger one."""
 
     def join(self, ask: Ask, at_least: Version) -> None:
-        """Let a newcomer wait for it, or for the next."""
+        """Lets a newcomer wait for it, or for the next."""
         if not self.read.issued:
             self.read.at_least = max(self.read.at_least, at_least)
             self.asks.append(ask)
@@ -72,7 +72,7 @@ class Direct:
         self._readings: dict[_Name, _Reading] = {}
 
     async def read(self, asks: Iterable[Ask]) -> None:
-        """Answer all of one source, in as few reads as their demands allow; those that join a read of somebody else
+        """Answers all of one source, in as few reads as their demands allow; those that join a read of somebody else
         are answered with it.
 
         No answer is older than the newest mark, although a lagging member may give it. A version that only a caller
@@ -147,7 +147,7 @@ class Direct:
                 reading.late.append(ask)
 
     def _leave(self, reading: _Reading) -> None:
-        """Let nobody join any more; those who came too late have one of their own."""
+        """Lets nobody join any more; those who came too late have one of their own."""
         for name in reading.names:
             if self._readings.get(name) is reading:
                 del self._readings[name]

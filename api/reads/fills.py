@@ -18,7 +18,7 @@ class Fills:
         self._cache = cache
 
     async def offer(self, fills: Sequence[Fill]) -> None:
-        """Offer all, a limited number of bytes at a time."""
+        """Offers all, a limited number of bytes at a time."""
         kept = [fill for fill in fills if _may_be_kept(fill)]
         spoilt = [fill.key for fill in fills if not _may_be_kept(fill)]
         for call in _portions(kept):
@@ -32,7 +32,7 @@ class Fills:
         await self.give_back(spoilt)
 
     async def give_back(self, keys: Sequence[bytes]) -> None:
-        """Let others lease these keys at once, not only when our leases run out. Best effort."""
+        """Lets others lease these keys at once, not only when our leases run out. Best effort."""
         if keys:
             with contextlib.suppress(Outage):
                 await self._cache.delete(keys)

@@ -87,7 +87,7 @@ class Misses:
         self._flights: dict[bytes, Flight] = {}
 
     async def fetch(self, source: CachedSource, asks: Sequence[Ask], floor: Version) -> None:
-        """Answer all asks of one source; those that join a flight are answered when it lands."""
+        """Answers all asks of one source; those that join a flight are answered when it lands."""
         if (refusal := self._loads.refuses(source)) is not None:
             # Leases would only make others wait for fills that cannot come.
             unserved = [ask for ask in asks if not self._serve_stale(source, ask)]
@@ -117,7 +117,7 @@ class Misses:
         )
 
     def _shed_unknown(self, asks: Sequence[Ask]) -> Sequence[Ask]:
-        """Refuse those that would be refused later, when they hold leases. The others remain."""
+        """Refuses those that would be refused later, when they hold leases. The others remain."""
         doorkeeper = self._loads.doorkeeper
         taken: list[Ask] = []
         for ask in asks:

@@ -52,7 +52,7 @@ class Recent:
         self._take_old(key)
 
     def turn(self) -> None:
-        """Let what is young be old, and drop what is old."""
+        """Lets what is young be old, and drops what was old."""
         self._old, self._young = self._young, {}
         self._old_bytes, self._bytes = self._bytes, 0
 

@@ -122,7 +122,7 @@ class Cycle(WireAsk):
         protocol.on_response_complete()
 
     def _complete(self) -> "HotProtocol":
-        """Let go of the protocol, which refers to us, or only the collector would ever free the two."""
+        """Lets go of the protocol, which refers to us, or only the collector would ever free the two."""
         self.response_complete = True
         protocol = self._protocol
         del self._protocol

@@ -85,7 +85,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def _accept_all(listener: socket.socket) -> list[socket.socket]:
-    """Take over what waits to be accepted, and listen no more."""
+    """Takes over what waits to be accepted, and listens no more."""
     accepted = []
     with listener:
         listener.setblocking(False)

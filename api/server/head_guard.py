@@ -128,7 +128,7 @@ class GuardedProtocol(TimedProtocol):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        """Read on, at most one head at a time; what is behind a request that is not answered yet waits."""
+        """Reads on, at most one head at a time; what is behind a request that is not answered yet waits."""
         at, heads_read = 0, 0
         while at < len(data):
             end = data.find(BLANK, at) + len(BLANK)
@@ -299,7 +299,7 @@ class GuardedProtocol(TimedProtocol):
         self._end_after(b"")
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer when all that was asked before is answered, and close. Nothing more is read."""
+        """Answers when all that was asked before is answered, and closes. Nothing more is read."""
         self._end_head()
         if self._refused or self.transport.is_closing():
             return
@@ -310,7 +310,7 @@ class GuardedProtocol(TimedProtocol):
         self._end_after(b"".join((headers.status_line(problem.status), lines, end)))
 
     def _end_after(self, text: bytes) -> None:
-        """Let this be the last that is said, after the answers that are under way; nothing more is read."""
+        """Lets this be the last that is said, after the answers that are under way; nothing more is read."""
         self._refused = True
         if self._is_answering():
             self._farewell = text

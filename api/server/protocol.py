@@ -97,7 +97,7 @@ class HotProtocol(GuardedProtocol):
             self.give_notice()
 
     def give_notice(self) -> None:
-        """Let the answer that is under way be the last one, if it can still say so, or else the next."""
+        """Lets the answer that is under way be the last one, if it can still say so, or else the next."""
         self._hot = None
         self._last = True
         cycle = self.cycle
@@ -147,7 +147,7 @@ class HotProtocol(GuardedProtocol):
             self.cycle.keep_alive = False
 
     def _answer_plain(self, hot: Hot, plain: Plain) -> bool:
-        """Answer what the parser has read."""
+        """Answers what the parser has read."""
         line = b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)
         self._block = (line, plain)
         before = self.cycle
@@ -218,7 +218,7 @@ class HotProtocol(GuardedProtocol):
         task.add_done_callback(self.tasks.discard)
 
     def _answer(self, hot: Hot, line: bytes, plain: Plain) -> bool:
-        """Answer now or soon; False: not here."""
+        """Answers now or soon; False: not here."""
         tail = hot.look(line)
         if tail is not None:
             if len(tail) > LARGE_BYTES:

@@ -205,7 +205,7 @@ def _retry_after(seconds: float) -> dict[str, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of this app with problem details."""
+    """Answers every error of this app with problem details."""
 
     async def on_problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)

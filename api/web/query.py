@@ -40,7 +40,7 @@ class Asked:
 
 
 def asked(query: bytes, resource: Resource, by: Sequence[str], others: Collection[str], *, whole: bool) -> Asked:
-    """Read a query string; a `Problem` names the first parameter that is wrong. `whole`: no field may be missing."""
+    """Reads a query string; a `Problem` names the first parameter that is wrong. `whole`: no field may be missing."""
     values: dict[str, Any] = {}
     said: dict[str, bytes] = {}
     for name, value in parameters_of(query):

@@ -70,7 +70,7 @@ class Unread:
     # --- bodies
 
     def take(self, bodies: Iterable[bytes]) -> None:
-        """Count these; a `Problem` if there is no room for them. One alone always finds room."""
+        """Counts these; a `Problem` if there is no room for them. One alone always finds room."""
         new = {id(body): body for body in bodies if id(body) not in self._bodies}
         size = sum(map(len, new.values()))
         if size and self.bytes + size > self.limit:
