@@ -8,7 +8,7 @@ Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -22,17 +22,16 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from neverstale.bson.values import decode, under
+from neverstale.bson.values import under
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, canonical
-from neverstale.mongodb import bson_json
+from neverstale.mongodb.bodies import bodies_and_etags, bodies_of, lines, portions
 from neverstale.mongodb.control import CONTROL
 from neverstale.mongodb.kinds import Kind, Kinds
 from neverstale.mongodb.refusals import Operation, ours, row_of
 from neverstale.mongodb.replies import REPLY, RawReply, Reply, Row, decoded, split, undecoded_bytes
 from neverstale.redis.entries import NO_ETAG, etag_of
-from neverstale.redis.entry_ttl import expiry_of
 from neverstale.role import telemetry
 from neverstale.role.cancellation import heed
 from neverstale.versions import Version, from_timestamp, to_timestamp
@@ -58,8 +57,6 @@ _PLAIN: Final = frozenset((str, int, ObjectId, UUID))
 """Types of the keys that resources are declared with."""
 OFF_LOOP_BYTES: Final = 32 << 10
 """BSON of which more is decoded and made JSON by a thread: it would hold up the event loop."""
-PORTION_BYTES: Final = 256 << 10
-"""Of an export, so much BSON becomes lines at once."""
 
 
 class TooLarge(Overloaded):
@@ -143,9 +140,9 @@ class Loader:
         projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
         version, found, kind = await self._read(resource.collection, keys, projection, at_least)
         if undecoded_bytes(found) > OFF_LOOP_BYTES:
-            bodies, expiries, etags = await asyncio.to_thread(_bodies_and_etags, resource, found)
+            bodies, expiries, etags = await asyncio.to_thread(bodies_and_etags, resource, found)
         else:
-            bodies, expiries, etags = *_bodies(resource, found), {}
+            bodies, expiries, etags = *bodies_of(resource, found), {}
         telemetry.LOADS.labels(resource.name).inc()
         telemetry.LOAD_KEYS.observe(len(keys))
         telemetry.LOAD_SECONDS.observe(time.perf_counter() - started)
@@ -226,8 +223,8 @@ class Loader:
                     batch: Any = await anext(cursor, None)  # bytes, whatever the driver declares
                 if batch is None:
                     return
-                for some in _portions(split(batch)):
-                    yield await asyncio.to_thread(_lines, some) if len(batch) > OFF_LOOP_BYTES else _lines(some)
+                for some in portions(split(batch)):
+                    yield await asyncio.to_thread(lines, some) if len(batch) > OFF_LOOP_BYTES else lines(some)
         except Exception as error:
             raise ours(error, "export") from error
         finally:
@@ -354,45 +351,6 @@ def _one_of(keys: list[Any]) -> Any:
     if not _PLAIN.issuperset(map(type, keys)):
         return under("$in", keys)  # the driver might not encode them as they are
     return keys[0] if len(keys) == 1 else {"$in": keys}
-
-
-def _portions(raws: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """A few documents at a time: of a reply of 16 MB, all lines together would be in memory twice."""
-    portion: list[bytes] = []
-    size = 0
-    for raw in raws:
-        portion.append(raw)
-        size += len(raw)
-        if size > PORTION_BYTES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
-
-
-def _lines(raws: Iterable[bytes]) -> bytes:
-    # One by one: a thread that decodes all of it in one call would hold the interpreter's lock as long.
-    return b"".join([bson_json.encode(decode(raw)) + b"\n" for raw in raws])
-
-
-def _bodies(resource: Resource, found: Sequence[Row]) -> tuple[dict[str, bytes], dict[str, int]]:
-    """Canonical key -> JSON, and -> when the document says that it ends."""
-    bodies, expiries = {}, {}
-    field = resource.expires_field
-    for row in found:
-        document = decoded(row)
-        key = canonical(document["_id"])
-        bodies[key] = bson_json.encode(document)
-        if field is not None and (expiry := expiry_of(document, field)) is not None:
-            expiries[key] = expiry
-    return bodies, expiries
-
-
-def _bodies_and_etags(
-    resource: Resource, found: Sequence[Row]
-) -> tuple[dict[str, bytes], dict[str, int], dict[str, bytes]]:
-    bodies, expiries = _bodies(resource, found)
-    return bodies, expiries, {key: etag_of(body) for key, body in bodies.items()}
 
 
 def _reached(refusal: OperationFailure) -> Version:
