@@ -60,7 +60,7 @@ class HeldMembers:
 
     def ranked(self) -> list[Ranked]:
         """`ValueError`: nobody has ranked so."""
-        return reading.ranked(list(scored(self._raw)), self._first, descends=self._descends)
+        return reading.ranked(scored(self._raw), self._first, descends=self._descends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,6 @@ class HeldFigures:
         key, start, more = self._names.ranking(ranking, group), 0, True
         while more:
             (raw,) = await self._redis.send((b"ZRANGE", key, start, start + MEMBERS_A_CALL - 1, b"WITHSCORES"))
-            some = list(scored(raw))
+            some = scored(raw)
             yield some
             start, more = start + len(some), len(some) == MEMBERS_A_CALL

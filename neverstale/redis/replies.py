@@ -1,6 +1,6 @@
 """Replies whose shape depends on the version of the Redis protocol that the connection speaks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -9,8 +9,8 @@ def fields(found: Any) -> Mapping[bytes, bytes]:
     return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
 
 
-def scored(found: Sequence[Any]) -> Iterator[tuple[bytes, float]]:
+def scored(found: Sequence[Any]) -> list[tuple[bytes, float]]:
     """The members of a sorted set with their scores: they come in pairs, or one behind the other."""
     in_pairs = bool(found) and isinstance(found[0], (list, tuple))
     pairs = found if in_pairs else zip(found[::2], found[1::2], strict=True)
-    return ((member, float(score)) for member, score in pairs)
+    return [(member, float(score)) for member, score in pairs]

@@ -234,3 +234,30 @@ def test_what_no_resource_can_have_as_a_key_has_no_value(key: str) -> None:
 
 def test_a_uuid_is_read_from_its_hex_digits() -> None:
     assert value_of("u:12345678123456781234567812345678") == uuid.UUID("12345678-1234-5678-1234-567812345678")
+
+
+NAMES = Names("ns")
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        (NAMES.applied, "string"),
+        (NAMES.floor("watermarks"), "string"),
+        (NAMES.entry("reached", "s:a"), "string"),
+        (NAMES.watermarks("g"), "hash"),
+        (NAMES.reached("g"), "hash"),
+        (NAMES.limit(b"x"), "string"),
+        (b"ns:{t}:gens", "string"),
+        (b"ns:{t}:reads", "zset"),
+        (b"ns:{t}:reads:since", "hash"),
+        (b"ns:{t}:0a:p", "hash"),
+        (b"ns:{t}:0a:b:1f", "hash"),
+        (b"ns:{t}:0a:z:n:s:x", "zset"),
+        (b"ns:{t}:0a:l:n:s:x:0", "string"),
+        (b"shop:applied", None),
+        (b"ns:announcements", None),
+    ],
+)
+def test_what_we_keep_under_a_key_is_told_from_its_name(key: bytes, kind: str | None) -> None:
+    assert NAMES.type_of(key) == kind

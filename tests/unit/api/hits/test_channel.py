@@ -1,10 +1,19 @@
 """What one subscription has heard, and when that counts no more."""
 
-import pytest
+from typing import cast
 
-from api.hits.channel import BrokenSubscription, Hearing
-from neverstale.redis.announcements import AnnouncedMarks, Announcement
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from api.freshness.watermark import Freshness
+from api.hits.channel import BrokenSubscription, Channel, Hearing
+from api.reads.l1 import L1
+from neverstale.keys import Names
+from neverstale.redis.announcements import AnnouncedMarks, Announcement, Announcer
 from neverstale.role.damage import Damage
+from tests.support.damaged import LAST, patched
 
 
 def hearing() -> Hearing:
@@ -56,3 +65,32 @@ def test_a_new_publisher_of_a_partition_breaks_the_hearing() -> None:
     heard.mark("p", marks(8, 0, 1))
     with pytest.raises(BrokenSubscription):
         heard.mark("q", marks(9, 1))
+
+
+CHANGES = Announcer("x").changes([b"ns:things:d:s:a"], ["things"])
+MARKS = Announcer("x").marks("redis-1", 2, {0: (5, 10), 1: (6, 11)})
+
+
+@given(st.lists(patched(CHANGES) | patched(MARKS), max_size=5))
+def test_no_message_ends_the_hearing(messages: list[bytes]) -> None:
+    redis = Redis.from_url("redis://127.0.0.1:1")
+    freshness = cast("Freshness", FreshnessOfOne())
+    channel = Channel(redis, Names("ns"), L1(1 << 20, 60), freshness, 1.0, Damage(lambda: LAST), {})
+    channel._opened("redis-1")
+    for message in messages:
+        channel.hear(message)
+    channel.hear(Announcer("true").marks("redis-1", 2, {0: (5, 10), 1: (6, 11)}))
+    assert channel._l1.watermark or channel._hearing is not None
+
+
+class FreshnessOfOne:
+    identity = "redis-1"
+
+    def __init__(self) -> None:
+        self.marks = self
+
+    def on_void(self, call: object) -> None:
+        pass
+
+    def note(self, version: int, wall_ms: int) -> None:
+        pass

@@ -14,9 +14,11 @@ from neverstale.catalog import Catalog
 from neverstale.derived.plan import Said
 from neverstale.errors import DeadLetter
 from neverstale.kafka import events
-from neverstale.kafka.events import Change, Event, Floor, Mark, Touch, record_key
+from neverstale.kafka.events import Change, Event, Floor, Mark, Rebuilt, Touch, record_key
 from neverstale.keys import Names, type_matches
+from neverstale.role.damage import MOST_PARTITIONS
 from neverstale.versions import LATEST, to_hex
+from tests.support.damaged import LAST, patched
 
 NAMES = Names("ns")
 CATALOG = Catalog.model_validate(
@@ -386,3 +388,20 @@ def test_a_favourite_is_refreshed_although_nobody_has_read_it_again() -> None:
     letters = {key: letter for key, (_, letter) in asked(batch).items()}
     # Only where a second chance is given.
     assert letters == {b"ns:items:d:s:a": "n", b"ns:orders:d:s:a": "r", b"ns:orders:d:s:b": "t"}
+
+
+SOUND: list[Event] = [
+    Mark(5, 10, 2, 1, "t"),
+    Rebuilt("things", "0" * 8, 2),
+    Floor("shop", "items", 5, "x"),
+    Touch("shop", "items", "s:a", 5),
+    Change("insert", "shop", "items", "s:a", 5, 10, None),
+]
+
+
+@given(st.sampled_from(SOUND).flatmap(lambda event: patched(events.encode(event))))
+def test_any_record_is_folded_and_what_no_watcher_writes_is_poison(value: bytes) -> None:
+    batch = Folding(CATALOG, NAMES, lambda: LAST).fold({Partition("t", 0): records(value)})
+    assert batch.records == 1
+    assert batch.highest <= LAST
+    assert all(mark.version <= LAST and mark.partitions <= MOST_PARTITIONS for mark in batch.marks.values())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from neverstale.errors import DeadLetter
 from neverstale.kafka import events
 from neverstale.kafka.events import Change, Floor, Mark, Touch
+from neverstale.role.damage import MOST_PARTITIONS
 from neverstale.versions import to_hex
 
 MAY_BE_MISSING = {"groups", "lost", "entries", "topic"}
@@ -172,3 +173,10 @@ def test_any_value_in_any_field_is_an_event_or_a_dead_letter(change: Change, fie
     assert len(to_hex(event.version)) == 16
     assert isinstance(event.key, str)
     assert event.fields is None or all(isinstance(path, str) for path in event.fields)
+
+
+@pytest.mark.parametrize("partitions", [0, -1, MOST_PARTITIONS + 1, 2_000_000, 1.5, True, "2", None])
+def test_a_mark_of_partitions_that_cannot_be_is_malformed(partitions: Any) -> None:
+    fields = orjson.loads(events.encode(Mark(5, 10, 2, 1))) | {"partitions": partitions}
+    with pytest.raises(DeadLetter):
+        events.decode(orjson.dumps(fields))

@@ -1,8 +1,11 @@
 """What consumers announce is read as it was written."""
 
 import pytest
+from hypothesis import given
 
 from neverstale.redis.announcements import AnnouncedMarks, Announcement, Announcer, Unreadable, decode, group_name
+from neverstale.role.damage import MOST_PARTITIONS
+from tests.support.damaged import patched
 
 
 def test_groups_are_announced_by_name() -> None:
@@ -26,3 +29,18 @@ def test_announcements_are_read_as_they_were_written() -> None:
 def test_what_cannot_be_read_is_said_so(message: bytes) -> None:
     with pytest.raises(Unreadable):
         decode(message)
+
+
+CHANGES = Announcer("x").changes([b"ns:things:d:s:a"], ["things"])
+MARKS = Announcer("x").marks("redis-1", 2, {0: (5, 10), 1: (6, 11)})
+
+
+@given(patched(CHANGES) | patched(MARKS))
+def test_any_message_is_an_announcement_or_unreadable(message: bytes) -> None:
+    try:
+        said = decode(message)
+    except Unreadable:
+        return
+    assert all(isinstance(text, str) for text in (said.publisher, *said.keys, *said.floors, *said.groups))
+    if said.marks is not None:
+        assert max(said.marks.by_partition, default=0) < said.marks.partitions <= MOST_PARTITIONS
