@@ -16,7 +16,7 @@ def _driver_decodes() -> Patches:
     def strict(raw: bytes) -> dict[str, Any]:
         return bson.decode(raw, CODEC)
 
-    for module in ("bson.values", "mongodb.loader", "mongodb.replies"):
+    for module in ("bson.values", "mongodb.bodies", "mongodb.replies"):
         yield replaced(f"neverstale.{module}:decode", strict)
     yield replaced("neverstale.mongodb.replies:by_driver", strict)
 
