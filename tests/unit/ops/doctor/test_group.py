@@ -1,0 +1,101 @@
+"""Who does which job, and whether it gets on, as Kafka and Redis tell it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from neverstale.settings import Settings
+from ops.check.findings import Finding
+from ops.doctor.group import GroupFacts, Member, Progress, judge
+from ops.servers import PartitionOffsets
+from ops.status import NEEDED, PartitionStatus, RoleStatus, Status
+
+MARK, NEXT = "0" * 15 + "1", "0" * 15 + "2"
+UUID = "12345678-1234-5678-1234-567812345678"
+ROLES = [RoleStatus(role, "h-1", 1, "h", "", 0, "1") for role in NEEDED]
+PARTS = [PartitionStatus(number, MARK, 500, 0) for number in range(2)]
+STATUS = Status([], ROLES, PARTS, [], [])
+
+
+def member(name: str, *partitions: int) -> Member:
+    return Member(f"{name}-{UUID}", "/10.0.0.1", partitions)
+
+
+def progress(*pairs: tuple[int | None, int], mark: str = MARK) -> Progress:
+    """Committed and end of each partition."""
+    return Progress(
+        {number: PartitionOffsets(committed, end, "h-1") for number, (committed, end) in enumerate(pairs)},
+        dict.fromkeys(range(len(pairs)), mark),
+    )
+
+
+STILL = progress((5, 5), (7, 7))
+WELL: dict[str, Any] = {
+    "status": STATUS,
+    "group": GroupFacts("Stable", (member("one", 0), member("two", 1))),
+    "before": STILL,
+    "after": STILL,
+}
+
+
+def found(**changes: Any) -> list[Finding]:
+    return list(judge(**(WELL | changes), settings=Settings()))
+
+
+def group(*members: Member, state: str = "Stable") -> GroupFacts:
+    return GroupFacts(state, members)
+
+
+def test_where_all_is_well_one_line_says_so() -> None:
+    [finding] = found()
+    assert (finding.level, finding.message) == ("ok", "2 consumers on 2 partitions, 0 records wait")
+
+
+@pytest.mark.parametrize(
+    ("members", "level", "words"),
+    [
+        ((), "problem", "has no member"),
+        ((member("one", 0),), "problem", "no consumer has partition 1"),
+        ((member("one", 0), member("two", 1), member("three")), "warning", "1 of 3 consumers have nothing to do"),
+        ((member("one", 0), member("neverstale", 1)), "warning", "1 of 2 consumers have no name"),
+        ((member("neverstale", 0), member("neverstale", 1)), "ok", "2 consumers on 2 partitions"),
+        ((member("neverstale-1", 0), member("neverstale-2", 1)), "ok", "2 consumers on 2 partitions"),
+    ],
+)
+def test_the_members_of_the_group(members: tuple[Member, ...], level: str, words: str) -> None:
+    [finding] = found(group=group(*members))
+    assert finding.level == level and words in finding.message
+    assert bool(finding.remedy) == (level != "ok")
+
+
+def test_while_the_group_is_shared_out_nobody_is_blamed_for_having_nothing() -> None:
+    [finding] = found(group=group(member("one"), state="PreparingRebalance"))
+    assert finding.level == "warning" and "shared out anew" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stuck"),
+    [
+        (progress((5, 9), (7, 7)), progress((5, 12), (7, 7)), True),
+        (progress((None, 9), (7, 7)), progress((None, 9), (7, 7)), True),
+        (progress((5, 90), (7, 7)), progress((6, 900), (7, 7)), False),  # it catches up
+        (progress((5, 5), (7, 7)), progress((5, 9), (7, 7)), False),  # it came just now
+        (progress((5, 9), (7, 7)), progress((5, 9), (7, 7), mark=NEXT), False),  # applied, and not committed yet
+    ],
+)
+def test_a_partition_is_stuck_if_something_waits_and_nothing_is_done(
+    before: Progress, after: Progress, stuck: bool
+) -> None:
+    messages = [one.message for one in found(before=before, after=after) if one.level == "problem"]
+    assert any("partition 0 does not move" in message for message in messages) is stuck
+
+
+def test_roles_that_are_missing_and_watermarks_that_stand_are_said_once_each() -> None:
+    parts = [replace(PARTS[0], age_ms=60_000), replace(PARTS[1], watermark=None, age_ms=None)]
+    messages = [one.message for one in found(status=replace(STATUS, roles=ROLES[1:], partitions=parts))]
+    assert messages == [
+        "no watcher runs, or it cannot say so in Redis",
+        "no mark was applied to this Redis on partition 1",
+        "the watermark of partition 0 is 60 s old: no marks come",
+    ]
