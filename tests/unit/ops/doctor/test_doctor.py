@@ -1,0 +1,31 @@
+"""One look that fails hides none of the others."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from neverstale.errors import Outage
+from ops.check.findings import Finding, about
+from ops.doctor.doctor import _asked
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[str]:
+    yield "open"
+
+
+@pytest.mark.parametrize("error", [Outage("mongodb", "no answer"), KeyError("maxSize"), ValueError("1.x")])
+async def test_what_cannot_be_looked_at_is_said_as_such(error: Exception) -> None:
+    async def look(client: str) -> list[Finding]:
+        raise error
+
+    [finding] = await _asked(about("oplog", "mongodb"), server(), look)
+    assert (finding.check, finding.level) == ("oplog", "unknown")
+
+
+async def test_what_is_found_is_handed_on() -> None:
+    async def look(client: str) -> list[Finding]:
+        return [about("oplog", "mongodb")("ok", client)]
+
+    assert [one.message for one in await _asked(about("oplog", "mongodb"), server(), look)] == ["open"]
