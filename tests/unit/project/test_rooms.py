@@ -1,0 +1,29 @@
+"""A room that fills up, and a file that grows, are two by now."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import ROOT
+
+PACKAGES = ("api", "consumers", "neverstale", "ops", "streams")
+MOST_MODULES = 16
+MOST_LINES = 400
+SOURCES = [path for package in PACKAGES for kind in ("py", "lua") for path in (ROOT / package).rglob(f"*.{kind}")]
+MODULES = Counter(path.parent for path in SOURCES if path.name != "__init__.py")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("room", sorted(MODULES), ids=named)
+def test_no_room_has_more_than_sixteen_modules(room: Path) -> None:
+    assert MODULES[room] <= MOST_MODULES
+
+
+def test_no_module_has_more_than_four_hundred_lines() -> None:
+    lines = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert len(lines) > 250
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
