@@ -1,6 +1,8 @@
 """A room that fills up, and a file that grows, are two by now."""
 
+import re
 from collections import Counter
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,14 @@ def test_no_module_has_more_than_four_hundred_lines() -> None:
     lines = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     assert len(lines) > 250
     assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_house_in_contributing_shows_every_room_and_no_other(package: str) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, _, house = text.partition("## The house\n\n```\n")
+    lines = house.partition("```")[0].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(f"{package}/"))
+    rooms = takewhile(lambda line: line.startswith("  "), lines[first + 1 :])
+    shown = {name for line in rooms for name in re.split(r" {3,}", line.strip())[0].split()}
+    assert shown == {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
