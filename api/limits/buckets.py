@@ -54,7 +54,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Admission:
     lines: bytes
     """Header lines about the limit."""
     refusal: Problem | None = None
@@ -94,13 +94,13 @@ class Buckets:
         bucket.left -= 1
         return self._lines(bucket)
 
-    async def take(self, caller: bytes) -> Verdict:
+    async def take(self, caller: bytes) -> Admission:
         """Spend a token, if need be after asking Redis."""
         bucket = self._bucket(caller)
         while True:
             now = self._clock()
             if bucket.left > 0 and now < bucket.until:
-                return Verdict(self.spend(bucket))
+                return Admission(self.spend(bucket))
             if now < bucket.refused_until:
                 return self._refusal(bucket, now)
             if bucket.asking is None:
@@ -116,11 +116,11 @@ class Buckets:
             bucket = self._buckets[caller] = Bucket(caller)
         return bucket
 
-    def _refusal(self, bucket: Bucket, now: float) -> Verdict:
+    def _refusal(self, bucket: Bucket, now: float) -> Admission:
         if bucket.away:
-            return Verdict(self._policy, of_error(Outage("redis", "no limit can be kept without it")))
+            return Admission(self._policy, of_error(Outage("redis", "no limit can be kept without it")))
         telemetry.LIMITED.inc()
-        return Verdict(self._lines(bucket), too_many_requests(bucket.refused_until - now))
+        return Admission(self._lines(bucket), too_many_requests(bucket.refused_until - now))
 
     def _lines(self, bucket: Bucket) -> bytes:
         seconds = max(math.ceil(bucket.full_at - self._clock()), 0)

@@ -24,7 +24,7 @@ from ops.demo.flights.writers import Writers
 from ops.demo.live import Live, LiveMoment
 from ops.demo.places import places
 from ops.demo.readers import PER_SECOND, READERS
-from ops.demo.report import Counts, Heard, Run, figures, show
+from ops.demo.report import Counts, Run, TimesHeard, figures, show
 from ops.demo.sweep import NotConverged, Sweep, converge, fields_of, sweep
 from ops.stack.board import Board
 from ops.stack.broker import BrokerChoice
@@ -151,7 +151,7 @@ class Play:
         await self._crowd.stop()
         stored = await self._writers.stored()
         swept = await self._sweep(catalog, stored)
-        heard = Heard()
+        heard = TimesHeard()
         return Run(
             stack=self._servers(),
             seconds=seconds,

@@ -41,7 +41,7 @@ class Counts:
 
 
 @dataclass
-class Heard:
+class TimesHeard:
     """What the reads themselves tell, gathered while the oracle goes through them."""
 
     latencies: "array[float]" = field(default_factory=lambda: array("d"))
@@ -74,7 +74,7 @@ class Run:
     counts: Counts
     converged_seconds: float
     verdict: Judgement
-    heard: Heard
+    heard: TimesHeard
     sweep: Sweep
     boards: Boards
     corrections: CorrectionTimes

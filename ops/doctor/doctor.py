@@ -116,7 +116,7 @@ async def _of_group(settings: Settings, catalog: Catalog, observed_seconds: floa
 
 async def _progress(
     admin: AIOKafkaAdminClient, settings: Settings, catalog: Catalog, partitions: int
-) -> tuple[group.Progress, Status]:
+) -> tuple[group.GroupProgress, Status]:
     status = await gather(settings, catalog)
     offsets = await servers.kafka_offsets(admin, settings.kafka, partitions)
-    return group.Progress(offsets, {one.partition: one.watermark for one in status.partitions}), status
+    return group.GroupProgress(offsets, {one.partition: one.watermark for one in status.partitions}), status

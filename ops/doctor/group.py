@@ -28,7 +28,7 @@ _say, _roles = about("group", "kafka"), about("group", "roles")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GroupMember:
     id: str
     host: str
     partitions: tuple[int, ...]
@@ -42,14 +42,14 @@ class Member:
 class GroupFacts:
     state: str
     """As Kafka calls it: `Stable`, `Empty`, `Dead`, `PreparingRebalance` …"""
-    members: tuple[Member, ...]
+    members: tuple[GroupMember, ...]
 
-    def owner(self, partition: int) -> Member | None:
+    def owner(self, partition: int) -> GroupMember | None:
         return next((member for member in self.members if partition in member.partitions), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class GroupProgress:
     """What was applied at one moment."""
 
     offsets: Mapping[int, PartitionOffsets]
@@ -63,7 +63,7 @@ async def group_facts(admin: AIOKafkaAdminClient, settings: Kafka) -> GroupFacts
         return GroupFacts("Empty", ())  # no group ever committed on this cluster
     groups = [group for response in responses for group in response.groups]
     members = [
-        Member(id, host, _assigned(assignment, settings.topic))
+        GroupMember(id, host, _assigned(assignment, settings.topic))
         for group in groups
         for id, _, host, _, assignment, *_ in group[5]
     ]
@@ -78,7 +78,7 @@ def _assigned(assignment: bytes, topic: str) -> tuple[int, ...]:
 
 
 def judge(
-    status: Status, group: GroupFacts, before: Progress, after: Progress, settings: Settings
+    status: Status, group: GroupFacts, before: GroupProgress, after: GroupProgress, settings: Settings
 ) -> Iterable[Finding]:
     """`before` and `after` lie some seconds apart."""
     found = [
@@ -121,7 +121,7 @@ def _members(group: GroupFacts, partitions: int, settings: Kafka) -> Iterable[Fi
         yield _say("warning", f"{message} ({where})", 'export NEVERSTALE_KAFKA__GROUP_INSTANCE_ID="$HOSTNAME"')
 
 
-def _partitions(status: Status, before: Progress, after: Progress, settings: Settings) -> Iterable[Finding]:
+def _partitions(status: Status, before: GroupProgress, after: GroupProgress, settings: Settings) -> Iterable[Finding]:
     stuck = [number for number in after.offsets if _is_stuck(number, before, after)]
     restart = "# restart the consumer that has it:\nneverstale run consumer"
     for number in stuck:
@@ -140,14 +140,14 @@ def _partitions(status: Status, before: Progress, after: Progress, settings: Set
         yield _say("problem", message, "neverstale run watcher")
 
 
-def _is_stuck(number: int, before: Progress, after: Progress) -> bool:
+def _is_stuck(number: int, before: GroupProgress, after: GroupProgress) -> bool:
     first, last = before.offsets.get(number), after.offsets[number]
     waited = first is not None and first.end > (first.committed or 0)
     moved = first is None or first.committed != last.committed
     return waited and not moved and before.watermarks.get(number) == after.watermarks.get(number)
 
 
-def _summary(group: GroupFacts, after: Progress) -> str:
+def _summary(group: GroupFacts, after: GroupProgress) -> str:
     lag = sum(one.lag or 0 for one in after.offsets.values())
     members = f"{len(group.members)} consumer{'s' * (len(group.members) > 1)}"
     return f"{members} on {len(after.offsets)} partitions, {lag} records wait"

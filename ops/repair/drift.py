@@ -29,7 +29,16 @@ from neverstale.redis.cache import Cache
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
-from ops.repair.drift_values import LOST, NOTHING_COUNTED, NOTHING_RANKED, Compared, InMongoDB, InRedis, Value, alike
+from ops.repair.drift_values import (
+    LOST,
+    NOTHING_COUNTED,
+    NOTHING_RANKED,
+    Compared,
+    GroupsInMongoDB,
+    GroupsInRedis,
+    Value,
+    alike,
+)
 from ops.repair.named import declarations_named, resource_named
 from ops.terminal.output import console, print_json, table
 
@@ -84,8 +93,8 @@ async def drift(settings: Settings, catalog: Catalog, name: str, declaration: st
             store = DerivedStore(cache, name)
             generation = await _complete(store, name)
             loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-            in_redis = InRedis(HeldFigures(cache, store.names, generation.id))
-            in_mongodb = InMongoDB(mongo, catalog.database, resource.collection)
+            in_redis = GroupsInRedis(HeldFigures(cache, store.names, generation.id))
+            in_mongodb = GroupsInMongoDB(mongo, catalog.database, resource.collection)
             comparison = _Comparison(in_redis, in_mongodb, cache, settings.kafka.group, loader)
             found = _Found(await comparison.applied())
             for each in named:
@@ -154,8 +163,8 @@ class _Between:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    redis: InRedis
-    mongodb: InMongoDB
+    redis: GroupsInRedis
+    mongodb: GroupsInMongoDB
     cache: Cache
     group: str
     loader: Loader

@@ -86,7 +86,7 @@ def _nearly(one: Decimal | None, other: Decimal | None) -> bool:
 # --- MongoDB
 
 
-class InMongoDB:
+class GroupsInMongoDB:
     """The documents of a collection, as of a version."""
 
     def __init__(self, client: AsyncMongoClient[dict[str, Any]], database: str, collection: str) -> None:
@@ -187,7 +187,7 @@ def _mongodb() -> Iterator[None]:
 # --- Redis
 
 
-class InRedis:
+class GroupsInRedis:
     """A generation as Redis has it just now. Raises `Outage`."""
 
     def __init__(self, figures: HeldFigures) -> None:

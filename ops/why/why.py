@@ -43,7 +43,7 @@ _STATES: Final[dict[EntryState, State]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Question:
     settings: Settings
     catalog: Catalog
     resource: Resource
@@ -62,7 +62,7 @@ class Asked:
 async def why(settings: Settings, catalog: Catalog, name: str, text: str) -> tuple[Story, Verdict]:
     resource = resource_named(catalog, name, settings.catalog)
     (key,) = keys_named(resource, [text])
-    asked = Asked(settings, catalog, resource, text, key)
+    asked = Question(settings, catalog, resource, text, key)
     for _ in range(TIMES):
         story = await _story(asked)
         told = verdict(story)
@@ -76,7 +76,7 @@ async def follow(settings: Settings, catalog: Catalog, name: str, text: str, tol
     """Tell each change of the story as it is seen, until cancelled."""
     resource = resource_named(catalog, name, settings.catalog)
     (key,) = keys_named(resource, [text])
-    asked = Asked(settings, catalog, resource, text, key)
+    asked = Question(settings, catalog, resource, text, key)
     last: tuple[str, ...] = ()
     searched: Searched | None = None
     while True:
@@ -111,7 +111,7 @@ def print_why(story: Story, told: Verdict, *, as_json: bool) -> None:
     console().print(shown, soft_wrap=True)
 
 
-async def _story(asked: Asked, before: Searched | None = None) -> Story:
+async def _story(asked: Question, before: Searched | None = None) -> Story:
     """Redis first and MongoDB afterwards: what Redis holds by then, MongoDB has had.
 
     `before`: what was found in Kafka a moment ago."""
@@ -138,7 +138,7 @@ async def _story(asked: Asked, before: Searched | None = None) -> Story:
     )
 
 
-async def _in_redis(asked: Asked, partition: int | None) -> InRedis:
+async def _in_redis(asked: Question, partition: int | None) -> InRedis:
     try:
         async with servers.redis(asked.settings.redis) as client:
             return await _entry(asked, Cache(client, Names(asked.settings.redis.prefix)), client, partition)
@@ -146,7 +146,7 @@ async def _in_redis(asked: Asked, partition: int | None) -> InRedis:
         return InRedis(outage.reason)
 
 
-async def _entry(asked: Asked, cache: Cache, client: Redis, partition: int | None) -> InRedis:
+async def _entry(asked: Question, cache: Cache, client: Redis, partition: int | None) -> InRedis:
     held = await cache.watermarks(asked.settings.kafka.group)
     mark = held.by_partition.get(partition) if partition is not None else None
     name = cache.names.entry(asked.resource.name, asked.canonical)
@@ -170,7 +170,7 @@ async def _entry(asked: Asked, cache: Cache, client: Redis, partition: int | Non
     )
 
 
-async def _in_mongodb(asked: Asked, redis: InRedis) -> InMongoDB:
+async def _in_mongodb(asked: Question, redis: InRedis) -> InMongoDB:
     settings = asked.settings.mongodb
     try:
         async with servers.mongodb(settings) as client:
@@ -191,7 +191,7 @@ async def _in_mongodb(asked: Asked, redis: InRedis) -> InMongoDB:
         return InMongoDB(getattr(error, "reason", type(error).__name__))
 
 
-async def _digest_at(asked: Asked, loader: Loader, version: Version) -> str | None:
+async def _digest_at(asked: Question, loader: Loader, version: Version) -> str | None:
     """Of the state at exactly this version; `None`: MongoDB keeps it no more (after five minutes)."""
     fields = asked.resource.fields
     command: dict[str, Any] = {"find": asked.resource.collection, "filter": {"_id": asked.key}, "limit": 1}
@@ -205,7 +205,7 @@ async def _digest_at(asked: Asked, loader: Loader, version: Version) -> str | No
 
 
 async def _in_kafka(
-    asked: Asked, number: int | None, before: Searched | None
+    asked: Question, number: int | None, before: Searched | None
 ) -> tuple[Partition | None, Searched | None]:
     kafka = asked.settings.kafka
     if number is None:
@@ -227,7 +227,7 @@ async def _in_kafka(
         return None, None
 
 
-async def _reached(asked: Asked, partition: int | None) -> int | None:
+async def _reached(asked: Question, partition: int | None) -> int | None:
     try:
         async with servers.redis(asked.settings.redis) as client:
             cache = Corrections(client, Names(asked.settings.redis.prefix))

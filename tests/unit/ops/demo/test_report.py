@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ops.demo.boards import Boards
 from ops.demo.chaos import Recovery
-from ops.demo.report import Counts, Heard, Run, figures, quantile, show
+from ops.demo.report import Counts, Run, TimesHeard, figures, quantile, show
 from ops.demo.sweep import Sweep
 from ops.truth.corrections import CorrectionTimes
 from ops.truth.oracle import Judgement, Read, Tally
@@ -30,7 +30,7 @@ def run(judged: Judgement | None = None, stale: int = 0, **others: object) -> Ru
         counts=COUNTS,
         converged_seconds=0.1,
         verdict=judged or verdict(),
-        heard=Heard(),
+        heard=TimesHeard(),
         sweep=Sweep(Tally(stale, 7778, ["flight X"] if stale else []), 7000),
         boards=Boards(Tally(0, 311)),
         corrections=CorrectionTimes([0.003, 0.001, 0.002]),
@@ -92,7 +92,7 @@ def test_the_figures_hold_every_count_for_programs() -> None:
 
 
 def test_a_request_for_many_keys_counts_once_in_the_latencies() -> None:
-    heard = Heard()
+    heard = TimesHeard()
     reads = [Read(key, key, 1, 1, 1.0, 1.5, 0.2, 0) for key in range(20)] + [Read(1, 1, 1, 1, 2.0, 2.1, 0.3, 0)]
     assert list(heard.each(reads)) == reads
     assert list(heard.latencies) == pytest.approx([0.5, 0.1]) and list(heard.bounds) == [0.2, 0.3]
