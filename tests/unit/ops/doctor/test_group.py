@@ -7,7 +7,7 @@ import pytest
 
 from neverstale.settings import Settings
 from ops.check.findings import Finding
-from ops.doctor.group import GroupFacts, Member, Progress, judge
+from ops.doctor.group import GroupFacts, GroupMember, GroupProgress, judge
 from ops.servers import PartitionOffsets
 from ops.status import NEEDED, PartitionStatus, RoleStatus, Status
 
@@ -18,13 +18,13 @@ PARTS = [PartitionStatus(number, MARK, 500, 0) for number in range(2)]
 STATUS = Status([], ROLES, PARTS, [], [])
 
 
-def member(name: str, *partitions: int) -> Member:
-    return Member(f"{name}-{UUID}", "/10.0.0.1", partitions)
+def member(name: str, *partitions: int) -> GroupMember:
+    return GroupMember(f"{name}-{UUID}", "/10.0.0.1", partitions)
 
 
-def progress(*pairs: tuple[int | None, int], mark: str = MARK) -> Progress:
+def progress(*pairs: tuple[int | None, int], mark: str = MARK) -> GroupProgress:
     """Committed and end of each partition."""
-    return Progress(
+    return GroupProgress(
         {number: PartitionOffsets(committed, end, "h-1") for number, (committed, end) in enumerate(pairs)},
         dict.fromkeys(range(len(pairs)), mark),
     )
@@ -43,7 +43,7 @@ def found(**changes: Any) -> list[Finding]:
     return list(judge(**(WELL | changes), settings=Settings()))
 
 
-def group(*members: Member, state: str = "Stable") -> GroupFacts:
+def group(*members: GroupMember, state: str = "Stable") -> GroupFacts:
     return GroupFacts(state, members)
 
 
@@ -63,7 +63,7 @@ def test_where_all_is_well_one_line_says_so() -> None:
         ((member("neverstale-1", 0), member("neverstale-2", 1)), "ok", "2 consumers on 2 partitions"),
     ],
 )
-def test_the_members_of_the_group(members: tuple[Member, ...], level: str, words: str) -> None:
+def test_the_members_of_the_group(members: tuple[GroupMember, ...], level: str, words: str) -> None:
     [finding] = found(group=group(*members))
     assert finding.level == level and words in finding.message
     assert bool(finding.remedy) == (level != "ok")
@@ -85,7 +85,7 @@ def test_while_the_group_is_shared_out_nobody_is_blamed_for_having_nothing() -> 
     ],
 )
 def test_a_partition_is_stuck_if_something_waits_and_nothing_is_done(
-    before: Progress, after: Progress, stuck: bool
+    before: GroupProgress, after: GroupProgress, stuck: bool
 ) -> None:
     messages = [one.message for one in found(before=before, after=after) if one.level == "problem"]
     assert any("partition 0 does not move" in message for message in messages) is stuck
