@@ -1,5 +1,5 @@
-"""The tables of the docs that are written from the code, and the width of all pages: `python -m ops.docs` (`make
-docs`) in the repository."""
+"""The tables of the docs that are written from the code, and the width of all pages: `python -m ops.docs`
+(`make docs`) in the repository."""
 
 import re
 import tomllib
@@ -12,6 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from neverstale.role import telemetry
 from ops import settings_report
+from ops.reflow import reflowed
 
 ROOT: Final = Path(__file__).parents[1]
 BEGIN = "<!-- The table is written by `make docs`. -->"
@@ -63,6 +64,11 @@ TABLES: Mapping[str, Callable[[], str]] = {
 }
 
 
+def pages() -> list[Path]:
+    """The documents whose lines are wrapped."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def _declared() -> Iterator[MetricWrapperBase]:
     yield from (held for held in vars(telemetry).values() if isinstance(held, MetricWrapperBase))
 
@@ -78,3 +84,5 @@ if __name__ == "__main__":
     for name, table in TABLES.items():
         path = ROOT / name
         path.write_text(with_table(path.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    for path in pages():
+        path.write_text(reflowed(path.read_text(encoding="utf-8")), encoding="utf-8")

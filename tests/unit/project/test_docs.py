@@ -14,7 +14,8 @@ from neverstale.keys import KeyType
 from neverstale.role import telemetry
 from neverstale.settings_sources import NOT_SETTINGS, fields, load, variable
 from ops import cli
-from ops.docs import TABLES, with_table
+from ops.docs import TABLES, pages, with_table
+from ops.reflow import reflowed
 from ops.settings_report import reference
 from tests.support.project import ROOT
 
@@ -125,3 +126,9 @@ def test_make_targets_in_the_docs_exist(document: Path) -> None:
 def test_links_between_the_docs_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
     assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_are_wrapped_at_a_hundred_characters(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == reflowed(text), "run: make docs"
