@@ -46,7 +46,7 @@ class DerivedPart:
 
     @property
     def newest(self) -> Version:
-        return max([seen.version for records in self.documents.values() for seen in records])
+        return max([said.version for records in self.documents.values() for said in records])
 
 
 class ResourceDeriver:
@@ -254,17 +254,17 @@ def _concerned(part: DerivedPart, known: Generations) -> DerivedPart:
 
 
 def _concern(records: Sequence[Said], shapes: Sequence[Shape]) -> bool:
-    for seen in records:
-        if seen.operation == "touch":
+    for said in records:
+        if said.operation == "touch":
             return True
         for shape in shapes:
-            if shape.concerns(seen.fields):
+            if shape.concerns(said.fields):
                 return True
     return False
 
 
 def _in_order(records: Sequence[Said]) -> Sequence[Said]:
-    return records if len(records) == 1 else sorted(records, key=lambda seen: seen.version)
+    return records if len(records) == 1 else sorted(records, key=lambda said: said.version)
 
 
 def _projection(generations: Sequence[Generation]) -> dict[str, int]:

@@ -234,11 +234,11 @@ class Folding:
             if versions.get(key, "") < version:
                 versions[key] = version
             if watched is not None and watched.derived:
-                seen = Said(fields["op"], int(version, 16), touched, named)
+                said = Said(fields["op"], int(version, 16), touched, named)
                 documents = told.get(collection)
                 if documents is None:
                     documents = told[collection] = _told(batch, collection, partition)
-                documents.setdefault(key, []).append(seen)
+                documents.setdefault(key, []).append(said)
         batch.changes += changes
         # What the other way has met may be older still.
         batch.oldest_wall_ms = _older(oldest, batch.oldest_wall_ms)
@@ -266,8 +266,8 @@ class Folding:
             return
         batch.touches += 1
         if watched.derived:
-            seen = Said("touch", touch.version, (), None)
-            _tell(batch, touch.collection, partition, touch.key, seen)
+            said = Said("touch", touch.version, (), None)
+            _tell(batch, touch.collection, partition, touch.key, said)
         if touch.entries and touch.key.startswith(watched.types):
             _note(batch.newest[touch.collection], touch.key, touch.version)
 
@@ -277,8 +277,8 @@ class Folding:
             batch.skip("collection")
             return
         if watched.derived:
-            seen = Said(change.operation, change.version, change.fields, change.named)
-            _tell(batch, change.collection, partition, change.key, seen)
+            said = Said(change.operation, change.version, change.fields, change.named)
+            _tell(batch, change.collection, partition, change.key, said)
             batch.highest = max(batch.highest, change.version)
         if not change.key.startswith(watched.types):
             batch.skip("key_type")
@@ -369,8 +369,8 @@ def _told(batch: Batch, collection: str, partition: int) -> dict[str, list[Said]
     return batch.told.setdefault((collection, partition), {})
 
 
-def _tell(batch: Batch, collection: str, partition: int, key: str, seen: Said) -> None:
-    _told(batch, collection, partition).setdefault(key, []).append(seen)
+def _tell(batch: Batch, collection: str, partition: int, key: str, said: Said) -> None:
+    _told(batch, collection, partition).setdefault(key, []).append(said)
 
 
 def _note(versions: dict[str, str], key: str, version: Version) -> None:

@@ -7,7 +7,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from consumers.group.offsets import Offsets
-from neverstale.role.log_repetitions import Seldom
 
 
 class Group:
@@ -66,12 +65,3 @@ async def test_a_failed_commit_is_due_again(error: BaseException) -> None:
     group.error = None
     await commit(offsets, group)
     assert group.committed == [{0: 5}]
-
-
-def test_a_thing_is_said_at_once_and_then_seldom_with_how_often_it_happened() -> None:
-    now = 0.0
-    seldom = Seldom(10.0, clock=lambda: now)
-    assert seldom.due() == 1
-    assert (seldom.due(2), seldom.due()) == (None, None)
-    now = 10.0
-    assert seldom.due() == 4

@@ -1,4 +1,4 @@
-"""Libraries that say the same thing again and again."""
+"""What is said again and again, by us and by libraries, is said once in a while."""
 
 import io
 import json
@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from neverstale.role.log_repetitions import REMEMBERED, Repetitions
+from neverstale.role.log_repetitions import REMEMBERED, Repetitions, Seldom
 from neverstale.role.telemetry import configure_logging
 from neverstale.settings import Service
 
@@ -58,3 +58,12 @@ def test_roles_say_once_that_a_topic_is_missing() -> None:
         logging.getLogger("aiokafka.cluster").error(MISSING, "changes")
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["event"] == "Topic changes not found in cluster metadata"
+
+
+def test_a_thing_is_said_at_once_and_then_seldom_with_how_often_it_happened() -> None:
+    now = 0.0
+    seldom = Seldom(10.0, clock=lambda: now)
+    assert seldom.due() == 1
+    assert (seldom.due(2), seldom.due()) == (None, None)
+    now = 10.0
+    assert seldom.due() == 4
