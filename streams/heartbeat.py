@@ -43,13 +43,14 @@ class Heart:
 
     async def run(self) -> NoReturn:
         """Beat until cancelled. `Outage` if a beat is not acknowledged by a majority."""
-        await forever(self._beat_and_wait)
-
-    async def _beat_and_wait(self) -> None:
         await self.beat()
+        await forever(self._beat_when_due)
+
+    async def _beat_when_due(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._period):
                 await self._until_needed()
+        await self.beat()
 
     async def beat(self) -> None:
         # The count makes sure that something changes: an update to the same millisecond is no event.

@@ -101,6 +101,7 @@ async def forever(work: Callable[[], Awaitable[float | None]]) -> NoReturn:
     """Do `work` again and again until cancelled. It returns how many seconds to wait before the next time; `None`:
     it has waited itself."""
     while True:
+        pause = await work()
         heed()
-        if (pause := await work()) is not None:
+        if pause is not None:
             await asyncio.sleep(pause)
