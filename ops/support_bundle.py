@@ -135,12 +135,15 @@ async def _redis(settings: Settings) -> Any:
 
 async def _of_role(role: RoleStatus) -> dict[str, str]:
     """What it says of itself; one worker of several speaks for an API."""
-    found = {}
+    found: dict[str, str] = {}
+    address = address_of(role)
+    if address is None:
+        return found
     for path in ("/readyz", "/metrics", *(("/v1/freshness",) if role.role == "api" else ())):
         name = f"{role.role}-{role.instance}{path.replace('/', '-')}.txt"
         found[name] = "it does not answer"
         with suppress(OSError, TimeoutError):
-            connection = await Connection.open(address_of(role))
+            connection = await Connection.open(address)
             try:
                 answer = await connection.get(path, SECONDS, "Connection: close")
                 found[name] = answer.body.decode(errors="replace")

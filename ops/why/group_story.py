@@ -27,7 +27,7 @@ from ops import servers
 from ops.repair.named import declarations_named, resource_named
 from ops.status import RoleStatus, gather
 from ops.terminal.output import console, plain, print_json, table
-from ops.why.held import Held, address_of, ask, held_by_all
+from ops.why.held import Held, addresses_of, ask, held_by_all
 from ops.why.story import Verdict, spoken
 
 TIMES: Final = 3
@@ -144,7 +144,7 @@ async def _story(
 
 
 async def _from_mongodb(roles: Sequence[RoleStatus], path: str) -> tuple[Held | None, Any]:
-    for address in sorted({address_of(role) for role in roles if role.role == "api"}):
+    for address in sorted(set(addresses_of(roles))):
         held, body = await ask(address, path, "no-cache")
         if held.status is not None:
             return held, json.loads(body) if held.status == 200 else None

@@ -44,7 +44,7 @@ class Held:
 
 async def held_by_all(roles: Sequence[RoleStatus], path: str) -> list[Held]:
     """The different answers of all processes."""
-    addresses = [address_of(role) for role in roles if role.role == "api"]
+    addresses = addresses_of(roles)
     asked = [address for address in sorted(set(addresses)) for _ in range(1 + ASKED * (addresses.count(address) - 1))]
     answers = await asyncio.gather(*(ask(address, path, "only-if-cached") for address in asked))
     different = {(one.url, one.status, one.version, one.digest): one for one, _ in answers}
@@ -74,7 +74,20 @@ def _held(url: str, answer: HttpAnswer) -> Held:
     return Held(url, answer.status, detail, headers.get("neverstale-version"), bound, digest)
 
 
-def address_of(role: RoleStatus) -> str:
-    """Where a role can be reached; one that listens on every address of its host says so by no address."""
-    parts = urlsplit(role.url)
-    return service_url(role.host, parts.port or 80) if (parts.hostname or "") in ANY else role.url
+def addresses_of(roles: Sequence[RoleStatus]) -> list[str]:
+    """Where the processes of the API can be reached; once for each."""
+    found = [address_of(role) for role in roles if role.role == "api"]
+    return [address for address in found if address is not None]
+
+
+def address_of(role: RoleStatus) -> str | None:
+    """Where a role can be reached; one that listens on every address of its host says so by no address. `None`: it
+    serves nowhere, or somebody else has written its card."""
+    try:
+        parts = urlsplit(role.url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme != "http" or not host or not port:
+        return None
+    return service_url(role.host if host in ANY else host, port)
