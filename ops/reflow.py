@@ -9,6 +9,8 @@ WIDTH: Final = 100
 _WHOLE: Final = re.compile(r"`[^`\n]{1,60}`|!?\[[^\]]{1,60}\]\([^)]*\)")
 """Code and links stay in one line."""
 _GLUE: Final = "\x00"
+_LIKE_A_MARK: Final = re.compile(r" (?=(?:[-+*>#|]|\d+[.)])(?: |$))")
+"""Before a word that would begin a list, a heading or a quotation if it began a line."""
 _MARK: Final = re.compile(r"^(\s*)((?:[-*+]|\d+[.)])\s+|> ?)?")
 """How a paragraph, an item of a list or a quotation begins."""
 _ITEM: Final = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s")
@@ -55,7 +57,7 @@ def _wrapped(block: list[str]) -> list[str]:
     texts = [block[0][beginning.end() :], *(line.removeprefix(">") if is_quoted else line for line in block[1:])]
     text = _WHOLE.sub(lambda found: found[0].replace(" ", _GLUE), " ".join(map(str.strip, texts)))
     lines = textwrap.wrap(
-        text,
+        _LIKE_A_MARK.sub(_GLUE, text),
         WIDTH,
         initial_indent=indent + mark,
         subsequent_indent=indent + ("> " if is_quoted else " " * len(mark)),

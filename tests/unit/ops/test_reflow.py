@@ -44,3 +44,10 @@ def test_code_and_links_are_not_broken() -> None:
 def test_items_of_a_list_stay_apart() -> None:
     lines = reflowed(f"* {WORDS}\n* two\n1. three").split("\n")
     assert lines[-2:] == ["* two", "1. three"]
+
+
+@pytest.mark.parametrize("mark", ["+", "-", "*", "#", ">", "|", "1.", "12)"])
+def test_no_line_begins_a_list_or_a_heading_that_was_none(mark: str) -> None:
+    lines = reflowed(f"word {mark} " * 60).split("\n")
+    assert len(lines) > 1
+    assert not any(line.startswith(f"{mark} ") for line in lines)
