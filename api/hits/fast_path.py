@@ -21,10 +21,11 @@ from api.reads.read_counts import taken
 from api.reads.reader import Reader
 from api.reads.source import CachedSource
 from api.web import headers
-from api.web.compression import Compressed
+from api.web.compression import FROM_BYTES, Compressed
 from api.web.demands import PLAIN, Plain
 from api.web.headers import BLANK, CRLF, DOCUMENT, ETAG, VERSION, ServerHeader, SharedHeaders
 from api.web.pieces import LARGE_BYTES
+from api.web.preconditions import NO_CONDITIONS
 from api.web.problems import Problem, internal, of_error, stopping, unknown_key
 from api.web.responses import L1_HIT, L2_HIT, ReadyResponse, cache_status, raw, shortened
 from neverstale.errors import NeverstaleError
@@ -178,10 +179,11 @@ class Hot:
         """Status and tail for this caller: all of it, compressed, or that the caller has it."""
         if tail[0] != DOCUMENT:
             return 404, tail
-        if plain is PLAIN:
+        packs = plain.coding is not None and len(tail) > FROM_BYTES
+        if not packs and plain.conditions is NO_CONDITIONS:
             return 200, tail
-        body = tail[tail.index(BLANK) + 4 :]
-        short = shortened(self._compressed, plain.coding, plain.conditions, tail[ETAG], tail[VERSION], (body,))
+        parts = (tail[tail.index(BLANK) + 4 :],) if packs else ()
+        short = shortened(self._compressed, plain.coding, plain.conditions, tail[ETAG], tail[VERSION], parts)
         return (200, tail) if short is None else short
 
     def tail(self, source: CachedSource, etag: bytes, version: bytes, body: bytes | None) -> bytes:

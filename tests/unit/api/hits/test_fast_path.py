@@ -28,7 +28,7 @@ from neverstale.versions import to_hex
 from tests.support.sources import documents_of
 
 THINGS = documents_of(Resource(name="things", key_type="int"))  # type: ignore[call-arg]
-BODY = b'{"a":1}'
+BODY, LARGER = b'{"a":1}', b'{"a":"%b"}' % (b"x" * 3000)
 LINE = b"GET /v1/things/1 HTTP/1.1"
 CALLERS = (
     PLAIN,
@@ -70,7 +70,7 @@ def entry(body: bytes | None) -> bytes:
 
 
 @pytest.mark.parametrize("plain", CALLERS)
-@pytest.mark.parametrize("body", [BODY, None])
+@pytest.mark.parametrize("body", [BODY, LARGER, None])
 async def test_a_plain_hit_is_answered_like_any_other_answer(hot: Hot, body: bytes | None, plain: Plain) -> None:
     plainly, awaited, by_answer = Told(hot, plain), FutureAsk(THINGS, 1), Told(hot, plain)
     plainly.hit(entry(body), 9, None)
@@ -78,6 +78,8 @@ async def test_a_plain_hit_is_answered_like_any_other_answer(hot: Hot, body: byt
     by_answer.set_answer(await awaited.future)
     assert plainly.sent == by_answer.sent
     assert plainly.done() and by_answer.done()
+    packed = b"content-encoding: gzip" in plainly.sent[0][1]
+    assert packed == (body is LARGER and plain.coding == b"gzip")
 
 
 def test_l1_is_looked_into_for_get_and_head_alike_and_hits_are_counted(hot: Hot) -> None:
