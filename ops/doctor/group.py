@@ -123,13 +123,14 @@ def _members(group: GroupFacts, partitions: int, settings: Kafka) -> Iterable[Fi
 
 def _partitions(status: Status, before: GroupProgress, after: GroupProgress, settings: Settings) -> Iterable[Finding]:
     stuck = [number for number in after.offsets if _is_stuck(number, before, after)]
-    restart = "# restart the consumer that has it:\nneverstale run consumer"
-    for number in stuck:
-        lag = after.offsets[number].lag
-        behind = "records that were never committed" if lag is None else f"{lag} records"
-        by = f", last by {after.offsets[number].by}" if after.offsets[number].by else ""
-        message = f"partition {number} does not move, and {behind} wait{by}: see the log of its consumer"
-        yield _say("problem", message, restart)
+    if stuck:
+        lags = [after.offsets[number].lag for number in stuck]
+        behind = "records that were never committed" if None in lags else f"{sum(lag or 0 for lag in lags)} records"
+        by = ", ".join(sorted({after.offsets[number].by for number in stuck} - {""}))
+        last = f", last by {by}" if by else ""
+        message = f"{_named(stuck)} {'do' if len(stuck) > 1 else 'does'} not move, and {behind} wait{last}"
+        remedy = "# see the log of the consumer that has it, and restart it:\nneverstale run consumer"
+        yield _say("problem", message, remedy)
     if nothing := [one for one in unknown(status.partitions) if one not in stuck]:
         message = f"no mark was applied to this Redis on {_named(nothing)}"
         yield _say("problem", message, "neverstale run watcher\nneverstale run consumer")

@@ -91,6 +91,15 @@ def test_a_partition_is_stuck_if_something_waits_and_nothing_is_done(
     assert any("partition 0 does not move" in message for message in messages) is stuck
 
 
+def test_several_partitions_that_are_stuck_are_one_finding() -> None:
+    still = progress((5, 9), (None, 7))
+    [one] = [one for one in found(before=still, after=still) if "not move" in one.message]
+    assert one.message == "partitions 0, 1 do not move, and records that were never committed wait, last by h-1"
+    still = progress((5, 9), (5, 7))
+    [one] = [one for one in found(before=still, after=still) if "not move" in one.message]
+    assert one.message == "partitions 0, 1 do not move, and 6 records wait, last by h-1"
+
+
 def test_roles_that_are_missing_and_watermarks_that_stand_are_said_once_each() -> None:
     parts = [replace(PARTS[0], age_ms=60_000), replace(PARTS[1], watermark=None, age_ms=None)]
     messages = [one.message for one in found(status=replace(STATUS, roles=ROLES[1:], partitions=parts))]
