@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 import structlog
-from pymongo import MongoClient
 from redis import Redis
 
 from ops.stack.errors import StackError
+from tests.support.dropping import drop_database
 from tests.support.stack import LocalServers, Servers, choose_servers
 
 # How fast an example runs says how busy the machine is, not whether the code is right.
@@ -145,8 +145,7 @@ def database(mongo_uri: str) -> Iterator[str]:
     """Name of a database that no other test uses, dropped afterwards."""
     name = f"test_{secrets.token_hex(6)}"
     yield name
-    with MongoClient[dict[str, object]](mongo_uri) as client:
-        client.drop_database(name)
+    drop_database(mongo_uri, name)
 
 
 @pytest.fixture

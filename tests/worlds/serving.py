@@ -1,5 +1,6 @@
 """What the tests of derived data over HTTP share: the pipeline on real servers, an API on it, and its readers."""
 
+import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -10,12 +11,12 @@ from urllib.parse import urlencode
 
 import httpx
 import orjson
-from pymongo import AsyncMongoClient
 
 from neverstale.derived import queries
 from neverstale.mongodb import bson_json
 from neverstale.settings import Settings
 from neverstale.versions import from_timestamp, to_hex
+from tests.support.dropping import drop_database
 from tests.support.waiting import eventually
 from tests.worlds import hits
 from tests.worlds.api import PATIENT_MS, World
@@ -120,8 +121,7 @@ async def serving(
         served = Served(deriving, world)
         await served.applied(await served.write(flight("first", origin="none")))
         yield served
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
-        await client.drop_database(name)
+    await asyncio.to_thread(drop_database, mongo_uri, name)
 
 
 def keys(response: httpx.Response) -> list[str]:

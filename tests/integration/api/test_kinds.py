@@ -15,6 +15,7 @@ from neverstale.catalog import Catalog
 from neverstale.mongodb import apply_ops
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
+from tests.support.dropping import drop_database
 from tests.support.waiting import eventually
 from tests.worlds.api import World, settings_of
 
@@ -43,7 +44,7 @@ async def world(mongo_uri: str, redis_url: str) -> AsyncIterator[World]:
         await database.create_collection("capped", capped=True, size=4096)
         await world.mark()
         yield world
-        await world.mongo.drop_database(name)
+        await asyncio.to_thread(drop_database, mongo_uri, name)
 
 
 def database_of(world: World) -> Database:

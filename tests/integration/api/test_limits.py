@@ -13,6 +13,7 @@ import pytest_asyncio
 from neverstale import settings as sections
 from neverstale.errors import Outage
 from neverstale.redis.cache import Cache
+from tests.support.dropping import drop_database
 from tests.worlds.api import World, catalog_of, settings_of
 from tests.worlds.hits import Served, header, request, status, unmoved
 
@@ -29,7 +30,7 @@ async def world(mongo_uri: str, redis_url: str) -> AsyncIterator[World]:
     async with World.of(settings_of(mongo_uri, redis_url, name), catalog_of(name)) as world:
         await world.write("things", {"_id": "a", "n": 1})
         yield world
-        await world.mongo.drop_database(name)
+        await asyncio.to_thread(drop_database, mongo_uri, name)
         for key in [key async for key in world.redis.scan_iter(f"{name}*", count=1000)]:
             await world.redis.delete(key)
 

@@ -118,6 +118,7 @@ KEPT = 30
 STRANGERS = 60
 OTHERS = 12
 SLOW_SECONDS = 0.05
+TRIES = 4
 FLOODS = {
     "many keys": [f"/v1/things/k{number}" for number in range(KEPT)],
     "one key": ["/v1/things/k0"],
@@ -225,8 +226,12 @@ async def test_in_a_flood_of_demands_misses_of_others_are_served(
 async def test_without_the_limit_a_flood_of_demands_crowds_out_others(
     guarded: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statuses, served = await flooded(guarded, monkeypatch, FLOODS["many keys"])
-    print(f"others {statuses}, strangers served {served}")
+    statuses: dict[int, int] = {}
+    for _ in range(TRIES):  # whose read comes first is chance
+        statuses, served = await flooded(guarded, monkeypatch, FLOODS["many keys"])
+        print(f"others {statuses}, strangers served {served}")
+        if statuses.get(503, 0) > 0:
+            break
     assert statuses.get(503, 0) > 0
 
 

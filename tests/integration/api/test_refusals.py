@@ -1,5 +1,6 @@
 """What MongoDB refuses is blamed on the smallest thing that it can be blamed on; everything else is served."""
 
+import asyncio
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.refusals import TABLE, Row
 from neverstale.mongodb.replies import RawReply
 from neverstale.role import telemetry
+from tests.support.dropping import drop_database
 from tests.support.waiting import eventually
 from tests.worlds.api import RESOURCES, World, settings_of
 
@@ -43,7 +45,7 @@ async def world(mongo_uri: str, redis_url: str) -> AsyncIterator[World]:
         await world.write("things", {"_id": "a"})
         await world.write("numbers", {"_id": 1})
         yield world
-        await world.mongo.drop_database(name)
+        await asyncio.to_thread(drop_database, mongo_uri, name)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Warming: what the cache holds before anybody has asked, on the whole pipeline."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -7,13 +8,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.redis.most_read import Popularity
 from neverstale.settings import Settings
 from ops.repair.warm import WarmWanted, warm
+from tests.support.dropping import drop_database
 from tests.support.waiting import eventually
 from tests.worlds.api import PATIENT_MS, World
 from tests.worlds.consuming import settings_of
@@ -50,8 +51,7 @@ async def deriving(mongo_uri: str, kafka_servers: str, redis_url: str) -> AsyncI
         await stack.enter_async_context(deriving.consumer())
         await deriving.until_complete()
         yield deriving
-    async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
-        await client.drop_database(name)
+    await asyncio.to_thread(drop_database, mongo_uri, name)
 
 
 def warming(deriving: Deriving, **wanted: Any) -> Catalog:

@@ -1,11 +1,13 @@
 """The fixtures lead to servers that serve."""
 
+import asyncio
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from tests.support.dropping import drop_database
 from tests.unit.project.test_compose import ask_kafka
 
 
@@ -14,6 +16,17 @@ async def test_the_database_takes_transactions(mongo_uri: str, database: str) ->
         async with await session.start_transaction():
             await client[database].things.insert_one({"_id": 1}, session=session)
         assert await client[database].things.count_documents({}) == 1
+
+
+async def test_a_database_is_dropped_at_once_although_a_transaction_was_left_open_in_it(mongo_uri: str) -> None:
+    async with AsyncMongoClient[dict[str, Any]](mongo_uri) as client:
+        await client.left_open.things.insert_one({"_id": 1})
+        async with client.start_session() as session:
+            await session.start_transaction()
+            await client.left_open.things.find_one({}, session=session)
+            async with asyncio.timeout(20):  # the server by itself takes a minute or more
+                await asyncio.to_thread(drop_database, mongo_uri, "left_open")
+        assert "left_open" not in await client.list_database_names()
 
 
 async def test_the_broker_tells_its_brokers(kafka_servers: str, topic: str) -> None:
