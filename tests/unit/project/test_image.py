@@ -189,7 +189,7 @@ def test_the_catalog_of_the_image_passes_the_check(command: Path, tmp_path: Path
 
 
 def test_the_demo_of_the_image_finds_its_catalog_and_its_week(command: Path, tmp_path: Path) -> None:
-    story = "from ops.demo import board, main; print(main._catalog(), len(board.week().flights))"
+    story = "from ops.demo.flights import board, play; print(play.demo_catalog(), len(board.week().flights))"
     ended = outside(tmp_path, command.with_name("python"), "-c", story)
     assert ended.returncode == 0, ended.stderr
     assert Path(ended.stdout.split()[0]).is_relative_to(command.parents[1])
