@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from ops.stack.process import STOP_SECONDS
 from ops.stack.role import RunningRole
 from tests.faults.rig.experiment import Experiment, Outcome, Turn
+from tests.faults.rig.load import Load
 from tests.faults.rig.pipeline import RESOURCE, metrics
 from tests.faults.rig.proxy import Proxy
 from tests.faults.rig.scene import Scene, scene
@@ -55,6 +56,7 @@ async def _wake_one(stage: Scene, proxy: Proxy, eye: Redis, keys: Sequence[int],
         await load.warm()
         return False
 
+    await _refreshes(load, zombie, keys)
     await eventually(is_cached, "the documents are cached", 30)  # only those are refreshed when they change
     proxy.down.hold()
     proxy.down.seek(READ)
@@ -87,6 +89,18 @@ async def _wake_one(stage: Scene, proxy: Proxy, eye: Redis, keys: Sequence[int],
         outcome.tally(SET_BACK).note(older, "key", key, was, "->", now)
     await load.check(outcome)
     await successor.stop(STOP_SECONDS)
+
+
+async def _refreshes(load: Load, zombie: RunningRole, keys: Sequence[int]) -> None:
+    """It does so already: of a collection that is new it first asks what it is, and could not ask while held."""
+    before = await _refreshed(zombie)
+
+    async def has_refreshed() -> bool:
+        await load.warm()
+        await load.change_together(keys)
+        return await _refreshed(zombie) > before
+
+    await eventually(has_refreshed, "documents are refreshed", 30)
 
 
 async def _refreshed(consumer: RunningRole) -> float:
