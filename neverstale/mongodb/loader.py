@@ -9,6 +9,7 @@ Source: MongoDB manual, "Read Concern snapshot" (outside transactions: MongoDB 5
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -17,6 +18,7 @@ import pymongo
 from bson.min_key import MinKey
 from bson.objectid import ObjectId
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -55,6 +57,10 @@ EXPORT_DOCUMENTS: Final = 1000
 """Of a collection that is streamed, so many are asked for at once; a reply has at most 16 MB."""
 _PLAIN: Final = frozenset((str, int, ObjectId, UUID))
 """Types of the keys that resources are declared with."""
+AGAIN: Final = ("TransientTransactionError", "UnknownTransactionCommitResult")
+"""Labels of errors behind which a transaction that changes nothing may be tried again."""
+ABORT_SECONDS: Final = 1.0
+"""However busy the server is, nobody waits longer for the end of what came to nothing."""
 OFF_LOOP_BYTES: Final = 32 << 10
 """BSON of which more is decoded and made JSON by a thread: it would hold up the event loop."""
 
@@ -246,8 +252,17 @@ class Loader:
         Source: MongoDB server, `TransactionParticipant::Participant::commitUnpreparedTransaction` (since 4.2).
         """
         try:
-            with pymongo.timeout(self._timeout):
-                return await self._commit_nothing(collection)
+            async with self._database.client.start_session() as session:
+                for last in (False, True):
+                    try:
+                        with pymongo.timeout(self._timeout):
+                            return await self._commit_nothing(collection, session)
+                    except PyMongoError as error:
+                        if last or error.timeout or not any(map(error.has_error_label, AGAIN)):
+                            raise
+                    finally:
+                        await _leave_nothing_open(session)
+                raise AssertionError("unreachable")
         except Exception as error:
             raise ours(error, "now") from error
 
@@ -259,23 +274,12 @@ class Loader:
             raise Outage("mongodb", "a shard does not speak for the others")
         return await self.now(collection)
 
-    async def _commit_nothing(self, collection: str) -> Version:
-        async with self._database.client.start_session() as session:
-            for last in (False, True):
-                await session.start_transaction(
-                    ReadConcern("local"), WriteConcern("majority"), ReadPreference.PRIMARY
-                )
-                try:
-                    await self._database.command(
-                        {"find": collection, "filter": {"_id": MinKey()}, "limit": 1}, session=session
-                    )
-                    await session.commit_transaction()
-                    break
-                except PyMongoError as error:
-                    if last or not error.has_error_label("TransientTransactionError"):
-                        raise
-            assert session.operation_time is not None
-            return from_timestamp(session.operation_time)
+    async def _commit_nothing(self, collection: str, session: AsyncClientSession) -> Version:
+        await session.start_transaction(ReadConcern("local"), WriteConcern("majority"), ReadPreference.PRIMARY)
+        await self._database.command({"find": collection, "filter": {"_id": MinKey()}, "limit": 1}, session=session)
+        await session.commit_transaction()
+        assert session.operation_time is not None
+        return from_timestamp(session.operation_time)
 
     async def _find(
         self, collection: str, keys: list[Any], projection: Mapping[str, Any] | None, concern: dict[str, Any]
@@ -345,6 +349,14 @@ class Loader:
         limited = {**command, "maxTimeMS": round(self._timeout * 1000)}
         async with asyncio.timeout(self._timeout * LATER + LATER_SECONDS):
             return await self._database.command(limited, codec_options=REPLY)
+
+
+async def _leave_nothing_open(session: AsyncClientSession) -> None:
+    """Abort what was begun and came to no end. Left open, it would keep anybody from dropping what it has read, until
+    the server gives it up after a minute."""
+    if session.in_transaction:
+        with suppress(PyMongoError), pymongo.timeout(ABORT_SECONDS):
+            await session.abort_transaction()
 
 
 def _one_of(keys: list[Any]) -> Any:

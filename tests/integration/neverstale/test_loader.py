@@ -14,6 +14,7 @@ from neverstale.keys import canonical
 from neverstale.mongodb.loader import Loader, VersionInFuture
 from neverstale.servers import mongo_client
 from neverstale.versions import Version, from_timestamp, to_timestamp
+from tests.support.waiting import eventually
 from tests.worlds.api import settings_of
 
 Client = AsyncMongoClient[dict[str, Any]]
@@ -205,6 +206,48 @@ async def test_a_read_that_an_election_interrupts_is_tried_once_more(
     version = await put(client, database, 1)
     await fail(client, {"failCommands": ["find"], "errorCode": code, "namespace": f"{database}.things"}, times=1)
     assert "i:1" in (await loader.load(THINGS, [1], version)).bodies
+
+
+@pytest.mark.parametrize("command", ["find", "commitTransaction"])
+async def test_the_present_time_is_asked_once_more_where_an_election_interrupts(
+    client: Client, database: str, loader: Loader, command: str
+) -> None:
+    version = await put(client, database, 1)
+    refusal = {"failCommands": [command], "errorCode": 189, "errorLabels": ["TransientTransactionError"]}
+    await fail(client, refusal, times=1)
+    assert await loader.now("things") >= version
+
+
+@pytest.mark.parametrize("how", ["timed out", "cancelled"])
+async def test_the_present_time_leaves_no_transaction_open_when_it_is_cut_off(
+    client: Client, database: str, how: str
+) -> None:
+    """An open one would keep the database from being dropped."""
+    await put(client, database, 1)
+
+    async def operations(**match: Any) -> list[Any]:
+        stages = [{"$currentOp": {"allUsers": True, "idleSessions": True}}, {"$match": match}]
+        return await (
+            await client.get_database("admin", read_concern=ReadConcern("local")).aggregate(stages)
+        ).to_list()
+
+    async def is_reading() -> bool:
+        return await operations(**{"command.find": "things", "command.$db": database}) != []
+
+    async def none_left() -> bool:
+        return await operations(transaction={"$exists": True}, type="idleSession") == []
+
+    block = {"blockConnection": True, "blockTimeMS": 500, "namespace": f"{database}.things"}
+    await fail(client, {"failCommands": ["find"], **block})
+    loader = Loader(client, database, timeout_ms=100 if how == "timed out" else 10_000)
+    asking = asyncio.create_task(loader.now("things"))
+    if how == "cancelled":
+        await eventually(is_reading, "it is being read", 5)
+        asking.cancel()
+    with pytest.raises((Outage, asyncio.CancelledError)):
+        await asking
+
+    await eventually(none_left, "no transaction is open", 5)
 
 
 async def test_a_refusal_that_stays_is_no_outage(client: Client, database: str, loader: Loader) -> None:
