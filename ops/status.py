@@ -140,10 +140,10 @@ def problems(
         return
     yield from (f"no {role} runs" for role in missing_roles(roles))
     if nothing := unknown(partitions):
-        yield f"no mark was applied to this Redis on {_named(nothing)}"
+        yield f"no mark was applied to this Redis on {named_partitions(nothing)}"
     if old := standing(partitions, settings):
         age = _duration(max(part.age_ms or 0 for part in old))
-        yield f"the watermark of {_named([part.partition for part in old])} stands, {age} old"
+        yield f"the watermark of {named_partitions([part.partition for part in old])} stands, {age} old"
 
 
 def missing_roles(roles: Sequence[RoleStatus]) -> list[str]:
@@ -162,7 +162,8 @@ def standing(partitions: Sequence[PartitionStatus], settings: Settings) -> list[
     return [part for part in partitions if part.age_ms is not None and part.age_ms > oldest]
 
 
-def _named(partitions: Sequence[int]) -> str:
+def named_partitions(partitions: Sequence[int]) -> str:
+    """As a sentence names them."""
     return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"
 
 

@@ -156,8 +156,10 @@ def summary(stack: LocalStack, options: UpOptions, environment: Path) -> str:
         "Shell": f"source {shlex.quote(str(environment))}",
     }
     table = "\n".join(f"  {name:<8} {value}" for name, value in rows.items())
-    shown = "".join(f"\n  curl -i '{stack.api_url}{path}'" for path in TRY) if options.demo else ""
-    play = f"\nA week of flights is being played. Ask for some of it:\n{shown}\n" if options.demo else ""
+    play = ""
+    if options.demo:
+        shown = "".join(f"\n  curl -i '{stack.api_url}{path}'" for path in TRY)
+        play = f"\nA week of flights is being played. Ask for some of it:\n{shown}\n"
     return f"\n{table}\n{play}\nReady. Ctrl-C stops everything."
 
 

@@ -56,7 +56,6 @@ class Lease:
     async def acquire(self) -> bool:
         """Take the lease if nobody holds it; True when it is ours now. A holding of ours that still lasts goes on."""
         if self.term and await self._renewed():
-            telemetry.WATCHER_LEADS.set(1)
             return True
         free = {"$lte": [{"$ifNull": ["$until", EPOCH]}, "$$NOW"]}
         take: dict[str, Any] = {
@@ -65,11 +64,11 @@ class Lease:
             "until": {"$cond": [free, self._until(), "$until"]},
         }
         held = await self._set(take, SECONDS, "taking")
-        if held is None or held["holder"] != self._holder:
-            telemetry.WATCHER_LEADS.set(0)
+        ours = held is not None and held["holder"] == self._holder
+        telemetry.WATCHER_LEADS.set(ours)
+        if held is None or not ours:
             return False
         self.term = held["term"]
-        telemetry.WATCHER_LEADS.set(1)
         telemetry.WATCHER_TERM.set(self.term)
         log.info("lease_taken", reason="nobody held it", term=self.term)
         return True
@@ -95,7 +94,6 @@ class Lease:
         async def renew() -> None:
             await asyncio.sleep(self._lease_ms / 1000 / RENEWALS)
             if not await self._renewed():
-                telemetry.WATCHER_LEADS.set(0)
                 raise LeaseLost(f"the lease of term {self.term} has run out and another watcher took it")
 
         await forever(renew)
@@ -122,7 +120,9 @@ class Lease:
             "until": {"$cond": [{"$eq": [holder, {"$literal": self._holder}]}, self._until(), "$until"]},
         }
         held = await self._set(renew, min(SECONDS, self._lease_ms / 1000), "renewing")
-        return held is not None and held["holder"] == self._holder and held["term"] == self.term
+        ours = held is not None and held["holder"] == self._holder and held["term"] == self.term
+        telemetry.WATCHER_LEADS.set(ours)
+        return ours
 
     async def _set(self, fields: dict[str, Any], seconds: float, doing: str) -> dict[str, Any] | None:
         """The document after these expressions were set; `None`: another watcher made it at the same moment."""

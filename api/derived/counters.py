@@ -82,12 +82,9 @@ class CounterSource(FigureSource):
     """One counter (`api.derived.figures.Figure`)."""
 
     def __init__(self, resource: Resource, counter: str, declared: CounterDeclaration) -> None:
-        self.resource = resource
+        super().__init__(resource, f"counters.{counter}")
         self.declared = declared
         self.counter = counter
-        self.name = f"{resource.name}.counters.{counter}"
-        self.collection = resource.collection
-        self.digest = resource.derived.digests()[f"counters.{counter}"]
         self._declared = {path: kind_of(path, resource) for path in declared.by}
 
     def key(self, values: Mapping[str, Any], kept: Sequence[str] | None, limit: int) -> CountKey:
@@ -99,7 +96,7 @@ class CounterSource(FigureSource):
     # --- Redis
 
     async def look(self, cache: Cache, known: Known, key: CountKey) -> Figure | None:
-        generation = known.for_counts(f"counters.{self.counter}", self.digest)
+        generation = self.generation(known)
         if generation is None:
             return None
         figures, sums = HeldFigures(cache, known.names, generation.id), len(self.declared.sums)

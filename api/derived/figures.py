@@ -19,6 +19,8 @@ from api.reads.breaker import Breaker
 from api.reads.bulkhead import Loads
 from api.reads.bypass import Direct
 from api.reads.source import QUERIES_A_READ, is_nothing
+from neverstale.catalog import Resource
+from neverstale.derived.generations import Generation
 from neverstale.errors import NeverstaleError, Outage
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader, Snapshot
@@ -46,9 +48,19 @@ class Figure(NamedTuple):
 class FigureSource(ABC):
     """One counter or ranking (see `api.reads.source.Source`)."""
 
-    name: str
-    collection: str
     keys_a_read: ClassVar[int] = QUERIES_A_READ
+
+    def __init__(self, resource: Resource, declaration: str) -> None:
+        """`declaration`: `counters.{name}` or `rankings.{name}`."""
+        self.resource = resource
+        self.name = f"{resource.name}.{declaration}"
+        self.collection = resource.collection
+        self._declaration = declaration
+        self._digest = resource.derived.digests()[declaration]
+
+    def generation(self, known: Known) -> Generation | None:
+        """The one in Redis that holds it as it is declared here."""
+        return known.for_counts(self._declaration, self._digest)
 
     def canonical(self, key: Any) -> str:
         text: str = key.canonical

@@ -47,12 +47,9 @@ class RankingSource(FigureSource):
     """One ranking (`api.derived.figures.Figure`)."""
 
     def __init__(self, resource: Resource, ranking: str, declared: RankingDeclaration) -> None:
-        self.resource = resource
+        super().__init__(resource, f"rankings.{ranking}")
         self.declared = declared
         self.ranking = ranking
-        self.name = f"{resource.name}.rankings.{ranking}"
-        self.collection = resource.collection
-        self.digest = resource.derived.digests()[f"rankings.{ranking}"]
 
     def key(self, group: str, values: Sequence[Any], key: KeyValue | None, count: int) -> RankKey:
         shown = canonical(key) if key is not None else ""
@@ -61,7 +58,7 @@ class RankingSource(FigureSource):
     # --- Redis
 
     async def look(self, cache: Cache, known: Known, key: RankKey) -> Figure | None:
-        generation = known.for_counts(f"rankings.{self.ranking}", self.digest)
+        generation = self.generation(known)
         if generation is None:
             return None
         figures = HeldFigures(cache, known.names, generation.id)

@@ -4,7 +4,7 @@ A partition is *stuck* when something is to be done on it and nothing is done: w
 committed, and its watermark did not rise.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from consumers.group.static_membership import is_of
 from neverstale.settings import Kafka, Settings
 from ops.check.findings import Finding, about
 from ops.servers import PartitionOffsets
-from ops.status import Status, missing_roles, standing, unknown
+from ops.status import Status, missing_roles, named_partitions, standing, unknown
 
 OBSERVED_SECONDS: Final = 3.0
 """A consumer commits twice a second, and a watcher marks once."""
@@ -105,7 +105,7 @@ def _members(group: GroupFacts, partitions: int, settings: Kafka) -> Iterable[Fi
         return
     without = [number for number in range(partitions) if group.owner(number) is None]
     if without:
-        message = f"no consumer has {_named(without)} of {settings.topic}"
+        message = f"no consumer has {named_partitions(without)} of {settings.topic}"
         yield _say("problem", message, "neverstale run consumer")
     if len(group.members) > partitions:
         idle = len(group.members) - partitions
@@ -128,16 +128,17 @@ def _partitions(status: Status, before: GroupProgress, after: GroupProgress, set
         behind = "records that were never committed" if None in lags else f"{sum(lag or 0 for lag in lags)} records"
         by = ", ".join(sorted({after.offsets[number].by for number in stuck} - {""}))
         last = f", last by {by}" if by else ""
-        message = f"{_named(stuck)} {'do' if len(stuck) > 1 else 'does'} not move, and {behind} wait{last}"
+        message = f"{named_partitions(stuck)} {'do' if len(stuck) > 1 else 'does'} not move, and {behind} wait{last}"
         remedy = "# see the log of the consumer that has it, and restart it:\nneverstale run consumer"
         yield _say("problem", message, remedy)
     if nothing := [one for one in unknown(status.partitions) if one not in stuck]:
-        message = f"no mark was applied to this Redis on {_named(nothing)}"
+        message = f"no mark was applied to this Redis on {named_partitions(nothing)}"
         yield _say("problem", message, "neverstale run watcher\nneverstale run consumer")
     old = [one for one in standing(status.partitions, settings) if one.partition not in stuck]
     if old:
         seconds = max(one.age_ms or 0 for one in old) / 1000
-        message = f"the watermark of {_named([one.partition for one in old])} is {seconds:.0f} s old: no marks come"
+        where = named_partitions([one.partition for one in old])
+        message = f"the watermark of {where} is {seconds:.0f} s old: no marks come"
         yield _say("problem", message, "neverstale run watcher")
 
 
@@ -152,7 +153,3 @@ def _summary(group: GroupFacts, after: GroupProgress) -> str:
     lag = sum(one.lag or 0 for one in after.offsets.values())
     members = f"{len(group.members)} consumer{'s' * (len(group.members) > 1)}"
     return f"{members} on {len(after.offsets)} partitions, {lag} records wait"
-
-
-def _named(partitions: Sequence[int]) -> str:
-    return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"

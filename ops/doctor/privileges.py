@@ -6,10 +6,10 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
-from neverstale.mongodb.control import CONTROL, HEARTBEATS
 from neverstale.settings import MongoDB
 from ops.check.findings import Finding, about
 from ops.check.paste import mongosh
+from ops.privileges import of_watcher
 
 WIDE: Final = frozenset(
     (
@@ -58,9 +58,8 @@ def judge(info: Mapping[str, Any], settings: MongoDB, database: str) -> Iterable
 
 def _narrower(settings: MongoDB, database: str, user: str, where: str) -> str:
     """What a watcher needs, which is the most that any role does."""
-    every = _privilege(database, "", "find", "changeStream", "listCollections")
-    ours = [_privilege(database, name, "find", "insert", "update", "remove") for name in (CONTROL, HEARTBEATS)]
-    role = f"{{ role: 'neverstale', privileges: [{', '.join((every, *ours))}], roles: [] }}"
+    needed = [_privilege(database, name, *actions) for name, actions in of_watcher().items()]
+    role = f"{{ role: 'neverstale', privileges: [{', '.join(needed)}], roles: [] }}"
     granted = f"[{{ role: 'neverstale', db: '{database}' }}]"
     script = (
         f"db.getSiblingDB('{database}').createRole({role}); "

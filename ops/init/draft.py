@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ops.init.survey import CollectionSurvey
+from ops.privileges import of_api, of_consumer, of_watcher
 
 KEY_TYPES: Final = {"string": "string", "int": "int", "long": "int", "objectId": "objectid", "uuid": "uuid"}
 """How MongoDB names the type of an `_id` -> how the catalog does."""
@@ -167,24 +168,14 @@ def settings(catalog_file: str) -> str:
 
 def roles(database: str, collections: Iterable[str]) -> str:
     """Lines for `mongosh` that create one role and one user for each of our roles, with no more than they need."""
-    reads = [_privilege(database, name, "find") for name in [*collections, "neverstale.control"]]
-    listing = _privilege(database, "", "listCollections")
-    notes = _privilege(database, "neverstale.control", "find", "insert", "update")
-    own = [
-        _privilege(database, name, "find", "insert", "update", "remove")
-        for name in ("neverstale.control", "neverstale.heartbeat")
-    ]
-    granted = {
-        "Api": [*reads, listing],
-        "Consumer": [*reads, notes, listing],
-        "Watcher": [_privilege(database, "", "find", "changeStream", "listCollections"), *own],
-    }
+    served = list(collections)
+    needed = {"Api": of_api(served), "Consumer": of_consumer(served), "Watcher": of_watcher()}
     lines = [f"use {database}"]
-    for role, privileges in granted.items():
+    for role, privileges in needed.items():
         lines.append(f'db.createRole({{ role: "neverstale{role}", roles: [], privileges: [')
-        lines += [f"  {privilege}," for privilege in privileges]
+        lines += [f"  {_privilege(database, name, *actions)}," for name, actions in privileges.items()]
         lines.append("] })")
-    for role in granted:
+    for role in needed:
         user = f"neverstale-{role.lower()}"
         lines.append(f'db.createUser({{ user: "{user}", pwd: passwordPrompt(), roles: ["neverstale{role}"] }})')
     return "\n".join(lines)
