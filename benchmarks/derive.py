@@ -33,7 +33,7 @@ from neverstale.mongodb.control import checkpoint_id, control
 from neverstale.redis.cache import Cache
 from neverstale.settings import RedisSettings
 from neverstale.versions import from_timestamp
-from ops.demo.client import Connection
+from ops.http_client import Connection
 from ops.stack.process import RunningProcess
 from ops.stack.stack import LocalStack, StackOptions
 

@@ -40,7 +40,7 @@ from benchmarks.latency_report import Measured, Rate, as_json, show
 from benchmarks.peers import bare_pipeline
 from neverstale.keys import Names, canonical
 from neverstale.settings import RedisSettings
-from ops.demo.client import Connection
+from ops.http_client import Connection
 from ops.stack.broker import BrokerChoice
 from ops.stack.errors import StackError
 from ops.stack.process import RunningProcess

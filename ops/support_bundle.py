@@ -30,9 +30,9 @@ from neverstale.kafka.dead_letters import topic_of
 from neverstale.settings import Settings
 from neverstale.settings_sources import Origins, fields
 from ops import servers
-from ops.demo.client import Connection
 from ops.doctor.doctor import doctor
 from ops.doctor.group import group_facts
+from ops.http_client import Connection
 from ops.settings_report import rows
 from ops.status import RoleStatus, gather
 from ops.why.held import address_of

@@ -15,9 +15,9 @@ from urllib.parse import urlencode
 
 import orjson
 
-from ops.demo.client import Connection
 from ops.demo.flights.board import Document
 from ops.demo.sweep import PATIENCE_SECONDS, answer_of, json_of
+from ops.http_client import Connection
 from ops.truth.oracle import Tally
 
 LOOK_SECONDS: Final = 0.02

@@ -24,11 +24,11 @@ from urllib.parse import quote
 import orjson
 import uvloop
 
-from ops.demo.client import Connection, HttpAnswer
 from ops.demo.flights.board import week
 from ops.demo.gauges import Gauges
 from ops.demo.places import Places, places
 from ops.demo.readlog import pack
+from ops.http_client import Connection, HttpAnswer
 from ops.truth.oracle import ABSENT, NOBODY, Read
 
 READERS: Final = 16

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from neverstale.versions import Version, from_hex
-from ops.demo.client import Connection, HttpAnswer
 from ops.demo.flights.board import Document
 from ops.demo.places import Places
+from ops.http_client import Connection, HttpAnswer
 from ops.stack.process import at_once
 from ops.truth.oracle import Tally, compare
 

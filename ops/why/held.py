@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from neverstale.role.service import service_url
-from ops.demo.client import Connection, HttpAnswer
+from ops.http_client import Connection, HttpAnswer
 from ops.status import RoleStatus
 
 SECONDS: Final = 3.0

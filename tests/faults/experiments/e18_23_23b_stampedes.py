@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from neverstale.versions import from_timestamp
-from ops.demo.client import Connection
+from ops.http_client import Connection
 from ops.stack.ports import LOOPBACK
 from ops.stack.process import together
 from ops.stack.role import Role, RunningRole

@@ -18,7 +18,7 @@ from api.reads.answer import ANYTHING, Wish
 from neverstale import settings as sections
 from neverstale.errors import NeverstaleError
 from neverstale.settings import Settings
-from ops.demo.client import Connection
+from ops.http_client import Connection
 from ops.stack.ports import LOOPBACK
 from ops.truth.oracle import Tally
 from tests.faults.rig.experiment import FOREIGN, STALE, Experiment, Outcome, Turn

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from pymongo import AsyncMongoClient
 
-from ops.demo.client import Connection
+from ops.http_client import Connection
 from ops.stack.ports import LOOPBACK
 from ops.stack.process import together
 from ops.stack.role import Role, RunningRole

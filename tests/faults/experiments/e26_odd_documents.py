@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 
-from ops.demo.client import HttpAnswer
+from ops.http_client import HttpAnswer
 from ops.stack.process import python
 from tests.faults.rig.derived_truth import Asked
 from tests.faults.rig.experiment import Experiment, Outcome, Turn

@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient, UpdateOne
 from pymongo.errors import PyMongoError
 
 from neverstale.versions import from_timestamp
-from ops.demo.client import Connection, HttpAnswer
+from ops.http_client import Connection, HttpAnswer
 from ops.truth.oracle import ABSENT, NOBODY, Read, Tally, Writes, judge
 from tests.faults.rig.experiment import FOREIGN, LATE, STALE, Outcome
 from tests.faults.rig.pipeline import RESOURCE, Pipeline

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 from redis.asyncio import Redis
 
-from ops.demo.client import Connection
+from ops.http_client import Connection
 from ops.stack.ports import answers_http, free_port
 from ops.stack.process import Launch, python
 from ops.stack.role import Role, RunningRole

@@ -8,12 +8,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.demo.client import HttpAnswer
 from ops.demo.flights.board import week
 from ops.demo.gauges import Gauges
 from ops.demo.places import Places, places
 from ops.demo.readers import BOARD_LINES, BoardReader, Choice, Notes, screens
 from ops.demo.readlog import pack, reads
+from ops.http_client import HttpAnswer
 from ops.truth.oracle import ABSENT, NOBODY, Read
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ops.demo.client import Connection
+from ops.http_client import Connection
 
 
 @asynccontextmanager
