@@ -228,6 +228,8 @@ class Misses:
         for flight in flights:
             flight.landed = snapshot
             flight.first.vouched = vouched
+            if not source.is_absence(snapshot.bodies.get(flight.first.canonical)):
+                self._loads.doorkeeper.met(flight.entry_key)
             unmet += [ask for ask in flight.asks if not ask.take_snapshot(snapshot, self._bounds.bound)]
         await at_once(self._fill(source, flights, leases, snapshot), self._direct.read(unmet) if unmet else None)
 
@@ -275,9 +277,7 @@ class Misses:
             for flight in flights:
                 key = flight.first.canonical
                 body = snapshot.bodies.get(key)
-                if not source.is_absence(body):
-                    self._loads.doorkeeper.met(flight.entry_key)
-                elif not self._loads.doorkeeper.admits(flight.entry_key):
+                if source.is_absence(body) and not self._loads.doorkeeper.admits(flight.entry_key):
                     withheld.append(flight.entry_key)
                     continue
                 life_ms = ttl_ms(source, body, snapshot.expiries.get(key), now_ms, self._random.random())

@@ -51,8 +51,8 @@ SLOW_SECONDS = 0.02
 GROWTH_MB = 120
 """It rises by some 85 MB in the first minute, for garbage is collected rarely, and then stays."""
 FIRST_MADE_UP = 10**9
-NO_HURRY = {"REDIS__READ_TIMEOUT_MS": "3000"}
-"""What Redis does not answer in time is read without it. Here only the guards are to count, not a busy machine."""
+NO_HURRY = {"REDIS__READ_TIMEOUT_MS": "3000", "MONGODB__READ_TIMEOUT_MS": "20000"}
+"""Who does not answer in time counts as away. Here only the guards are to count, not a busy machine."""
 
 
 # --- 18

@@ -19,7 +19,7 @@ from neverstale.catalog import Resource
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.mongodb.primary_clock import PrimaryClock
-from neverstale.redis.cache import Cache, Leases, Wait
+from neverstale.redis.cache import Cache, Granted, Leases, Wait
 from neverstale.role.tasks import Tasks
 from neverstale.settings import Api
 from neverstale.versions import Version
@@ -41,6 +41,16 @@ class Busy:
         return Leases(b"token", [Wait(lease_ms) for _ in keys], 1, 1)
 
 
+class Unmarked:
+    """A cache whose leases are ours, in a Redis that lacks the watermark: nothing may be filled."""
+
+    async def lease(self, _: str, keys: Sequence[bytes], floor: Version, lease_ms: int) -> Leases:
+        return Leases(b"token", [Granted(None) for _ in keys], None, None)
+
+    async def delete(self, keys: Sequence[bytes]) -> None:
+        pass
+
+
 class Ready(Loader):
     def __init__(self) -> None:
         self.calls = 0
@@ -53,11 +63,11 @@ class Ready(Loader):
 class Waiter:
     """One process. Its clock goes on only while it sleeps."""
 
-    def __init__(self, seed: int) -> None:
-        self.cache, self.loader, self.now = Busy(), Ready(), 0.0
+    def __init__(self, seed: int, cache: Busy | Unmarked | None = None) -> None:
+        self.cache, self.loader, self.now = cache or Busy(), Ready(), 0.0
         self.pauses: list[float] = []
         api, tasks = Api(), Tasks()
-        loads = Loads(self.loader, api, Breaker("mongodb", 3, 60), tasks, no_proofs())
+        self.loads = loads = Loads(self.loader, api, Breaker("mongodb", 3, 60), tasks, no_proofs())
         marks = Bounds(PrimaryClock())
         direct = Direct(loads, marks, api.demands, tasks)
         self.misses = Misses(cast("Cache", self.cache), loads, direct, marks, api, Random(seed), lambda: self.now)
@@ -101,3 +111,11 @@ async def test_whoever_has_waited_long_enough_reads_mongodb_once_and_fills_nothi
     answer = await waiter.ask(monkeypatch)
     assert (answer.body, answer.detail, waiter.loader.calls) == (b"{}", "mongodb", 1)
     assert 0.5 <= waiter.now < 0.5 + 1.5 * LONGEST_PAUSE
+
+
+async def test_who_has_a_document_is_known_although_it_could_not_be_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiter = Waiter(0, Unmarked())
+    entry_key, _ = THINGS.locate(1)
+    assert not waiter.loads.doorkeeper.knows(entry_key)
+    await waiter.ask(monkeypatch)
+    assert waiter.loads.doorkeeper.knows(entry_key)
