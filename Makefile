@@ -49,7 +49,7 @@ faults: $(VENV)/.dev  ## Every fault experiment in full and its negative control
 	$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --json faults.json
 
 docs: $(VENV)/.dev  ## Write the tables of the docs that are generated.
-	$(BIN)/python -m ops.docs
+	$(BIN)/python -m neverstale.ops.docs
 
 constraints:  ## Renew constraints.txt with the newest versions that pyproject.toml allows.
 	rm -rf $(VENV)

@@ -12,37 +12,37 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.derived.figures import Figures
-from api.derived.generations import keep_known
-from api.derived.sources import Sources, known_of
-from api.endpoints import openapi
-from api.endpoints.export import Exports
-from api.endpoints.routes import add_routes
-from api.freshness.bound import Bounds
-from api.freshness.proofs import PATIENCE_SECONDS, Proofs
-from api.freshness.redis_identity import reconnection, tell_identity
-from api.freshness.watermark import Freshness
-from api.health import ReadHealth, health
-from api.hits.channel import Channel
-from api.hits.fast_path import Hot
-from api.hits.middleware import HotPath
-from api.hits.request_lines import RequestLines
-from api.limits.buckets import Buckets
-from api.limits.middleware import Limited
-from api.reads.breaker import Breaker
-from api.reads.bulkhead import Loads
-from api.reads.l1 import L1
-from api.reads.read_counts import ReadCounts
-from api.reads.reader import Reader
-from api.reads.refused_sources import Refusing
-from api.server.heard import Heard
-from api.state import STATE, State
-from api.warm import KeepWarm, Warmer
-from api.web import problems
-from api.web.compression import Compressed
-from api.web.paths import UndecodedPaths
-from api.web.unread import Unread
 from neverstale import __version__
+from neverstale.api.derived.figures import Figures
+from neverstale.api.derived.generations import keep_known
+from neverstale.api.derived.sources import Sources, known_of
+from neverstale.api.endpoints import openapi
+from neverstale.api.endpoints.export import Exports
+from neverstale.api.endpoints.routes import add_routes
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.freshness.proofs import PATIENCE_SECONDS, Proofs
+from neverstale.api.freshness.redis_identity import reconnection, tell_identity
+from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.health import ReadHealth, health
+from neverstale.api.hits.channel import Channel
+from neverstale.api.hits.fast_path import Hot
+from neverstale.api.hits.middleware import HotPath
+from neverstale.api.hits.request_lines import RequestLines
+from neverstale.api.limits.buckets import Buckets
+from neverstale.api.limits.middleware import Limited
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.bulkhead import Loads
+from neverstale.api.reads.l1 import L1
+from neverstale.api.reads.read_counts import ReadCounts
+from neverstale.api.reads.reader import Reader
+from neverstale.api.reads.refused_sources import Refusing
+from neverstale.api.server.heard import Heard
+from neverstale.api.state import STATE, State
+from neverstale.api.warm import KeepWarm, Warmer
+from neverstale.api.web import problems
+from neverstale.api.web.compression import Compressed
+from neverstale.api.web.paths import UndecodedPaths
+from neverstale.api.web.unread import Unread
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import Names
 from neverstale.mongodb.apply_ops import ApplyOpsGap

@@ -15,10 +15,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess, multiprocess
 
-from api.app import create_app
-from api.server.draining import DrainingConfig, DrainingProcess, DrainingServer
-from api.server.open_files import with_room
-from api.server.protocol import HotProtocol
+from neverstale.api.app import create_app
+from neverstale.api.server.draining import DrainingConfig, DrainingProcess, DrainingServer
+from neverstale.api.server.open_files import with_room
+from neverstale.api.server.protocol import HotProtocol
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.role import telemetry
@@ -120,7 +120,7 @@ def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> DrainingConf
         log_level="warning",
         access_log=False,
         server_header=False,
-        # Who a request comes from is for us to tell, see `api.limits.callers`.
+        # Who a request comes from is for us to tell, see `neverstale.api.limits.callers`.
         proxy_headers=False,
         # The rest of the deadline is for what the requests have started: fills, then closing the clients.
         timeout_graceful_shutdown=max(int(settings.service.drain_seconds / 2), 1),

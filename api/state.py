@@ -1,4 +1,4 @@
-"""What is open while the API serves: one value, made and closed by the lifespan (`api.app`), handed to every request.
+"""What is open while the API serves: one value, which the lifespan makes and closes and every request is handed.
 
 The types are named for readers and type checkers only: this is the API's lowest floor, and imports no room.
 """
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from api.derived.figures import Figures
-    from api.derived.generations import Known
-    from api.derived.sources import Sources
-    from api.endpoints.export import Exports
-    from api.freshness.watermark import Freshness
-    from api.health import ReadHealth
-    from api.hits.channel import Channel
-    from api.hits.fast_path import Hot
-    from api.limits.buckets import Buckets
-    from api.reads.reader import Reader
-    from api.reads.refused_sources import Refusing
-    from api.server.heard import Heard
-    from api.warm import Warmer
-    from api.web.compression import Compressed
-    from api.web.unread import Unread
+    from neverstale.api.derived.figures import Figures
+    from neverstale.api.derived.generations import Known
+    from neverstale.api.derived.sources import Sources
+    from neverstale.api.endpoints.export import Exports
+    from neverstale.api.freshness.watermark import Freshness
+    from neverstale.api.health import ReadHealth
+    from neverstale.api.hits.channel import Channel
+    from neverstale.api.hits.fast_path import Hot
+    from neverstale.api.limits.buckets import Buckets
+    from neverstale.api.reads.reader import Reader
+    from neverstale.api.reads.refused_sources import Refusing
+    from neverstale.api.server.heard import Heard
+    from neverstale.api.warm import Warmer
+    from neverstale.api.web.compression import Compressed
+    from neverstale.api.web.unread import Unread
     from neverstale.mongodb.apply_ops import ApplyOpsGap
     from neverstale.mongodb.kinds import Kinds
     from neverstale.redis.cache import Cache

@@ -14,11 +14,11 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import orjson
 
-from api.derived.pages import PageKey, PageSource
-from api.derived.sources import Sources
-from api.health import ReadHealth
-from api.reads.answer import Answer
-from api.reads.reader import Reader
+from neverstale.api.derived.pages import PageKey, PageSource
+from neverstale.api.derived.sources import Sources
+from neverstale.api.health import ReadHealth
+from neverstale.api.reads.answer import Answer
+from neverstale.api.reads.reader import Reader
 from neverstale.bson.texts import text_of
 from neverstale.catalog import Resource, Warm
 from neverstale.declarations import CounterDeclaration

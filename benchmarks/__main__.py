@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from benchmarks import apply, capture, derive, latency_report
 from benchmarks.targets import Line, at_least, at_most, show
-from ops.stack.process import PROJECT, python
+from neverstale.ops.stack.process import PROJECT, python
 
 PARTS: Final = ("capture", "apply", "derive", "latency")
 

@@ -30,10 +30,10 @@ from redis.asyncio import Redis
 from neverstale.kafka import events
 from neverstale.kafka.topic import ensure_topic
 from neverstale.keys import Names
+from neverstale.ops.stack.process import RunningProcess
+from neverstale.ops.stack.stack import LocalStack, StackOptions
 from neverstale.redis.cache import Cache, Fill
 from neverstale.settings import Kafka, RedisSettings
-from ops.stack.process import RunningProcess
-from ops.stack.stack import LocalStack, StackOptions
 
 PARTITIONS: Final = 4
 TOPIC: Final = Kafka().topic

@@ -29,11 +29,11 @@ from redis.asyncio import Redis
 from benchmarks.apply import cpu_seconds
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.ops.stack.process import RunningProcess, python
+from neverstale.ops.stack.stack import LocalStack, StackOptions
 from neverstale.redis.cache import Cache
 from neverstale.settings import Kafka, RedisSettings
 from neverstale.versions import Version, from_timestamp
-from ops.stack.process import RunningProcess, python
-from ops.stack.stack import LocalStack, StackOptions
 
 CATALOG: Final = """\
 database = "bench"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from ops.stack.process import Launch, RunningProcess, python
+from neverstale.ops.stack.process import Launch, RunningProcess, python
 
 FINISH_SECONDS = 600.0
 

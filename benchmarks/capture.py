@@ -33,17 +33,17 @@ from pymongo import UpdateOne
 
 from neverstale.kafka.topic import ensure_topic
 from neverstale.mongodb.control import CONTROL
+from neverstale.ops.stack.stack import LocalStack, StackOptions
 from neverstale.role import telemetry
 from neverstale.role.service import Health
 from neverstale.servers import mongo_client
 from neverstale.settings import Kafka, MongoDB, Service, Settings
-from ops.stack.stack import LocalStack, StackOptions
-from streams.checkpoint import Checkpoint, Position
-from streams.cursor import At, Database, StreamCursor, present_time
-from streams.main import tune_garbage_collection
-from streams.pipeline import Token, pipeline
-from streams.translate import Watched
-from streams.watcher import Watcher
+from neverstale.streams.checkpoint import Checkpoint, Position
+from neverstale.streams.cursor import At, Database, StreamCursor, present_time
+from neverstale.streams.main import tune_garbage_collection
+from neverstale.streams.pipeline import Token, pipeline
+from neverstale.streams.translate import Watched
+from neverstale.streams.watcher import Watcher
 
 DATABASE: Final = "neverstale_capture"
 COLLECTION: Final = "flights"

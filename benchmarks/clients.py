@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 import uvloop
 
 from benchmarks.serving import CONNECTIONS, DOCUMENTS
-from ops.stack.ports import LOOPBACK
+from neverstale.ops.stack.ports import LOOPBACK
 
 ANSWER: Final = b"HTTP/1.1 200 OK"
 PATIENCE_SECONDS: Final = 30.0

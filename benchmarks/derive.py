@@ -30,12 +30,12 @@ from redis.asyncio import Redis
 from benchmarks.apply import GROUP, cpu_seconds
 from neverstale.keys import Names
 from neverstale.mongodb.control import checkpoint_id, control
+from neverstale.ops.http_client import Connection
+from neverstale.ops.stack.process import RunningProcess
+from neverstale.ops.stack.stack import LocalStack, StackOptions
 from neverstale.redis.cache import Cache
 from neverstale.settings import RedisSettings
 from neverstale.versions import from_timestamp
-from ops.http_client import Connection
-from ops.stack.process import RunningProcess
-from ops.stack.stack import LocalStack, StackOptions
 
 DATABASE: Final = "bench"
 PLAIN: Final = "plain"

@@ -39,13 +39,13 @@ from benchmarks.beside import cpu_seconds, finish, noting
 from benchmarks.latency_report import Measured, Rate, as_json, show
 from benchmarks.peers import bare_pipeline
 from neverstale.keys import Names, canonical
+from neverstale.ops.http_client import Connection
+from neverstale.ops.stack.broker import BrokerChoice
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.process import RunningProcess
+from neverstale.ops.stack.stack import LocalStack, StackOptions
+from neverstale.ops.truth import corrections
 from neverstale.settings import RedisSettings
-from ops.http_client import Connection
-from ops.stack.broker import BrokerChoice
-from ops.stack.errors import StackError
-from ops.stack.process import RunningProcess
-from ops.stack.stack import LocalStack, StackOptions
-from ops.truth import corrections
 
 DATABASE: Final = "bench"
 COLLECTION: Final = "items"
@@ -118,7 +118,7 @@ class _Scene:
     async def watched(self, prefix: str) -> AsyncIterator[tuple[RunningProcess, RunningProcess]]:
         """`prefix`: of the keys in Redis that stand for the documents."""
         seen, told, stack = self._notes("seen"), self._notes("told"), self.stack
-        observer = ("ops.truth.corrections", stack.redis_url, prefix, str(seen), "--no-headers")
+        observer = ("neverstale.ops.truth.corrections", stack.redis_url, prefix, str(seen), "--no-headers")
         bare = ("benchmarks.bare_stream", stack.mongo_uri, DATABASE, self.collection, str(told))
         async with noting("observer", observer, seen) as watching, noting("bare stream", bare, told) as listening:
             yield watching, listening

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.demo.report import quantile
+from neverstale.ops.demo.report import quantile
 
 TARGETS_MS: Final = {200: (1.8, 5.0), 1000: (2.5, 10.0)}
 """Writes a second -> p50 and p99 from acknowledged to corrected."""

@@ -30,17 +30,17 @@ import psutil
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from api.hits.fast_path import COUNT_SECONDS
 from benchmarks.serving import Bench, Spread, bench, document, last_core, wrk
 from benchmarks.targets import Line, at_least, at_most
 from benchmarks.targets import show as show_lines
+from neverstale.api.hits.fast_path import COUNT_SECONDS
 from neverstale.keys import Names
+from neverstale.ops.stack.ports import LOOPBACK
+from neverstale.ops.stack.process import PROJECT, python
 from neverstale.redis.announcements import Announcer
 from neverstale.redis.corrections import Corrections
 from neverstale.settings import Kafka
 from neverstale.versions import Version, from_timestamp, to_hex
-from ops.stack.ports import LOOPBACK
-from ops.stack.process import PROJECT, python
 
 MISSES: Final = 40_000
 MISS_ROUNDS: Final = 3

@@ -20,9 +20,9 @@ from typing import Any, Final
 import psutil
 from pymongo import AsyncMongoClient
 
-from ops.stack.ports import LOOPBACK, answers_http, free_port
-from ops.stack.process import Launch, RunningProcess, python
-from ops.stack.stack import LocalStack, StackOptions
+from neverstale.ops.stack.ports import LOOPBACK, answers_http, free_port
+from neverstale.ops.stack.process import Launch, RunningProcess, python
+from neverstale.ops.stack.stack import LocalStack, StackOptions
 
 DOCUMENTS: Final = 1000
 BODY_BYTES: Final = 557

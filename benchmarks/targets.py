@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ops.terminal.output import console, table
+from neverstale.ops.terminal.output import console, table
 
 
 @dataclass(frozen=True, slots=True)

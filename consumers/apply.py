@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
-from consumers.dead_letters import DeadLetters
-from consumers.records.batch import Batch
-from consumers.records.doubts import Doubts
-from consumers.refresh import HeldLease, Refresher
-from consumers.registers import Registers
-from consumers.replay import Accounts, Gap
-from consumers.topic_identity import NOTHING, TopicIdentity
+from neverstale.consumers.dead_letters import DeadLetters
+from neverstale.consumers.records.batch import Batch
+from neverstale.consumers.records.doubts import Doubts
+from neverstale.consumers.refresh import HeldLease, Refresher
+from neverstale.consumers.registers import Registers
+from neverstale.consumers.replay import Accounts, Gap
+from neverstale.consumers.topic_identity import NOTHING, TopicIdentity
 from neverstale.errors import Outage, Retry
 from neverstale.redis.corrections import Corrections, Invalidated
 from neverstale.role import telemetry
@@ -64,7 +64,7 @@ class Outcome:
 Apply: TypeAlias = Callable[[Batch, Wanted], Awaitable[Outcome]]
 """Apply a batch while it is wanted; see `Applier.apply`."""
 Derive: TypeAlias = Callable[[Batch, str], Awaitable[None]]
-"""Bring what is derived from documents up to a batch; see `consumers.derived.derive.Deriver.apply`."""
+"""Bring what is derived from documents up to a batch; see `neverstale.consumers.derived.derive.Deriver.apply`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Dead letters on their way: unreadable records are in a topic of their own before their offsets are committed.
 
-What they may have spoken of is invalidated before that (`consumers.records.doubts`), and the cache does not wait for
-this topic. What follows does: while Kafka refuses dead letters the consumer waits, rather late than lost. Only so
-many a second are kept, in the mean, so that a bad deployment does not fill one topic with what it wrote to another;
-those beyond are counted, and are found where they were for as long as that topic keeps them.
+What they may have spoken of is invalidated before that (`neverstale.consumers.records.doubts`), and the cache does
+not wait for this topic. What follows does: while Kafka refuses dead letters the consumer waits, rather late than
+lost. Only so many a second are kept, in the mean, so that a bad deployment does not fill one topic with what it wrote
+to another; those beyond are counted, and are found where they were for as long as that topic keeps them.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from consumers.records.poison import Poison
+from neverstale.consumers.records.poison import Poison
 from neverstale.errors import KafkaRefuses, Outage, Retry
 from neverstale.kafka.dead_letters import KEPT_BYTES, PARTITION, Letter, topic_of
 from neverstale.kafka.producer import started_producer

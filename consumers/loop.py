@@ -11,8 +11,8 @@ from typing import Final
 
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from consumers.group.member import LAST_COMMIT_SECONDS, Consumed, Fetched, Member, membership
-from consumers.group.stuck import Stuck
+from neverstale.consumers.group.member import LAST_COMMIT_SECONDS, Consumed, Fetched, Member, membership
+from neverstale.consumers.group.stuck import Stuck
 from neverstale.errors import KafkaRefuses, Outage, Retry
 from neverstale.kafka.refusals import at_the_door, refused
 from neverstale.role import telemetry

@@ -7,22 +7,22 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from consumers.apply import Applier, Section, Steps
-from consumers.dead_letters import DeadLetters
-from consumers.derived.derive import Deriver, ResourceDeriver
-from consumers.derived.rebuild import Rebuilder
-from consumers.group.member import Consumed
-from consumers.loop import ConsumerLoop
-from consumers.most_read import Favourites
-from consumers.records.batch import Folding
-from consumers.records.doubts import Doubts
-from consumers.records.horizon import Horizon
-from consumers.records.terms import LeaseDocuments, Terms
-from consumers.refresh import Refresher
-from consumers.registers import Registers
-from consumers.replay import Accounts
-from consumers.topic_identity import TopicIdentity
 from neverstale.catalog import Catalog
+from neverstale.consumers.apply import Applier, Section, Steps
+from neverstale.consumers.dead_letters import DeadLetters
+from neverstale.consumers.derived.derive import Deriver, ResourceDeriver
+from neverstale.consumers.derived.rebuild import Rebuilder
+from neverstale.consumers.group.member import Consumed
+from neverstale.consumers.loop import ConsumerLoop
+from neverstale.consumers.most_read import Favourites
+from neverstale.consumers.records.batch import Folding
+from neverstale.consumers.records.doubts import Doubts
+from neverstale.consumers.records.horizon import Horizon
+from neverstale.consumers.records.terms import LeaseDocuments, Terms
+from neverstale.consumers.refresh import Refresher
+from neverstale.consumers.registers import Registers
+from neverstale.consumers.replay import Accounts
+from neverstale.consumers.topic_identity import TopicIdentity
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage, Retry
 from neverstale.keys import Names

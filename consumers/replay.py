@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from consumers.records.batch import Batch
+from neverstale.consumers.records.batch import Batch
 from neverstale.errors import Outage
 from neverstale.redis.corrections import Account, Corrections, Invalidated, Lacks
 from neverstale.role import telemetry

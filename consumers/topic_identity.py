@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from consumers.records.batch import Batch
+from neverstale.consumers.records.batch import Batch
 from neverstale.errors import Outage
 from neverstale.redis.corrections import Corrections
 from neverstale.role import telemetry

@@ -1,4 +1,4 @@
-"""The tables of the docs that are written from the code, and the width of all pages: `python -m ops.docs`
+"""The tables of the docs that are written from the code, and the width of all pages: `python -m neverstale.ops.docs`
 (`make docs`) in the repository."""
 
 import re
@@ -10,11 +10,11 @@ from typing import Final
 
 from prometheus_client.metrics import MetricWrapperBase
 
+from neverstale.ops import settings_report
+from neverstale.ops.reflow import reflowed
 from neverstale.role import telemetry
-from ops import settings_report
-from ops.reflow import reflowed
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- The table is written by `make docs`. -->"
 END = "<!-- End of the table. -->"
 

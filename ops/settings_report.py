@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from neverstale.misconfiguration import redacted
+from neverstale.ops.terminal.output import console, print_json, table
 from neverstale.settings import Settings
 from neverstale.settings_sources import Origins, fields, variable
-from ops.terminal.output import console, print_json, table
 
 _HIDDEN = "***"
 

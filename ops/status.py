@@ -18,12 +18,12 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.mongodb.primary_clock import PrimaryClock
+from neverstale.ops.servers import kafka_admin, kafka_facts, kafka_offsets, mongo_facts, mongodb, redis, redis_facts
+from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.redis.cache import Cache
 from neverstale.redis.watermarks import Watermarks
 from neverstale.settings import Kafka, MongoDB, RedisSettings, Settings
 from neverstale.versions import to_hex
-from ops.servers import kafka_admin, kafka_facts, kafka_offsets, mongo_facts, mongodb, redis, redis_facts
-from ops.terminal.output import console, plain, print_json, table
 
 NEEDED: Final = ("watcher", "consumer", "api")
 """Roles without which nobody is served, or nothing is told."""

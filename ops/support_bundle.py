@@ -27,15 +27,15 @@ from neverstale import __version__
 from neverstale.catalog import Catalog
 from neverstale.errors import NeverstaleError
 from neverstale.kafka.dead_letters import topic_of
+from neverstale.ops import servers
+from neverstale.ops.doctor.doctor import doctor
+from neverstale.ops.doctor.group import group_facts
+from neverstale.ops.http_client import Connection
+from neverstale.ops.settings_report import rows
+from neverstale.ops.status import RoleStatus, gather
+from neverstale.ops.why.held import address_of
 from neverstale.settings import Settings
 from neverstale.settings_sources import Origins, fields
-from ops import servers
-from ops.doctor.doctor import doctor
-from ops.doctor.group import group_facts
-from ops.http_client import Connection
-from ops.settings_report import rows
-from ops.status import RoleStatus, gather
-from ops.why.held import address_of
 
 SECONDS: Final = 5.0
 HIDDEN: Final = "***"

@@ -13,16 +13,16 @@ from rich.console import Console
 
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
+from neverstale.ops.demo.flights.play import TRY, loaded
+from neverstale.ops.stack.board import Board
+from neverstale.ops.stack.broker import BrokerChoice
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.process import at_once
+from neverstale.ops.stack.revival import Revival
+from neverstale.ops.stack.stack import ROLE_STOP_SECONDS, LocalStack, StackOptions
+from neverstale.ops.up_settings import not_used, write_settings
 from neverstale.settings import Settings
 from neverstale.settings_sources import DEFAULT, Origins, fields
-from ops.demo.flights.play import TRY, loaded
-from ops.stack.board import Board
-from ops.stack.broker import BrokerChoice
-from ops.stack.errors import StackError
-from ops.stack.process import at_once
-from ops.stack.revival import Revival
-from ops.stack.stack import ROLE_STOP_SECONDS, LocalStack, StackOptions
-from ops.up_settings import not_used, write_settings
 
 AS_ASKED, FOUND_A_PROBLEM, WRONG_USE = 0, 1, 2
 BEYOND_DRAINING_SECONDS = 5.0
@@ -36,7 +36,7 @@ class UpOptions:
     data: Path | None = None
     catalog: Path = Path("catalog.toml")
     settings: Settings = field(default_factory=Settings)
-    """For the roles; what is said of them in `ops.up_settings` does not count."""
+    """For the roles; what is said of them in `neverstale.ops.up_settings` does not count."""
     origins: Origins = field(default_factory=lambda: dict.fromkeys(fields(), DEFAULT))
     config: Path | None = None
     """The file that some of them are from."""

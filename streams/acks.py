@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
-from streams.checkpoint import Position
-from streams.publisher import Receipt
+from neverstale.streams.checkpoint import Position
+from neverstale.streams.publisher import Receipt
 
 
 @dataclass(frozen=True, slots=True)

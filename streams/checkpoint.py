@@ -19,10 +19,10 @@ from neverstale.errors import NeverstaleError, Outage
 from neverstale.mongodb.control import checkpoint_id, control, unless_dropping
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
+from neverstale.streams.cursor import Database
+from neverstale.streams.lease import LeaseLost
+from neverstale.streams.pipeline import Token
 from neverstale.versions import Version, of_resume_token, to_timestamp
-from streams.cursor import Database
-from streams.lease import LeaseLost
-from streams.pipeline import Token
 
 SECONDS: Final = 10.0
 """Deadline of one read or write of the checkpoint."""

@@ -31,9 +31,9 @@ from neverstale.bson.values import RawValue
 from neverstale.errors import Outage
 from neverstale.mongodb.replies import Reply
 from neverstale.settings import WatcherSettings
+from neverstale.streams.error_codes import Phase, as_ours
+from neverstale.streams.pipeline import RawEvent, Token
 from neverstale.versions import Version, of_resume_token, to_timestamp
-from streams.error_codes import Phase, as_ours
-from streams.pipeline import RawEvent, Token
 
 Database = AsyncDatabase[dict[str, Any]]
 

@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 from neverstale.errors import Outage, Retry
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
-from streams.cursor import StreamCursor
-from streams.publisher import Publisher
+from neverstale.streams.cursor import StreamCursor
+from neverstale.streams.publisher import Publisher
 
 LOOK_SECONDS: Final = 0.5
 TOPIC_SECONDS: Final = 1.0

@@ -1,8 +1,8 @@
 """Our own write, once a period, into a collection of the watched database that is in the stream.
 
-On a quiet database it moves the resume token (an idle replica set moves it only every ten seconds) and gives
-marks a fresh wall time. And since a mark cannot cover the newest change itself (see `streams.mark_pacer`), a change
-that no other follows is covered by a heartbeat that is written early for it.
+On a quiet database it moves the resume token (an idle replica set moves it only every ten seconds) and gives marks a
+fresh wall time. And since a mark cannot cover the newest change itself (see `neverstale.streams.mark_pacer`), a
+change that no other follows is covered by a heartbeat that is written early for it.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from neverstale.errors import Outage
 from neverstale.mongodb.control import heartbeats, unless_dropping
 from neverstale.role.retry import forever
 from neverstale.settings import WatcherSettings
+from neverstale.streams.cursor import Database
+from neverstale.streams.mark_pacer import MarkPacer
 from neverstale.versions import Version
-from streams.cursor import Database
-from streams.mark_pacer import MarkPacer
 
 WRITE_SECONDS: Final = 10.0
 

@@ -25,7 +25,7 @@ from neverstale.errors import NeverstaleError, Outage, Retry
 from neverstale.mongodb.control import control, lease_id
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
-from streams.cursor import Database
+from neverstale.streams.cursor import Database
 
 log = telemetry.logger(__name__)
 

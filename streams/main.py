@@ -14,9 +14,9 @@ from neverstale.role.service import Life, run_role, show_card
 from neverstale.role.supervised import Supervised
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
-from streams.translate import Watched
-from streams.walk import Walker
-from streams.watcher import Watcher
+from neverstale.streams.translate import Watched
+from neverstale.streams.walk import Walker
+from neverstale.streams.watcher import Watcher
 
 GARBAGE_THRESHOLD: Final = 50_000
 

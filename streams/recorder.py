@@ -13,8 +13,8 @@ import orjson
 from neverstale.kafka.events import OPERATIONS, Change, encode, record_key
 from neverstale.kafka.partitioner import partition_of
 from neverstale.keys import canonical
-from streams.pipeline import RawEvent
-from streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched, wall_ms_of
+from neverstale.streams.pipeline import RawEvent
+from neverstale.streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched, wall_ms_of
 
 LARGEST_RECORD: Final = 512 * 1024
 REMEMBERED_KEYS: Final = 32_768

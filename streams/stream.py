@@ -10,15 +10,15 @@ from typing import Final
 from neverstale.kafka.events import Floor, encode
 from neverstale.role import telemetry
 from neverstale.settings import WatcherSettings
-from streams.acks import Acks, SentBatch
-from streams.checkpoint import Position
-from streams.cursor import EventBatch, StreamCursor
-from streams.heartbeat import Heart
-from streams.mark_pacer import MarkPacer
-from streams.pipeline import RawEvent
-from streams.publisher import Publisher
-from streams.recorder import Recorder
-from streams.translate import EventMeaning, Watched, meaning_of, version_of, wall_ms_of
+from neverstale.streams.acks import Acks, SentBatch
+from neverstale.streams.checkpoint import Position
+from neverstale.streams.cursor import EventBatch, StreamCursor
+from neverstale.streams.heartbeat import Heart
+from neverstale.streams.mark_pacer import MarkPacer
+from neverstale.streams.pipeline import RawEvent
+from neverstale.streams.publisher import Publisher
+from neverstale.streams.recorder import Recorder
+from neverstale.streams.translate import EventMeaning, Watched, meaning_of, version_of, wall_ms_of
 
 SLICE: Final = 500
 """Events put between two turns of the event loop, so that acknowledgements, requests and health are served."""

@@ -24,8 +24,8 @@ from neverstale.derived.named_groups import named
 from neverstale.kafka.events import Change, Floor, Operation
 from neverstale.keys import canonical
 from neverstale.mongodb.control import HEARTBEATS
+from neverstale.streams.pipeline import RawEvent, value_field
 from neverstale.versions import Version, of_resume_token
-from streams.pipeline import RawEvent, value_field
 
 
 class EventMeaning(Enum):

@@ -28,10 +28,10 @@ from neverstale.role import cancellation, telemetry
 from neverstale.role.retry import Patience, forever
 from neverstale.role.tasks import start
 from neverstale.settings import Kafka
+from neverstale.streams.error_codes import ours
+from neverstale.streams.publisher import Publisher
+from neverstale.streams.translate import LONGEST_KEY
 from neverstale.versions import Version
-from streams.error_codes import ours
-from streams.publisher import Publisher
-from streams.translate import LONGEST_KEY
 
 log = telemetry.logger(__name__)
 

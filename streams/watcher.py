@@ -22,20 +22,20 @@ from neverstale.role.retry import Patience, Unwanted, Wanted, until_done
 from neverstale.role.service import Health
 from neverstale.role.tasks import start
 from neverstale.settings import Settings
+from neverstale.streams.acks import Acks
+from neverstale.streams.checkpoint import Checkpoint, Position
+from neverstale.streams.cursor import After, At, Database, StreamCursor, present_time
+from neverstale.streams.error_codes import ours
+from neverstale.streams.guard import Guard
+from neverstale.streams.heartbeat import Heart
+from neverstale.streams.lease import POLL_SECONDS, Lease
+from neverstale.streams.mark_pacer import MarkPacer
+from neverstale.streams.pipeline import pipeline
+from neverstale.streams.publisher import Publisher
+from neverstale.streams.recorder import Recorder
+from neverstale.streams.stream import Stream
+from neverstale.streams.translate import Watched
 from neverstale.versions import Version, of_resume_token, to_hex
-from streams.acks import Acks
-from streams.checkpoint import Checkpoint, Position
-from streams.cursor import After, At, Database, StreamCursor, present_time
-from streams.error_codes import ours
-from streams.guard import Guard
-from streams.heartbeat import Heart
-from streams.lease import POLL_SECONDS, Lease
-from streams.mark_pacer import MarkPacer
-from streams.pipeline import pipeline
-from streams.publisher import Publisher
-from streams.recorder import Recorder
-from streams.stream import Stream
-from streams.translate import Watched
 
 log = telemetry.logger(__name__)
 

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from redis import Redis
 
-from ops.stack.errors import StackError
+from neverstale.ops.stack.errors import StackError
 from tests.support.dropping import drop_database
 from tests.support.stack import LocalServers, Servers, choose_servers
 

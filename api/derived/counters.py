@@ -18,12 +18,12 @@ from typing import Any, Final
 
 import orjson
 
-from api.derived.figures import Figure, FigureSource
-from api.derived.generations import Known
-from api.reads.answer import TooManyGroups
-from api.reads.source import measured
-from api.web import typed_values
-from api.web.query import kind_of
+from neverstale.api.derived.figures import Figure, FigureSource
+from neverstale.api.derived.generations import Known
+from neverstale.api.reads.answer import TooManyGroups
+from neverstale.api.reads.source import measured
+from neverstale.api.web import typed_values
+from neverstale.api.web.query import kind_of
 from neverstale.bson.texts import text_of, value_of
 from neverstale.catalog import Resource
 from neverstale.declarations import CounterDeclaration
@@ -79,7 +79,7 @@ class Total:
 
 
 class CounterSource(FigureSource):
-    """One counter (`api.derived.figures.Figure`)."""
+    """One counter (`neverstale.api.derived.figures.Figure`)."""
 
     def __init__(self, resource: Resource, counter: str, declared: CounterDeclaration) -> None:
         super().__init__(resource, f"counters.{counter}")

@@ -18,7 +18,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 from typing import Any, Final
 
-from api.web.well_formed import IllFormed, check_document
+from neverstale.api.web.well_formed import IllFormed, check_document
 from neverstale.bson import values as bson_values
 
 FORMAT: Final = 2

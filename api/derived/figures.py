@@ -11,14 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
-from api.derived.generations import Known
-from api.freshness.watermark import Freshness
-from api.reads.answer import Answer, NotCached, Wish
-from api.reads.ask import Ask, FutureAsk
-from api.reads.breaker import Breaker
-from api.reads.bulkhead import Loads
-from api.reads.bypass import Direct
-from api.reads.source import QUERIES_A_READ, is_nothing
+from neverstale.api.derived.generations import Known
+from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.reads.answer import Answer, NotCached, Wish
+from neverstale.api.reads.ask import Ask, FutureAsk
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.bulkhead import Loads
+from neverstale.api.reads.bypass import Direct
+from neverstale.api.reads.source import QUERIES_A_READ, is_nothing
 from neverstale.catalog import Resource
 from neverstale.derived.generations import Generation
 from neverstale.errors import NeverstaleError, Outage
@@ -46,7 +46,7 @@ class Figure(NamedTuple):
 
 
 class FigureSource(ABC):
-    """One counter or ranking (see `api.reads.source.Source`)."""
+    """One counter or ranking (see `neverstale.api.reads.source.Source`)."""
 
     keys_a_read: ClassVar[int] = QUERIES_A_READ
 

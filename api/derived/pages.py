@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
-from api.derived import cursors
-from api.derived.cursors import Cursor
-from api.derived.generations import Known
-from api.reads.answer import TooLong
-from api.reads.ask import Ask
-from api.reads.l1 import L1, Reading
-from api.reads.source import QUERIES_A_READ, Part, Place, is_nothing, measured
+from neverstale.api.derived import cursors
+from neverstale.api.derived.cursors import Cursor
+from neverstale.api.derived.generations import Known
+from neverstale.api.reads.answer import TooLong
+from neverstale.api.reads.ask import Ask
+from neverstale.api.reads.l1 import L1, Reading
+from neverstale.api.reads.source import QUERIES_A_READ, Part, Place, is_nothing, measured
 from neverstale.catalog import OnChange, Resource
 from neverstale.derived import queries, reading
 from neverstale.derived.generations import Generation
@@ -52,13 +52,13 @@ class PageKey:
 
 
 class PageSource:
-    """One list. Its pages are read and cached like documents (`api.reads.source.CachedSource`)."""
+    """One list. Its pages are read and cached like documents (`neverstale.api.reads.source.CachedSource`)."""
 
     on_change: OnChange = "invalidate"
     keys_a_read = QUERIES_A_READ
 
     def __init__(self, resource: Resource, list_name: str, cache: Cache, known: Known, secret: bytes = b"") -> None:
-        """`secret`: signs cursors; see `api.derived.cursors`."""
+        """`secret`: signs cursors; see `neverstale.api.derived.cursors`."""
         self.resource = resource
         self.declared = resource.lists[list_name]
         self.list_name = list_name

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from api.derived.figures import Figure, FigureSource
-from api.derived.generations import Known
-from api.reads.source import measured
+from neverstale.api.derived.figures import Figure, FigureSource
+from neverstale.api.derived.generations import Known
+from neverstale.api.reads.source import measured
 from neverstale.catalog import Resource
 from neverstale.declarations import RankingDeclaration
 from neverstale.derived import queries, reading
@@ -44,7 +44,7 @@ class RankKey:
 
 
 class RankingSource(FigureSource):
-    """One ranking (`api.derived.figures.Figure`)."""
+    """One ranking (`neverstale.api.derived.figures.Figure`)."""
 
     def __init__(self, resource: Resource, ranking: str, declared: RankingDeclaration) -> None:
         super().__init__(resource, f"rankings.{ranking}")

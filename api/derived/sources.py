@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from api.derived.counters import CounterSource
-from api.derived.generations import Known
-from api.derived.pages import PageSource
-from api.derived.rankings import RankingSource
-from api.reads.read_counts import ReadCounts
-from api.reads.source import CachedSource, DocumentSource
-from api.web.paths import PREFIX
+from neverstale.api.derived.counters import CounterSource
+from neverstale.api.derived.generations import Known
+from neverstale.api.derived.pages import PageSource
+from neverstale.api.derived.rankings import RankingSource
+from neverstale.api.reads.read_counts import ReadCounts
+from neverstale.api.reads.source import CachedSource, DocumentSource
+from neverstale.api.web.paths import PREFIX
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived.store import DerivedStore
 from neverstale.redis.cache import Cache

@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable
 from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
 
-from api.derived.counters import CounterSource, CountKey
-from api.derived.rankings import RankingSource, RankKey
-from api.hits.request_lines import page_of
-from api.reads.answer import Answer
-from api.state import state_of
-from api.web.demands import wish_of
-from api.web.paths import key_of, listed
-from api.web.preconditions import Conditions, conditions_of
-from api.web.problems import bad_parameter, switched_off, unranked
-from api.web.query import Asked, asked, whole_number
-from api.web.responses import absent, facts_of, found_or_unchanged
+from neverstale.api.derived.counters import CounterSource, CountKey
+from neverstale.api.derived.rankings import RankingSource, RankKey
+from neverstale.api.hits.request_lines import page_of
+from neverstale.api.reads.answer import Answer
+from neverstale.api.state import state_of
+from neverstale.api.web.demands import wish_of
+from neverstale.api.web.paths import key_of, listed
+from neverstale.api.web.preconditions import Conditions, conditions_of
+from neverstale.api.web.problems import bad_parameter, switched_off, unranked
+from neverstale.api.web.query import Asked, asked, whole_number
+from neverstale.api.web.responses import absent, facts_of, found_or_unchanged
 from neverstale.catalog import Resource
 from neverstale.role import telemetry
 

@@ -8,17 +8,17 @@ import orjson
 from bson.objectid import ObjectId
 from starlette.types import Receive, Scope, Send
 
-from api.reads.answer import Answer, Wish
-from api.reads.reader import Reader
-from api.reads.source import DocumentSource
-from api.state import state_of
-from api.web.demands import wish_of
-from api.web.paths import key_of, keys_of, no_parameters
-from api.web.pieces import length_of
-from api.web.preconditions import conditions_of
-from api.web.problems import answer_too_large, of_error, unknown_key
-from api.web.responses import absent, facts_of, facts_of_many, found_or_unchanged
-from api.web.unread import Holding, hold_for
+from neverstale.api.reads.answer import Answer, Wish
+from neverstale.api.reads.reader import Reader
+from neverstale.api.reads.source import DocumentSource
+from neverstale.api.state import state_of
+from neverstale.api.web.demands import wish_of
+from neverstale.api.web.paths import key_of, keys_of, no_parameters
+from neverstale.api.web.pieces import length_of
+from neverstale.api.web.preconditions import conditions_of
+from neverstale.api.web.problems import answer_too_large, of_error, unknown_key
+from neverstale.api.web.responses import absent, facts_of, facts_of_many, found_or_unchanged
+from neverstale.api.web.unread import Holding, hold_for
 from neverstale.catalog import Resource
 from neverstale.errors import Refused
 from neverstale.keys import KeyValue

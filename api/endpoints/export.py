@@ -16,11 +16,11 @@ from typing import Any, Final
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.state import state_of
-from api.web.paths import listed, parameters_of, shown
-from api.web.pieces import pieces
-from api.web.problems import bad_parameter
-from api.web.responses import ReadyResponse
+from neverstale.api.state import state_of
+from neverstale.api.web.paths import listed, parameters_of, shown
+from neverstale.api.web.pieces import pieces
+from neverstale.api.web.problems import bad_parameter
+from neverstale.api.web.responses import ReadyResponse
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Overloaded
 from neverstale.mongodb.loader import Loader

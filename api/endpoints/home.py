@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from api.web.paths import PREFIX
 from neverstale import __version__
+from neverstale.api.web.paths import PREFIX
 from neverstale.catalog import Catalog, Resource
 
 _STYLE: Final = """

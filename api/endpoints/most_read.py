@@ -13,12 +13,12 @@ from typing import Any, Final
 from pydantic import BaseModel, Field, create_model
 from starlette.types import Receive, Scope, Send
 
-from api.endpoints import openapi
-from api.state import state_of
-from api.web.paths import key_of, no_parameters
-from api.web.problems import unread
-from api.web.query import asked, whole_number
-from api.web.responses import ReadyResponse
+from neverstale.api.endpoints import openapi
+from neverstale.api.state import state_of
+from neverstale.api.web.paths import key_of, no_parameters
+from neverstale.api.web.problems import unread
+from neverstale.api.web.query import asked, whole_number
+from neverstale.api.web.responses import ReadyResponse
 from neverstale.catalog import Resource
 from neverstale.keys import canonical, value_of
 from neverstale.mongodb import bson_json

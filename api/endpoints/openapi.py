@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from api.web.paths import PREFIX
+from neverstale.api.web.paths import PREFIX
 from neverstale.catalog import FieldType, Resource
 from neverstale.keys import MAX_KEY_BYTES, KeyType
 

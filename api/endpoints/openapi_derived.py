@@ -4,11 +4,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field, create_model
 
-from api.derived.counters import CounterSource
-from api.derived.rankings import RankingSource
-from api.endpoints import openapi
-from api.web.query import kind_of
-from api.web.typed_values import NULL, TYPES
+from neverstale.api.derived.counters import CounterSource
+from neverstale.api.derived.rankings import RankingSource
+from neverstale.api.endpoints import openapi
+from neverstale.api.web.query import kind_of
+from neverstale.api.web.typed_values import NULL, TYPES
 from neverstale.catalog import Resource
 
 _TYPED: Final[dict[str, tuple[dict[str, Any], Any]]] = {

@@ -11,17 +11,17 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.derived.rankings import RankingSource
-from api.derived.sources import FigureSources
-from api.endpoints import most_read, openapi, openapi_derived
-from api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
-from api.endpoints.documents import DocumentEndpoints
-from api.endpoints.export import Export, Lines, fields_parameter
-from api.endpoints.home import home
-from api.endpoints.most_read import MostRead
-from api.state import state_of
-from api.web.paths import PREFIX, no_parameters
-from api.web.problems import (
+from neverstale.api.derived.rankings import RankingSource
+from neverstale.api.derived.sources import FigureSources
+from neverstale.api.endpoints import most_read, openapi, openapi_derived
+from neverstale.api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
+from neverstale.api.endpoints.documents import DocumentEndpoints
+from neverstale.api.endpoints.export import Export, Lines, fields_parameter
+from neverstale.api.endpoints.home import home
+from neverstale.api.endpoints.most_read import MostRead
+from neverstale.api.state import state_of
+from neverstale.api.web.paths import PREFIX, no_parameters
+from neverstale.api.web.problems import (
     bad_parameter,
     method_not_allowed,
     switched_off,
@@ -46,7 +46,7 @@ class AsgiRoute(APIRoute):
 
 
 def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
-    """All routes; the paths below `/v1/` must come undecoded (see `api.web.paths.UndecodedPaths`)."""
+    """All routes; the paths below `/v1/` must come undecoded (see `neverstale.api.web.paths.UndecodedPaths`)."""
     read: list[BaseRoute] = []
     for resource in catalog.resources.values():
         read += _one(resource)

@@ -7,7 +7,8 @@ So, with the newest such mark,
     bound = latest possible time on the primary's clock now - w
 
 Both times are of one clock, the primary's; the error of our estimate of it is on the safe side. Marks are told by the
-consumers, and proved by MongoDB itself when those are late (`api.freshness.proofs`). Three mistakes are avoided here:
+consumers, and proved by MongoDB itself when those are late (`neverstale.api.freshness.proofs`). Three mistakes are
+avoided here:
 
 - A version is not a wall time. Its seconds are a cluster time, which may run ahead of every clock, so a version
   without a mark below it has an unknown age.

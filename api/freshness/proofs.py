@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from api.freshness.bound import Bounds
+from neverstale.api.freshness.bound import Bounds
 from neverstale.errors import NeverstaleError
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.role import telemetry

@@ -16,7 +16,7 @@ import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from api.freshness.bound import Bounds
+from neverstale.api.freshness.bound import Bounds
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache

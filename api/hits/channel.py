@@ -16,10 +16,10 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from api.freshness.redis_identity import tell_identity
-from api.freshness.watermark import Freshness
-from api.reads.l1 import L1
-from api.reads.source import DocumentSource
+from neverstale.api.freshness.redis_identity import tell_identity
+from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.reads.l1 import L1
+from neverstale.api.reads.source import DocumentSource
 from neverstale.keys import Names
 from neverstale.redis.announcements import EVERY, AnnouncedMarks, Announcement, Unreadable, decode
 from neverstale.role import telemetry

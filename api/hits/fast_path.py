@@ -9,25 +9,25 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
-from api.freshness.bound import Bounds
-from api.freshness.watermark import Evidence
-from api.hits.request_lines import RequestLines
-from api.limits.buckets import Buckets
-from api.reads.answer import Answer
-from api.reads.ask import Ask
-from api.reads.fills import BODY_BYTES
-from api.reads.l1 import L1, Reading
-from api.reads.read_counts import taken
-from api.reads.reader import Reader
-from api.reads.source import CachedSource
-from api.web import headers
-from api.web.compression import FROM_BYTES, Compressed
-from api.web.demands import PLAIN, Plain
-from api.web.headers import BLANK, CRLF, DOCUMENT, ETAG, VERSION, ServerHeader, SharedHeaders
-from api.web.pieces import LARGE_BYTES
-from api.web.preconditions import NO_CONDITIONS
-from api.web.problems import Problem, internal, of_error, stopping, unknown_key
-from api.web.responses import L1_HIT, L2_HIT, ReadyResponse, cache_status, raw, shortened
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.freshness.watermark import Evidence
+from neverstale.api.hits.request_lines import RequestLines
+from neverstale.api.limits.buckets import Buckets
+from neverstale.api.reads.answer import Answer
+from neverstale.api.reads.ask import Ask
+from neverstale.api.reads.fills import BODY_BYTES
+from neverstale.api.reads.l1 import L1, Reading
+from neverstale.api.reads.read_counts import taken
+from neverstale.api.reads.reader import Reader
+from neverstale.api.reads.source import CachedSource
+from neverstale.api.web import headers
+from neverstale.api.web.compression import FROM_BYTES, Compressed
+from neverstale.api.web.demands import PLAIN, Plain
+from neverstale.api.web.headers import BLANK, CRLF, DOCUMENT, ETAG, VERSION, ServerHeader, SharedHeaders
+from neverstale.api.web.pieces import LARGE_BYTES
+from neverstale.api.web.preconditions import NO_CONDITIONS
+from neverstale.api.web.problems import Problem, internal, of_error, stopping, unknown_key
+from neverstale.api.web.responses import L1_HIT, L2_HIT, ReadyResponse, cache_status, raw, shortened
 from neverstale.errors import NeverstaleError
 from neverstale.redis.entries import facts_of_hit
 from neverstale.role import telemetry

@@ -5,12 +5,12 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.hits.fast_path import Hot, WireAsk
-from api.reads.source import CachedSource
-from api.state import state_of
-from api.web.demands import Plain, plain_of
-from api.web.headers import BLANK, SharedHeaders
-from api.web.responses import ReadyResponse
+from neverstale.api.hits.fast_path import Hot, WireAsk
+from neverstale.api.reads.source import CachedSource
+from neverstale.api.state import state_of
+from neverstale.api.web.demands import Plain, plain_of
+from neverstale.api.web.headers import BLANK, SharedHeaders
+from neverstale.api.web.responses import ReadyResponse
 
 
 class _AsgiAsk(WireAsk):

@@ -11,13 +11,13 @@ never changes, so that is read once, and then found by the line. Only pages that
 import re
 from typing import Any, Final
 
-from api.derived.cursors import WrongCursor
-from api.derived.pages import PageKey, PageSource
-from api.derived.sources import Sources
-from api.reads.source import CachedSource
-from api.web.paths import PREFIX, key_of
-from api.web.problems import Problem, bad_parameter
-from api.web.query import asked
+from neverstale.api.derived.cursors import WrongCursor
+from neverstale.api.derived.pages import PageKey, PageSource
+from neverstale.api.derived.sources import Sources
+from neverstale.api.reads.source import CachedSource
+from neverstale.api.web.paths import PREFIX, key_of
+from neverstale.api.web.problems import Problem, bad_parameter
+from neverstale.api.web.query import asked
 from neverstale.catalog import Resource
 from neverstale.keys import MAX_KEY_BYTES, KeyValue
 

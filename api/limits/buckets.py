@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from api.limits.callers import Callers
-from api.reads.breaker import Breaker
-from api.web.problems import Problem, of_error, too_many_requests
 from neverstale import settings
+from neverstale.api.limits.callers import Callers
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.web.problems import Problem, of_error, too_many_requests
 from neverstale.errors import Outage
 from neverstale.redis.commands import Commands
 from neverstale.role import telemetry

@@ -2,10 +2,10 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.limits.callers import of_peer
-from api.state import state_of
-from api.web import headers
-from api.web.paths import PREFIX
+from neverstale.api.limits.callers import of_peer
+from neverstale.api.state import state_of
+from neverstale.api.web import headers
+from neverstale.api.web.paths import PREFIX
 
 
 class Limited:

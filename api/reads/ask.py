@@ -1,7 +1,7 @@
 """Asks: one key that one request asks for, until it is answered.
 
 There are two kinds, which differ in where the answer goes: to whoever awaits a future (`FutureAsk`), or as bytes to a
-connection (`api.hits.fast_path.WireAsk`), which takes a hit as Redis holds it.
+connection (`neverstale.api.hits.fast_path.WireAsk`), which takes a hit as Redis holds it.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 
 from prometheus_client import Counter
 
-from api.freshness.bound import Bounds
-from api.reads.answer import ANYTHING, Answer, How, Wish
-from api.reads.l1 import Reading
-from api.reads.source import Place, Source
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.reads.answer import ANYTHING, Answer, How, Wish
+from neverstale.api.reads.l1 import Reading
+from neverstale.api.reads.source import Place, Source
 from neverstale.errors import NeverstaleError
 from neverstale.mongodb.loader import Snapshot
 from neverstale.redis.entries import Entry, facts_of_hit

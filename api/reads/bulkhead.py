@@ -1,9 +1,9 @@
 """The bulkhead in front of MongoDB: few reads at once, a short queue, and a deadline for waiting in it.
 
 Keys that are not known to have a document may take only a share of the places and of the queue
-(`api.reads.unknown_keys`): whoever makes up ids competes with others who ask for unknown ones, never with readers of
-what exists. Another share is for reads that only a request's demands make necessary (`api.demands`), for anybody can
-demand as much as he likes.
+(`neverstale.api.reads.unknown_keys`): whoever makes up ids competes with others who ask for unknown ones, never with
+readers of what exists. Another share is for reads that only a request's demands make necessary, for anybody
+can demand as much as he likes.
 
 Reads that have to wait are gathered: a free place takes all waiting keys of one source in one `$in` snapshot. So
 the more a burst of misses exceeds what MongoDB can do, the fewer and larger its reads become.
@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from api.freshness.proofs import Proofs
-from api.reads.breaker import Breaker
-from api.reads.refused_sources import Refusing
-from api.reads.source import Source
-from api.reads.unknown_keys import Doorkeeper
-from api.reads.weights import Weight
+from neverstale.api.freshness.proofs import Proofs
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.refused_sources import Refusing
+from neverstale.api.reads.source import Source
+from neverstale.api.reads.unknown_keys import Doorkeeper
+from neverstale.api.reads.weights import Weight
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.mongodb.loader import Loader, Snapshot, TooLarge, VersionInFuture
 from neverstale.mongodb.refusals import ours, row_of
@@ -118,8 +118,8 @@ class Loads:
     ) -> Snapshot:
         """Reads `keys` at one version >= `at_least`; the snapshot may hold documents that others asked for.
 
-        While MongoDB is well, the snapshot can be shown to be less than half a second old (`api.freshness.proofs`).
-        Raises `Outage`, `Overloaded`, `Refused`, and what the source raises.
+        While MongoDB is well, the snapshot can be shown to be less than half a second old
+        (`neverstale.api.freshness.proofs`). Raises `Outage`, `Overloaded`, `Refused`, and what the source raises.
         """
         return await self.begin(source, keys, at_least, lane=lane).answer
 

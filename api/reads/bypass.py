@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from api.freshness.bound import Bounds
-from api.reads.answer import DemandRefused
-from api.reads.ask import Ask, fail_all
-from api.reads.bulkhead import LaneName, Loads, WaitingRead
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.reads.answer import DemandRefused
+from neverstale.api.reads.ask import Ask, fail_all
+from neverstale.api.reads.bulkhead import LaneName, Loads, WaitingRead
 from neverstale.errors import Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot
 from neverstale.role.tasks import Tasks, at_once

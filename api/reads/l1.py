@@ -1,4 +1,4 @@
-"""L1: answers in the memory of the process, by request line, each the tail of a response (see `api.web.headers`).
+"""L1: answers in the memory of the process, by request line, each the tail of a response.
 
 Redis says what is stale when it is asked; here somebody must have said so before. Consumers announce every change,
 and `Channel` hands that on. Two things make it safe:
@@ -13,7 +13,7 @@ and `Channel` hands that on. Two things make it safe:
 from collections.abc import Callable, Collection, Iterable
 from time import monotonic
 
-from api.reads.recently_used import Recent
+from neverstale.api.reads.recently_used import Recent
 from neverstale.versions import Version
 
 MOST_PAGES = 65_536

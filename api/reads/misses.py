@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from api.freshness.bound import Bounds
-from api.reads.ask import Ask, fail_all
-from api.reads.bulkhead import LaneName, Loads
-from api.reads.bypass import Direct
-from api.reads.fills import Fills
-from api.reads.source import CachedSource
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.reads.ask import Ask, fail_all
+from neverstale.api.reads.bulkhead import LaneName, Loads
+from neverstale.api.reads.bypass import Direct
+from neverstale.api.reads.fills import Fills
+from neverstale.api.reads.source import CachedSource
 from neverstale.errors import Outage, Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot, TooLarge
 from neverstale.redis.cache import Cache, Fill, Granted, Leases, Wait

@@ -14,16 +14,16 @@ from typing import Any, Final, TypeAlias
 
 from prometheus_client import Counter
 
-from api.freshness.watermark import Evidence, Freshness
-from api.reads.answer import ANYTHING, Answer, NotCached, Wish
-from api.reads.ask import Ask, FutureAsk, bypassing, fail_all
-from api.reads.breaker import Breaker
-from api.reads.bulkhead import Loads
-from api.reads.bypass import Direct
-from api.reads.l1 import L1, Reading
-from api.reads.misses import Misses
-from api.reads.source import CachedSource, Part
-from api.reads.weights import Weight
+from neverstale.api.freshness.watermark import Evidence, Freshness
+from neverstale.api.reads.answer import ANYTHING, Answer, NotCached, Wish
+from neverstale.api.reads.ask import Ask, FutureAsk, bypassing, fail_all
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.bulkhead import Loads
+from neverstale.api.reads.bypass import Direct
+from neverstale.api.reads.l1 import L1, Reading
+from neverstale.api.reads.misses import Misses
+from neverstale.api.reads.source import CachedSource, Part
+from neverstale.api.reads.weights import Weight
 from neverstale.errors import Outage, Refused
 from neverstale.keys import digest
 from neverstale.redis.cache import KEYS_A_CALL, Cache

@@ -1,9 +1,9 @@
 """Sources: what can be read, and all that the cache knows of it.
 
 A source has keys, and a version at which the answers to some of them were read: `Snapshot` maps the canonical texts
-of keys to bodies. The documents of a resource are a source; so are the pages of a list (`api.derived.pages`), a
-counter and a ranking (`api.derived.figures`). Answers of the first two lie in Redis as entries, and in L1 by request
-line.
+of keys to bodies. The documents of a resource are a source; so are the pages of a list
+(`neverstale.api.derived.pages`), a counter and a ranking (`neverstale.api.derived.figures`). Answers of the first two
+lie in Redis as entries, and in L1 by request line.
 """
 
 import time
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 
-from api.reads.l1 import L1, Reading
-from api.reads.read_counts import ReadCounts
-from api.reads.spellings import spellings
+from neverstale.api.reads.l1 import L1, Reading
+from neverstale.api.reads.read_counts import ReadCounts
+from neverstale.api.reads.spellings import spellings
 from neverstale.catalog import OnChange, Resource
 from neverstale.derived.generations import Generation
 from neverstale.keys import KeyValue, canonical
@@ -24,7 +24,7 @@ from neverstale.role import telemetry
 from neverstale.versions import Version
 
 if TYPE_CHECKING:
-    from api.reads.ask import Ask
+    from neverstale.api.reads.ask import Ask
 
 KEYS_A_READ = 500
 """More keys in one `$in` would hold up the event loop while their documents are encoded."""

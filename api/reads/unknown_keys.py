@@ -2,8 +2,8 @@
 
 Anybody can make up ids, as many as he likes. Each costs a read of MongoDB, and an absence that is kept costs room in
 Redis. So two things are remembered of keys, in little memory: that there was a document, and that an absence was
-found before. Reads of keys of which nothing is known go through a narrower door (`api.reads.bulkhead`), and only so
-many absences a second are kept, those first that are asked for again.
+found before. Reads of keys of which nothing is known go through a narrower door (`neverstale.api.reads.bulkhead`),
+and only so many absences a second are kept, those first that are asked for again.
 """
 
 import time

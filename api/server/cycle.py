@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from api.hits.fast_path import Hot, WireAsk, as_text, closing
-from api.reads.source import CachedSource
-from api.web import headers
-from api.web.demands import Plain
-from api.web.headers import BLANK, SharedHeaders
-from api.web.pieces import LARGE_BYTES, pieces
-from api.web.problems import Problem
-from api.web.responses import ReadyResponse, raw
+from neverstale.api.hits.fast_path import Hot, WireAsk, as_text, closing
+from neverstale.api.reads.source import CachedSource
+from neverstale.api.web import headers
+from neverstale.api.web.demands import Plain
+from neverstale.api.web.headers import BLANK, SharedHeaders
+from neverstale.api.web.pieces import LARGE_BYTES, pieces
+from neverstale.api.web.problems import Problem
+from neverstale.api.web.responses import ReadyResponse, raw
 
 if TYPE_CHECKING:
-    from api.server.protocol import HotProtocol
+    from neverstale.api.server.protocol import HotProtocol
 
 GET: Final = b"G"[0]
 """How the line of a `GET` begins; the other is `HEAD`."""

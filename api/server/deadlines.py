@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.state import STATE, State
-from api.web.unread import CLIENT
+from neverstale.api.state import STATE, State
+from neverstale.api.web.unread import CLIENT
 from neverstale.role import telemetry
 from neverstale.settings import Clients
 
@@ -30,7 +30,7 @@ LEAST_SECONDS: Final = 0.02
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """It is a `Client`, too (see `api.web.unread`)."""
+    """It is a `Client`, too (see `neverstale.api.web.unread`)."""
 
     __slots__ = (
         "_active",

@@ -17,8 +17,8 @@ from typing import Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Process
 
-from api.server.protocol import HotProtocol, Serving
-from api.state import STATE, State
+from neverstale.api.server.protocol import HotProtocol, Serving
+from neverstale.api.state import STATE, State
 
 LAST_SECONDS: Final = 0.5
 """How long a connection may take to send its last request after listening has ended."""

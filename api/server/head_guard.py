@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import httptools
 
-from api.server.deadlines import TimedProtocol
-from api.server.heard import LARGE_HEAD_BYTES
-from api.server.open_files import TURNED_AWAY
-from api.server.request_heads import body_head, origin_form, wrong_with
-from api.state import STATE, State
-from api.web import headers, problems
-from api.web.headers import BLANK
-from api.web.problems import Problem
+from neverstale.api.server.deadlines import TimedProtocol
+from neverstale.api.server.heard import LARGE_HEAD_BYTES
+from neverstale.api.server.open_files import TURNED_AWAY
+from neverstale.api.server.request_heads import body_head, origin_form, wrong_with
+from neverstale.api.state import STATE, State
+from neverstale.api.web import headers, problems
+from neverstale.api.web.headers import BLANK
+from neverstale.api.web.problems import Problem
 from neverstale.role import telemetry
 
 log = telemetry.logger(__name__)

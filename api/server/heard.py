@@ -7,7 +7,7 @@ limit together, those are cut off that have held something for longest.
 
 from typing import Final
 
-from api.web.unread import Client
+from neverstale.api.web.unread import Client
 from neverstale.role import telemetry
 
 LARGE_HEAD_BYTES: Final = 16 << 10

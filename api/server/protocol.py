@@ -7,9 +7,9 @@ reads too slowly, and for HTTP/1.0.
 
 Skipping the parser. What a block of header lines means does not depend on the request line before it. So the meaning
 of a block is remembered once the parser has read one request that consists of a line and exactly this block, and only
-if it is plain (see `api.web.demands`). A request that consists of a line as `api.hits.request_lines.LINE`
-knows it and of such a block needs no parser, provided that the connection's parser stands between two messages. It
-does not see such a request.
+if it is plain (see `neverstale.api.web.demands`). A request that consists of a line as
+`neverstale.api.hits.request_lines.LINE` knows it and of such a block needs no parser, provided that the connection's
+parser stands between two messages. It does not see such a request.
 
 `HttpToolsProtocol` is no public interface: uvicorn is pinned to a minor version, and tests restate what its own tests
 check.
@@ -25,18 +25,18 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.hits.fast_path import Hot
-from api.limits.buckets import Bucket
-from api.limits.callers import of_peer
-from api.reads.source import CachedSource
-from api.server.cycle import ANSWERED, GET, Cycle
-from api.server.head_guard import GuardedProtocol
-from api.state import STATE, State
-from api.web import headers
-from api.web.demands import PLAIN, Plain, plain_of
-from api.web.headers import BLANK, CRLF, DOCUMENT
-from api.web.pieces import LARGE_BYTES
-from api.web.unread import Holding, hold_for
+from neverstale.api.hits.fast_path import Hot
+from neverstale.api.limits.buckets import Bucket
+from neverstale.api.limits.callers import of_peer
+from neverstale.api.reads.source import CachedSource
+from neverstale.api.server.cycle import ANSWERED, GET, Cycle
+from neverstale.api.server.head_guard import GuardedProtocol
+from neverstale.api.state import STATE, State
+from neverstale.api.web import headers
+from neverstale.api.web.demands import PLAIN, Plain, plain_of
+from neverstale.api.web.headers import BLANK, CRLF, DOCUMENT
+from neverstale.api.web.pieces import LARGE_BYTES
+from neverstale.api.web.unread import Holding, hold_for
 from neverstale.role import telemetry
 
 log = telemetry.logger(__name__)

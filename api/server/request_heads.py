@@ -11,7 +11,7 @@ from typing import Final
 
 from httptools import parse_url
 
-from api.web.problems import Problem, bad_parameter, malformed, unknown_coding, unknown_version
+from neverstale.api.web.problems import Problem, bad_parameter, malformed, unknown_coding, unknown_version
 
 HOST_BYTES: Final = 1024
 

@@ -10,8 +10,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import brotli
 
-from api.reads.recently_used import Recent
-from api.web.pieces import length_of
+from neverstale.api.reads.recently_used import Recent
+from neverstale.api.web.pieces import length_of
 from neverstale.role.tasks import Tasks
 
 FROM_BYTES: Final = 1024

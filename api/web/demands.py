@@ -10,10 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from api.reads.answer import ANYTHING, Wish
-from api.web.compression import COMPRESS, Coding
-from api.web.preconditions import IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, NO_CONDITIONS, Conditions, tags_of
-from api.web.problems import MIN_VERSION, Problem, bad_parameter
+from neverstale.api.reads.answer import ANYTHING, Wish
+from neverstale.api.web.compression import COMPRESS, Coding
+from neverstale.api.web.preconditions import (
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE,
+    NO_CONDITIONS,
+    Conditions,
+    tags_of,
+)
+from neverstale.api.web.problems import MIN_VERSION, Problem, bad_parameter
 from neverstale.versions import Version, from_hex
 
 Headers = Iterable[tuple[bytes, bytes]]

@@ -25,8 +25,8 @@ from typing import Final, Protocol
 
 from uvicorn.server import ServerState
 
-from api.freshness.bound import Bounds
-from api.web.compression import Packed
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.web.compression import Packed
 from neverstale.versions import Version
 
 RawHeaders = list[tuple[bytes, bytes]]

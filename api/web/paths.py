@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.web.problems import bad_parameter
+from neverstale.api.web.problems import bad_parameter
 from neverstale.catalog import Resource
 from neverstale.keys import KeyValue, parse
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api.web.problems import bad_parameter
+from neverstale.api.web.problems import bad_parameter
 
 Headers = Iterable[tuple[bytes, bytes]]
 Verdict = Literal[200, 304, 412]

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.reads.answer import DemandRefused, NotCached, TooLong, TooManyGroups
+from neverstale.api.reads.answer import DemandRefused, NotCached, TooLong, TooManyGroups
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused, TooSlow
 from neverstale.mongodb.loader import VersionInFuture
 

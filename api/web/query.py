@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.web.paths import parameters_of, shown, text_of
-from api.web.problems import bad_parameter
-from api.web.typed_values import NULL, TYPES, WrongValue, read
+from neverstale.api.web.paths import parameters_of, shown, text_of
+from neverstale.api.web.problems import bad_parameter
+from neverstale.api.web.typed_values import NULL, TYPES, WrongValue, read
 from neverstale.bson import texts
 from neverstale.catalog import Resource
 from neverstale.derived.groups import group

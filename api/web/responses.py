@@ -8,16 +8,16 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.reads.answer import Answer, Detail, How
-from api.state import state_of
-from api.web import headers
-from api.web.compression import Coding, Compressed
-from api.web.demands import coding_of
-from api.web.headers import BLANK, RawHeaders
-from api.web.pieces import LARGE_BYTES, length_of, pieces
-from api.web.preconditions import Conditions
-from api.web.problems import Problem, precondition_failed
-from api.web.unread import hold_for
+from neverstale.api.reads.answer import Answer, Detail, How
+from neverstale.api.state import state_of
+from neverstale.api.web import headers
+from neverstale.api.web.compression import Coding, Compressed
+from neverstale.api.web.demands import coding_of
+from neverstale.api.web.headers import BLANK, RawHeaders
+from neverstale.api.web.pieces import LARGE_BYTES, length_of, pieces
+from neverstale.api.web.preconditions import Conditions
+from neverstale.api.web.problems import Problem, precondition_failed
+from neverstale.api.web.unread import hold_for
 from neverstale.versions import Version, to_hex
 
 L1_HIT: Final = b"neverstale; hit; detail=l1"

@@ -23,7 +23,7 @@ from bson.decimal128 import Decimal128
 from bson.errors import InvalidId
 from bson.objectid import ObjectId
 
-from api.web.well_formed import check_document
+from neverstale.api.web.well_formed import check_document
 from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import decode, elements, under
 from neverstale.derived.groups import MAX_TEXT_BYTES

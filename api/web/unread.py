@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, Self
 
-from api.state import STATE, State
-from api.web.problems import too_much_unread
+from neverstale.api.state import STATE, State
+from neverstale.api.web.problems import too_much_unread
 from neverstale.role import telemetry
 
 CLIENT: Final = "neverstale.client"

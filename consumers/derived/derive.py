@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from consumers.records.batch import Batch
 from neverstale.catalog import Resource
+from neverstale.consumers.records.batch import Batch
 from neverstale.derived.generations import Generation, Generations, UnknownFormat
 from neverstale.derived.plan import Plan, Said
 from neverstale.derived.shape import Shape
@@ -201,7 +201,7 @@ class Deriver:
         """False: not yet. What we cannot keep up to date (another release's register, a version that MongoDB has not
         reached, bytes that cannot be decoded) nobody may rely on from now on. It keeps no other resource from being
         derived, and no entry from being corrected. What MongoDB refuses is void, and is begun again after pauses that
-        grow (`consumers.derived.rebuild`)."""
+        grow (`neverstale.consumers.derived.rebuild`)."""
         try:
             await one.apply(batch, identity)
             return True

@@ -2,7 +2,7 @@
 
 A consumer begins a generation when there is none, or none that is declared as its catalog says (once in its life:
 during a deployment, consumers of two catalogs must not take turns), or when something of the one that serves is gone
-(`consumers.derived.evicted`). Whoever finds one claimed gives it its birth, and
+(`neverstale.consumers.derived.evicted`). Whoever finds one claimed gives it its birth, and
 whoever finds one building asks for its walk; so it does not matter who dies in between.
 """
 
@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
-from consumers.derived.evicted import Inspection
 from neverstale.catalog import Resource
+from neverstale.consumers.derived.evicted import Inspection
 from neverstale.derived.beginning import begin, further
 from neverstale.derived.generations import Generations, UnknownFormat
 from neverstale.derived.store import DerivedStore

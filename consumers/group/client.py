@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
 
-from consumers.group.assignor import PatientAssignor
+from neverstale.consumers.group.assignor import PatientAssignor
 from neverstale.role import cancellation, telemetry
 from neverstale.servers import kafka_options
 from neverstale.settings import Settings

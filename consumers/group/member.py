@@ -15,13 +15,13 @@ from typing import Final, NoReturn
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from consumers.apply import Apply
-from consumers.group.client import close, let_go, options
-from consumers.group.offsets import Offsets
-from consumers.group.static_membership import Replaced, is_taken
-from consumers.group.stuck import Progress, Stuck
-from consumers.records.batch import Batch, Folding
-from consumers.replay import Accounts, Gap, Rewind
+from neverstale.consumers.apply import Apply
+from neverstale.consumers.group.client import close, let_go, options
+from neverstale.consumers.group.offsets import Offsets
+from neverstale.consumers.group.static_membership import Replaced, is_taken
+from neverstale.consumers.group.stuck import Progress, Stuck
+from neverstale.consumers.records.batch import Batch, Folding
+from neverstale.consumers.replay import Accounts, Gap, Rewind
 from neverstale.role import cancellation, telemetry
 from neverstale.role.retry import Wanted
 from neverstale.role.tasks import unless

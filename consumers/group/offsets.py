@@ -45,7 +45,7 @@ class Offsets:
                 await kafka.commit(
                     {TopicPartition(self._topic, number): (offset, self._by) for number, offset in due.items()}
                 )
-        except (KafkaError, TimeoutError, RuntimeError):  # the last: see `consumers.loop.CLIENT_FAILURES`
+        except (KafkaError, TimeoutError, RuntimeError):  # the last: see `neverstale.consumers.loop.CLIENT_FAILURES`
             telemetry.COMMITS.labels("failed").inc()
         else:
             telemetry.COMMITS.labels("done").inc()

@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from consumers.most_read import Favourites
-from consumers.records.poison import NOTHING, Poison, Record, read
 from neverstale.catalog import Catalog, OnChange, Resource
+from neverstale.consumers.most_read import Favourites
+from neverstale.consumers.records.poison import NOTHING, Poison, Record, read
 from neverstale.derived.plan import Said
 from neverstale.kafka.events import FORMAT, OPERATIONS, Change, Floor, Mark, Rebuilt, Touch
 from neverstale.keys import Names, type_prefix
@@ -124,8 +124,8 @@ class _Watched:
 class Folding:
     """Folds records into batches. Remembers nothing between them but the newest term of each partition's marks.
 
-    `latest` returns the latest version that can be real (`consumers.records.horizon`). `office`: the highest term
-    that is known to have been held (`consumers.records.terms`).
+    `latest` returns the latest version that can be real (`neverstale.consumers.records.horizon`). `office`: the
+    highest term that is known to have been held (`neverstale.consumers.records.terms`).
     """
 
     def __init__(

@@ -5,9 +5,9 @@ Settled before the batch is applied, so that all that unreadable records may con
 
 from dataclasses import dataclass
 
-from consumers.records.batch import Batch, Folding
-from consumers.records.horizon import Horizon
-from consumers.records.terms import Terms
+from neverstale.consumers.records.batch import Batch, Folding
+from neverstale.consumers.records.horizon import Horizon
+from neverstale.consumers.records.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def read(
 
 
 def _judged(partition: int, record: Record, mark: Mark, latest: Version) -> Mark | Poison:
-    """A term is a time, too, or a little more than one that was (`streams.lease`)."""
+    """A term is a time, too, or a little more than one that was (`neverstale.streams.lease`)."""
     if max(mark.wall_ms, mark.term) // 1000 <= latest >> 32 and mark.version <= latest:
         return mark
     said = min(max(mark.version, max(mark.wall_ms, mark.term) // 1000 << 32), LATEST)

@@ -1,8 +1,8 @@
 """Terms of office: whose marks count.
 
 A mark of an older term says nothing new, so one mark of a term that nobody holds would silence all true ones. The
-lease document in MongoDB says which term was held last (`streams.lease`): a mark of a later term is believed only if
-it says so. It is asked for when such a mark comes, hence once for every new holding.
+lease document in MongoDB says which term was held last (`neverstale.streams.lease`): a mark of a later term is
+believed only if it says so. It is asked for when such a mark comes, hence once for every new holding.
 """
 
 import time
@@ -13,7 +13,7 @@ import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from consumers.records.batch import Batch, Folding
+from neverstale.consumers.records.batch import Batch, Folding
 from neverstale.mongodb.control import LEASES, control
 from neverstale.role import telemetry
 from neverstale.role.log_repetitions import Seldom

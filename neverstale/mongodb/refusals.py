@@ -9,7 +9,7 @@
 | `request`    | this one read: all else, unknown codes included          | an error for who asked, and nobody else  |
 
 A message is never read: it differs between versions. What the change stream's errors mean is another table
-(`streams.error_codes`), for there they are about a position.
+(`neverstale.streams.error_codes`), for there they are about a position.
 Codes: MongoDB server, `src/mongo/base/error_codes.yml`.
 """
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from itertools import chain
 
 from neverstale.catalog import Catalog
+from neverstale.ops.check.findings import Finding, about, has_problem
+from neverstale.ops.check.indexes import check_indexes
+from neverstale.ops.check.kafka import check_kafka
+from neverstale.ops.check.mongodb import check_mongodb
+from neverstale.ops.check.paste import export
+from neverstale.ops.check.redis import check_redis
 from neverstale.settings import Settings
-from ops.check.findings import Finding, about, has_problem
-from ops.check.indexes import check_indexes
-from ops.check.kafka import check_kafka
-from ops.check.mongodb import check_mongodb
-from ops.check.paste import export
-from ops.check.redis import check_redis
 
 
 async def check(

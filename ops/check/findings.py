@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 from rich.console import Console
 
-from ops.terminal.output import console, plain, print_json
+from neverstale.ops.terminal.output import console, plain, print_json
 
 Check = Literal[
     # What must hold before anything starts, which `check` looks at:

@@ -21,10 +21,10 @@ from neverstale.bson.values import decode
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived import queries
 from neverstale.derived.groups import at_path
+from neverstale.ops.check.findings import Finding, Level, about
+from neverstale.ops.servers import UNAUTHORIZED
 from neverstale.servers import mongo_client
 from neverstale.settings import MongoDB
-from ops.check.findings import Finding, Level, about
-from ops.servers import UNAUTHORIZED
 
 _say: Final = about("indexes", "mongodb")
 EXPLAIN_SECONDS: Final = 10.0

@@ -9,11 +9,11 @@ from neverstale.errors import Outage
 from neverstale.kafka.dead_letters import topic_of
 from neverstale.kafka.refusals import at_the_door, refused
 from neverstale.kafka.topic import declared, is_embedded
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import export
+from neverstale.ops.check.topics import judge, judge_dead
+from neverstale.ops.servers import kafka_admin, kafka_facts
 from neverstale.settings import Kafka, Settings
-from ops.check.findings import Finding, about
-from ops.check.paste import export
-from ops.check.topics import judge, judge_dead
-from ops.servers import kafka_admin, kafka_facts
 
 _reachable = about("reachable", "kafka")
 

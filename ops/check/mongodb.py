@@ -17,10 +17,10 @@ from neverstale.mongodb.control import CONTROL, HEARTBEATS
 from neverstale.mongodb.kinds import Kind, kind_of
 from neverstale.mongodb.refusals import row_of
 from neverstale.mongodb.replies import REPLY, Reply
+from neverstale.ops.check.findings import Finding, about, has_problem
+from neverstale.ops.check.paste import export, mongosh
+from neverstale.ops.servers import AUTHENTICATION_FAILED, UNAUTHORIZED, MongoFacts, mongo_facts, mongodb
 from neverstale.settings import MongoDB
-from ops.check.findings import Finding, about, has_problem
-from ops.check.paste import export, mongosh
-from ops.servers import AUTHENTICATION_FAILED, UNAUTHORIZED, MongoFacts, mongo_facts, mongodb
 
 LEAST_VERSION = (5, 0)
 """Snapshot reads outside of transactions (`atClusterTime`) came with it."""

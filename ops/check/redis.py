@@ -8,10 +8,10 @@ from redis.exceptions import OutOfMemoryError
 
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import export, redis_cli
+from neverstale.ops.servers import RedisFacts, redis, redis_facts
 from neverstale.settings import RedisSettings
-from ops.check.findings import Finding, about
-from ops.check.paste import export, redis_cli
-from ops.servers import RedisFacts, redis, redis_facts
 
 LEAST_VERSION = (6, 2)
 FLAGS_VERSION = (7, 0)

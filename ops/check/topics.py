@@ -6,10 +6,10 @@ from typing import Final
 from neverstale.kafka.producer import LARGEST_BATCH_BYTES
 from neverstale.kafka.refusals import altered
 from neverstale.kafka.topic import unfitness
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import export
+from neverstale.ops.servers import KafkaFacts
 from neverstale.settings import Kafka
-from ops.check.findings import Finding, about
-from ops.check.paste import export
-from ops.servers import KafkaFacts
 
 REPLAYS: Final = 4
 """A topic should hold so many times what a consumer may have to apply again: room for an outage before it."""

@@ -1,5 +1,5 @@
 """The command line."""
 
-from ops.cli.commands import app, main
+from neverstale.ops.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -1,6 +1,6 @@
-"""`python -m ops.cli` is the console script `neverstale`."""
+"""`python -m neverstale.ops.cli` is the console script `neverstale`."""
 
-from ops.cli.commands import main
+from neverstale.ops.cli.commands import main
 
 if __name__ == "__main__":
     main()

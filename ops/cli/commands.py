@@ -13,11 +13,11 @@ import typer
 
 from neverstale import __version__
 from neverstale.errors import Misconfigured, NeverstaleError
-from ops.cli.dead_letters import dlq
-from ops.cli.init import init
-from ops.cli.look import check, doctor, settings, status, support_bundle, why
-from ops.cli.repair import invalidate, rebuild, resync, warm
-from ops.cli.start import demo, play, run, up
+from neverstale.ops.cli.dead_letters import dlq
+from neverstale.ops.cli.init import init
+from neverstale.ops.cli.look import check, doctor, settings, status, support_bundle, why
+from neverstale.ops.cli.repair import invalidate, rebuild, resync, warm
+from neverstale.ops.cli.start import demo, play, run, up
 
 COLLECT_AFTER: Final = 100_000
 

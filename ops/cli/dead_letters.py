@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.options import AsJson, CatalogFile, Config, catalog_of, settings_from
+from neverstale.ops.cli.options import AsJson, CatalogFile, Config, catalog_of, settings_from
 
 dlq = typer.Typer(help="Records that could not be applied: dead letters.", no_args_is_help=True)
 
@@ -22,8 +22,8 @@ def dlq_list(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters that were neither replayed nor discarded."""
-    from ops.dead_letters.dead_letters import listing
-    from ops.dead_letters.report import print_listing
+    from neverstale.ops.dead_letters.dead_letters import listing
+    from neverstale.ops.dead_letters.report import print_listing
 
     settings, _ = settings_from(config, catalog)
     print_listing(asyncio.run(listing(settings, catalog_of(settings).database, limit)), as_json=as_json)
@@ -37,8 +37,8 @@ def dlq_show(
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter with its whole content."""
-    from ops.dead_letters.dead_letters import shown
-    from ops.dead_letters.report import print_letter
+    from neverstale.ops.dead_letters.dead_letters import shown
+    from neverstale.ops.dead_letters.report import print_letter
 
     settings, _ = settings_from(config, catalog)
     held = asyncio.run(shown(settings, letter))
@@ -57,8 +57,8 @@ def dlq_replay(
     as_json: AsJson = False,
 ) -> None:
     """Publish records again where they were; what still cannot be read comes back as a new dead letter."""
-    from ops.dead_letters.dead_letters import replay
-    from ops.dead_letters.report import print_done
+    from neverstale.ops.dead_letters.dead_letters import replay
+    from neverstale.ops.dead_letters.report import print_done
 
     ids = _named(letters, everything)
     settings, _ = settings_from(config, catalog)
@@ -76,8 +76,8 @@ def dlq_discard(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters no more; their topic forgets them in its time."""
-    from ops.dead_letters.dead_letters import discard
-    from ops.dead_letters.report import print_done
+    from neverstale.ops.dead_letters.dead_letters import discard
+    from neverstale.ops.dead_letters.report import print_done
 
     ids = _named(letters, everything)
     settings, _ = settings_from(config, catalog)

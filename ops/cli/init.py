@@ -20,9 +20,9 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Look at a MongoDB and write a first catalog and settings file for it. Changes nothing there."""
+    from neverstale.ops.init.init import Wishes, print_initialised
+    from neverstale.ops.init.init import init as begin
     from neverstale.settings_sources import load
-    from ops.init.init import Wishes, print_initialised
-    from ops.init.init import init as begin
 
     settings, _ = load(os.environ, None, {"mongodb.uri": mongodb})
     wishes = Wishes(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from neverstale.errors import Misconfigured
-from ops.cli.options import AsJson, CatalogFile, Config, ResourceName, catalog_of, settings_from
+from neverstale.ops.cli.options import AsJson, CatalogFile, Config, ResourceName, catalog_of, settings_from
 
 
 def check(
@@ -22,8 +22,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check the catalog, the settings and the three servers."""
-    from ops.check.check import check as find
-    from ops.check.findings import has_problem, print_findings
+    from neverstale.ops.check.check import check as find
+    from neverstale.ops.check.findings import has_problem, print_findings
 
     settings, _ = settings_from(config, catalog)
     if offline and create_indexes:
@@ -36,8 +36,8 @@ def check(
 
 def doctor(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
     """Look for what is wrong with a pipeline that runs, and say what to do about it."""
-    from ops.check.findings import has_problem, print_findings
-    from ops.doctor.doctor import doctor as look
+    from neverstale.ops.check.findings import has_problem, print_findings
+    from neverstale.ops.doctor.doctor import doctor as look
 
     settings, _ = settings_from(config, catalog)
     findings = asyncio.run(look(settings, catalog_of(settings)))
@@ -47,14 +47,14 @@ def doctor(config: Config = None, catalog: CatalogFile = None, as_json: AsJson =
 
 def settings(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
     """Print every setting with its value and where it comes from."""
-    from ops.settings_report import print_settings
+    from neverstale.ops.settings_report import print_settings
 
     print_settings(*settings_from(config, catalog), as_json=as_json)
 
 
 def status(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
     """Print servers, roles, watermarks and lag."""
-    from ops.status import gather, print_status
+    from neverstale.ops.status import gather, print_status
 
     settings, _ = settings_from(config, catalog)
     found = asyncio.run(gather(settings, catalog_of(settings)))
@@ -79,14 +79,14 @@ def why(
     if (key is None) == (of is None):
         raise Misconfigured("KEY", "name one key, or one group", "e.g. KEY, or --of counters.NAME --by FIELD=VALUE")
     if of is not None:
-        from ops.why.group_story import print_why_group, why_group
+        from neverstale.ops.why.group_story import print_why_group, why_group
 
         group, verdict = asyncio.run(why_group(settings, catalog_of(settings), resource, of, by or ()))
         print_why_group(group, verdict, as_json=as_json)
     else:
-        from ops.why.why import follow as go_on
-        from ops.why.why import print_why
-        from ops.why.why import why as ask
+        from neverstale.ops.why.why import follow as go_on
+        from neverstale.ops.why.why import print_why
+        from neverstale.ops.why.why import why as ask
 
         if follow:
             with suppress(KeyboardInterrupt):
@@ -106,8 +106,8 @@ def support_bundle(
     as_json: AsJson = False,
 ) -> None:
     """Pack settings, findings, status, metrics and versions into one file, without secrets."""
-    from ops.support_bundle import print_bundle
-    from ops.support_bundle import support_bundle as pack
+    from neverstale.ops.support_bundle import print_bundle
+    from neverstale.ops.support_bundle import support_bundle as pack
 
     settings, origins = settings_from(config, catalog)
     target = to or Path("neverstale-support.tar.gz")

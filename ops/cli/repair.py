@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ops.cli.options import AsJson, CatalogFile, Config, NoWait, ResourceName, catalog_of, settings_from
+from neverstale.ops.cli.options import AsJson, CatalogFile, Config, NoWait, ResourceName, catalog_of, settings_from
 
 
 def resync(
@@ -19,8 +19,8 @@ def resync(
     as_json: AsJson = False,
 ) -> None:
     """Prove everything that is cached of a resource again, little by little. Ctrl-C stops it."""
-    from ops.repair.resync import ResyncWanted, print_resync
-    from ops.repair.resync import resync as walk
+    from neverstale.ops.repair.resync import ResyncWanted, print_resync
+    from neverstale.ops.repair.resync import resync as walk
 
     settings, _ = settings_from(config, catalog)
     wanted = ResyncWanted(resource, rate, stop=stop, wait=not no_wait)
@@ -40,8 +40,8 @@ def invalidate(
     as_json: AsJson = False,
 ) -> None:
     """Make cached documents stale: some keys, a whole resource, or everything."""
-    from ops.repair.invalidate import InvalidateWanted, print_invalidation
-    from ops.repair.invalidate import invalidate as publish
+    from neverstale.ops.repair.invalidate import InvalidateWanted, print_invalidation
+    from neverstale.ops.repair.invalidate import invalidate as publish
 
     settings, _ = settings_from(config, catalog)
     wanted = InvalidateWanted(resource, tuple(keys or ()), everything, None if no_wait else deadline)
@@ -66,9 +66,9 @@ def rebuild(
     """Count the documents of a resource again, for its lists, counters and rankings."""
     if compare:
         _compare(resource, name, config, catalog, as_json=as_json)
+    from neverstale.ops.repair.rebuild import print_rebuild
+    from neverstale.ops.repair.rebuild import rebuild as build
     from neverstale.role.telemetry import configure_logging
-    from ops.repair.rebuild import print_rebuild
-    from ops.repair.rebuild import rebuild as build
 
     settings, _ = settings_from(config, catalog)
     configure_logging(settings.service.model_copy(update={"log_level": "warning"}))  # what it does is shown
@@ -80,7 +80,7 @@ def rebuild(
 def _compare(
     resource: str, name: str | None, config: Path | None, catalog: Path | None, *, as_json: bool
 ) -> NoReturn:
-    from ops.repair.drift import drift, print_drift
+    from neverstale.ops.repair.drift import drift, print_drift
 
     settings, _ = settings_from(config, catalog)
     found = asyncio.run(drift(settings, catalog_of(settings), resource, name))
@@ -99,8 +99,8 @@ def warm(
     as_json: AsJson = False,
 ) -> None:
     """Read into the cache what will be asked for: as the catalog's `warm` says, or as the options do."""
-    from ops.repair.warm import WarmWanted, print_warmed
-    from ops.repair.warm import warm as read
+    from neverstale.ops.repair.warm import WarmWanted, print_warmed
+    from neverstale.ops.repair.warm import warm as read
 
     settings, _ = settings_from(config, catalog)
     wanted = WarmWanted(resource, source, pages, most_read, rate)

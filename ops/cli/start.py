@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.options import (
+from neverstale.ops.cli.options import (
     CatalogFile,
     Config,
     catalog_of,
@@ -63,9 +63,9 @@ def up(
 ) -> None:
     """Start everything here: MongoDB, Kafka, Redis, watcher, consumers, API; stop it all on Ctrl-C."""
     from neverstale.errors import Misconfigured
-    from ops.demo.flights.play import demo_catalog
-    from ops.up import UpOptions
-    from ops.up import up as start
+    from neverstale.ops.demo.flights.play import demo_catalog
+    from neverstale.ops.up import UpOptions
+    from neverstale.ops.up import up as start
 
     if demo and catalog is not None:
         raise Misconfigured("--catalog", "the demo has a catalog of its own", "drop --catalog, or drop --demo")
@@ -106,8 +106,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Same seed, same choices.")] = 1,
 ) -> None:
     """Replay a week of departures through the whole pipeline and check every answer."""
-    from ops.demo.main import DemoOptions
-    from ops.demo.main import demo as play
+    from neverstale.ops.demo.main import DemoOptions
+    from neverstale.ops.demo.main import demo as play
 
     options = DemoOptions(
         seconds=seconds,
@@ -127,8 +127,8 @@ def demo(
 
 def play(config: Config = None) -> None:
     """Load a week of flights into the MongoDB of the settings, and play it slowly until Ctrl-C."""
-    from ops.demo.flights.play import demo_catalog
-    from ops.demo.flights.play import play as play_week
+    from neverstale.ops.demo.flights.play import demo_catalog
+    from neverstale.ops.demo.flights.play import play as play_week
 
     settings, _ = settings_from(config, demo_catalog())
     asyncio.run(play_week(settings.mongodb.uri.get_secret_value()))
@@ -143,14 +143,14 @@ def run(role: RoleName, config: Config = None, catalog: CatalogFile = None) -> N
 def _run(role: RoleName, settings: "Settings", catalog: "Catalog") -> int:
     match role:
         case RoleName.WATCHER:
-            from streams.main import run as watch
+            from neverstale.streams.main import run as watch
 
             return watch(settings, catalog)
         case RoleName.CONSUMER:
-            from consumers.main import run as consume
+            from neverstale.consumers.main import run as consume
 
             return consume(settings, catalog)
         case RoleName.API:
-            from api.main import run as serve
+            from neverstale.api.main import run as serve
 
             return serve(settings, catalog)

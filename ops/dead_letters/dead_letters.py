@@ -19,9 +19,9 @@ from neverstale.errors import Outage
 from neverstale.kafka.dead_letters import PARTITION, Letter
 from neverstale.kafka.partitioner import partition_of
 from neverstale.kafka.producer import started_producer
+from neverstale.ops.dead_letters.settled import LetterPlace, Settled, SettledLetters
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka, Settings
-from ops.dead_letters.settled import LetterPlace, Settled, SettledLetters
 
 SILENT_SECONDS: Final = 10.0
 """Kafka counts as away when it says nothing for so long."""

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from rich.markup import escape
 
-from ops.dead_letters.dead_letters import Done, HeldLetter, Listing
-from ops.terminal.output import console, print_json, table
+from neverstale.ops.dead_letters.dead_letters import Done, HeldLetter, Listing
+from neverstale.ops.terminal.output import console, print_json, table
 
 LONGEST_SHOWN: Final = 60
 HEX_A_LINE: Final = 16

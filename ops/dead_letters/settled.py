@@ -16,8 +16,8 @@ from typing import NamedTuple
 from pymongo.asynchronous.collection import AsyncCollection
 
 from neverstale.mongodb.control import Fields, control, settled_id
+from neverstale.ops.servers import mongodb
 from neverstale.settings import Settings
-from ops.servers import mongodb
 
 
 class LetterPlace(NamedTuple):

@@ -15,10 +15,10 @@ from urllib.parse import urlencode
 
 import orjson
 
-from ops.demo.flights.board import Document
-from ops.demo.sweep import PATIENCE_SECONDS, answer_of, json_of
-from ops.http_client import Connection
-from ops.truth.oracle import Tally
+from neverstale.ops.demo.flights.board import Document
+from neverstale.ops.demo.sweep import PATIENCE_SECONDS, answer_of, json_of
+from neverstale.ops.http_client import Connection
+from neverstale.ops.truth.oracle import Tally
 
 LOOK_SECONDS: Final = 0.02
 """Between two looks of the onlooker."""

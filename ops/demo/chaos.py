@@ -9,11 +9,11 @@ from typing import Any, Final
 import orjson
 from redis.asyncio import Redis
 
-from ops.demo.flights.board import Document
-from ops.demo.sweep import freshen
-from ops.stack.group import ProcessGroup
-from ops.stack.process import RunningProcess
-from ops.stack.stack import LocalStack
+from neverstale.ops.demo.flights.board import Document
+from neverstale.ops.demo.sweep import freshen
+from neverstale.ops.stack.group import ProcessGroup
+from neverstale.ops.stack.process import RunningProcess
+from neverstale.ops.stack.stack import LocalStack
 
 DOWN_SECONDS: Final = 0.5
 FRESH_SECONDS: Final = 2.0

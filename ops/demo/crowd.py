@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Final
 
 from neverstale.keys import Names, canonical
+from neverstale.ops.demo import readlog
+from neverstale.ops.demo.flights.board import Week, week
+from neverstale.ops.demo.gauges import Gauges
+from neverstale.ops.demo.places import places
+from neverstale.ops.demo.readers import GAUGES, LOG, screens
+from neverstale.ops.stack.process import Launch, RunningProcess, python
+from neverstale.ops.stack.stack import LocalStack
+from neverstale.ops.truth import corrections
+from neverstale.ops.truth.corrections import CorrectionTimes
+from neverstale.ops.truth.oracle import Read, Writes
 from neverstale.settings import RedisSettings
-from ops.demo import readlog
-from ops.demo.flights.board import Week, week
-from ops.demo.gauges import Gauges
-from ops.demo.places import places
-from ops.demo.readers import GAUGES, LOG, screens
-from ops.stack.process import Launch, RunningProcess, python
-from ops.stack.stack import LocalStack
-from ops.truth import corrections
-from ops.truth.corrections import CorrectionTimes
-from ops.truth.oracle import Read, Writes
 
 SEEN: Final = "corrections.bin"
 SAMPLED: Final = 4
@@ -65,9 +65,9 @@ async def gather(
     stopped."""
     gauges, seen = Gauges.create(folder / GAUGES), folder / SEEN
     prefix = Names(RedisSettings().prefix).entry_prefix("flights").decode()
-    watch = ("ops.truth.corrections", stack.redis_url, prefix, str(seen), "--one-in", str(SAMPLED))
+    watch = ("neverstale.ops.truth.corrections", stack.redis_url, prefix, str(seen), "--one-in", str(SAMPLED))
     numbers = ("--readers", str(readers), "--per-second", str(per_second), "--seed", str(seed))
-    read = ("ops.demo.readers", stack.api_url, str(folder), *numbers)
+    read = ("neverstale.ops.demo.readers", stack.api_url, str(folder), *numbers)
     everything = len(screens(places(week())))
 
     async def watches() -> bool:

@@ -14,26 +14,26 @@ from typing import Final
 from rich.console import Console
 
 from neverstale.catalog import Catalog
-from ops.demo import boards
-from ops.demo.chaos import Recovery, Saboteur, kill_each
-from ops.demo.crowd import Crowd, entry_keys, gather
-from ops.demo.flights.board import Document, week
-from ops.demo.flights.play import demo_catalog
-from ops.demo.flights.player import Player
-from ops.demo.flights.writers import Writers
-from ops.demo.live import Live, LiveMoment
-from ops.demo.places import places
-from ops.demo.readers import PER_SECOND, READERS
-from ops.demo.report import Counts, Run, TimesHeard, figures, show
-from ops.demo.sweep import NotConverged, Sweep, converge, fields_of, sweep
-from ops.stack.board import Board
-from ops.stack.broker import BrokerChoice
-from ops.stack.errors import StackError
-from ops.stack.process import at_once
-from ops.stack.stack import LocalStack, StackOptions
-from ops.terminal import output
-from ops.truth.oracle import Writes, judge
-from ops.up import AS_ASKED, FOUND_A_PROBLEM, Interrupts, interruptible
+from neverstale.ops.demo import boards
+from neverstale.ops.demo.chaos import Recovery, Saboteur, kill_each
+from neverstale.ops.demo.crowd import Crowd, entry_keys, gather
+from neverstale.ops.demo.flights.board import Document, week
+from neverstale.ops.demo.flights.play import demo_catalog
+from neverstale.ops.demo.flights.player import Player
+from neverstale.ops.demo.flights.writers import Writers
+from neverstale.ops.demo.live import Live, LiveMoment
+from neverstale.ops.demo.places import places
+from neverstale.ops.demo.readers import PER_SECOND, READERS
+from neverstale.ops.demo.report import Counts, Run, TimesHeard, figures, show
+from neverstale.ops.demo.sweep import NotConverged, Sweep, converge, fields_of, sweep
+from neverstale.ops.stack.board import Board
+from neverstale.ops.stack.broker import BrokerChoice
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.process import at_once
+from neverstale.ops.stack.stack import LocalStack, StackOptions
+from neverstale.ops.terminal import output
+from neverstale.ops.truth.oracle import Writes, judge
+from neverstale.ops.up import AS_ASKED, FOUND_A_PROBLEM, Interrupts, interruptible
 
 LAST_WRITES_SECONDS: Final = 60.0
 """A write gives up before; several may wait for each other."""

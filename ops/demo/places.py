@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ops.demo.flights.board import Week
+from neverstale.ops.demo.flights.board import Week
 
 GHOSTS = 200
 

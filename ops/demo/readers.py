@@ -1,6 +1,6 @@
 """Readers of the board, in a process of their own: they ask the REST API and note every answer.
 
-    python -m ops.demo.readers URL FOLDER [--readers N] [--per-second N] [--seed N]
+    python -m neverstale.ops.demo.readers URL FOLDER [--readers N] [--per-second N] [--seed N]
 
 First they read the whole week once, screen by screen, so that all of it is cached and every change has something to
 correct. Then most look at flights that leave about now, as people before a board do; some look anywhere, some ask for
@@ -24,12 +24,12 @@ from urllib.parse import quote
 import orjson
 import uvloop
 
-from ops.demo.flights.board import week
-from ops.demo.gauges import Gauges
-from ops.demo.places import Places, places
-from ops.demo.readlog import pack
-from ops.http_client import Connection, HttpAnswer
-from ops.truth.oracle import ABSENT, NOBODY, Read
+from neverstale.ops.demo.flights.board import week
+from neverstale.ops.demo.gauges import Gauges
+from neverstale.ops.demo.places import Places, places
+from neverstale.ops.demo.readlog import pack
+from neverstale.ops.http_client import Connection, HttpAnswer
+from neverstale.ops.truth.oracle import ABSENT, NOBODY, Read
 
 READERS: Final = 16
 PER_SECOND: Final = 1000.0
@@ -211,7 +211,7 @@ async def read_board(url: str, folder: Path, readers: int, per_second: float, se
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m ops.demo.readers")
+    parser = argparse.ArgumentParser(prog="python -m neverstale.ops.demo.readers")
     parser.add_argument("url")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--readers", type=int, default=READERS)

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from ops.truth.oracle import Read
+from neverstale.ops.truth.oracle import Read
 
 _RECORD = struct.Struct("<IIIidddQ")
 _CHUNK_RECORDS = 4096

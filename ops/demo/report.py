@@ -11,11 +11,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from ops.demo.boards import Boards
-from ops.demo.chaos import Recovery
-from ops.demo.sweep import Sweep
-from ops.truth.corrections import CorrectionTimes
-from ops.truth.oracle import Judgement, Read, Tally
+from neverstale.ops.demo.boards import Boards
+from neverstale.ops.demo.chaos import Recovery
+from neverstale.ops.demo.sweep import Sweep
+from neverstale.ops.truth.corrections import CorrectionTimes
+from neverstale.ops.truth.oracle import Judgement, Read, Tally
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
@@ -25,7 +25,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What the readers have counted. Names as in `ops.demo.gauges`."""
+    """What the readers have counted. Names as in `neverstale.ops.demo.gauges`."""
 
     requests: int
     documents: int

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from neverstale.ops.demo.flights.board import Document
+from neverstale.ops.demo.places import Places
+from neverstale.ops.http_client import Connection, HttpAnswer
+from neverstale.ops.stack.process import at_once
+from neverstale.ops.truth.oracle import Tally, compare
 from neverstale.versions import Version, from_hex
-from ops.demo.flights.board import Document
-from ops.demo.places import Places
-from ops.http_client import Connection, HttpAnswer
-from ops.stack.process import at_once
-from ops.truth.oracle import Tally, compare
 
 CONNECTIONS: Final = 32
 POLL_SECONDS: Final = 0.02

@@ -6,10 +6,10 @@ from typing import Any, Final
 from pymongo.errors import OperationFailure
 from redis.exceptions import NoPermissionError, ResponseError
 
+from neverstale.ops.check.findings import Finding, Say
+from neverstale.ops.check.paste import mongosh, redis_cli
+from neverstale.ops.servers import UNAUTHORIZED
 from neverstale.settings import MongoDB, RedisSettings
-from ops.check.findings import Finding, Say
-from ops.check.paste import mongosh, redis_cli
-from ops.servers import UNAUTHORIZED
 
 NOT_HERE: Final = frozenset((59, 76))
 """No such command, no replication: a mongos, or a service that looks like MongoDB."""

@@ -16,10 +16,10 @@ from pymongo.read_preferences import Nearest
 
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
+from neverstale.ops import servers
+from neverstale.ops.check.findings import Finding, Level, about
 from neverstale.servers import mongo_client
 from neverstale.settings import RedisSettings, Settings
-from ops import servers
-from ops.check.findings import Finding, Level, about
 
 MEMBER_MS: Final = 500.0
 """So wrong may a bound be after an election."""

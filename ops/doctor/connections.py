@@ -6,11 +6,11 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import mongosh, redis_cli
+from neverstale.ops.doctor.allowed import allowed
+from neverstale.ops.status import RoleStatus
 from neverstale.settings import MongoDB, Settings
-from ops.check.findings import Finding, about
-from ops.check.paste import mongosh, redis_cli
-from ops.doctor.allowed import allowed
-from ops.status import RoleStatus
 
 API_EXTRA: Final = 4
 """Beside the pool: one each for hits, for leases and fills, for the watermarks, and for the channel."""

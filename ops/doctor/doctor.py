@@ -16,18 +16,18 @@ from redis.asyncio import Redis
 
 from neverstale.catalog import Catalog
 from neverstale.errors import Outage
+from neverstale.ops import servers
+from neverstale.ops.check.check import check
+from neverstale.ops.check.findings import Check, Finding, Say, about
+from neverstale.ops.doctor import exposure, group, versions
+from neverstale.ops.doctor.clocks import look_at_clocks
+from neverstale.ops.doctor.connections import look_at_mongodb_connections, look_at_redis_connections
+from neverstale.ops.doctor.oplog import look_at_oplog
+from neverstale.ops.doctor.privileges import look_at_privileges
+from neverstale.ops.doctor.redis import look_at_redis
+from neverstale.ops.doctor.replica_set import look_at_replica_set
+from neverstale.ops.status import RoleStatus, Status, gather
 from neverstale.settings import Settings
-from ops import servers
-from ops.check.check import check
-from ops.check.findings import Check, Finding, Say, about
-from ops.doctor import exposure, group, versions
-from ops.doctor.clocks import look_at_clocks
-from ops.doctor.connections import look_at_mongodb_connections, look_at_redis_connections
-from ops.doctor.oplog import look_at_oplog
-from ops.doctor.privileges import look_at_privileges
-from ops.doctor.redis import look_at_redis
-from ops.doctor.replica_set import look_at_replica_set
-from ops.status import RoleStatus, Status, gather
 
 Mongo: TypeAlias = AsyncMongoClient[dict[str, Any]]
 Client = TypeVar("Client")

@@ -11,10 +11,10 @@ from pymongo.uri_parser import parse_uri
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import export, redis_cli
+from neverstale.ops.servers import redis_configs
 from neverstale.settings import Settings
-from ops.check.findings import Finding, about
-from ops.check.paste import export, redis_cli
-from ops.servers import redis_configs
 
 ANY: Final = frozenset(("*", "-::*", "0.0.0.0", "::", "::0", "[::]"))
 

@@ -12,11 +12,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from consumers.group.static_membership import is_of
+from neverstale.consumers.group.static_membership import is_of
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.servers import PartitionOffsets
+from neverstale.ops.status import Status, missing_roles, named_partitions, standing, unknown
 from neverstale.settings import Kafka, Settings
-from ops.check.findings import Finding, about
-from ops.servers import PartitionOffsets
-from ops.status import Status, missing_roles, named_partitions, standing, unknown
 
 OBSERVED_SECONDS: Final = 3.0
 """A consumer commits twice a second, and a watcher marks once."""

@@ -8,7 +8,7 @@ lets strangers in is a warning. What loses or invents data is a problem.
 from dataclasses import dataclass
 from typing import Final
 
-from ops.check.findings import Level
+from neverstale.ops.check.findings import Level
 
 Version = tuple[int, ...]
 

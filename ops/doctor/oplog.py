@@ -8,12 +8,12 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import mongosh
+from neverstale.ops.doctor.allowed import allowed
 from neverstale.settings import Settings
+from neverstale.streams.checkpoint import Checkpoint
 from neverstale.versions import Version, from_timestamp
-from ops.check.findings import Finding, about
-from ops.check.paste import mongosh
-from ops.doctor.allowed import allowed
-from streams.checkpoint import Checkpoint
 
 WANTED_HOURS: Final = 24.0
 """A watcher that fails on a Friday evening is seen on Saturday."""

@@ -1,4 +1,4 @@
-"""Whether users may do more than any role of ours needs. What they may not do, `ops.check` says."""
+"""Whether users may do more than any role of ours needs. What they may not do, `neverstale.ops.check` says."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -6,10 +6,10 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import mongosh
+from neverstale.ops.privileges import of_watcher
 from neverstale.settings import MongoDB
-from ops.check.findings import Finding, about
-from ops.check.paste import mongosh
-from ops.privileges import of_watcher
 
 WIDE: Final = frozenset(
     (

@@ -5,11 +5,11 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import export, redis_cli
+from neverstale.ops.doctor.allowed import allowed_by_redis
+from neverstale.ops.servers import redis_configs
 from neverstale.settings import RedisSettings, Settings
-from ops.check.findings import Finding, about
-from ops.check.paste import export, redis_cli
-from ops.doctor.allowed import allowed_by_redis
-from ops.servers import redis_configs
 
 FULL: Final = 0.9
 HALF: Final = 0.5

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from pymongo import AsyncMongoClient
 
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import mongosh
+from neverstale.ops.doctor.allowed import allowed
 from neverstale.settings import MongoDB
-from ops.check.findings import Finding, about
-from ops.check.paste import mongosh
-from ops.doctor.allowed import allowed
 
 LAG_SECONDS: Final = 10.0
 """A member that is further behind is named."""

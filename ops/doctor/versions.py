@@ -6,9 +6,9 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from ops import servers
-from ops.check.findings import Finding, Subject, about
-from ops.doctor.known_bad import why_bad
+from neverstale.ops import servers
+from neverstale.ops.check.findings import Finding, Subject, about
+from neverstale.ops.doctor.known_bad import why_bad
 
 
 async def look_at_mongodb(client: AsyncMongoClient[dict[str, Any]]) -> list[Finding]:

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from ops.init.survey import CollectionSurvey
-from ops.privileges import of_api, of_consumer, of_watcher
+from neverstale.ops.init.survey import CollectionSurvey
+from neverstale.ops.privileges import of_api, of_consumer, of_watcher
 
 KEY_TYPES: Final = {"string": "string", "int": "int", "long": "int", "objectId": "objectid", "uuid": "uuid"}
 """How MongoDB names the type of an `_id` -> how the catalog does."""

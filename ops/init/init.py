@@ -12,10 +12,10 @@ from pymongo.uri_parser import parse_uri
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.mongodb.refusals import ours
+from neverstale.ops.init import draft
+from neverstale.ops.init.survey import CollectionSurvey, Document, survey
 from neverstale.servers import mongo_client
 from neverstale.settings import MongoDB
-from ops.init import draft
-from ops.init.survey import CollectionSurvey, Document, survey
 
 _NOT_THEIRS = ("admin", "config", "local")
 

@@ -15,9 +15,9 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from neverstale.errors import Outage
 from neverstale.kafka.producer import started_producer
+from neverstale.ops.servers import kafka_admin, kafka_facts
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka
-from ops.servers import kafka_admin, kafka_facts
 
 POLL_SECONDS: Final = 0.1
 

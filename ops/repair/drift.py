@@ -25,11 +25,7 @@ from neverstale.derived.store import DerivedStore
 from neverstale.errors import Stop
 from neverstale.keys import Names
 from neverstale.mongodb.loader import Loader
-from neverstale.redis.cache import Cache
-from neverstale.servers import mongo_client, redis_client
-from neverstale.settings import Settings
-from neverstale.versions import Version, to_hex
-from ops.repair.drift_values import (
+from neverstale.ops.repair.drift_values import (
     LOST,
     NOTHING_COUNTED,
     NOTHING_RANKED,
@@ -39,8 +35,12 @@ from ops.repair.drift_values import (
     Value,
     alike,
 )
-from ops.repair.named import declarations_named, resource_named
-from ops.terminal.output import console, print_json, table
+from neverstale.ops.repair.named import declarations_named, resource_named
+from neverstale.ops.terminal.output import console, print_json, table
+from neverstale.redis.cache import Cache
+from neverstale.servers import mongo_client, redis_client
+from neverstale.settings import Settings
+from neverstale.versions import Version, to_hex
 
 TIMES: Final = 3
 """So often a group must differ, while MongoDB does not change it, to have drifted."""

@@ -16,12 +16,12 @@ from neverstale.kafka.events import Change, Event, Floor, encode, record_key
 from neverstale.kafka.partitioner import partition_of
 from neverstale.keys import canonical
 from neverstale.mongodb.loader import Loader
+from neverstale.ops.repair.applied import Record, are_applied, partitions_of_topic, publish
+from neverstale.ops.repair.named import keys_named, resource_named
+from neverstale.ops.terminal.output import print_json
 from neverstale.servers import mongo_client
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
-from ops.repair.applied import Record, are_applied, partitions_of_topic, publish
-from ops.repair.named import keys_named, resource_named
-from ops.terminal.output import print_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from neverstale.errors import Outage, Stop
 from neverstale.keys import Names
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walk, Walks
+from neverstale.ops.repair.named import declarations_named, resource_named
+from neverstale.ops.terminal.interrupts import interrupts
+from neverstale.ops.terminal.output import print_json
+from neverstale.ops.terminal.progress import Shown
 from neverstale.redis.cache import Cache
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
-from ops.repair.named import declarations_named, resource_named
-from ops.terminal.interrupts import interrupts
-from ops.terminal.output import print_json
-from ops.terminal.progress import Shown
 
 LOOK_SECONDS: Final = 0.25
 MOST_GIVEN_UP: Final = 3

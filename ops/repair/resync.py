@@ -17,14 +17,14 @@ from typing import Any, Final, Literal
 from neverstale.catalog import Catalog
 from neverstale.errors import Outage
 from neverstale.mongodb.walks import Walk, Walks
+from neverstale.ops.repair.applied import are_applied, ends_of_topic
+from neverstale.ops.repair.named import resource_named
+from neverstale.ops.terminal.interrupts import interrupts
+from neverstale.ops.terminal.output import print_json
+from neverstale.ops.terminal.progress import Shown
 from neverstale.servers import mongo_client
 from neverstale.settings import Settings
 from neverstale.versions import to_hex
-from ops.repair.applied import are_applied, ends_of_topic
-from ops.repair.named import resource_named
-from ops.terminal.interrupts import interrupts
-from ops.terminal.output import print_json
-from ops.terminal.progress import Shown
 
 LOOK_SECONDS: Final = 0.25
 APPLY_SECONDS: Final = 60.0

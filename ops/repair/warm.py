@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 
 from pydantic import ValidationError
 
-from api.app import create_app
-from api.state import STATE, State
-from api.warm import Warmed
+from neverstale.api.app import create_app
+from neverstale.api.state import STATE, State
+from neverstale.api.warm import Warmed
 from neverstale.catalog import Catalog, Resource, Warm
 from neverstale.errors import Misconfigured
+from neverstale.ops.repair.named import resource_named
+from neverstale.ops.terminal.output import print_json
+from neverstale.ops.terminal.progress import Shown
 from neverstale.settings import Settings
-from ops.repair.named import resource_named
-from ops.terminal.output import print_json
-from ops.terminal.progress import Shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
-from ops.stack.stack import Step
+from neverstale.ops.stack.stack import Step
 
 
 class Board:

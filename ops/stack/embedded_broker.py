@@ -1,6 +1,6 @@
 """librdkafka's in-process broker, in a process of its own: Kafka's protocol without Java and without memory.
 
-    python -m ops.stack.embedded_broker ANNOUNCE
+    python -m neverstale.ops.stack.embedded_broker ANNOUNCE
 
 starts one broker and writes its `host:port` to the file ANNOUNCE. The broker chooses its port itself, makes a
 topic of 4 partitions when somebody asks for its metadata (it cannot create topics on request), and forgets
@@ -13,8 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
-from ops.stack.errors import StackError
-from ops.stack.process import STOP_SECONDS, Launch, RunningProcess, python
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.process import STOP_SECONDS, Launch, RunningProcess, python
 
 REMEDY = "install neverstale[local]"
 
@@ -60,7 +60,7 @@ async def start_embedded_broker(data: Path) -> EmbeddedBroker:
     return await EmbeddedBroker.start(
         Launch(
             name="embedded-broker",
-            argv=python("ops.stack.embedded_broker", str(announced)),
+            argv=python("neverstale.ops.stack.embedded_broker", str(announced)),
             log=data / "logs" / "embedded-broker.log",
             ready=ready,
             remedy=REMEDY,

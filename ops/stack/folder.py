@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ops.stack.errors import StackError
+from neverstale.ops.stack.errors import StackError
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from signal import Signals
 from types import TracebackType
 from typing import Self
 
-from ops.stack.process import STOP_SECONDS, Launch, RunningProcess, together
+from neverstale.ops.stack.process import STOP_SECONDS, Launch, RunningProcess, together
 
 
 class ProcessGroup:

@@ -15,11 +15,18 @@ from pathlib import Path
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from ops.stack.errors import StackError
-from ops.stack.group import ProcessGroup, start_members
-from ops.stack.kafka_libs import KAFKA_VERSION, LEAST_JAVA, cached_libs, fetch_libs, find_java, kept_features
-from ops.stack.ports import LOOPBACK, free_port, listens, wanted_port
-from ops.stack.process import POLL_SECONDS, Launch, RunningProcess, together
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.group import ProcessGroup, start_members
+from neverstale.ops.stack.kafka_libs import (
+    KAFKA_VERSION,
+    LEAST_JAVA,
+    cached_libs,
+    fetch_libs,
+    find_java,
+    kept_features,
+)
+from neverstale.ops.stack.ports import LOOPBACK, free_port, listens, wanted_port
+from neverstale.ops.stack.process import POLL_SECONDS, Launch, RunningProcess, together
 
 JVM = (
     "-Xmx512m",

@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ops.stack.errors import StackError
-from ops.stack.process import Launch, RunningProcess
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.process import Launch, RunningProcess
 
 KAFKA_VERSION = "4.1.1"
 LEAST_JAVA = 17

@@ -14,10 +14,10 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from ops.stack.errors import StackError
-from ops.stack.group import ProcessGroup, start_members
-from ops.stack.ports import LOOPBACK, free_port, listens, wanted_port
-from ops.stack.process import POLL_SECONDS, Launch, RunningProcess, version_of
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.group import ProcessGroup, start_members
+from neverstale.ops.stack.ports import LOOPBACK, free_port, listens, wanted_port
+from neverstale.ops.stack.process import POLL_SECONDS, Launch, RunningProcess, version_of
 
 REPLICA_SET = "rs0"
 VARIABLE = "NEVERSTALE_MONGOD"

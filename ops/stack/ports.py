@@ -6,7 +6,7 @@ import errno
 import random
 import socket
 
-from ops.stack.errors import StackError
+from neverstale.ops.stack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which systems take the source ports of outgoing connections (32768 on Linux, 49152 by

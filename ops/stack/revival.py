@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
+from neverstale.ops.stack.embedded_broker import EmbeddedBroker
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.process import REMEDY, RunningProcess
+from neverstale.ops.stack.stack import LocalStack
 from neverstale.role.retry import pauses
-from ops.stack.embedded_broker import EmbeddedBroker
-from ops.stack.errors import StackError
-from ops.stack.process import REMEDY, RunningProcess
-from ops.stack.stack import LocalStack
 
 MOST_DEATHS: Final = 5
 WITHIN_SECONDS: Final = 60.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from signal import Signals
 from typing import Literal
 
-from ops.stack.ports import answers_http
-from ops.stack.process import Launch, RunningProcess, python
+from neverstale.ops.stack.ports import answers_http
+from neverstale.ops.stack.process import Launch, RunningProcess, python
 
 Role = Literal["watcher", "consumer", "api"]
 
@@ -41,7 +41,7 @@ async def start_role(options: RoleOptions) -> RunningRole:
     return await RunningRole.start(
         Launch(
             name=options.name,
-            argv=python("ops.cli", "run", options.role),
+            argv=python("neverstale.ops.cli", "run", options.role),
             log=options.data / "logs" / f"{options.name}.log",
             ready=partial(answers_http, options.port, "/readyz"),
             ports=(options.port,),

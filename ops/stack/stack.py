@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from ops.stack.broker import Broker, BrokerChoice, BrokerOptions, start_broker
-from ops.stack.folder import data_folder
-from ops.stack.group import ProcessGroup
-from ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
-from ops.stack.ports import LOOPBACK, free_port, wanted_port
-from ops.stack.process import STOP_SECONDS, RunningProcess, at_once, together
-from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
-from ops.stack.role import Role, RoleOptions, RunningRole, start_role
-from ops.up_settings import blank
+from neverstale.ops.stack.broker import Broker, BrokerChoice, BrokerOptions, start_broker
+from neverstale.ops.stack.folder import data_folder
+from neverstale.ops.stack.group import ProcessGroup
+from neverstale.ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
+from neverstale.ops.stack.ports import LOOPBACK, free_port, wanted_port
+from neverstale.ops.stack.process import STOP_SECONDS, RunningProcess, at_once, together
+from neverstale.ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
+from neverstale.ops.stack.role import Role, RoleOptions, RunningRole, start_role
+from neverstale.ops.up_settings import blank
 
 ROLE_STOP_SECONDS = 15.0  # more than a role allows itself for draining
 WATCH_SECONDS = 0.1

@@ -1,6 +1,6 @@
 """When was an entry corrected? Watches Redis from a process of its own, and joins what it saw with the writes.
 
-    python -m ops.truth.corrections REDIS_URL KEY_PREFIX FILE [--one-in N] [--no-headers]
+    python -m neverstale.ops.truth.corrections REDIS_URL KEY_PREFIX FILE [--one-in N] [--no-headers]
 
 Redis itself says when a key under the prefix is modified (`CLIENT TRACKING ON BCAST`, one push message at the end
 of the turn that modified it), so nothing is polled and the servers hardly notice. For one key in N the header is then
@@ -191,7 +191,7 @@ def _on_signal(*_: object) -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m ops.truth.corrections")
+    parser = argparse.ArgumentParser(prog="python -m neverstale.ops.truth.corrections")
     parser.add_argument("url")
     parser.add_argument("prefix")
     parser.add_argument("file", type=Path)

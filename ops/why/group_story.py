@@ -12,23 +12,23 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from api.web.problems import Problem
-from api.web.query import asked
+from neverstale.api.web.problems import Problem
+from neverstale.api.web.query import asked
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.reading import page_floor, tag_fields
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Misconfigured, Outage
 from neverstale.keys import Names
+from neverstale.ops import servers
+from neverstale.ops.repair.named import declarations_named, resource_named
+from neverstale.ops.status import RoleStatus, gather
+from neverstale.ops.terminal.output import console, plain, print_json, table
+from neverstale.ops.why.held import Held, addresses_of, ask, held_by_all
+from neverstale.ops.why.story import Verdict, spoken
 from neverstale.redis.cache import Cache
 from neverstale.settings import Settings
 from neverstale.versions import to_hex
-from ops import servers
-from ops.repair.named import declarations_named, resource_named
-from ops.status import RoleStatus, gather
-from ops.terminal.output import console, plain, print_json, table
-from ops.why.held import Held, addresses_of, ask, held_by_all
-from ops.why.story import Verdict, spoken
 
 TIMES: Final = 3
 APPLIED_SECONDS: Final = 4.0

@@ -12,9 +12,9 @@ from hashlib import blake2b
 from typing import Final
 from urllib.parse import urlsplit
 
+from neverstale.ops.http_client import Connection, HttpAnswer
+from neverstale.ops.status import RoleStatus
 from neverstale.role.service import service_url
-from ops.http_client import Connection, HttpAnswer
-from ops.status import RoleStatus
 
 SECONDS: Final = 3.0
 ASKED: Final = 3

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ops.why.held import Held
-from ops.why.last_change import LastChange, Searched
+from neverstale.ops.why.held import Held
+from neverstale.ops.why.last_change import LastChange, Searched
 
 State = Literal["missing", "lease", "data", "absent", "stale"]
 FRESH: Final = ("data", "absent")

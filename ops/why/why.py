@@ -16,19 +16,19 @@ from neverstale.kafka.partitioner import partition_of
 from neverstale.keys import KeyValue, Names, canonical
 from neverstale.mongodb import bson_json
 from neverstale.mongodb.loader import Loader
+from neverstale.ops import servers
+from neverstale.ops.doctor.group import group_facts
+from neverstale.ops.repair.named import keys_named, resource_named
+from neverstale.ops.status import gather, standing
+from neverstale.ops.terminal.output import console, plain, print_json, table
+from neverstale.ops.why.held import held_by_all
+from neverstale.ops.why.last_change import Searched, last_change
+from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, State, Story, Verdict, at, lines, verdict
 from neverstale.redis.cache import Cache
 from neverstale.redis.corrections import Corrections
 from neverstale.redis.entries import EntryState, etag_of
 from neverstale.settings import Settings
 from neverstale.versions import Version, from_hex, to_hex
-from ops import servers
-from ops.doctor.group import group_facts
-from ops.repair.named import keys_named, resource_named
-from ops.status import gather, standing
-from ops.terminal.output import console, plain, print_json, table
-from ops.why.held import held_by_all
-from ops.why.last_change import Searched, last_change
-from ops.why.story import ABSENT, InMongoDB, InRedis, Partition, State, Story, Verdict, at, lines, verdict
 
 TIMES: Final = 3
 """So often a contradiction must be seen: the parts are asked one after the other, and changes come in between."""

@@ -10,14 +10,14 @@ from redis import Redis as PlainRedis
 
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.ops.stack.ports import free_port
+from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
 from neverstale.redis.cache import Fill, Granted
 from neverstale.redis.corrections import Corrections
 from neverstale.redis.wire import Wire
 from neverstale.servers import redis_client
 from neverstale.settings import RedisSettings
 from neverstale.versions import Version, to_hex
-from ops.stack.ports import free_port
-from ops.stack.redis import RedisOptions, RedisServer, start_redis
 from tests.conftest import have
 from tests.support.stack import run
 

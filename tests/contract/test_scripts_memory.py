@@ -10,9 +10,9 @@ from redis import asyncio as redis_asyncio
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from neverstale.keys import Names
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from neverstale.redis.corrections import Corrections
-from ops.stack.errors import StackError
-from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from tests.conftest import have
 from tests.contract.subjects import RealRedis, header
 from tests.support.stack import run

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ops.stack.ports import LOOPBACK, free_port
+from neverstale.ops.stack.ports import LOOPBACK, free_port
 from tests.faults.rig.proxy import Proxy
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -23,10 +23,10 @@ from neverstale.mongodb.loader import Loader
 from neverstale.redis.cache import Cache
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import MongoDB, RedisSettings
+from neverstale.streams.pipeline import pipeline
+from neverstale.streams.recorder import Recorder
+from neverstale.streams.translate import Watched, version_of
 from neverstale.versions import Version
-from streams.pipeline import pipeline
-from streams.recorder import Recorder
-from streams.translate import Watched, version_of
 
 T = TypeVar("T")
 KEYS: Final = (1, 2, 3)

@@ -24,10 +24,10 @@ from bson.int64 import Int64
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from consumers.derived.derive import ResourceDeriver
-from consumers.derived.rebuild import Rebuilder
-from consumers.records.batch import Batch, Folding
 from neverstale.bson.texts import text_of
+from neverstale.consumers.derived.derive import ResourceDeriver
+from neverstale.consumers.derived.rebuild import Rebuilder
+from neverstale.consumers.records.batch import Batch, Folding
 from neverstale.derived import reading
 from neverstale.derived.beginning import begin
 from neverstale.derived.generations import Generation

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from ops.stack.ports import free_port
-from ops.stack.role import RoleOptions, RunningRole, start_role
+from neverstale.ops.stack.ports import free_port
+from neverstale.ops.stack.role import RoleOptions, RunningRole, start_role
 from tests.worlds.api import World
 
 

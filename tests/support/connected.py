@@ -8,11 +8,11 @@ from starlette.responses import Response
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from api.server.cycle import Cycle
-from api.server.heard import Heard
-from api.server.protocol import HotProtocol
-from api.state import STATE
-from api.web.unread import Unread
+from neverstale.api.server.cycle import Cycle
+from neverstale.api.server.heard import Heard
+from neverstale.api.server.protocol import HotProtocol
+from neverstale.api.state import STATE
+from neverstale.api.web.unread import Unread
 from neverstale.settings import Clients
 from tests.support.opened import opened
 

@@ -13,10 +13,10 @@ from docker.errors import DockerException
 from pymongo.errors import PyMongoError
 from testcontainers.core.container import DockerContainer
 
-from ops.stack.errors import StackError
-from ops.stack.kafka import registered_brokers
-from ops.stack.mongod import REPLICA_SET, form_replica_set, is_primary
-from ops.stack.ports import LOOPBACK, answers_ping, free_port
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.kafka import registered_brokers
+from neverstale.ops.stack.mongod import REPLICA_SET, form_replica_set, is_primary
+from neverstale.ops.stack.ports import LOOPBACK, answers_ping, free_port
 from tests.support.project import ROOT
 from tests.support.stack import run
 from tests.support.waiting import eventually

@@ -1,7 +1,7 @@
 """A diary of whole documents: what each was after every write, and when that was begun and acknowledged.
 
-Of an answer it tells which states of a document are no breach of the answer's bound; see `ops.truth.oracle` for the
-times.
+Of an answer it tells which states of a document are no breach of the answer's bound; see
+`neverstale.ops.truth.oracle` for the times.
 """
 
 import time
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from ops.truth.oracle import Writes
+from neverstale.ops.truth.oracle import Writes
 
 Document: TypeAlias = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""What the API's lifespan opens (`api.state`), handed to an application by hand where no server does it."""
+"""What the API's lifespan opens (`neverstale.api.state`), handed to an application where no server runs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.state import STATE, State
+from neverstale.api.state import STATE, State
 
 
 def opened(**parts: Any) -> State:

@@ -1,7 +1,7 @@
 """Proofs for tests that are about something else."""
 
-from api.freshness.bound import Bounds
-from api.freshness.proofs import Proofs
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.freshness.proofs import Proofs
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.role.tasks import Tasks
 from neverstale.versions import Version

@@ -4,8 +4,8 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from api.reads.read_counts import ReadCounts
-from api.reads.source import DocumentSource
+from neverstale.api.reads.read_counts import ReadCounts
+from neverstale.api.reads.source import DocumentSource
 from neverstale.catalog import Resource
 from neverstale.keys import Names
 from neverstale.redis.cache import Cache

@@ -12,10 +12,10 @@ from typing import Any, Literal, Protocol, TypeVar
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from ops.stack.broker import Broker, BrokerOptions, start_broker
-from ops.stack.errors import StackError
-from ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
-from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
+from neverstale.ops.stack.broker import Broker, BrokerOptions, start_broker
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
+from neverstale.ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 
 Choice = Literal["local", "containers", "given"]
 GIVEN = ("NEVERSTALE_TEST_MONGODB_URI", "NEVERSTALE_TEST_KAFKA", "NEVERSTALE_TEST_REDIS_URL")

@@ -13,12 +13,12 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure
 from redis.asyncio import Redis
 
-from api.app import create_app
-from api.freshness.watermark import Freshness
-from api.reads.reader import Reader
-from api.reads.source import DocumentSource
-from api.state import State
 from neverstale import settings as sections
+from neverstale.api.app import create_app
+from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.reads.reader import Reader
+from neverstale.api.reads.source import DocumentSource
+from neverstale.api.state import State
 from neverstale.catalog import Catalog
 from neverstale.keys import KeyValue, Names, canonical
 from neverstale.mongodb.loader import Loader

@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from consumers.main import live
 from neverstale.catalog import Catalog, Resource
+from neverstale.consumers.main import live
 from neverstale.errors import Outage
 from neverstale.kafka import events
 from neverstale.kafka.events import Change, Event, Mark

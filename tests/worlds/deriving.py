@@ -11,8 +11,8 @@ from typing import Any, Final, Self
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-import consumers.main
-import streams.main
+import neverstale.consumers.main
+import neverstale.streams.main
 from neverstale.bson.values import CODEC
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived import reading
@@ -97,12 +97,12 @@ class Deriving:
 
     @asynccontextmanager
     async def watcher(self) -> AsyncIterator[Life]:
-        async with _role(streams.main.live, self.settings, self.catalog) as life:
+        async with _role(neverstale.streams.main.live, self.settings, self.catalog) as life:
             yield life
 
     @asynccontextmanager
     async def consumer(self, catalog: Catalog | None = None) -> AsyncIterator[Life]:
-        async with _role(consumers.main.live, self.settings, catalog or self.catalog) as life:
+        async with _role(neverstale.consumers.main.live, self.settings, catalog or self.catalog) as life:
             yield life
 
     async def until_complete(self, declared: str | None = None) -> Generation:

@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 
 from neverstale.catalog import Catalog
 from neverstale.keys import Names
+from neverstale.ops.check.findings import Finding
+from neverstale.ops.doctor.doctor import doctor
+from neverstale.ops.status import NEEDED
 from neverstale.settings import Settings
 from neverstale.settings_sources import load
-from ops.check.findings import Finding
-from ops.doctor.doctor import doctor
-from ops.status import NEEDED
 
 OBSERVED_SECONDS = 0.3
 

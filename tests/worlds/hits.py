@@ -11,10 +11,10 @@ from typing import Any, Self
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import create_app
-from api.hits.fast_path import Hot
-from api.server.protocol import HotProtocol
-from api.state import STATE, State
+from neverstale.api.app import create_app
+from neverstale.api.hits.fast_path import Hot
+from neverstale.api.server.protocol import HotProtocol
+from neverstale.api.state import STATE, State
 from neverstale.keys import KeyValue, canonical
 from neverstale.redis.announcements import Announcer
 from neverstale.redis.corrections import Corrections

@@ -13,17 +13,17 @@ from aiokafka import AIOKafkaProducer
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from api.app import create_app
-from api.state import State
-from consumers.main import live as consume
+from neverstale.api.app import create_app
+from neverstale.api.state import State
 from neverstale.catalog import Catalog
+from neverstale.consumers.main import live as consume
 from neverstale.derived import generations
 from neverstale.derived.redis_names import DerivedNames, GenerationNames
 from neverstale.keys import Names
 from neverstale.role.service import Health, Life
 from neverstale.servers import mongo_client
 from neverstale.settings import Settings
-from streams.main import live as watch
+from neverstale.streams.main import live as watch
 from tests.support.opened import carrying, opened_by
 from tests.support.waiting import eventually
 

@@ -15,9 +15,9 @@ from neverstale.kafka.events import Change, Event, Floor, Mark, decode
 from neverstale.role.service import Health
 from neverstale.servers import mongo_client
 from neverstale.settings import Kafka, MongoDB, Settings, WatcherSettings
+from neverstale.streams.translate import Watched
+from neverstale.streams.watcher import Watcher
 from neverstale.versions import Version, from_timestamp
-from streams.translate import Watched
-from streams.watcher import Watcher
 from tests.support.waiting import eventually
 
 PARTITIONS: Final = 4

@@ -87,7 +87,7 @@ def week() -> Week:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    data = (files("ops.demo") / "data" / name).read_bytes()
+    data = (files("neverstale.ops.demo") / "data" / name).read_bytes()
     text = (gzip.decompress(data) if name.endswith(".gz") else data).decode()
     return list(csv.DictReader(io.StringIO(text)))
 

@@ -17,12 +17,12 @@ from pymongo.errors import PyMongoError
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.mongodb.refusals import ours
+from neverstale.ops.demo.flights.board import Document, week
+from neverstale.ops.demo.flights.player import Player
+from neverstale.ops.demo.flights.writers import COLLECTIONS, OPTIONS, Writers
+from neverstale.ops.stack.process import PROJECT
+from neverstale.ops.terminal.interrupts import interrupts
 from neverstale.versions import Version
-from ops.demo.flights.board import Document, week
-from ops.demo.flights.player import Player
-from ops.demo.flights.writers import COLLECTIONS, OPTIONS, Writers
-from ops.stack.process import PROJECT
-from ops.terminal.interrupts import interrupts
 
 PER_SECOND: Final = 20.0
 """Documents: a week of flights takes about twenty minutes."""

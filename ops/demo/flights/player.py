@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from ops.demo.flights.board import Week
-from ops.demo.flights.replay import Happening, happenings, steps
-from ops.demo.flights.writers import Writers
-from ops.stack.process import at_once
+from neverstale.ops.demo.flights.board import Week
+from neverstale.ops.demo.flights.replay import Happening, happenings, steps
+from neverstale.ops.demo.flights.writers import Writers
+from neverstale.ops.stack.process import at_once
 
 WRITERS: Final = 32
 """Steps under way at once."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ops.demo.flights.board import ScheduledFlight
+from neverstale.ops.demo.flights.board import ScheduledFlight
 
 Kind = Literal["gate", "delay", "departure", "arrival", "cancellation", "swap", "refiling"]
 

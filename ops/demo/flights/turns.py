@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 import pymongo
 from pymongo.errors import PyMongoError
 
+from neverstale.ops.demo.flights.board import Document
 from neverstale.versions import Version, from_timestamp
-from ops.demo.flights.board import Document
 
 PATIENCE_SECONDS: Final = 15.0
 """A writer gives up on a write after this; its outcome is then unknown."""
@@ -47,7 +47,7 @@ class BoardChange:
 
 
 class Noted(Protocol):
-    """Who is told of every write; `ops.truth.oracle.Writes` keeps it all."""
+    """Who is told of every write; `neverstale.ops.truth.oracle.Writes` keeps it all."""
 
     def begin(self, key: int, at: float, *, removal: bool = False) -> int:
         """The key's next revision."""

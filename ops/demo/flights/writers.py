@@ -26,9 +26,9 @@ import pymongo
 from pymongo import AsyncMongoClient, MongoClient, ReplaceOne, UpdateOne
 from pymongo.write_concern import WriteConcern
 
-from ops.demo.flights.board import Document, Week, gate
-from ops.demo.flights.replay import BULKED, Happening
-from ops.demo.flights.turns import PATIENCE_SECONDS, BoardChange, Noted, Slot, Turns
+from neverstale.ops.demo.flights.board import Document, Week, gate
+from neverstale.ops.demo.flights.replay import BULKED, Happening
+from neverstale.ops.demo.flights.turns import PATIENCE_SECONDS, BoardChange, Noted, Slot, Turns
 
 THREADS: Final = 2
 CHUNK: Final = 1000

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from ops.stack.role import RunningRole
+from neverstale.ops.stack.role import RunningRole
 from tests.faults.rig.experiment import STALE, Experiment, Outcome, Turn
 from tests.faults.rig.load import Load
 from tests.faults.rig.proxy import Proxy

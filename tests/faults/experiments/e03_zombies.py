@@ -8,8 +8,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from ops.stack.process import STOP_SECONDS
-from ops.stack.role import RunningRole
+from neverstale.ops.stack.process import STOP_SECONDS
+from neverstale.ops.stack.role import RunningRole
 from tests.faults.rig.experiment import Experiment, Outcome, Turn
 from tests.faults.rig.load import Load
 from tests.faults.rig.pipeline import RESOURCE, metrics

@@ -6,9 +6,9 @@ from contextlib import closing
 from signal import SIGCONT, SIGSTOP
 from typing import Any, Final
 
+from neverstale.ops.stack.role import RunningRole
+from neverstale.ops.truth.oracle import Tally
 from neverstale.versions import from_timestamp
-from ops.stack.role import RunningRole
-from ops.truth.oracle import Tally
 from tests.faults.experiments.e37_storms import CONVERGE_SECONDS, deriving_from
 from tests.faults.rig.derived_truth import Asked, compared
 from tests.faults.rig.experiment import LATE, Experiment, Outcome, Turn

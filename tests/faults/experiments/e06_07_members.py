@@ -10,8 +10,8 @@ from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from neverstale.errors import Outage
-from ops.stack.mongod import ReplicaSet, is_primary
-from ops.stack.process import RunningProcess
+from neverstale.ops.stack.mongod import ReplicaSet, is_primary
+from neverstale.ops.stack.process import RunningProcess
 from tests.faults.rig.experiment import STALE, Experiment, Outcome, Turn
 from tests.faults.rig.reading import reading, things
 from tests.support.waiting import eventually

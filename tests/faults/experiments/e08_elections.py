@@ -7,8 +7,8 @@ import time
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from ops.stack.mongod import ReplicaSet
-from ops.stack.process import RunningProcess
+from neverstale.ops.stack.mongod import ReplicaSet
+from neverstale.ops.stack.process import RunningProcess
 from tests.faults.rig.experiment import STALE, Experiment, Outcome, Turn
 from tests.faults.rig.scene import scene
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from ops.stack.process import STOP_SECONDS
+from neverstale.ops.stack.process import STOP_SECONDS
 from tests.faults.rig.experiment import LATE, STALE, Experiment, Outcome, Turn
 from tests.faults.rig.proxy import Proxy
 from tests.faults.rig.scene import Scene, scene

@@ -11,11 +11,11 @@ import psutil
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from neverstale.ops.http_client import Connection
+from neverstale.ops.stack.ports import LOOPBACK
+from neverstale.ops.stack.process import together
+from neverstale.ops.stack.role import Role, RunningRole
 from neverstale.versions import from_timestamp
-from ops.http_client import Connection
-from ops.stack.ports import LOOPBACK
-from ops.stack.process import together
-from ops.stack.role import Role, RunningRole
 from tests.faults.rig.experiment import BOUND, Experiment, Outcome, Turn
 from tests.faults.rig.load import Load, Shape
 from tests.faults.rig.pipeline import RESOURCE, Pipeline, metrics, pipeline

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from ops.stack.ports import LOOPBACK, free_port
-from ops.stack.process import Launch, RunningProcess
-from ops.stack.redis import find_redis_server
+from neverstale.ops.stack.ports import LOOPBACK, free_port
+from neverstale.ops.stack.process import Launch, RunningProcess
+from neverstale.ops.stack.redis import find_redis_server
 from tests.faults.rig.bench import Bench
 from tests.faults.rig.experiment import STALE, Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import metrics

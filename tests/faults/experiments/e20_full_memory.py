@@ -5,7 +5,7 @@ from typing import Final
 
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue
-from ops.truth.oracle import Tally
+from neverstale.ops.truth.oracle import Tally
 from tests.faults.rig.experiment import STALE, Experiment, Outcome, Turn
 from tests.faults.rig.reading import Reading, Things, no_gap, reading, things
 

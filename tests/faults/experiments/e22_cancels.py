@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from api.reads.answer import ANYTHING, Wish
 from neverstale import settings as sections
+from neverstale.api.reads.answer import ANYTHING, Wish
 from neverstale.errors import NeverstaleError
+from neverstale.ops.http_client import Connection
+from neverstale.ops.stack.ports import LOOPBACK
+from neverstale.ops.truth.oracle import Tally
 from neverstale.settings import Settings
-from ops.http_client import Connection
-from ops.stack.ports import LOOPBACK
-from ops.truth.oracle import Tally
 from tests.faults.rig.experiment import FOREIGN, STALE, Experiment, Outcome, Turn
 from tests.faults.rig.proxy import Proxy
 from tests.support.waiting import eventually

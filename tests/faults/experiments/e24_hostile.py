@@ -18,10 +18,10 @@ from urllib.parse import quote
 
 from pymongo import AsyncMongoClient
 
-from ops.http_client import Connection
-from ops.stack.ports import LOOPBACK
-from ops.stack.process import together
-from ops.stack.role import Role, RunningRole
+from neverstale.ops.http_client import Connection
+from neverstale.ops.stack.ports import LOOPBACK
+from neverstale.ops.stack.process import together
+from neverstale.ops.stack.role import Role, RunningRole
 from tests.faults.rig.attacks import ATTACKS, NAMES, get, past_the_limit
 from tests.faults.rig.experiment import FOREIGN, Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import Pipeline, pipeline

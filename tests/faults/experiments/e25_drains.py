@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from ops.stack.role import RunningRole
-from ops.truth.oracle import Tally
+from neverstale.ops.stack.role import RunningRole
+from neverstale.ops.truth.oracle import Tally
 from tests.faults.rig.experiment import Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import metrics
 from tests.faults.rig.proxy import Proxy

@@ -18,8 +18,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 
-from ops.http_client import HttpAnswer
-from ops.stack.process import python
+from neverstale.ops.http_client import HttpAnswer
+from neverstale.ops.stack.process import python
 from tests.faults.rig.derived_truth import Asked
 from tests.faults.rig.experiment import Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import Pipeline, pipeline
@@ -312,7 +312,7 @@ async def _command(stage: Stage, name: str) -> None:
     """The command ends well, as an operator runs it."""
     more = ("things",) if name in ("resync", "rebuild", "warm") else ()
     process = await asyncio.create_subprocess_exec(
-        *map(str, python("ops.cli", name, *more)),
+        *map(str, python("neverstale.ops.cli", name, *more)),
         env=stage.pipe.variables(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -5,7 +5,7 @@ import time
 from signal import SIGCONT, SIGSTOP
 from typing import Final
 
-from ops.http_client import Connection
+from neverstale.ops.http_client import Connection
 from tests.faults.rig.experiment import BOUND, Experiment, Outcome, Turn
 from tests.faults.rig.load import Load, Shape
 from tests.faults.rig.scene import scene

@@ -21,12 +21,12 @@ from aiokafka.errors import KafkaError
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-import consumers.main
-import streams.main
+import neverstale.consumers.main
+import neverstale.streams.main
 from neverstale.catalog import Catalog
+from neverstale.ops.stack.ports import LOOPBACK
 from neverstale.role.service import Health, Life
 from neverstale.settings import Settings
-from ops.stack.ports import LOOPBACK
 from tests.faults.rig.experiment import LATE, Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import RESOURCE, Pipeline, pipeline
 from tests.faults.rig.proxy import Proxy
@@ -187,9 +187,9 @@ async def running(made: Rig) -> AsyncIterator[None]:
     lives = [Life(role, made.pipe.name, asyncio.Event(), Health(), "") for role in ("watcher", "consumer")]
     with ExitStack() as after:
         # The watcher's way with garbage is for a process of its own.
-        after.enter_context(patch.object(streams.main, "tune_garbage_collection"))
+        after.enter_context(patch.object(neverstale.streams.main, "tune_garbage_collection"))
         async with asyncio.TaskGroup() as group:
-            for live, life in zip((streams.main.live, consumers.main.live), lives, strict=True):
+            for live, life in zip((neverstale.streams.main.live, neverstale.consumers.main.live), lives, strict=True):
                 group.create_task(live(settings, catalog, life), name=life.role)
             try:
                 yield

@@ -15,7 +15,7 @@ from pymongo import AsyncMongoClient, ReturnDocument
 from redis.asyncio import Redis
 
 from neverstale.client import Session
-from ops.stack.process import together
+from neverstale.ops.stack.process import together
 from tests.faults.rig.experiment import LATE, Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import RESOURCE, Pipeline, pipeline
 

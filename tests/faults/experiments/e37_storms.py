@@ -20,10 +20,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
 from neverstale.catalog import Catalog
+from neverstale.ops.stack.process import together
+from neverstale.ops.stack.role import RunningRole
+from neverstale.ops.truth.oracle import Tally
 from neverstale.settings import Settings
-from ops.stack.process import together
-from ops.stack.role import RunningRole
-from ops.truth.oracle import Tally
 from tests.faults.rig.derived_truth import CATALOG, DEPARTURES, Asked, compared, judge
 from tests.faults.rig.experiment import BOUND, LATE, Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import Pipeline, pipeline

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from ops.stack.kafka import KafkaCluster, KafkaOptions, start_kafka
-from ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
-from ops.stack.ports import LOOPBACK, free_port
-from ops.stack.redis import RedisOptions, RedisServer, start_redis
+from neverstale.ops.stack.kafka import KafkaCluster, KafkaOptions, start_kafka
+from neverstale.ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
+from neverstale.ops.stack.ports import LOOPBACK, free_port
+from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
 
 ELECTION_MS = 1000
 CHECKPOINT_SECONDS = 1  # the oplog is cut only behind a checkpoint of the storage engine

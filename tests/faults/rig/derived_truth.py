@@ -9,8 +9,8 @@ from math import nan
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from ops.http_client import Connection, HttpAnswer
-from ops.truth.oracle import Tally
+from neverstale.ops.http_client import Connection, HttpAnswer
+from neverstale.ops.truth.oracle import Tally
 from tests.support.diary import Diary, Document
 from tests.worlds.deriving import RESOURCE
 

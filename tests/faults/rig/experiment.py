@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any, Final
 
-from ops.truth.oracle import EXAMPLES, Judgement, Tally
+from neverstale.ops.truth.oracle import EXAMPLES, Judgement, Tally
 from tests.faults.rig.bench import Bench
 
 STALE: Final = "stale after convergence"

@@ -17,9 +17,9 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient, UpdateOne
 from pymongo.errors import PyMongoError
 
+from neverstale.ops.http_client import Connection, HttpAnswer
+from neverstale.ops.truth.oracle import ABSENT, NOBODY, Read, Tally, Writes, judge
 from neverstale.versions import from_timestamp
-from ops.http_client import Connection, HttpAnswer
-from ops.truth.oracle import ABSENT, NOBODY, Read, Tally, Writes, judge
 from tests.faults.rig.experiment import FOREIGN, LATE, STALE, Outcome
 from tests.faults.rig.pipeline import RESOURCE, Pipeline
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 import orjson
 from redis.asyncio import Redis
 
-from ops.http_client import Connection
-from ops.stack.ports import answers_http, free_port
-from ops.stack.process import Launch, python
-from ops.stack.role import Role, RunningRole
+from neverstale.ops.http_client import Connection
+from neverstale.ops.stack.ports import answers_http, free_port
+from neverstale.ops.stack.process import Launch, python
+from neverstale.ops.stack.role import Role, RunningRole
 from tests.faults.rig.bench import Bench, Broker
 from tests.faults.rig.sabotage import SEPARATOR
 
@@ -52,7 +52,7 @@ class Pipeline:
         name, port = self.bench.name(f"{role}-"), free_port()
         rules = [*injected, *([self.rule] if self.rule else [])]
         port_variable = "API__PORT" if role == "api" else "SERVICE__PORT"
-        command = ("tests.faults.rig.sabotage", SEPARATOR.join(rules)) if rules else ("ops.cli",)
+        command = ("tests.faults.rig.sabotage", SEPARATOR.join(rules)) if rules else ("neverstale.ops.cli",)
         launch = Launch(
             name=name,
             argv=python(*command, "run", role),

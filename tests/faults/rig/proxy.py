@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from ops.stack.ports import LOOPBACK, free_port
+from neverstale.ops.stack.ports import LOOPBACK, free_port
 
 CHUNK: Final = 1 << 16
 CHUNKS_UNDER_WAY: Final = 64

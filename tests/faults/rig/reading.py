@@ -12,20 +12,20 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from api.app import serving
-from api.health import health
-from api.reads.answer import Answer
-from api.reads.reader import Reader
-from api.reads.source import DocumentSource
 from neverstale import settings
+from neverstale.api.app import serving
+from neverstale.api.health import health
+from neverstale.api.reads.answer import Answer
+from neverstale.api.reads.reader import Reader
+from neverstale.api.reads.source import DocumentSource
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import KeyValue, Names
 from neverstale.mongodb.loader import Loader, Snapshot
+from neverstale.ops.truth.oracle import Tally
 from neverstale.redis.corrections import Corrections
 from neverstale.role.tasks import Tasks
 from neverstale.servers import mongo_client, redis_client
 from neverstale.versions import Version, from_timestamp, to_hex
-from ops.truth.oracle import Tally
 
 LEASE_MS: Final = 60_000
 MS: Final = 10_000
@@ -129,7 +129,7 @@ async def reading(
         cache, clock = Corrections(redis, Names(database)), Loader(mongo, database, MS)
         await cache.establish([THINGS.collection], clock.now)
         everything = settings.Settings(mongodb=theirs, redis=mine, api=api)
-        with patch("api.app.Loader", loader), patch("api.app.Tasks", new_tasks):
+        with patch("neverstale.api.app.Loader", loader), patch("neverstale.api.app.Tasks", new_tasks):
             state = await stack.enter_async_context(serving(everything, catalog, health()))
         yield Reading(redis, cache, clock, loaders[0], state.reader, state.sources.documents[THINGS.name], tasks[0])
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ops.stack.process import together
-from ops.stack.role import RunningRole
+from neverstale.ops.stack.process import together
+from neverstale.ops.stack.role import RunningRole
 from tests.faults.rig.experiment import Outcome, Turn
 from tests.faults.rig.load import Load, Shape, under_load
 from tests.faults.rig.pipeline import Pipeline, pipeline

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from neverstale.catalog import Catalog
-from ops.truth.oracle import Read, Writes, judge
+from neverstale.ops.truth.oracle import Read, Writes, judge
 from tests.faults.rig.sabotage import without
 from tests.worlds.api import World, catalog_of, settings_of
 

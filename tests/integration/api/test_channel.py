@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from api.hits.channel import Channel
-from api.reads.l1 import L1, Reading
+from neverstale.api.hits.channel import Channel
+from neverstale.api.reads.l1 import L1, Reading
 from neverstale.redis.announcements import Announcer
 from neverstale.redis.corrections import Corrections
 from tests.support.waiting import eventually

@@ -12,9 +12,9 @@ import pytest_asyncio
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
-from api.derived.counters import CounterSource
-from api.derived.pages import PageSource
-from api.derived.rankings import RankingSource
+from neverstale.api.derived.counters import CounterSource
+from neverstale.api.derived.pages import PageSource
+from neverstale.api.derived.rankings import RankingSource
 from neverstale.errors import Outage, Server, TooSlow
 from neverstale.mongodb.loader import Loader
 from tests.integration.api.test_values_in_mongodb import survives

@@ -11,7 +11,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.cursor import AsyncRawBatchCursor
 from pymongo.errors import AutoReconnect
 
-from api.endpoints.export import Exports
+from neverstale.api.endpoints.export import Exports
 from neverstale.mongodb.loader import EXPORT_DOCUMENTS, Loader
 from tests.support.waiting import eventually
 from tests.worlds.api import World, catalog_of, settings_of

@@ -11,8 +11,8 @@ import brotli
 import pytest
 from httptools import parse_url
 
-from api.state import STATE
-from api.web.demands import plain_of
+from neverstale.api.state import STATE
+from neverstale.api.web.demands import plain_of
 from neverstale.settings import Clients
 from tests.support.waiting import eventually
 from tests.worlds.api import World, catalog_of, settings_of

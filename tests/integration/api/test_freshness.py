@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from neverstale.keys import Names
-from ops.stack.redis import RedisOptions, RedisServer, start_redis
+from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
 from tests.faults.rig.proxy import Proxy
 from tests.support.waiting import eventually
 from tests.worlds.api import PARTITIONS, World, catalog_of, settings_of

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from neverstale.catalog import Catalog
-from ops.stack.role import RunningRole
+from neverstale.ops.stack.role import RunningRole
 from tests.support.api_process import api_process
 from tests.worlds.api import World, settings_of
 from tests.worlds.hits import Client, Served, body, header, hex_of, request, status

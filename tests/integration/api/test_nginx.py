@@ -13,9 +13,9 @@ from signal import SIGTERM
 import httpx
 import pytest
 
-from ops.stack.ports import LOOPBACK, free_port, listens
-from ops.stack.process import Launch, RunningProcess
-from ops.stack.role import start_role
+from neverstale.ops.stack.ports import LOOPBACK, free_port, listens
+from neverstale.ops.stack.process import Launch, RunningProcess
+from neverstale.ops.stack.role import start_role
 from tests.support.api_process import options
 from tests.support.project import ROOT
 from tests.worlds.api import World

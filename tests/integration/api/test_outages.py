@@ -28,12 +28,12 @@ from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot
+from neverstale.ops.stack.mongod import ReplicaSet
+from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
 from neverstale.redis.entries import EntryState
 from neverstale.role import telemetry
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
-from ops.stack.mongod import ReplicaSet
-from ops.stack.redis import RedisOptions, RedisServer, start_redis
 from tests.faults.rig.proxy import Proxy
 from tests.support.stack import LocalServers
 from tests.support.waiting import eventually

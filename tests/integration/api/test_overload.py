@@ -10,9 +10,9 @@ import pytest
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot
+from neverstale.ops.stack.redis import RedisOptions, start_redis
 from neverstale.settings import Settings
 from neverstale.versions import Version
-from ops.stack.redis import RedisOptions, start_redis
 from tests.integration.api.test_outages import cached, hurried
 from tests.integration.api.test_reads import Gap, until
 from tests.support.waiting import eventually

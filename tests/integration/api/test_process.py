@@ -13,11 +13,11 @@ import httpx
 import psutil
 import pytest
 
-from api.hits.fast_path import COUNT_SECONDS
+from neverstale.api.hits.fast_path import COUNT_SECONDS
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.ports import free_port, listens
+from neverstale.ops.stack.role import RunningRole, start_role
 from neverstale.redis.most_read import Popularity
-from ops.stack.errors import StackError
-from ops.stack.ports import free_port, listens
-from ops.stack.role import RunningRole, start_role
 from tests.support.api_process import api_process, client, options
 from tests.support.waiting import eventually, is_alive, runs
 from tests.worlds.api import World

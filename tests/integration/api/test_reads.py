@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.reads.answer import Answer, Wish
-from api.reads.fills import BODY_BYTES
+from neverstale.api.reads.answer import Answer, Wish
+from neverstale.api.reads.fills import BODY_BYTES
 from neverstale.catalog import Resource
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from api.derived import cursors
 from neverstale import __version__
+from neverstale.api.derived import cursors
 from neverstale.catalog import Catalog
 from neverstale.errors import Refused
 from neverstale.mongodb.loader import Loader

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pymongo import AsyncMongoClient
 
-from api.web.typed_values import NULL, question, read, spell
+from neverstale.api.web.typed_values import NULL, question, read, spell
 from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import CODEC, decode, elements
 from neverstale.declarations import CounterDeclaration, ListDeclaration

@@ -11,9 +11,9 @@ import pytest_asyncio
 
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
+from neverstale.ops.repair.warm import WarmWanted, warm
 from neverstale.redis.most_read import Popularity
 from neverstale.settings import Settings
-from ops.repair.warm import WarmWanted, warm
 from tests.support.dropping import drop_database
 from tests.support.waiting import eventually
 from tests.worlds.api import PATIENT_MS, World

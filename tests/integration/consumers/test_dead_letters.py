@@ -8,8 +8,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from neverstale.kafka.dead_letters import Letter, topic_of
 from neverstale.kafka.topic import ensure_topic
-from ops.dead_letters.dead_letters import HeldLetter, discard, listing, replay, shown
-from ops.dead_letters.report import print_done, print_letter, print_listing
+from neverstale.ops.dead_letters.dead_letters import HeldLetter, discard, listing, replay, shown
+from neverstale.ops.dead_letters.report import print_done, print_letter, print_listing
 from tests.support.waiting import eventually
 from tests.worlds.consuming import Consuming, text
 from tests.worlds.watching import Place, real_broker

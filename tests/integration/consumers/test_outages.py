@@ -13,17 +13,17 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from consumers.apply import Applier
-from consumers.records.batch import Batch
-from consumers.replay import Accounts, Reach
+from neverstale.consumers.apply import Applier
+from neverstale.consumers.records.batch import Batch
+from neverstale.consumers.replay import Accounts, Reach
+from neverstale.ops.stack.broker import BrokerOptions, start_broker
+from neverstale.ops.stack.ports import answers_http, free_port
+from neverstale.ops.stack.process import Launch, RunningProcess, python
+from neverstale.ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from neverstale.redis.corrections import Invalidated
 from neverstale.role.service import Life
 from neverstale.settings import Settings
 from neverstale.versions import Version
-from ops.stack.broker import BrokerOptions, start_broker
-from ops.stack.ports import answers_http, free_port
-from ops.stack.process import Launch, RunningProcess, python
-from ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from tests.support.stack import run
 from tests.support.waiting import eventually
 from tests.worlds.consuming import Consuming, catalog_of, text
@@ -244,7 +244,7 @@ async def consumer_process(rig: Consuming, folder: Path) -> AsyncIterator[Runnin
     settings = rig.settings
     launch = Launch(
         name="consumer",
-        argv=python("ops.cli", "run", "consumer"),
+        argv=python("neverstale.ops.cli", "run", "consumer"),
         log=folder / f"consumer-{port}.log",
         ports=(port,),
         ready=partial(answers_http, port, "/readyz"),

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from neverstale.errors import Stop
+from neverstale.ops.repair.drift import Drift, drift
+from neverstale.ops.repair.rebuild import Rebuild, rebuild
 from neverstale.settings import Settings, WatcherSettings
-from ops.repair.drift import Drift, drift
-from ops.repair.rebuild import Rebuild, rebuild
 from tests.support.waiting import eventually
 from tests.worlds.deriving import RESOURCE, Deriving, Writer, catalog_of, kill
 

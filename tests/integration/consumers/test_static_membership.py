@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import pytest
 from aiokafka import TopicPartition
 
-from consumers.group.member import Member
-from consumers.group.static_membership import Replaced, is_of
-from consumers.main import live
+from neverstale.consumers.group.member import Member
+from neverstale.consumers.group.static_membership import Replaced, is_of
+from neverstale.consumers.main import live
+from neverstale.ops.stack.kafka import KafkaCluster, KafkaOptions, start_kafka
 from neverstale.role.service import Life
 from neverstale.settings import Settings
-from ops.stack.kafka import KafkaCluster, KafkaOptions, start_kafka
 from tests.support.stack import run
 from tests.support.waiting import eventually
 from tests.worlds.consuming import Consuming, catalog_of, running_life, settings_of, text

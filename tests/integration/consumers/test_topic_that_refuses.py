@@ -6,9 +6,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from neverstale.ops.check.kafka import check_kafka
 from neverstale.role import retry, telemetry
 from neverstale.servers import mongo_client
-from ops.check.kafka import check_kafka
 from tests.support.waiting import eventually
 from tests.worlds.watching import (
     COLLECTION,

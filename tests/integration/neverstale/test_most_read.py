@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from consumers.most_read import Favourites
 from neverstale.catalog import Catalog
+from neverstale.consumers.most_read import Favourites
 from neverstale.keys import Names
 from neverstale.redis.cache import Cache
 from neverstale.redis.most_read import Popularity

@@ -14,8 +14,8 @@ import orjson
 import pytest
 from redis import Redis
 
-import consumers.derived.rebuild
-import consumers.registers
+import neverstale.consumers.derived.rebuild
+import neverstale.consumers.registers
 from neverstale.derived.redis_names import LIST_FLOOR, slot_of
 from neverstale.redis.entries import HEADER_BYTES
 from neverstale.role import telemetry
@@ -58,10 +58,10 @@ async def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Neighbourhood]:
     """All roles run as the user of docs/operations.md, the neighbour as one that may do everything."""
-    monkeypatch.setattr(consumers.registers, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(consumers.derived.rebuild, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(consumers.derived.rebuild, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(consumers.derived.rebuild, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(neverstale.consumers.registers, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(neverstale.consumers.derived.rebuild, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(neverstale.consumers.derived.rebuild, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(neverstale.consumers.derived.rebuild, "LONGEST_PAUSE_SECONDS", 0.01)
     settings = settings_of(
         mongo_uri, kafka_servers, with_documented_user(redis_url, redis_prefix), topic, redis_prefix
     )

@@ -8,8 +8,8 @@ import aiokafka.client
 import pytest
 
 from neverstale.kafka.producer import started_producer
+from neverstale.ops.stack.embedded_broker import start_embedded_broker
 from neverstale.settings import Kafka
-from ops.stack.embedded_broker import start_embedded_broker
 
 AWAY_SECONDS = 1.0
 MOST_ATTEMPTS = 15

@@ -10,60 +10,60 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from consumers import main as consumer
 from neverstale.catalog import Catalog
+from neverstale.consumers import main as consumer
 from neverstale.kafka.topic import ensure_topic
 from neverstale.role import supervised, tasks
 from neverstale.role.service import Health
 from neverstale.role.supervised import part
 from neverstale.role.tasks import failed_in
 from neverstale.settings import Settings
-from streams import main as watcher
+from neverstale.streams import main as watcher
 from tests.support.waiting import eventually
 from tests.worlds.api import World
 from tests.worlds.consuming import running_life
 
 API = {
-    "clock": "api.freshness.watermark.Freshness.keep_clock",
-    "watermark": "api.freshness.watermark.Freshness.keep_watermark",
-    "generations": "api.app.keep_known",
-    "card": "api.app.show_card",
+    "clock": "neverstale.api.freshness.watermark.Freshness.keep_clock",
+    "watermark": "neverstale.api.freshness.watermark.Freshness.keep_watermark",
+    "generations": "neverstale.api.app.keep_known",
+    "card": "neverstale.api.app.show_card",
     "kinds": "neverstale.mongodb.kinds.Kinds.keep",
     "apply-ops": "neverstale.mongodb.apply_ops.ApplyOpsGap.keep",
-    "count": "api.hits.fast_path.Hot.keep_counting",
-    "tally": "api.reads.read_counts.ReadCounts.keep_telling",
-    "warm": "api.warm.KeepWarm.run",
-    "channel": "api.hits.channel.Channel.listen",
+    "count": "neverstale.api.hits.fast_path.Hot.keep_counting",
+    "tally": "neverstale.api.reads.read_counts.ReadCounts.keep_telling",
+    "warm": "neverstale.api.warm.KeepWarm.run",
+    "channel": "neverstale.api.hits.channel.Channel.listen",
 }
 CONSUMER = {
-    "card": "consumers.main.show_card",
-    "registers": "consumers.registers.Registers.keep_known",
-    "horizon": "consumers.records.horizon.Horizon.keep",
-    "refresh": "consumers.refresh.Refresher.work",
+    "card": "neverstale.consumers.main.show_card",
+    "registers": "neverstale.consumers.registers.Registers.keep_known",
+    "horizon": "neverstale.consumers.records.horizon.Horizon.keep",
+    "refresh": "neverstale.consumers.refresh.Refresher.work",
     "kinds": "neverstale.mongodb.kinds.Kinds.keep",
-    "favourites": "consumers.most_read.Favourites.keep",
-    "rebuild-things": "consumers.derived.rebuild.Rebuilder.keep",
+    "favourites": "neverstale.consumers.most_read.Favourites.keep",
+    "rebuild-things": "neverstale.consumers.derived.rebuild.Rebuilder.keep",
 }
 WATCHER = {
-    "card": "streams.main.show_card",
-    "walk": "streams.walk.Walker.run",
+    "card": "neverstale.streams.main.show_card",
+    "walk": "neverstale.streams.walk.Walker.run",
     "kinds": "neverstale.mongodb.kinds.Kinds.keep",
     "apply-ops": "neverstale.mongodb.apply_ops.ApplyOpsGap.keep",
 }
 
 STORY_OF_CONSUMER = {
-    "commit": "consumers.loop.ConsumerLoop._commit_often",
-    "watch-kafka": "consumers.loop.ConsumerLoop._watch",
-    "watch-group": "consumers.group.member.Member.until_replaced",
+    "commit": "neverstale.consumers.loop.ConsumerLoop._commit_often",
+    "watch-kafka": "neverstale.consumers.loop.ConsumerLoop._watch",
+    "watch-group": "neverstale.consumers.group.member.Member.until_replaced",
 }
 STORY_OF_WATCHER = {
-    "read": "streams.stream.Stream.run",
-    "publish": "streams.publisher.Publisher.run",
-    "acks": "streams.acks.Acks.run",
-    "heart": "streams.heartbeat.Heart.run",
-    "checkpoint": "streams.checkpoint.Checkpoint.run",
-    "guard": "streams.guard.Guard.run",
-    "lease": "streams.lease.Lease.keep",
+    "read": "neverstale.streams.stream.Stream.run",
+    "publish": "neverstale.streams.publisher.Publisher.run",
+    "acks": "neverstale.streams.acks.Acks.run",
+    "heart": "neverstale.streams.heartbeat.Heart.run",
+    "checkpoint": "neverstale.streams.checkpoint.Checkpoint.run",
+    "guard": "neverstale.streams.guard.Guard.run",
+    "lease": "neverstale.streams.lease.Lease.keep",
 }
 WITHIN = {"refresh", "walk", "publish", "await-stop"}
 """Tasks that a task of the tables is made of begin with its name; and one that only waits."""
@@ -84,7 +84,7 @@ def _target(path: str) -> tuple[Any, str]:
     import importlib
 
     parts = path.split(".")
-    found: Any = importlib.import_module(".".join(parts[:2]))
+    found: Any = importlib.import_module(".".join(parts[:3]))
     for name in parts[2:-1]:
         found = getattr(found, name)
     return found, parts[-1]

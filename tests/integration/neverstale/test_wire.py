@@ -15,11 +15,11 @@ from redis import Redis as PlainRedis
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as TooLate
 
-from api.freshness.redis_identity import tell_identity
+from neverstale.api.freshness.redis_identity import tell_identity
+from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
 from neverstale.redis.wire import Wire
 from neverstale.servers import redis_client
 from neverstale.settings import RedisSettings
-from ops.stack.redis import RedisOptions, RedisServer, start_redis
 from tests.support.waiting import eventually
 
 PATIENT_MS = 10_000

@@ -12,11 +12,11 @@ from pymongo.asynchronous.database import AsyncDatabase
 from redis import Redis
 
 from neverstale.catalog import Catalog
+from neverstale.ops.check.check import check
+from neverstale.ops.check.findings import Finding
+from neverstale.ops.check.kafka import check_kafka
+from neverstale.ops.stack.ports import free_port
 from neverstale.settings_sources import load
-from ops.check.check import check
-from ops.check.findings import Finding
-from ops.check.kafka import check_kafka
-from ops.stack.ports import free_port
 
 FAST = {"NEVERSTALE_MONGODB__SERVER_SELECTION_TIMEOUT_MS": "500"}
 

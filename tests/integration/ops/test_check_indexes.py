@@ -8,9 +8,9 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 
 from neverstale.catalog import Catalog
+from neverstale.ops.check.findings import Finding
+from neverstale.ops.check.indexes import check_indexes
 from neverstale.settings import MongoDB
-from ops.check.findings import Finding
-from ops.check.indexes import check_indexes
 
 Collection = AsyncCollection[dict[str, Any]]
 

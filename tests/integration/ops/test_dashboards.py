@@ -15,8 +15,8 @@ import uvicorn
 import yaml
 from starlette.applications import Starlette
 
+from neverstale.ops.stack.ports import LOOPBACK, free_port
 from neverstale.role.service import Health, health_routes
-from ops.stack.ports import LOOPBACK, free_port
 from tests.support.project import ROOT
 from tests.support.waiting import eventually
 from tests.worlds.neighbourhood import Neighbourhood, catalog_of, settings_of

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from ops.demo.main import DemoOptions, demo
+from neverstale.ops.demo.main import DemoOptions, demo
 from tests.support.waiting import is_alive, runs
 
 FLIGHTS_AND_ALL = 6104 + 16 + 1458 + 200
@@ -57,7 +57,7 @@ def test_killing_every_role_and_server_under_load_leaves_nothing_stale(tmp_path:
 
 @pytest.mark.timeout(240)
 def test_an_interrupt_ends_everything_that_was_started() -> None:
-    command = [sys.executable, "-m", "ops.cli", "demo", "--seconds", "600", "--broker", "embedded"]
+    command = [sys.executable, "-m", "neverstale.ops.cli", "demo", "--seconds", "600", "--broker", "embedded"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
@@ -76,7 +76,7 @@ def wait_for_readers(pid: int, seconds: float = 90.0) -> list[psutil.Process]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         children = psutil.Process(pid).children(recursive=True)
-        if any(runs(child, "ops.demo.readers") for child in children):
+        if any(runs(child, "neverstale.ops.demo.readers") for child in children):
             return children
         time.sleep(0.05)
     raise AssertionError("the readers did not start")

@@ -9,9 +9,9 @@ from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
 from neverstale.mongodb.control import CONTROL
-from ops.stack.group import start_members
-from ops.stack.mongod import REPLICA_SET, MongodOptions, ReplicaSet, _launch, find_mongod, is_primary
-from ops.stack.ports import free_port
+from neverstale.ops.stack.group import start_members
+from neverstale.ops.stack.mongod import REPLICA_SET, MongodOptions, ReplicaSet, _launch, find_mongod, is_primary
+from neverstale.ops.stack.ports import free_port
 from tests.conftest import have
 from tests.support.stack import run
 from tests.support.waiting import eventually
@@ -117,8 +117,8 @@ async def test_an_arbiter_a_member_that_lags_and_a_majority_that_stands_are_said
     patient: Patient, lame: ReplicaSet, secondary: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoilt = Patient(patient.environ | {"NEVERSTALE_MONGODB__URI": lame.uri}, patient.catalog)
-    monkeypatch.setattr("ops.doctor.replica_set.MAJORITY_SECONDS", 0.5)
-    monkeypatch.setattr("ops.doctor.replica_set.LAG_SECONDS", 0.5)
+    monkeypatch.setattr("neverstale.ops.doctor.replica_set.MAJORITY_SECONDS", 0.5)
+    monkeypatch.setattr("neverstale.ops.doctor.replica_set.LAG_SECONDS", 0.5)
     await secondary.admin.command("configureFailPoint", "stopReplProducer", mode="alwaysOn")
     try:
         async with Client(lame.uri, w=1) as mongo:

@@ -6,9 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from neverstale.catalog import Catalog
-from ops.doctor import known_bad
-from ops.doctor.known_bad import Bad
-from ops.stack.redis import RedisOptions, RedisServer, start_redis
+from neverstale.ops.doctor import known_bad
+from neverstale.ops.doctor.known_bad import Bad
+from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
 from tests.conftest import have
 from tests.support.stack import run
 from tests.worlds.doctored import Patient, execute, levels, paste

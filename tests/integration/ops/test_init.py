@@ -11,9 +11,9 @@ from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
+from neverstale.ops.check.mongodb import check_mongodb
+from neverstale.ops.init.init import Wishes, init
 from neverstale.settings_sources import load
-from ops.check.mongodb import check_mongodb
-from ops.init.init import Wishes, init
 
 Client = AsyncMongoClient[dict[str, Any]]
 SERVED = {

@@ -8,7 +8,7 @@ from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
-from ops.demo.flights.play import Revisions, demo_catalog, loaded
+from neverstale.ops.demo.flights.play import Revisions, demo_catalog, loaded
 from tests.support.waiting import eventually
 
 Client = AsyncMongoClient[dict[str, Any]]

@@ -14,14 +14,14 @@ from neverstale.kafka.topic import ensure_topic
 from neverstale.keys import Names, canonical
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walk, Walks
+from neverstale.ops.repair import invalidate as invalidating
+from neverstale.ops.repair.invalidate import invalidate
+from neverstale.ops.repair.resync import Resync, ResyncWanted, resync
 from neverstale.redis.cache import Cache, Fill
 from neverstale.role import telemetry
 from neverstale.settings import Settings, WatcherSettings
+from neverstale.streams.walk import step_of
 from neverstale.versions import Version, from_hex
-from ops.repair import invalidate as invalidating
-from ops.repair.invalidate import invalidate
-from ops.repair.resync import Resync, ResyncWanted, resync
-from streams.walk import step_of
 from tests.support.waiting import eventually
 from tests.worlds.deriving import RESOURCE, Deriving, Writer, catalog_of, kill
 

@@ -13,13 +13,13 @@ from pymongo import AsyncMongoClient, timeout
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 
-from ops.stack.broker import Broker, BrokerOptions, start_broker
-from ops.stack.errors import StackError
-from ops.stack.kafka import KafkaOptions, start_kafka
-from ops.stack.kafka_libs import cached_libs, fetch_libs
-from ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
-from ops.stack.redis import RedisOptions, start_redis
-from ops.stack.stack import LocalStack, StackOptions, Step
+from neverstale.ops.stack.broker import Broker, BrokerOptions, start_broker
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.kafka import KafkaOptions, start_kafka
+from neverstale.ops.stack.kafka_libs import cached_libs, fetch_libs
+from neverstale.ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
+from neverstale.ops.stack.redis import RedisOptions, start_redis
+from neverstale.ops.stack.stack import LocalStack, StackOptions, Step
 from tests.support.waiting import eventually
 
 Client = AsyncMongoClient[dict[str, Any]]

@@ -12,13 +12,13 @@ from redis import Redis
 
 from neverstale.catalog import Catalog
 from neverstale.keys import Names
+from neverstale.ops.stack.ports import free_port
+from neverstale.ops.status import NEEDED, Status, gather, print_status
 from neverstale.redis.corrections import Corrections
 from neverstale.servers import redis_client
 from neverstale.settings import Settings
 from neverstale.settings_sources import load
 from neverstale.versions import to_hex
-from ops.stack.ports import free_port
-from ops.status import NEEDED, Status, gather, print_status
 
 CATALOG = Catalog.model_validate({"database": "nyc", "resources": {"flights": {"key_type": "string"}}})
 

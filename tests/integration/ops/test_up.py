@@ -16,8 +16,8 @@ import psutil
 import pytest
 from rich.console import Console
 
-from ops.stack.process import PROJECT
-from ops.up import UpOptions, up
+from neverstale.ops.stack.process import PROJECT
+from neverstale.ops.up import UpOptions, up
 from tests.support.waiting import eventually
 
 CATALOG = 'database = "nyc"\n[resources.flights]\nkey_type = "string"\n'
@@ -26,9 +26,9 @@ COMMAND = f"""
 import asyncio, os, sys
 from pathlib import Path
 from neverstale.settings_sources import load
-from ops.stack import revival, role
+from neverstale.ops.stack import revival, role
 revival.MOST_DEATHS = 3
-from ops.up import UpOptions, up
+from neverstale.ops.up import UpOptions, up
 role.python = lambda module, *arguments: (sys.executable, {str(STAND_IN)!r}, *arguments)
 folder = Path(sys.argv[1])
 config = folder / "neverstale.toml"

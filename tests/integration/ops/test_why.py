@@ -12,16 +12,16 @@ import orjson
 import pytest
 
 from neverstale.keys import canonical
+from neverstale.ops.stack.ports import free_port
+from neverstale.ops.support_bundle import support_bundle
+from neverstale.ops.why.group_story import why_group
+from neverstale.ops.why.held import Held
+from neverstale.ops.why.story import Story, Verdict, lines
+from neverstale.ops.why.why import follow, why
 from neverstale.redis.entries import etag_of
 from neverstale.role.tasks import cancelled
 from neverstale.settings import Settings
 from neverstale.settings_sources import DEFAULT, fields
-from ops.stack.ports import free_port
-from ops.support_bundle import support_bundle
-from ops.why.group_story import why_group
-from ops.why.held import Held
-from ops.why.story import Story, Verdict, lines
-from ops.why.why import follow, why
 from tests.support.waiting import eventually
 from tests.worlds import hits
 from tests.worlds.deriving import RESOURCE
@@ -65,7 +65,7 @@ async def pipeline(
     mongo_uri: str, kafka_servers: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Pipeline]:
     closed = free_port()  # the app that the world runs has no socket
-    monkeypatch.setattr("api.app.service_url", lambda host, port: f"http://127.0.0.1:{closed}")
+    monkeypatch.setattr("neverstale.api.app.service_url", lambda host, port: f"http://127.0.0.1:{closed}")
     async with serving(mongo_uri, kafka_servers, redis_url) as served, hits.Served.of(served.world) as hot:
         card = {"role": "api", "instance": "h-1", "pid": 1, "host": "h", "started_ms": 5, "version": "1"}
         card["url"] = f"http://127.0.0.1:{hot.port}"

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from streams.checkpoint import Checkpoint, Position
-from streams.lease import Lease, LeaseLost
+from neverstale.streams.checkpoint import Checkpoint, Position
+from neverstale.streams.lease import Lease, LeaseLost
 from tests.support.waiting import eventually
 from tests.worlds.watching import (
     COLLECTION,

@@ -9,11 +9,11 @@ from signal import Signals
 import pytest
 
 from neverstale.kafka.events import Mark
+from neverstale.ops.stack.broker import Broker, BrokerOptions, start_broker
+from neverstale.ops.stack.process import Launch, RunningProcess, python
 from neverstale.settings import Settings
+from neverstale.streams.acks import Acks, SentBatch
 from neverstale.versions import Version, from_timestamp
-from ops.stack.broker import Broker, BrokerOptions, start_broker
-from ops.stack.process import Launch, RunningProcess, python
-from streams.acks import Acks, SentBatch
 from tests.support.stack import run
 from tests.support.waiting import eventually
 from tests.worlds.watching import (
@@ -52,7 +52,7 @@ def process(place: Place, tmp_path: Path) -> Iterator[Callable[[], RunningProces
         return True
 
     def start() -> RunningProcess:
-        argv = python("ops.cli", "run", "watcher")
+        argv = python("neverstale.ops.cli", "run", "watcher")
         started.append(
             RunningProcess(
                 Launch(name="watcher", argv=argv, log=tmp_path / "watcher.log", ready=ready, env=environment)

@@ -10,8 +10,8 @@ from aiokafka.admin import NewPartitions
 
 from neverstale import __version__
 from neverstale.errors import Stop
+from neverstale.streams.cursor import present_time
 from neverstale.versions import from_timestamp
-from streams.cursor import present_time
 from tests.worlds.watching import (
     COLLECTION,
     PARTITIONS,

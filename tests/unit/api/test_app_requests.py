@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.app import create_app
+from neverstale.api.app import create_app
 from neverstale.settings import Settings
 from tests.support.opened import carrying, opened
 from tests.worlds.api import catalog_of

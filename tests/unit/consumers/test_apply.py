@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from consumers.apply import Applier, Outcome, Section, Steps
-from consumers.dead_letters import DeadLetters
-from consumers.records.batch import Batch, Folding
-from consumers.records.doubts import Doubts
-from consumers.records.horizon import Horizon
-from consumers.records.poison import Poison
-from consumers.records.terms import Terms
-from consumers.refresh import HeldLease, Refresher
-from consumers.registers import Registers
-from consumers.replay import Accounts, Gap
-from consumers.topic_identity import TopicIdentity
 from neverstale.catalog import Resource
+from neverstale.consumers.apply import Applier, Outcome, Section, Steps
+from neverstale.consumers.dead_letters import DeadLetters
+from neverstale.consumers.records.batch import Batch, Folding
+from neverstale.consumers.records.doubts import Doubts
+from neverstale.consumers.records.horizon import Horizon
+from neverstale.consumers.records.poison import Poison
+from neverstale.consumers.records.terms import Terms
+from neverstale.consumers.refresh import HeldLease, Refresher
+from neverstale.consumers.registers import Registers
+from neverstale.consumers.replay import Accounts, Gap
+from neverstale.consumers.topic_identity import TopicIdentity
 from neverstale.errors import Outage
 from neverstale.kafka.events import Change, Event, Floor, Mark, Rebuilt, record_key
 from neverstale.keys import Names

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from consumers import dead_letters as module
-from consumers.dead_letters import PART, REMEMBERED, Allowance, DeadLetters
-from consumers.records.poison import NOTHING, Poison
+from neverstale.consumers import dead_letters as module
+from neverstale.consumers.dead_letters import PART, REMEMBERED, Allowance, DeadLetters
+from neverstale.consumers.records.poison import NOTHING, Poison
 from neverstale.kafka.dead_letters import Letter
 from neverstale.role import telemetry
 from neverstale.role.retry import Unwanted, Wanted

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from consumers.refresh import KEYS_A_LOAD, HeldLease, Refresher
 from neverstale.catalog import Resource
+from neverstale.consumers.refresh import KEYS_A_LOAD, HeldLease, Refresher
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from consumers.registers import Registers
+from neverstale.consumers.registers import Registers
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.redis.corrections import Corrections, Invalidated

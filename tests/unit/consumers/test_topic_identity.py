@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from consumers.records.batch import Folding
-from consumers.topic_identity import TRUST_SECONDS, TopicIdentity
+from neverstale.consumers.records.batch import Folding
+from neverstale.consumers.topic_identity import TRUST_SECONDS, TopicIdentity
 from neverstale.errors import Outage
 from neverstale.kafka.events import Event, Mark
 from neverstale.redis.corrections import Corrections

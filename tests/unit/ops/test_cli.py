@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from neverstale.errors import Misconfigured, Outage
-from ops import cli
-from ops.check.findings import Finding
+from neverstale.ops import cli
+from neverstale.ops.check.findings import Finding
 from tests.support.project import ROOT
 
 CATALOG = str(ROOT / "catalog.toml")
@@ -71,13 +71,13 @@ def test_the_version_is_printed() -> None:
 
 def test_asking_for_help_imports_no_client_and_no_server() -> None:
     heavy = {"pymongo", "redis", "aiokafka", "fastapi", "uvicorn", "pydantic"}
-    code = f"import sys, ops.cli; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+    code = f"import sys, neverstale.ops.cli; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_the_module_runs_as_the_console_script_does(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ops.cli", "run", "watcher", "--catalog", str(tmp_path / "none.toml")]
+    command = [sys.executable, "-m", "neverstale.ops.cli", "run", "watcher", "--catalog", str(tmp_path / "none.toml")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith("neverstale: ") and ended.stderr.count("\n") == 1
@@ -109,7 +109,7 @@ def test_an_error_that_escapes_a_role_is_no_traceback(
     def run(*_: object) -> int:
         raise error
 
-    fake("streams.main", {"run": run})
+    fake("neverstale.streams.main", {"run": run})
     assert main(monkeypatch, "run", "watcher", "--catalog", CATALOG) == code
     assert capsys.readouterr().err == f"neverstale: {error}\n"
 
@@ -122,7 +122,12 @@ def test_wrong_use_ends_with_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "module"), [("watcher", "streams.main"), ("consumer", "consumers.main"), ("api", "api.main")]
+    ("role", "module"),
+    [
+        ("watcher", "neverstale.streams.main"),
+        ("consumer", "neverstale.consumers.main"),
+        ("api", "neverstale.api.main"),
+    ],
 )
 def test_run_hands_settings_and_catalog_to_the_role_and_ends_as_it_ends(fake: Fake, role: str, module: str) -> None:
     seen: list[Any] = []
@@ -144,7 +149,7 @@ def test_up_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
         return 1
 
     (tmp_path / "neverstale.toml").write_text("[api]\nport = 81\nworkers = 3\n")
-    fake("ops.up", {"up": up, "UpOptions": dict})
+    fake("neverstale.ops.up", {"up": up, "UpOptions": dict})
     ports = "--api-port 1 --mongo-port 2 --redis-port 3 --kafka-port 4"
     line = f"up --data {tmp_path} --catalog c.toml {ports} --consumers 5 --api-workers 6 --broker kafka"
     assert call(*line.split()).exit_code == 1
@@ -175,7 +180,7 @@ def test_up_takes_from_the_settings_what_no_option_says(
         seen.update(options)
         return 0
 
-    fake("ops.up", {"up": up, "UpOptions": dict})
+    fake("neverstale.ops.up", {"up": up, "UpOptions": dict})
     arguments = ["up"]
     if where == "environment":
         monkeypatch.setenv("NEVERSTALE_CATALOG", str(tmp_path / "mine.toml"))
@@ -196,7 +201,7 @@ def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
         seen.update(options)
         return 0
 
-    fake("ops.demo.main", {"demo": demo, "DemoOptions": dict})
+    fake("neverstale.ops.demo.main", {"demo": demo, "DemoOptions": dict})
     line = f"demo --seconds 5 --json {tmp_path}/out.json --broker embedded --chaos"
     assert call(*line.split()).exit_code == 0
     given = {"seconds": 5.0, "json": tmp_path / "out.json", "broker": "embedded", "chaos": True}
@@ -214,12 +219,12 @@ def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
     ],
 )
 def test_resync_hands_on_its_options(fake: Fake, line: str, handed: tuple[Any, ...]) -> None:
-    from ops.repair.resync import ResyncWanted
+    from neverstale.ops.repair.resync import ResyncWanted
 
     async def resync(settings: Any, catalog: Any, wanted: ResyncWanted, *, quiet: bool) -> Ended:
         return Ended((wanted.resource, wanted.rate, wanted.stop, wanted.wait) == handed and not quiet)
 
-    fake("ops.repair.resync", {"resync": resync, "print_resync": said, "ResyncWanted": ResyncWanted})
+    fake("neverstale.ops.repair.resync", {"resync": resync, "print_resync": said, "ResyncWanted": ResyncWanted})
     assert call("resync", *line.split(), "--catalog", CATALOG).exit_code == 0
 
 
@@ -232,13 +237,13 @@ def test_resync_hands_on_its_options(fake: Fake, line: str, handed: tuple[Any, .
     ],
 )
 def test_invalidate_hands_on_its_options(fake: Fake, line: str, handed: tuple[Any, ...]) -> None:
-    from ops.repair.invalidate import InvalidateWanted
+    from neverstale.ops.repair.invalidate import InvalidateWanted
 
     async def invalidate(settings: Any, catalog: Any, wanted: InvalidateWanted) -> Ended:
         return Ended((wanted.resource, wanted.keys, wanted.everything, wanted.wait_seconds) == handed)
 
     fake(
-        "ops.repair.invalidate",
+        "neverstale.ops.repair.invalidate",
         {"invalidate": invalidate, "print_invalidation": said, "InvalidateWanted": InvalidateWanted},
     )
     assert call("invalidate", *line.split(), "--catalog", CATALOG).exit_code == 0
@@ -253,8 +258,8 @@ def test_rebuild_and_its_check_end_as_they_find(fake: Fake, monkeypatch: pytest.
         return Ended(well and (resource, name) == ("flights", "by_status"))
 
     monkeypatch.setattr("neverstale.role.telemetry.configure_logging", lambda _: None)  # the tests' logs are not ours
-    fake("ops.repair.rebuild", {"rebuild": rebuild, "print_rebuild": said})
-    fake("ops.repair.drift", {"drift": drift, "print_drift": said})
+    fake("neverstale.ops.repair.rebuild", {"rebuild": rebuild, "print_rebuild": said})
+    fake("neverstale.ops.repair.drift", {"drift": drift, "print_drift": said})
     code = 0 if well else 1
     assert call("rebuild", "flights", "--no-wait", "--json", "--catalog", CATALOG).exit_code == code
     assert call("rebuild", "flights", "by_status", "--check", "--catalog", CATALOG).exit_code == code
@@ -353,7 +358,7 @@ def test_check_and_doctor_end_with_1_only_on_a_problem(
     async def found(*_: Any, **__: Any) -> list[Finding]:
         return [Finding("memory", "redis", level, "[this] is\x1b[2J said", f"do [that]\n{'x' * 500}")]
 
-    monkeypatch.setattr(f"ops.{command}.{command}.{command}", found)
+    monkeypatch.setattr(f"neverstale.ops.{command}.{command}.{command}", found)
     result = call(command, "--catalog", CATALOG)
     assert result.exit_code == code
     assert "[this] is\\x1b[2J said" in result.output and "do [that]" in result.output

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ops.http_client import Connection
+from neverstale.ops.http_client import Connection
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.reflow import WIDTH, reflowed
+from neverstale.ops.reflow import WIDTH, reflowed
 
 WORDS = "word " * 40
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from neverstale.ops.status import NEEDED, PartitionStatus, RoleStatus, ServerStatus, problems, standing
 from neverstale.settings import Settings
-from ops.status import NEEDED, PartitionStatus, RoleStatus, ServerStatus, problems, standing
 
 UP = [ServerStatus(name, None, {}) for name in ("mongodb", "kafka", "redis")]
 ROLES = [RoleStatus(role, "h-1", 1, "h", "", 0, "1") for role in NEEDED]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from neverstale.ops.support_bundle import secrets_of, without
 from neverstale.settings_sources import load
-from ops.support_bundle import secrets_of, without
 
 PASSWORDS = ["s3cret", "p@ss/w:rd?", "ключ-%41", 'quo"te\\']
 

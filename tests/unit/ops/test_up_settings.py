@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from neverstale.ops.up_settings import OWNED, blank, not_used, write_settings
 from neverstale.settings_sources import DEFAULT, fields, load, variable
-from ops.up_settings import OWNED, blank, not_used, write_settings
 from tests.support.project import ROOT
 
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from neverstale.catalog import Catalog
+from neverstale.ops.cli.start import RoleName
+from neverstale.ops.demo.flights.play import demo_catalog
 from neverstale.settings_sources import load
-from ops.cli.start import RoleName
-from ops.demo.flights.play import demo_catalog
 from tests.support.containers import image_of
 from tests.support.project import ROOT
 

@@ -11,12 +11,12 @@ from typer.main import get_command
 
 from neverstale.catalog import Catalog, FieldType, OnChange, Resource
 from neverstale.keys import KeyType
+from neverstale.ops import cli
+from neverstale.ops.docs import TABLES, pages, with_table
+from neverstale.ops.reflow import reflowed
+from neverstale.ops.settings_report import reference
 from neverstale.role import telemetry
 from neverstale.settings_sources import NOT_SETTINGS, fields, load, variable
-from ops import cli
-from ops.docs import TABLES, pages, with_table
-from ops.reflow import reflowed
-from ops.settings_report import reference
 from tests.support.project import ROOT
 
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(

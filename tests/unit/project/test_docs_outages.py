@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ops.docs import BEGIN, files_of_tests
+from neverstale.ops.docs import BEGIN, files_of_tests
 from tests.faults.experiments.catalogue import ALL
 from tests.support.project import ROOT
 

@@ -86,11 +86,11 @@ def rules() -> list[str]:
 
 
 def files_of(source: str) -> Iterator[Path]:
-    """What COPY takes of the context, relative to the project."""
+    """The files and links that COPY takes of the context, relative to the project."""
     found = ROOT / source
     for path in sorted(found.rglob("*")) if found.is_dir() else [found]:
         relative = path.relative_to(ROOT)
-        if path.is_file() and in_context(PurePosixPath(relative), rules()):
+        if (path.is_file() or path.is_symlink()) and in_context(PurePosixPath(relative), rules()):
             yield relative
 
 
@@ -100,7 +100,7 @@ def lay(folder: Path, copied: Iterable[tuple[str, str]]) -> None:
             below = file.relative_to(source) if (ROOT / source).is_dir() else Path(file.name)
             laid = folder / target / below
             laid.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / file, laid)
+            shutil.copyfile(ROOT / file, laid, follow_symlinks=False)
 
 
 def build(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
@@ -150,10 +150,11 @@ def in_wheel(wheel: Path) -> set[str]:
 
 def test_the_wheel_holds_every_file_of_every_package(wheel: Path) -> None:
     ours = {
-        str(path.relative_to(ROOT))
+        str(Path(folder, name).relative_to(ROOT))
         for package in WHEEL["packages"]
-        for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        for folder, _, names in os.walk(ROOT / package, followlinks=True)
+        for name in names
+        if "__pycache__" not in folder
     }
     assert {name.endswith(".lua") for name in ours} == {True, False}
     [licence] = in_wheel(wheel) - ours - set(WHEEL["force-include"].values())
@@ -176,9 +177,22 @@ def test_the_command_runs_from_the_wheel_outside_of_the_checkout(command: Path, 
 def test_every_module_of_the_wheel_can_be_imported(command: Path, wheel: Path, tmp_path: Path) -> None:
     modules = sorted(name.removesuffix(".py").replace("/", ".") for name in in_wheel(wheel) if name.endswith(".py"))
     imports = "".join(f"import {name.removesuffix('.__init__')}\n" for name in modules)
-    ended = outside(tmp_path, command.with_name("python"), "-c", imports + "print(ops.__file__)")
+    ended = outside(tmp_path, command.with_name("python"), "-c", imports + "print(neverstale.ops.__file__)")
     assert ended.returncode == 0, ended.stderr
     assert Path(ended.stdout.strip()).is_relative_to(command.parents[1])
+
+
+def test_the_wheel_owns_one_import_name(wheel: Path) -> None:
+    assert {name.partition("/")[0] for name in in_wheel(wheel) if ".dist-info/" not in name} == {"neverstale"}
+
+
+def test_it_works_beside_a_project_with_packages_of_the_same_names(command: Path, tmp_path: Path) -> None:
+    for name in ("api", "consumers", "ops", "streams"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("THEIRS = True\n")
+    imports = "import api, consumers, ops, streams, neverstale.api.main, neverstale.ops.cli; print(api.THEIRS)"
+    ended = outside(tmp_path, command.with_name("python"), "-c", imports)
+    assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
 
 
 def test_the_catalog_of_the_image_passes_the_check(command: Path, tmp_path: Path) -> None:
@@ -189,7 +203,9 @@ def test_the_catalog_of_the_image_passes_the_check(command: Path, tmp_path: Path
 
 
 def test_the_demo_of_the_image_finds_its_catalog_and_its_week(command: Path, tmp_path: Path) -> None:
-    story = "from ops.demo.flights import board, play; print(play.demo_catalog(), len(board.week().flights))"
+    story = (
+        "from neverstale.ops.demo.flights import board, play; print(play.demo_catalog(), len(board.week().flights))"
+    )
     ended = outside(tmp_path, command.with_name("python"), "-c", story)
     assert ended.returncode == 0, ended.stderr
     assert Path(ended.stdout.split()[0]).is_relative_to(command.parents[1])

@@ -4,7 +4,7 @@ import pytest
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
 from neverstale.errors import Outage, PositionLost, Stop
-from streams.error_codes import TABLE, ErrorMeaning, Phase, as_ours, meaning
+from neverstale.streams.error_codes import TABLE, ErrorMeaning, Phase, as_ours, meaning
 
 
 @pytest.mark.parametrize("code", [280, 286, 136, 10334, 260])

@@ -1,7 +1,7 @@
 """When a mark is due, and what it says."""
 
 from neverstale.kafka.events import Mark
-from streams.mark_pacer import MarkPacer
+from neverstale.streams.mark_pacer import MarkPacer
 
 
 def marks() -> MarkPacer:

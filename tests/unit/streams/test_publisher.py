@@ -13,7 +13,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from neverstale.errors import KafkaRefuses, Outage
 from neverstale.settings import Kafka
-from streams.publisher import Publisher
+from neverstale.streams.publisher import Publisher
 
 BATCH_BYTES = 1000
 

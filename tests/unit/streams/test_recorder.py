@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale.kafka.events import decode, encode, record_key
-from streams import recorder as module
-from streams.pipeline import RawEvent
-from streams.recorder import Recorder
-from streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched
+from neverstale.streams import recorder as module
+from neverstale.streams.pipeline import RawEvent
+from neverstale.streams.recorder import Recorder
+from neverstale.streams.translate import LONGEST_FIELDS, LONGEST_KEY, Watched
 
 WATCHED = Watched("nyc", ("carriers", 'fl"ights'))
 PARTITIONS = 7

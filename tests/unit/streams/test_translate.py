@@ -6,8 +6,8 @@ import pytest
 
 from neverstale.kafka.events import Change, Floor
 from neverstale.mongodb.control import HEARTBEATS
-from streams.pipeline import RawEvent
-from streams.translate import LONGEST_KEY, EventMeaning, Watched, meaning_of
+from neverstale.streams.pipeline import RawEvent
+from neverstale.streams.translate import LONGEST_KEY, EventMeaning, Watched, meaning_of
 
 WATCHED = Watched("nyc", ("carriers", "flights"))
 VERSION = 0x6B03E420_00000005

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.walk import DOCUMENTS_A_STEP, Pace, step_of
+from neverstale.streams.walk import DOCUMENTS_A_STEP, Pace, step_of
 from tests.support.clock import Clock
 
 

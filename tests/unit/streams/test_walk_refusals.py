@@ -18,9 +18,9 @@ from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walk
 from neverstale.role.retry import LONGEST_REFUSED_SECONDS
 from neverstale.settings import Settings
-from streams import walk as walking
-from streams.publisher import Publisher
-from streams.walk import LOOK_SECONDS, Walker
+from neverstale.streams import walk as walking
+from neverstale.streams.publisher import Publisher
+from neverstale.streams.walk import LOOK_SECONDS, Walker
 from tests.support.clock import Clock
 
 WALK = Walk("resync", "flights", "flights", "r1")

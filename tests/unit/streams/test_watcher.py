@@ -14,11 +14,11 @@ from neverstale.kafka.refusals import as_ours
 from neverstale.kafka.topic import LEAST_BATCH_BYTES, Topic
 from neverstale.role.service import Health
 from neverstale.settings import Settings
-from streams.checkpoint import Position
-from streams.cursor import Database
-from streams.error_codes import ours
-from streams.translate import Watched
-from streams.watcher import Start, Watcher, plan
+from neverstale.streams.checkpoint import Position
+from neverstale.streams.cursor import Database
+from neverstale.streams.error_codes import ours
+from neverstale.streams.translate import Watched
+from neverstale.streams.watcher import Start, Watcher, plan
 
 POSITION = Position({"_data": "826B03E42000000005"}, 4)
 IN_TOPIC_A = Position({"_data": "826B03E42000000005"}, 4, "a")

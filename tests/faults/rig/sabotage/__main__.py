@@ -7,7 +7,7 @@ from tests.faults.rig.sabotage import SEPARATOR, without
 
 
 def main(argv: list[str]) -> None:
-    from ops import cli
+    from neverstale.ops import cli
 
     names, *command = argv
     with ExitStack() as stack:

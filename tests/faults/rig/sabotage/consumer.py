@@ -39,7 +39,7 @@ def _dead_letters_dropped() -> Patches:
     async def dropped(self: Any, poison: Any, wanted: Any) -> None:
         pass
 
-    yield replaced("consumers.dead_letters:DeadLetters.put", dropped)
+    yield replaced("neverstale.consumers.dead_letters:DeadLetters.put", dropped)
 
 
 @rule("the first client goes silent")
@@ -67,17 +67,17 @@ def _first_client_silent() -> Patches:
 
 @rule("no progress watchdog")
 def _no_watchdog() -> Patches:
-    yield replaced("consumers.group.stuck:Progress.look", lambda *_: None)
+    yield replaced("neverstale.consumers.group.stuck:Progress.look", lambda *_: None)
 
 
 @rule("what another Redis lacks is not looked at")
 def _same_redis() -> Patches:
-    from consumers.replay import Reach
+    from neverstale.consumers.replay import Reach
 
     async def trusting(_: Any, batch: Any, done: Any) -> Reach:
         return Reach(set(batch.offsets))
 
-    yield replaced("consumers.replay:Accounts.reach", trusting)
+    yield replaced("neverstale.consumers.replay:Accounts.reach", trusting)
 
 
 @rule("a marker is a key of its own")
@@ -112,9 +112,9 @@ def _marker_key() -> Patches:
 
 
 def _kafka_options(**changed: Any) -> AbstractContextManager[Any]:
-    from consumers.group.client import options
+    from neverstale.consumers.group.client import options
 
-    return replaced("consumers.group.member:options", lambda settings: options(settings) | changed)
+    return replaced("neverstale.consumers.group.member:options", lambda settings: options(settings) | changed)
 
 
 @rule("auto-commit")

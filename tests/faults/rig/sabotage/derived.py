@@ -46,7 +46,7 @@ def _incr() -> Patches:
             if not self.told:
                 super().differ(key, before, after)
 
-    yield replaced("consumers.derived.derive:Plan", Counted)
+    yield replaced("neverstale.consumers.derived.derive:Plan", Counted)
 
 
 @rule("tags of stored groups are not raised")

@@ -54,7 +54,7 @@ def _fills_not_compared() -> Patches:
 
 def _no_flights() -> AbstractContextManager[Any]:
     """Nobody finds the flight of another."""
-    from api.reads.misses import Misses
+    from neverstale.api.reads.misses import Misses
 
     class Forgetful(dict[bytes, Any]):
         def get(self, *_: Any) -> None:
@@ -66,7 +66,7 @@ def _no_flights() -> AbstractContextManager[Any]:
         start(self, *arguments, **options)
         self._flights = Forgetful()
 
-    return replaced("api.reads.misses:Misses.__init__", forgetful)
+    return replaced("neverstale.api.reads.misses:Misses.__init__", forgetful)
 
 
 @rule("no single flight")
@@ -82,7 +82,7 @@ def _leases_granted() -> Patches:
 @rule("every miss reads by itself")
 def _misses_alone() -> Patches:
     """No flight, no lease, and no snapshot for several."""
-    from api.reads.reader import Reader
+    from neverstale.api.reads.reader import Reader
     from neverstale.role.tasks import at_once
 
     answer = Reader._answer_rest
@@ -92,31 +92,31 @@ def _misses_alone() -> Patches:
 
     yield _no_flights()
     yield from _leases_granted()
-    yield replaced("api.reads.reader:Reader._answer_rest", one_by_one)
-    yield replaced("api.reads.source:KEYS_A_READ", 1)
+    yield replaced("neverstale.api.reads.reader:Reader._answer_rest", one_by_one)
+    yield replaced("neverstale.api.reads.source:KEYS_A_READ", 1)
 
 
 @rule("all absences are kept")
 def _absences_kept() -> Patches:
-    yield replaced("api.reads.unknown_keys:Doorkeeper.admits", lambda *_: True)
+    yield replaced("neverstale.api.reads.unknown_keys:Doorkeeper.admits", lambda *_: True)
 
 
 @rule("made-up ids take all places")
 def _made_up_ids_are_known() -> Patches:
-    yield replaced("api.reads.unknown_keys:Doorkeeper.knows", lambda *_: True)
+    yield replaced("neverstale.api.reads.unknown_keys:Doorkeeper.knows", lambda *_: True)
 
 
 @rule("the bound is ignored")
 def _bound_ignored() -> Patches:
     """Every answer says that it misses nothing."""
-    from api.freshness.bound import Bounds
+    from neverstale.api.freshness.bound import Bounds
 
     bound = Bounds.bound
 
     def boast(self: Bounds, complete: int) -> float | None:
         return None if bound(self, complete) is None else 0.0
 
-    yield replaced("api.freshness.bound:Bounds.bound", boast)
+    yield replaced("neverstale.api.freshness.bound:Bounds.bound", boast)
 
 
 @rule("reads of MongoDB prove their age")
@@ -124,5 +124,5 @@ def _marks_alone() -> Patches:
     async def nothing(_: Any) -> None:
         pass
 
-    yield replaced("api.freshness.proofs:Proofs.ready", nothing)
-    yield replaced("api.freshness.proofs:Proofs.expect", lambda _: None)
+    yield replaced("neverstale.api.freshness.proofs:Proofs.ready", nothing)
+    yield replaced("neverstale.api.freshness.proofs:Proofs.expect", lambda _: None)

@@ -18,8 +18,8 @@ def _replies_left() -> Patches:
 
     from redis.exceptions import RedisError
 
-    from api.reads.answer import ANYTHING, Answer, Wish
-    from api.reads.reader import Reader
+    from neverstale.api.reads.answer import ANYTHING, Answer, Wish
+    from neverstale.api.reads.reader import Reader
     from neverstale.redis.entries import HEADER_BYTES
 
     get = Reader.get
@@ -50,7 +50,7 @@ def _replies_left() -> Patches:
                 connection._close()
 
     yield closed()
-    yield replaced("api.reads.reader:Reader.get", careless)
+    yield replaced("neverstale.api.reads.reader:Reader.get", careless)
 
 
 @rule("the library's time-outs")
@@ -60,7 +60,7 @@ def _library_timeouts() -> Patches:
     def patient(settings: Any, **_: Any) -> Redis:
         return Redis.from_url(settings.url.get_secret_value())
 
-    yield replaced("api.app:redis_client", patient)
+    yield replaced("neverstale.api.app:redis_client", patient)
 
 
 @rule("a guard that matches paths")
@@ -68,7 +68,7 @@ def _guard_matches_paths() -> Patches:
     """A document's path wants a token. Nobody thought of the other ways to ask for one."""
     import re
 
-    from api.limits.middleware import Limited
+    from neverstale.api.limits.middleware import Limited
 
     call = Limited.__call__
 
@@ -76,12 +76,12 @@ def _guard_matches_paths() -> Patches:
         guarded = scope["type"] == "http" and re.fullmatch("/v1/[a-z]+/[a-z]+", scope["path"])
         await (call(self, scope, receive, send) if guarded else self._app(scope, receive, send))
 
-    yield replaced("api.limits.middleware:Limited.__call__", naive)
+    yield replaced("neverstale.api.limits.middleware:Limited.__call__", naive)
 
 
 @rule("heads may take for ever")
 def _heads_for_ever() -> Patches:
-    yield replaced("api.server.deadlines:TimedProtocol._look", lambda self: None)
+    yield replaced("neverstale.api.server.deadlines:TimedProtocol._look", lambda self: None)
 
 
 @rule("no drain")

@@ -14,7 +14,7 @@ from tests.faults.rig.sabotage.rules import (
 
 @rule("the token is stored before the acknowledgement")
 def _token_before_ack() -> Patches:
-    from streams.acks import Acks, SentBatch
+    from neverstale.streams.acks import Acks, SentBatch
 
     add = Acks.add
 
@@ -22,29 +22,29 @@ def _token_before_ack() -> Patches:
         self._reached(flight.position)
         await add(self, flight)
 
-    yield replaced("streams.acks:Acks.add", hasty)
+    yield replaced("neverstale.streams.acks:Acks.add", hasty)
 
 
 @rule("no outer retry")
 def _no_outer_retry() -> Patches:
-    from streams.watcher import Watcher
+    from neverstale.streams.watcher import Watcher
 
     def judge(_: Watcher, error: Exception) -> None:
         raise error
 
-    yield replaced("streams.watcher:Watcher._judge", judge)
+    yield replaced("neverstale.streams.watcher:Watcher._judge", judge)
 
 
 @rule("resume from now, silently")
 def _resume_silently() -> Patches:
-    yield replaced("streams.translate:Watched.every_floor", lambda *_: [])
+    yield replaced("neverstale.streams.translate:Watched.every_floor", lambda *_: [])
 
 
 @rule("tokens only from changes")
 def _tokens_only_from_changes() -> Patches:
     from dataclasses import replace
 
-    from streams.acks import Acks, SentBatch
+    from neverstale.streams.acks import Acks, SentBatch
 
     add = Acks.add
     last: dict[Acks, Any] = {}
@@ -54,7 +54,7 @@ def _tokens_only_from_changes() -> Patches:
             last[self] = flight.position
         await add(self, replace(flight, position=last[self]))
 
-    yield replaced("streams.acks:Acks.add", idle)
+    yield replaced("neverstale.streams.acks:Acks.add", idle)
 
 
 def _stream_command(change: Callable[[list[dict[str, Any]]], None]) -> AbstractContextManager[Any]:
@@ -82,7 +82,7 @@ def _resume_after() -> Patches:
 
 @rule("drops are not told")
 def _drops_not_told() -> Patches:
-    yield replaced("streams.translate:Watched.floors", lambda *_: [])
+    yield replaced("neverstale.streams.translate:Watched.floors", lambda *_: [])
 
 
 @rule("bodies are not projected away")
@@ -131,7 +131,7 @@ def _keep_producer() -> Patches:
             kept.append(await started(*given).__aenter__())
         yield kept[0]
 
-    yield replaced("streams.publisher:started_producer", keeping)
+    yield replaced("neverstale.streams.publisher:started_producer", keeping)
 
 
 @rule("records are spoilt")
@@ -140,7 +140,7 @@ def _records_spoilt() -> Patches:
     import re
     from random import Random
 
-    from streams.publisher import Publisher
+    from neverstale.streams.publisher import Publisher
 
     put, dice = Publisher.put, Random(1)
 
@@ -159,4 +159,4 @@ def _records_spoilt() -> Patches:
                 key, value = None, b"\x00 no json"
         put(self, partition, key, value)
 
-    yield replaced("streams.publisher:Publisher.put", spoilt)
+    yield replaced("neverstale.streams.publisher:Publisher.put", spoilt)

@@ -14,8 +14,8 @@ from bson.int64 import Int64
 from bson.objectid import ObjectId
 from hypothesis import strategies as st
 
-from api.derived import cursors
-from api.derived.cursors import Cursor, WrongCursor
+from neverstale.api.derived import cursors
+from neverstale.api.derived.cursors import Cursor, WrongCursor
 from neverstale.bson.values import decode, element
 from tests.properties.raw_bson import ODD, Value, document
 

@@ -5,12 +5,12 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from api.derived.generations import Known
-from api.derived.pages import PageSource
-from api.derived.sources import Sources
-from api.hits.request_lines import RequestLines
-from api.reads.ask import FutureAsk
-from api.reads.l1 import L1
+from neverstale.api.derived.generations import Known
+from neverstale.api.derived.pages import PageSource
+from neverstale.api.derived.sources import Sources
+from neverstale.api.hits.request_lines import RequestLines
+from neverstale.api.reads.ask import FutureAsk
+from neverstale.api.reads.l1 import L1
 from neverstale.catalog import Resource
 from neverstale.derived.generations import Generation
 from neverstale.derived.redis_names import DerivedNames, slot_of
@@ -67,7 +67,7 @@ def test_a_page_lies_in_the_present_generation(chosen: Chosen) -> None:
 
 
 def test_what_is_remembered_of_pages_is_bounded(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.derived.pages.MOST_LOCATED", 10)
+    monkeypatch.setattr("neverstale.api.derived.pages.MOST_LOCATED", 10)
     pages = pages_of(chosen)
     for number in range(25):
         pages.locate(pages.key(str(number), [str(number)], None))

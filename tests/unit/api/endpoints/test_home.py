@@ -6,10 +6,10 @@ import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.app import create_app
+from neverstale.api.app import create_app
 from neverstale.catalog import Catalog
+from neverstale.ops.demo.flights.play import demo_catalog
 from neverstale.settings import Settings
-from ops.demo.flights.play import demo_catalog
 from tests.support.opened import carrying, opened
 
 
@@ -43,7 +43,7 @@ async def test_no_other_site_is_asked_and_none_may_frame_it() -> None:
 
 @given(st.text(min_size=1, max_size=8).filter(lambda text: text.strip()))
 async def test_what_a_catalog_declares_is_shown_as_text(path: str) -> None:
-    from api.endpoints.home import _resource
+    from neverstale.api.endpoints.home import _resource
 
     resource = Catalog.load(demo_catalog()).resources["flights"]
     counter = resource.counters["by_carrier"].model_copy(update={"by": (path + "<b>",)})

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.freshness.bound import Bounds
+from neverstale.api.freshness.bound import Bounds
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.versions import Version
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from api.freshness.bound import Bounds
-from api.freshness.proofs import APART_SECONDS, LATE_SECONDS, PAUSE_SECONDS, YOUNG_SECONDS, Proofs
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.freshness.proofs import APART_SECONDS, LATE_SECONDS, PAUSE_SECONDS, YOUNG_SECONDS, Proofs
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.role.tasks import Tasks
@@ -143,7 +143,7 @@ async def test_after_a_question_that_failed_nobody_waits_until_one_succeeds(
 async def test_a_question_without_an_answer_is_not_waited_for_long(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.freshness.proofs.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("neverstale.api.freshness.proofs.PATIENCE_SECONDS", 0.01)
     asked.answer.clear()
     async with asyncio.timeout(5):
         await asked.proofs.ready()

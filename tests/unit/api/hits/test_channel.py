@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from api.freshness.watermark import Freshness
-from api.hits.channel import BrokenSubscription, Channel, Hearing
-from api.reads.l1 import L1
+from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.hits.channel import BrokenSubscription, Channel, Hearing
+from neverstale.api.reads.l1 import L1
 from neverstale.keys import Names
 from neverstale.redis.announcements import AnnouncedMarks, Announcement, Announcer
 from neverstale.role.damage import Damage

@@ -5,19 +5,19 @@ from typing import Any, cast
 
 import pytest
 
-from api.derived.sources import Sources
-from api.freshness.bound import Bounds
-from api.hits.fast_path import Hot, WireAsk
-from api.hits.request_lines import RequestLines
-from api.reads.answer import Answer
-from api.reads.ask import FutureAsk
-from api.reads.l1 import L1
-from api.reads.reader import Reader
-from api.web.compression import Compressed
-from api.web.demands import PLAIN, Plain
-from api.web.headers import SharedHeaders, document_tail, without_body
-from api.web.preconditions import Conditions, Tags
-from api.web.responses import ReadyResponse
+from neverstale.api.derived.sources import Sources
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.hits.fast_path import Hot, WireAsk
+from neverstale.api.hits.request_lines import RequestLines
+from neverstale.api.reads.answer import Answer
+from neverstale.api.reads.ask import FutureAsk
+from neverstale.api.reads.l1 import L1
+from neverstale.api.reads.reader import Reader
+from neverstale.api.web.compression import Compressed
+from neverstale.api.web.demands import PLAIN, Plain
+from neverstale.api.web.headers import SharedHeaders, document_tail, without_body
+from neverstale.api.web.preconditions import Conditions, Tags
+from neverstale.api.web.responses import ReadyResponse
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import digest

@@ -8,8 +8,8 @@ from bson.objectid import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.derived.sources import Sources
-from api.hits.request_lines import LINE, RequestLines
+from neverstale.api.derived.sources import Sources
+from neverstale.api.hits.request_lines import LINE, RequestLines
 from neverstale.catalog import Resource
 from neverstale.keys import canonical, value_of
 from tests.support.sources import documents_of

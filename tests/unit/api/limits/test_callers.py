@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.limits.callers import Callers, of_address, of_peer
+from neverstale.api.limits.callers import Callers, of_address, of_peer
 from neverstale.settings import Limits
 
 Headers = list[tuple[bytes, bytes]]

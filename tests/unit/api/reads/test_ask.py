@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from api.freshness.bound import Bounds
-from api.reads.answer import ANYTHING, Answer, Detail, Wish
-from api.reads.ask import FutureAsk
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.reads.answer import ANYTHING, Answer, Detail, Wish
+from neverstale.api.reads.ask import FutureAsk
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import digest

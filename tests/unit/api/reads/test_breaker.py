@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from api.reads.breaker import Breaker
+from neverstale.api.reads.breaker import Breaker
 from neverstale.role import telemetry
 from tests.support.clock import Clock
 

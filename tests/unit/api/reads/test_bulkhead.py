@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from api.reads.breaker import Breaker
-from api.reads.bulkhead import LaneName, Loads
-from api.reads.source import KEYS_A_READ
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.bulkhead import LaneName, Loads
+from neverstale.api.reads.source import KEYS_A_READ
 from neverstale.catalog import Resource
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from api.freshness.bound import Bounds
-from api.reads.answer import ANYTHING, Answer, DemandRefused, How, Wish
-from api.reads.ask import Ask, FutureAsk
-from api.reads.breaker import Breaker
-from api.reads.bulkhead import Loads
-from api.reads.bypass import Direct
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.reads.answer import ANYTHING, Answer, DemandRefused, How, Wish
+from neverstale.api.reads.ask import Ask, FutureAsk
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.bulkhead import Loads
+from neverstale.api.reads.bypass import Direct
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import KeyValue
@@ -101,7 +101,7 @@ class Desk:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next read does not leave before the one before has come back."""
-    monkeypatch.setattr("api.reads.bypass.SHARE_SECONDS", 60)
+    monkeypatch.setattr("neverstale.api.reads.bypass.SHARE_SECONDS", 60)
 
 
 @pytest.mark.usefixtures("patient")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.reads.l1 import L1
-from api.reads.spellings import spellings
+from neverstale.api.reads.l1 import L1
+from neverstale.api.reads.spellings import spellings
 
 KEY, LINE_OF_KEY = b"ns:things:d:s:a", b"GET /v1/things/a HTTP/1.1"
 
@@ -98,7 +98,7 @@ def test_all_lines_of_a_group_go_together() -> None:
 
 
 def test_pages_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.reads.l1.MOST_PAGES", 10)
+    monkeypatch.setattr("neverstale.api.reads.l1.MOST_PAGES", 10)
     kept = l1()
     for number in range(25):
         keep_page(kept, b"things|all|%04x" % number, b"GET %d" % number)

@@ -8,13 +8,13 @@ from typing import cast
 
 import pytest
 
-from api.freshness.bound import Bounds
-from api.reads.answer import ANYTHING, Answer
-from api.reads.ask import FutureAsk
-from api.reads.breaker import Breaker
-from api.reads.bulkhead import Loads
-from api.reads.bypass import Direct
-from api.reads.misses import FIRST_PAUSE, LONGEST_PAUSE, Misses
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.reads.answer import ANYTHING, Answer
+from neverstale.api.reads.ask import FutureAsk
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.bulkhead import Loads
+from neverstale.api.reads.bypass import Direct
+from neverstale.api.reads.misses import FIRST_PAUSE, LONGEST_PAUSE, Misses
 from neverstale.catalog import Resource
 from neverstale.keys import KeyValue
 from neverstale.mongodb.loader import Loader, Snapshot
@@ -41,7 +41,7 @@ class Busy:
         return Leases(b"token", [Wait(lease_ms) for _ in keys], 1, 1)
 
 
-class Unmarked:
+class Unmarked(Busy):
     """A cache whose leases are ours, in a Redis that lacks the watermark: nothing may be filled."""
 
     async def lease(self, _: str, keys: Sequence[bytes], floor: Version, lease_ms: int) -> Leases:
@@ -63,8 +63,9 @@ class Ready(Loader):
 class Waiter:
     """One process. Its clock goes on only while it sleeps."""
 
-    def __init__(self, seed: int, cache: Busy | Unmarked | None = None) -> None:
-        self.cache, self.loader, self.now = cache or Busy(), Ready(), 0.0
+    def __init__(self, seed: int, cache: Busy | None = None) -> None:
+        self.cache = cache or Busy()
+        self.loader, self.now = Ready(), 0.0
         self.pauses: list[float] = []
         api, tasks = Api(), Tasks()
         self.loads = loads = Loads(self.loader, api, Breaker("mongodb", 3, 60), tasks, no_proofs())
@@ -79,7 +80,7 @@ class Waiter:
     async def ask(self, monkeypatch: pytest.MonkeyPatch) -> Answer:
         ask = FutureAsk(THINGS, 1, ANYTHING, *THINGS.locate(1))
         with monkeypatch.context() as patched:
-            patched.setattr("api.reads.misses.asyncio.sleep", self.sleep)
+            patched.setattr("neverstale.api.reads.misses.asyncio.sleep", self.sleep)
             await self.misses.fetch(THINGS, [ask], 0)
         return await ask.future
 

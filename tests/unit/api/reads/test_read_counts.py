@@ -6,8 +6,8 @@ from typing import cast
 
 import pytest
 
-from api.reads import read_counts
-from api.reads.read_counts import ReadCounts
+from neverstale.api.reads import read_counts
+from neverstale.api.reads.read_counts import ReadCounts
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.redis.most_read import DOCUMENTS_A_CALL, Popularity

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from api.freshness.bound import Bounds
-from api.freshness.watermark import Evidence, Freshness
-from api.reads.answer import ANYTHING, Answer, NotCached, Wish
-from api.reads.ask import Ask, FutureAsk
-from api.reads.breaker import Breaker
-from api.reads.bulkhead import Loads
-from api.reads.l1 import L1, Reading
-from api.reads.reader import Reader
-from api.reads.source import DocumentSource, Part
+from neverstale.api.freshness.bound import Bounds
+from neverstale.api.freshness.watermark import Evidence, Freshness
+from neverstale.api.reads.answer import ANYTHING, Answer, NotCached, Wish
+from neverstale.api.reads.ask import Ask, FutureAsk
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.bulkhead import Loads
+from neverstale.api.reads.l1 import L1, Reading
+from neverstale.api.reads.reader import Reader
+from neverstale.api.reads.source import DocumentSource, Part
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import Names, digest

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.reads.recently_used import OVERHEAD, Recent
+from neverstale.api.reads.recently_used import OVERHEAD, Recent
 
 
 @given(st.lists(st.tuples(st.sampled_from("gpd"), st.integers(0, 30), st.integers(0, 400)), max_size=200))

@@ -1,6 +1,6 @@
 """What MongoDB refuses for now: when it is asked again, and what is said meanwhile."""
 
-from api.reads.refused_sources import LONGEST_PAUSE_SECONDS, Refusing
+from neverstale.api.reads.refused_sources import LONGEST_PAUSE_SECONDS, Refusing
 from neverstale.errors import Refused
 from neverstale.role.service import Health
 

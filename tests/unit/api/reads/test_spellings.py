@@ -5,7 +5,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.reads.spellings import spellings
+from neverstale.api.reads.spellings import spellings
 
 
 @given(st.text("aZ9-._~!$&'()*+,;=:@/%é", min_size=1, max_size=12))

@@ -1,6 +1,6 @@
 """Who asks for what does not exist: what is remembered of keys, and how many absences may be kept."""
 
-from api.reads.unknown_keys import BURST_SECONDS, Doorkeeper, SeenKeys
+from neverstale.api.reads.unknown_keys import BURST_SECONDS, Doorkeeper, SeenKeys
 from neverstale.settings import Api
 from tests.support.clock import Clock
 

@@ -1,6 +1,6 @@
 """How many answers are read together."""
 
-from api.reads.weights import HALF_LIFE_SECONDS, UNKNOWN_BYTES, Weight
+from neverstale.api.reads.weights import HALF_LIFE_SECONDS, UNKNOWN_BYTES, Weight
 from tests.support.clock import Clock
 
 

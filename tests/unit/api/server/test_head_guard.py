@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from api.server.deadlines import TAKEN_BYTES
+from neverstale.api.server.deadlines import TAKEN_BYTES
 from neverstale.settings import Clients
 from tests.support.connected import Connected, answering
 

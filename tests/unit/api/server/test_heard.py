@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.server.heard import Heard
+from neverstale.api.server.heard import Heard
 from tests.support.connected import Connected, answering
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

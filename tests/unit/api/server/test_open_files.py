@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
-from api.server.open_files import TURNED_AWAY, with_room
+from neverstale.api.server.open_files import TURNED_AWAY, with_room
 from neverstale.role.telemetry import REGISTRY
 from neverstale.settings import Clients, Settings
 from tests.support.connected import Connected, Reading, answering

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from api.web.headers import SharedHeaders
+from neverstale.api.web.headers import SharedHeaders
 from neverstale.settings import Clients
 from tests.support.connected import Connected, Reading, answering, echo
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.reads.answer import Answer
-from api.web.headers import SharedHeaders
-from api.web.problems import bad_parameter
+from neverstale.api.reads.answer import Answer
+from neverstale.api.web.headers import SharedHeaders
+from neverstale.api.web.problems import bad_parameter
 from tests.support.connected import Connected, Reading, answering, echo
 
 HEAD = b"GET /things HTTP/1.1\r\nHost: a\r\n"

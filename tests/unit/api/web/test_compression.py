@@ -4,7 +4,15 @@ from hashlib import blake2b
 
 import pytest
 
-from api.web.compression import AT_ONCE_BYTES, COMPRESS, FROM_BYTES, MOST_UNDER_WAY, Coding, Compressed, Packed
+from neverstale.api.web.compression import (
+    AT_ONCE_BYTES,
+    COMPRESS,
+    FROM_BYTES,
+    MOST_UNDER_WAY,
+    Coding,
+    Compressed,
+    Packed,
+)
 from neverstale.role.tasks import Tasks
 
 

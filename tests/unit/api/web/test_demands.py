@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.reads.answer import ANYTHING, Wish
-from api.web.demands import FOREVER, PLAIN, Plain, plain_of, wish_of
-from api.web.preconditions import Conditions, Tags
-from api.web.problems import Problem
+from neverstale.api.reads.answer import ANYTHING, Wish
+from neverstale.api.web.demands import FOREVER, PLAIN, Plain, plain_of, wish_of
+from neverstale.api.web.preconditions import Conditions, Tags
+from neverstale.api.web.problems import Problem
 
 
 def holding(tags: Tags) -> Plain:

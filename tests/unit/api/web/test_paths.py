@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.web.paths import UndecodedPaths, key_of, keys_of
-from api.web.problems import Problem
+from neverstale.api.web.paths import UndecodedPaths, key_of, keys_of
+from neverstale.api.web.problems import Problem
 from neverstale.catalog import Resource
 
 THINGS = Resource(name="things", key_type="string")  # type: ignore[call-arg]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.state import STATE
-from api.web.pieces import LARGE_BYTES, PIECE_BYTES, pieces
-from api.web.responses import ReadyResponse
-from api.web.unread import Unread
+from neverstale.api.state import STATE
+from neverstale.api.web.pieces import LARGE_BYTES, PIECE_BYTES, pieces
+from neverstale.api.web.responses import ReadyResponse
+from neverstale.api.web.unread import Unread
 from tests.support.connected import Connected
 from tests.support.opened import opened
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.web.preconditions import NO_CONDITIONS, Tags, Verdict, conditions_of, tags_of
-from api.web.problems import Problem
+from neverstale.api.web.preconditions import NO_CONDITIONS, Tags, Verdict, conditions_of, tags_of
+from neverstale.api.web.problems import Problem
 from neverstale.versions import to_hex
 
 ETAG = b"0123456789abcdef"

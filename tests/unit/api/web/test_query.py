@@ -11,9 +11,9 @@ from bson.objectid import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.web.paths import listed
-from api.web.problems import Problem
-from api.web.query import Asked, asked, whole_number
+from neverstale.api.web.paths import listed
+from neverstale.api.web.problems import Problem
+from neverstale.api.web.query import Asked, asked, whole_number
 from neverstale.catalog import Resource
 
 RESOURCE = Resource.model_validate(

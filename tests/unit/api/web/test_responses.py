@@ -4,11 +4,11 @@ from itertools import product
 
 import pytest
 
-from api.web.compression import COMPRESS, Coding, Compressed
-from api.web.headers import document_tail, packed_tail, unchanged_tail
-from api.web.preconditions import NO_CONDITIONS, Conditions, Tags
-from api.web.problems import Problem
-from api.web.responses import shortened
+from neverstale.api.web.compression import COMPRESS, Coding, Compressed
+from neverstale.api.web.headers import document_tail, packed_tail, unchanged_tail
+from neverstale.api.web.preconditions import NO_CONDITIONS, Conditions, Tags
+from neverstale.api.web.problems import Problem
+from neverstale.api.web.responses import shortened
 from neverstale.redis.entries import etag_of
 from neverstale.role.tasks import Tasks
 

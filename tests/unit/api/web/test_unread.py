@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.web.problems import Problem
-from api.web.unread import Unread
+from neverstale.api.web.problems import Problem
+from neverstale.api.web.unread import Unread
 from tests.support.connected import Connected, answering
 
 

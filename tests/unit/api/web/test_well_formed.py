@@ -15,7 +15,7 @@ from bson.regex import Regex
 from bson.timestamp import Timestamp
 from hypothesis import strategies as st
 
-from api.web.well_formed import IllFormed, check_document
+from neverstale.api.web.well_formed import IllFormed, check_document
 from neverstale.bson.values import CODEC, decode
 
 SCALARS = st.one_of(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from consumers.derived.derive import GROUPS_ANNOUNCED, Deriver, ResourceDeriver
-from consumers.records.batch import Batch
 from neverstale.catalog import Catalog
+from neverstale.consumers.derived.derive import GROUPS_ANNOUNCED, Deriver, ResourceDeriver
+from neverstale.consumers.records.batch import Batch
 from neverstale.derived.contributions import pack
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.plan import Plan, Said

@@ -1,8 +1,8 @@
 """What concerns no list, counter or ranking costs no write, and is counted."""
 
-from consumers.derived.derive import Deriver, ResourceDeriver
-from consumers.records.batch import Batch
 from neverstale.catalog import Catalog
+from neverstale.consumers.derived.derive import Deriver, ResourceDeriver
+from neverstale.consumers.records.batch import Batch
 from neverstale.derived.contributions import facts_of
 from neverstale.derived.generations import Generation, Generations
 from neverstale.derived.plan import Said

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from consumers.derived.derive import Deriver, NotYet, ResourceDeriver
+from neverstale.consumers.derived.derive import Deriver, NotYet, ResourceDeriver
 from neverstale.derived.generations import Generations, UnknownFormat
 from neverstale.errors import Outage, Refused
 from tests.unit.consumers.derived.test_derive_announces import RESOURCE, FakeLoader, FakeStore, holding, moved

@@ -9,11 +9,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndTimestamp
 
-from consumers.apply import Outcome
-from consumers.group import member
-from consumers.group.member import Consumed, Member
-from consumers.records.batch import Batch, Folding
-from consumers.replay import Accounts, Gap
+from neverstale.consumers.apply import Outcome
+from neverstale.consumers.group import member
+from neverstale.consumers.group.member import Consumed, Member
+from neverstale.consumers.records.batch import Batch, Folding
+from neverstale.consumers.replay import Accounts, Gap
 from neverstale.keys import Names
 from neverstale.redis.corrections import Corrections
 from neverstale.role.retry import Wanted

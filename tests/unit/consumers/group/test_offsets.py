@@ -6,7 +6,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
-from consumers.group.offsets import Offsets
+from neverstale.consumers.group.offsets import Offsets
 
 
 class Group:

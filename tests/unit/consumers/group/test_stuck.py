@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumers.group.stuck import FETCHES, STUCK_SECONDS, Progress, Stuck
+from neverstale.consumers.group.stuck import FETCHES, STUCK_SECONDS, Progress, Stuck
 from tests.support.clock import Clock
 
 AGES = 2 * STUCK_SECONDS

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.most_read import Favourites
-from consumers.records.batch import Batch, Folding
 from neverstale.catalog import Catalog
+from neverstale.consumers.most_read import Favourites
+from neverstale.consumers.records.batch import Batch, Folding
 from neverstale.derived.plan import Said
 from neverstale.errors import DeadLetter
 from neverstale.kafka import events

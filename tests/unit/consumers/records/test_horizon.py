@@ -1,6 +1,6 @@
 """The latest version that can be real."""
 
-from consumers.records.horizon import AWAY_SECONDS, Horizon
+from neverstale.consumers.records.horizon import AWAY_SECONDS, Horizon
 from neverstale.errors import Outage
 from neverstale.versions import Version
 

@@ -1,7 +1,7 @@
 """Terms of office: whose marks count."""
 
-from consumers.records.batch import Batch, Folding
-from consumers.records.terms import Terms
+from neverstale.consumers.records.batch import Batch, Folding
+from neverstale.consumers.records.terms import Terms
 from neverstale.kafka.events import Mark
 from tests.unit.consumers.records.test_batch import CATALOG, NAMES, Partition, records
 

@@ -8,7 +8,7 @@ import pytest
 from bson.decimal128 import Decimal128
 from hypothesis import given
 
-from api.web.typed_values import WrongValue, question, read, spell
+from neverstale.api.web.typed_values import WrongValue, question, read, spell
 from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import decode, under
 from neverstale.derived.groups import BEYOND, MAX_TEXT_BYTES, fact, fact_at

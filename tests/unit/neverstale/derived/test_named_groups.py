@@ -9,9 +9,9 @@ from neverstale.bson.values import decode as decode_bson
 from neverstale.derived.groups import BEYOND, JOIN, fact_at
 from neverstale.derived.named_groups import named
 from neverstale.kafka.events import Rebuilt, Touch, decode, encode
-from streams.pipeline import RawEvent
-from streams.recorder import Recorder
-from streams.translate import Watched
+from neverstale.streams.pipeline import RawEvent
+from neverstale.streams.recorder import Recorder
+from neverstale.streams.translate import Watched
 from tests.properties.raw_bson import ODD, Value, document
 
 WATCHED = Watched("nyc", ("carriers", "flights"), {"flights": ("origin", "address.city"), "carriers": ("tags",)})

@@ -32,7 +32,7 @@ def test_after_a_while_it_is_said_again_with_how_often_it_was_not() -> None:
 
 
 def test_others_may_repeat_themselves() -> None:
-    assert len(said(Repetitions(["aiokafka"]), "a", "a", name="consumers.apply")) == 2
+    assert len(said(Repetitions(["aiokafka"]), "a", "a", name="neverstale.consumers.apply")) == 2
 
 
 def test_only_so_much_is_remembered() -> None:

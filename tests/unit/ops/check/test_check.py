@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from neverstale.catalog import Catalog
+from neverstale.ops.check import mongodb as check_mongodb
+from neverstale.ops.check import redis as check_redis
+from neverstale.ops.check import topics as check_topics
+from neverstale.ops.check.check import check
+from neverstale.ops.check.findings import Finding
+from neverstale.ops.servers import KafkaFacts, MongoFacts, RedisFacts
 from neverstale.settings import Kafka, RedisSettings, Settings
 from neverstale.settings_sources import load
-from ops.check import mongodb as check_mongodb
-from ops.check import redis as check_redis
-from ops.check import topics as check_topics
-from ops.check.check import check
-from ops.check.findings import Finding
-from ops.servers import KafkaFacts, MongoFacts, RedisFacts
 
 REPLAY_SECONDS = 900
 CATALOG = Catalog.model_validate({"database": "nyc", "resources": {"flights": {"key_type": "string"}}})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ops.check.indexes import judge
+from neverstale.ops.check.indexes import judge
 
 SCAN = {"stage": "COLLSCAN", "filter": {"a": {"$eq": 1}}}
 FOUND = {"stage": "FETCH", "inputStage": {"stage": "IXSCAN", "keyPattern": {"a": 1}}}

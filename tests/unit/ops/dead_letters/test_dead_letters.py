@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from ops import cli
-from ops.dead_letters import dead_letters as dlq
-from ops.dead_letters.dead_letters import Done
-from ops.dead_letters.settled import LetterPlace, Settled
+from neverstale.ops import cli
+from neverstale.ops.dead_letters import dead_letters as dlq
+from neverstale.ops.dead_letters.dead_letters import Done
+from neverstale.ops.dead_letters.settled import LetterPlace, Settled
 from tests.unit.ops.test_cli import CATALOG
 
 OLD, NEW = 1_000, 2_000
 
 
 class Calls:
-    """In the place of `ops.dead_letters.dead_letters`: notes what it is asked for."""
+    """In the place of `neverstale.ops.dead_letters.dead_letters`: notes what it is asked for."""
 
     def __init__(self, done: Done) -> None:
         self.done = done

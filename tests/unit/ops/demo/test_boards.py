@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ops.demo import boards
+from neverstale.ops.demo import boards
 from tests.unit.ops.demo.test_sweep import Service, service
 
 SHOWN = {"_id", "carrier", "origin", "day", "status", "sched_dep", "dep_delay", "cancelled"}

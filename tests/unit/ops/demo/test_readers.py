@@ -8,13 +8,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.demo.flights.board import week
-from ops.demo.gauges import Gauges
-from ops.demo.places import Places, places
-from ops.demo.readers import BOARD_LINES, BoardReader, Choice, Notes, screens
-from ops.demo.readlog import pack, reads
-from ops.http_client import HttpAnswer
-from ops.truth.oracle import ABSENT, NOBODY, Read
+from neverstale.ops.demo.flights.board import week
+from neverstale.ops.demo.gauges import Gauges
+from neverstale.ops.demo.places import Places, places
+from neverstale.ops.demo.readers import BOARD_LINES, BoardReader, Choice, Notes, screens
+from neverstale.ops.demo.readlog import pack, reads
+from neverstale.ops.http_client import HttpAnswer
+from neverstale.ops.truth.oracle import ABSENT, NOBODY, Read
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from ops.demo.boards import Boards
-from ops.demo.chaos import Recovery
-from ops.demo.report import Counts, Run, TimesHeard, figures, quantile, show
-from ops.demo.sweep import Sweep
-from ops.truth.corrections import CorrectionTimes
-from ops.truth.oracle import Judgement, Read, Tally
+from neverstale.ops.demo.boards import Boards
+from neverstale.ops.demo.chaos import Recovery
+from neverstale.ops.demo.report import Counts, Run, TimesHeard, figures, quantile, show
+from neverstale.ops.demo.sweep import Sweep
+from neverstale.ops.truth.corrections import CorrectionTimes
+from neverstale.ops.truth.oracle import Judgement, Read, Tally
 
 COUNTS = Counts(requests=900, documents=1000, hits=950, local_hits=10, server_errors=0, shed=2, broken=0)
 

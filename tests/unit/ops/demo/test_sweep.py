@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from ops.demo import sweep as sweeping
-from ops.demo.places import Places
-from ops.demo.sweep import NotConverged, converge, sweep
+from neverstale.ops.demo import sweep as sweeping
+from neverstale.ops.demo.places import Places
+from neverstale.ops.demo.sweep import NotConverged, converge, sweep
 from tests.support.project import ROOT
 
 CATALOG = ROOT / "catalog.toml"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.doctor.clocks import judge
+from neverstale.ops.doctor.clocks import judge
 
 
 @pytest.mark.parametrize(

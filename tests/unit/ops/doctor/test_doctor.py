@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from neverstale.errors import Outage
-from ops.check.findings import Finding, about
-from ops.doctor.doctor import _asked
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.doctor.doctor import _asked
 
 
 @asynccontextmanager

@@ -2,8 +2,8 @@
 
 import pytest
 
+from neverstale.ops.doctor.exposure import declared, is_local
 from neverstale.settings_sources import load
-from ops.doctor.exposure import declared, is_local
 
 FAR = {
     "NEVERSTALE_MONGODB__URI": "mongodb://db.internal:27017/?replicaSet=rs0",

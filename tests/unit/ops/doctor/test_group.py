@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from neverstale.ops.check.findings import Finding
+from neverstale.ops.doctor.group import GroupFacts, GroupMember, GroupProgress, judge
+from neverstale.ops.servers import PartitionOffsets
+from neverstale.ops.status import NEEDED, PartitionStatus, RoleStatus, Status
 from neverstale.settings import Settings
-from ops.check.findings import Finding
-from ops.doctor.group import GroupFacts, GroupMember, GroupProgress, judge
-from ops.servers import PartitionOffsets
-from ops.status import NEEDED, PartitionStatus, RoleStatus, Status
 
 MARK, NEXT = "0" * 15 + "1", "0" * 15 + "2"
 UUID = "12345678-1234-5678-1234-567812345678"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.doctor.known_bad import KNOWN_BAD, why_bad
+from neverstale.ops.doctor.known_bad import KNOWN_BAD, why_bad
 
 
 @pytest.mark.parametrize(

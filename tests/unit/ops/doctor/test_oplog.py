@@ -2,8 +2,8 @@
 
 import pytest
 
+from neverstale.ops.doctor.oplog import OplogFacts, judge
 from neverstale.settings import Settings
-from ops.doctor.oplog import OplogFacts, judge
 
 DAY, MB = 86_400, 1 << 20
 NOW = 1_800_000_000

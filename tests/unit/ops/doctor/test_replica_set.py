@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from neverstale.ops.doctor.replica_set import judge
 from neverstale.settings import MongoDB
-from ops.doctor.replica_set import judge
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale.catalog import Catalog
+from neverstale.ops.init import draft
+from neverstale.ops.init.survey import CollectionSurvey
 from neverstale.settings_sources import load
-from ops.init import draft
-from ops.init.survey import CollectionSurvey
 
 TYPES = [*draft.FIELD_TYPES, "null", "regex", "javascript", "symbol", "timestamp", "minKey", "dbPointer", "undefined"]
 

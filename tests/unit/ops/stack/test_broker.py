@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.stack.errors import StackError
+from neverstale.ops.stack.errors import StackError
 from tests.conftest import have
 from tests.support.stack import GivenServers, LocalServers, choose_servers
 

@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from ops.stack.errors import StackError
-from ops.stack.ports import CANDIDATES, answers_http, answers_ping, free_port, listens, wanted_port
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.ports import CANDIDATES, answers_http, answers_ping, free_port, listens, wanted_port
 
 
 @pytest.fixture

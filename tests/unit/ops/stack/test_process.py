@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.errors import StackError
-from ops.stack.process import PROJECT, Launch, RunningProcess, together
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.process import PROJECT, Launch, RunningProcess, together
 from tests.support.waiting import eventually
 
 OBEDIENT = "import time; print('up', flush=True); time.sleep(60)"
@@ -149,7 +149,7 @@ async def test_a_process_does_not_outlive_a_killed_parent(tmp_path: Path) -> Non
     pid_file = tmp_path / "pid"
     parent = f"""
 import asyncio, pathlib, sys
-from ops.stack.process import Launch, RunningProcess
+from neverstale.ops.stack.process import Launch, RunningProcess
 async def ready(): return True
 async def main():
     argv = [sys.executable, "-c", {STUBBORN!r}]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import broker, kafka_libs
-from ops.stack.broker import BrokerOptions, start_broker
-from ops.stack.errors import StackError
-from ops.stack.kafka import KafkaOptions, start_kafka
-from ops.stack.mongod import MongodOptions, find_mongod, start_mongod
-from ops.stack.redis import find_redis_server
+from neverstale.ops.stack import broker, kafka_libs
+from neverstale.ops.stack.broker import BrokerOptions, start_broker
+from neverstale.ops.stack.errors import StackError
+from neverstale.ops.stack.kafka import KafkaOptions, start_kafka
+from neverstale.ops.stack.mongod import MongodOptions, find_mongod, start_mongod
+from neverstale.ops.stack.redis import find_redis_server
 
 
 def program(path: Path, code: str) -> Path:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ops.terminal.progress import Shown
+from neverstale.ops.terminal.progress import Shown
 
 
 def test_without_a_terminal_a_line_comes_for_each_state(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.truth.corrections import LOST, MISSING, Sighting, join, read
+from neverstale.ops.truth.corrections import LOST, MISSING, Sighting, join, read
 
 KEY = b"ns:flights:d:s:1"
 

@@ -4,7 +4,7 @@ from math import nan
 
 import pytest
 
-from ops.truth.oracle import ABSENT, NOBODY, Judgement, Read, Tally, Writes, compare, judge
+from neverstale.ops.truth.oracle import ABSENT, NOBODY, Judgement, Read, Tally, Writes, compare, judge
 
 KEY = 7
 

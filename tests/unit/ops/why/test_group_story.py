@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ops.why.group_story import GroupStory, verdict
-from ops.why.held import Held
+from neverstale.ops.why.group_story import GroupStory, verdict
+from neverstale.ops.why.held import Held
 
 OLD, NEW = f"{1:016x}", f"{2:016x}"
 

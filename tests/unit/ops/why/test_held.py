@@ -2,8 +2,8 @@
 
 import pytest
 
-from ops.status import RoleStatus
-from ops.why.held import address_of, addresses_of
+from neverstale.ops.status import RoleStatus
+from neverstale.ops.why.held import address_of, addresses_of
 
 
 def card(url: str, role: str = "api") -> RoleStatus:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ops.why.held import Held
-from ops.why.last_change import LastChange, Searched
-from ops.why.story import ABSENT, InMongoDB, InRedis, Partition, Story, lines, verdict
+from neverstale.ops.why.held import Held
+from neverstale.ops.why.last_change import LastChange, Searched
+from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, Story, lines, verdict
 
 OLD, MARK, NEW, NOW = (f"{second:016x}" for second in (1, 2, 3, 4))
 MONGODB = InMongoDB(None, True, NOW, "d" * 16)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from neverstale.keys import parse
-from ops.demo.flights.board import week
+from neverstale.ops.demo.flights.board import week
 
 
 def test_the_week_has_all_its_flights_and_cancellations() -> None:

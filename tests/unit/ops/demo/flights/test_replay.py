@@ -3,8 +3,8 @@
 from collections import Counter
 from functools import cache
 
-from ops.demo.flights.board import week
-from ops.demo.flights.replay import BULK, BULKED, Happening, happenings, steps
+from neverstale.ops.demo.flights.board import week
+from neverstale.ops.demo.flights.replay import BULK, BULKED, Happening, happenings, steps
 
 
 @cache
