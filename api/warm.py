@@ -21,7 +21,7 @@ from neverstale.api.reads.answer import Answer
 from neverstale.api.reads.reader import Reader
 from neverstale.bson.texts import text_of
 from neverstale.catalog import Resource, Warm
-from neverstale.declarations import CounterDeclaration
+from neverstale.catalog.declarations import CounterDeclaration
 from neverstale.derived import groups, queries
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, value_of

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from neverstale.misconfiguration import redacted
 from neverstale.ops.terminal.output import console, print_json, table
 from neverstale.settings import Settings
-from neverstale.settings_sources import Origins, fields, variable
+from neverstale.settings.sources import Origins, fields, variable
 
 _HIDDEN = "***"
 

@@ -35,7 +35,7 @@ from neverstale.ops.settings_report import rows
 from neverstale.ops.status import RoleStatus, gather
 from neverstale.ops.why.held import address_of
 from neverstale.settings import Settings
-from neverstale.settings_sources import Origins, fields
+from neverstale.settings.sources import Origins, fields
 
 SECONDS: Final = 5.0
 HIDDEN: Final = "***"

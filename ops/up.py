@@ -22,7 +22,7 @@ from neverstale.ops.stack.revival import Revival
 from neverstale.ops.stack.stack import ROLE_STOP_SECONDS, LocalStack, StackOptions
 from neverstale.ops.up_settings import not_used, write_settings
 from neverstale.settings import Settings
-from neverstale.settings_sources import DEFAULT, Origins, fields
+from neverstale.settings.sources import DEFAULT, Origins, fields
 
 AS_ASKED, FOUND_A_PROBLEM, WRONG_USE = 0, 1, 2
 BEYOND_DRAINING_SECONDS = 5.0

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from neverstale.settings import Settings
-from neverstale.settings_sources import DEFAULT, Origins, variable
+from neverstale.settings.sources import DEFAULT, Origins, variable
 
 OWNED: Final = {
     "mongodb.uri": "it starts a mongod of its own",

@@ -26,7 +26,7 @@ from neverstale.api.web import typed_values
 from neverstale.api.web.query import kind_of
 from neverstale.bson.texts import text_of, value_of
 from neverstale.catalog import Resource
-from neverstale.declarations import CounterDeclaration
+from neverstale.catalog.declarations import CounterDeclaration
 from neverstale.derived import groups, queries
 from neverstale.derived.counters import Group
 from neverstale.derived.generations import Generation

@@ -14,7 +14,7 @@ from neverstale.api.derived.figures import Figure, FigureSource
 from neverstale.api.derived.generations import Known
 from neverstale.api.reads.source import measured
 from neverstale.catalog import Resource
-from neverstale.declarations import RankingDeclaration
+from neverstale.catalog.declarations import RankingDeclaration
 from neverstale.derived import queries, reading
 from neverstale.derived.held_figures import HeldFigures
 from neverstale.derived.members import member_of

@@ -29,7 +29,7 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import ValidationError
 
-from neverstale.declarations import FORMAT, Declarations
+from neverstale.catalog.declarations import FORMAT, Declarations
 from neverstale.derived.contributions import MAX_BUCKETS
 from neverstale.derived.shape import Shape
 from neverstale.role.damage import MOST_PARTITIONS

@@ -19,7 +19,7 @@ from bson.decimal128 import Decimal128
 
 from neverstale.bson.texts import text_of
 from neverstale.bson.values import under
-from neverstale.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
+from neverstale.catalog.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
 from neverstale.derived.groups import at_path, group
 from neverstale.derived.positions import after
 from neverstale.derived.shape import score

@@ -20,7 +20,7 @@ from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 
 from neverstale.bson.texts import short_text, text_of
-from neverstale.declarations import Declarations
+from neverstale.catalog.declarations import Declarations
 from neverstale.derived import groups
 from neverstale.derived.groups import at_path, combinations, fact_at, meets
 from neverstale.role import telemetry

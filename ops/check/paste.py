@@ -4,7 +4,7 @@ import shlex
 from urllib.parse import urlsplit
 
 from neverstale.settings import MongoDB, RedisSettings
-from neverstale.settings_sources import variable
+from neverstale.settings.sources import variable
 
 
 def export(setting: str, value: object) -> str:

@@ -22,7 +22,7 @@ def init(
     """Look at a MongoDB and write a first catalog and settings file for it. Changes nothing there."""
     from neverstale.ops.init.init import Wishes, print_initialised
     from neverstale.ops.init.init import init as begin
-    from neverstale.settings_sources import load
+    from neverstale.settings.sources import load
 
     settings, _ = load(os.environ, None, {"mongodb.uri": mongodb})
     wishes = Wishes(

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from neverstale.catalog import Catalog
     from neverstale.settings import Settings
-    from neverstale.settings_sources import Origins
+    from neverstale.settings.sources import Origins
 
 DEFAULT_CONFIG: Final = Path("neverstale.toml")
 
@@ -26,7 +26,7 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask for it, and leave."
 
 
 def settings_from(config: Path | None, catalog: Path | None) -> "tuple[Settings, Origins]":
-    from neverstale.settings_sources import load
+    from neverstale.settings.sources import load
 
     return load(os.environ, config_file(config), {"catalog": catalog} if catalog else {})
 

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from neverstale.bson.texts import value_of
 from neverstale.catalog import Catalog
-from neverstale.declarations import CounterDeclaration
+from neverstale.catalog.declarations import CounterDeclaration
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.groups import members
 from neverstale.derived.held_figures import HeldFigures

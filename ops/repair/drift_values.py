@@ -18,7 +18,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from neverstale.bson.texts import NULL, value_of
 from neverstale.bson.values import RawObject
-from neverstale.declarations import CounterDeclaration, RankingDeclaration
+from neverstale.catalog.declarations import CounterDeclaration, RankingDeclaration
 from neverstale.derived import queries
 from neverstale.derived.counters import Group
 from neverstale.derived.groups import combinations, fact_at, members

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any, Final, TypeAlias
 
-from neverstale.declarations import Declarations
+from neverstale.catalog.declarations import Declarations
 from neverstale.derived import groups, reading
 from neverstale.derived.counters import Group, Sum
 from neverstale.derived.generations import Generation, Generations, shape_of

@@ -25,7 +25,7 @@ def main(role: str, behaviour: str) -> None:
     if behaviour == "mortal" and role == "consumer":
         sys.exit("the consumer is out of luck")
     if behaviour.startswith("says"):
-        from neverstale.settings_sources import load
+        from neverstale.settings.sources import load
 
         config = os.environ.get("NEVERSTALE_CONFIG")
         settings, _ = load(os.environ, Path(config) if config else None)

@@ -14,7 +14,7 @@ from neverstale.ops.check.findings import Finding
 from neverstale.ops.doctor.doctor import doctor
 from neverstale.ops.status import NEEDED
 from neverstale.settings import Settings
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 
 OBSERVED_SECONDS = 0.3
 

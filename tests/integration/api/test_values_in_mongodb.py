@@ -22,7 +22,7 @@ from pymongo import AsyncMongoClient
 from neverstale.api.web.typed_values import NULL, question, read, spell
 from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import CODEC, decode, elements
-from neverstale.declarations import CounterDeclaration, ListDeclaration
+from neverstale.catalog.declarations import CounterDeclaration, ListDeclaration
 from neverstale.derived import queries
 from neverstale.derived.groups import BEYOND, at_path, fact_at, texts_of
 from neverstale.mongodb.replies import REPLY, Reply

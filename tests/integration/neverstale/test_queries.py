@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient
 
 from neverstale.bson.texts import text_of
 from neverstale.bson.values import CODEC
-from neverstale.declarations import CounterDeclaration, Declarations, ListDeclaration, RankingDeclaration
+from neverstale.catalog.declarations import CounterDeclaration, Declarations, ListDeclaration, RankingDeclaration
 from neverstale.derived import queries
 from neverstale.derived.differences import counted
 from neverstale.derived.groups import fact_at, texts_of

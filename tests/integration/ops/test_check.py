@@ -16,7 +16,7 @@ from neverstale.ops.check.check import check
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.check.kafka import check_kafka
 from neverstale.ops.stack.ports import free_port
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 
 FAST = {"NEVERSTALE_MONGODB__SERVER_SELECTION_TIMEOUT_MS": "500"}
 

@@ -13,7 +13,7 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.ops.check.mongodb import check_mongodb
 from neverstale.ops.init.init import Wishes, init
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 
 Client = AsyncMongoClient[dict[str, Any]]
 SERVED = {

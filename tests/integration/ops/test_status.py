@@ -17,7 +17,7 @@ from neverstale.ops.status import NEEDED, Status, gather, print_status
 from neverstale.redis.corrections import Corrections
 from neverstale.servers import redis_client
 from neverstale.settings import Settings
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 from neverstale.versions import to_hex
 
 CATALOG = Catalog.model_validate({"database": "nyc", "resources": {"flights": {"key_type": "string"}}})

@@ -25,7 +25,7 @@ STAND_IN = PROJECT / "tests" / "support" / "stand_in_role.py"
 COMMAND = f"""
 import asyncio, os, sys
 from pathlib import Path
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 from neverstale.ops.stack import revival, role
 revival.MOST_DEATHS = 3
 from neverstale.ops.up import UpOptions, up

@@ -21,7 +21,7 @@ from neverstale.ops.why.why import follow, why
 from neverstale.redis.entries import etag_of
 from neverstale.role.tasks import cancelled
 from neverstale.settings import Settings
-from neverstale.settings_sources import DEFAULT, fields
+from neverstale.settings.sources import DEFAULT, fields
 from tests.support.waiting import eventually
 from tests.worlds import hits
 from tests.worlds.deriving import RESOURCE

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from neverstale.ops.support_bundle import secrets_of, without
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 
 PASSWORDS = ["s3cret", "p@ss/w:rd?", "ключ-%41", 'quo"te\\']
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from neverstale.ops.up_settings import OWNED, blank, not_used, write_settings
-from neverstale.settings_sources import DEFAULT, fields, load, variable
+from neverstale.settings.sources import DEFAULT, fields, load, variable
 from tests.support.project import ROOT
 
 

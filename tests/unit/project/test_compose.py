@@ -14,7 +14,7 @@ import yaml
 from neverstale.catalog import Catalog
 from neverstale.ops.cli.start import RoleName
 from neverstale.ops.demo.flights.play import demo_catalog
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 from tests.support.containers import image_of
 from tests.support.project import ROOT
 

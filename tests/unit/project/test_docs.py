@@ -16,7 +16,7 @@ from neverstale.ops.docs import TABLES, pages, with_table
 from neverstale.ops.reflow import reflowed
 from neverstale.ops.settings_report import reference
 from neverstale.role import telemetry
-from neverstale.settings_sources import NOT_SETTINGS, fields, load, variable
+from neverstale.settings.sources import NOT_SETTINGS, fields, load, variable
 from tests.support.project import ROOT
 
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(

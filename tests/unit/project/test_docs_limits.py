@@ -6,7 +6,7 @@ import re
 import pytest
 
 from neverstale.catalog import Resource
-from neverstale.settings_sources import fields
+from neverstale.settings.sources import fields
 from tests.support.project import ROOT
 
 TEXT = (ROOT / "docs/limits.md").read_text(encoding="utf-8")

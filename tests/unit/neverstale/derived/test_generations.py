@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverstale.declarations import Declarations
+from neverstale.catalog.declarations import Declarations
 from neverstale.derived.generations import Generation, Generations, UnknownFormat, decode, encode
 from tests.support.damaged import JSON
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverstale.declarations import Declarations
+from neverstale.catalog.declarations import Declarations
 from neverstale.derived.contributions import pack
 from neverstale.derived.generations import Generation
 from neverstale.derived.plan import Plan, Said

@@ -9,7 +9,7 @@ from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverstale.declarations import Declarations
+from neverstale.catalog.declarations import Declarations
 from neverstale.derived.contributions import Contribution, buckets_for, joined, limbs, pack
 from neverstale.derived.counters import Group, Sum, fields_to_read, read_groups
 from neverstale.derived.groups import BEYOND

@@ -12,7 +12,7 @@ from neverstale.ops.check.check import check
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.servers import KafkaFacts, MongoFacts, RedisFacts
 from neverstale.settings import Kafka, RedisSettings, Settings
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 
 REPLAY_SECONDS = 900
 CATALOG = Catalog.model_validate({"database": "nyc", "resources": {"flights": {"key_type": "string"}}})

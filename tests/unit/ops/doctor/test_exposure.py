@@ -3,7 +3,7 @@
 import pytest
 
 from neverstale.ops.doctor.exposure import declared, is_local
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 
 FAR = {
     "NEVERSTALE_MONGODB__URI": "mongodb://db.internal:27017/?replicaSet=rs0",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from neverstale.catalog import Catalog
 from neverstale.ops.init import draft
 from neverstale.ops.init.survey import CollectionSurvey
-from neverstale.settings_sources import load
+from neverstale.settings.sources import load
 
 TYPES = [*draft.FIELD_TYPES, "null", "regex", "javascript", "symbol", "timestamp", "minKey", "dbPointer", "undefined"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from neverstale.declarations import CounterDeclaration, Declarations, ListDeclaration, RankingDeclaration
+from neverstale.catalog.declarations import CounterDeclaration, Declarations, ListDeclaration, RankingDeclaration
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"lists": {"l": {"by": ["a", "a"]}}}, "names a twice"),

@@ -9,7 +9,7 @@ import pytest
 from neverstale.errors import Misconfigured
 from neverstale.misconfiguration import redacted
 from neverstale.settings import Settings
-from neverstale.settings_sources import fields, load, variable
+from neverstale.settings.sources import fields, load, variable
 
 
 def refused(environ: Mapping[str, str], toml_path: Path | None = None, **overrides: Any) -> list[str]:

@@ -1,0 +1,130 @@
+"""The catalog file as a whole; every problem is named with its file, its path and the remedy."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from neverstale.catalog.declarations import (
+    CounterDeclaration,
+    ListDeclaration,
+    RankingDeclaration,
+    SumDeclaration,
+)
+from neverstale.catalog.resource import NO_CHANGE_STREAMS, Resource, Warm
+from neverstale.errors import Misconfigured
+from neverstale.misconfiguration import Location, read_toml, sentence, together, wrong
+
+
+class Catalog(BaseModel):
+    """All declared resources of one database."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database: str
+    resources: dict[str, Resource]
+    """By name."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and check a catalog file; `Misconfigured` lists every problem."""
+        tables = read_toml(path, "catalog file", "give its path with --catalog or NEVERSTALE_CATALOG")
+        problems = list(_named_twice(path, tables))
+        try:
+            catalog = cls.model_validate(tables)
+        except ValidationError as error:
+            raise together(problems + [_problem(path, detail) for detail in error.errors()]) from None
+        if problems:
+            raise together(problems)
+        return catalog
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections to watch, sorted, each once."""
+        return tuple(sorted({resource.collection for resource in self.resources.values()}))
+
+    def of_collection(self, collection: str) -> tuple[Resource, ...]:
+        """The resources that are served from a collection."""
+        return tuple(resource for resource in self.resources.values() if resource.collection == collection)
+
+    @field_validator("database")
+    @classmethod
+    def _database_can_be_watched(cls, database: str) -> str:
+        # https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions, the stricter (Windows) list.
+        if not database or len(database.encode()) > 63 or set(database) & set('/\\. "$*<>:|?\0'):
+            raise wrong(
+                f"{database!r} is not a database name",
+                'use 1 to 63 bytes without space or any of / \\ . " $ * < > : | ?',
+            )
+        if database in NO_CHANGE_STREAMS:
+            raise wrong(f"MongoDB opens no change stream on {database}", "name a database of your own")
+        return database
+
+    @field_validator("resources", mode="before")
+    @classmethod
+    def _name_resources(cls, tables: Any) -> Any:
+        if not isinstance(tables, dict):
+            return tables
+        if not tables:
+            raise wrong("declares no resource", "add a table, e.g. [resources.flights]")
+        return {name: {**table, "name": name} if isinstance(table, dict) else table for name, table in tables.items()}
+
+
+def _named_twice(path: Path, tables: dict[str, Any]) -> Iterator[Misconfigured]:
+    resources = tables.get("resources")
+    for name, table in resources.items() if isinstance(resources, dict) else ():
+        if isinstance(table, dict) and "name" in table:
+            where = f"{path}: {_dotted(('resources', name))}.name"
+            yield Misconfigured(where, "a resource is named by its table", "remove it")
+
+
+def _problem(path: Path, error: ErrorDetails) -> Misconfigured:
+    location = error["loc"]
+    culprit = str(error.get("ctx", {}).get("field", ""))
+    where = f"{path}: {_dotted(location)}{'.' if culprit else ''}{culprit}"
+    problem, remedy = sentence(error, _known)
+    if error["type"] == "missing":
+        remedy = f"add it, e.g. {_EXAMPLES[str(location[-1])]}"
+    return Misconfigured(where, problem, remedy)
+
+
+_EXAMPLES = {
+    "database": 'database = "shop"',
+    "resources": "[resources.flights]",
+    "key_type": 'key_type = "string"',
+    "score": 'score = "dep_delay"',
+    "field": 'field = "dep_delay"',
+}
+
+
+_DECLARATIONS: dict[str, type[BaseModel]] = {
+    "lists": ListDeclaration,
+    "counters": CounterDeclaration,
+    "rankings": RankingDeclaration,
+}
+
+
+def _known(location: Location) -> list[str]:
+    match location:
+        case [_]:
+            return list(Catalog.model_fields)
+        case ["resources", _, "counters", _, "sums", _, _]:
+            return list(SumDeclaration.model_fields)
+        case ["resources", _, "warm", _]:
+            return [field.alias or name for name, field in Warm.model_fields.items()]
+        case ["resources", _, str() as kind, _, _] if kind in _DECLARATIONS:
+            return list(_DECLARATIONS[kind].model_fields)
+    return [name for name in Resource.model_fields if name != "name"]
+
+
+def _dotted(location: Location) -> str:
+    """The path as TOML spells it; a resource's name is its table's, so the field `name` is the table."""
+    parts = location[:-1] if len(location) == 3 and location[-1] == "name" else location
+    return ".".join(_bare_or_quoted(str(part)) for part in parts if part != "[key]")
+
+
+def _bare_or_quoted(part: str) -> str:
+    bare = part.isascii() and part.replace("_", "").replace("-", "").isalnum()
+    return part if bare else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,50 @@
+"""Every setting, with its unit and default: one module a section. The docs are checked against them.
+
+A setting's name in the environment is `NEVERSTALE_` + section + `__` + field, in upper case; in
+`neverstale.toml` it is `field` under `[section]`.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from neverstale.settings.api import Api, Demands
+from neverstale.settings.clients import Clients
+from neverstale.settings.consumer import ConsumerSettings
+from neverstale.settings.kafka import LONGEST_TOPIC, Kafka
+from neverstale.settings.limits import Limits
+from neverstale.settings.mongodb import MongoDB
+from neverstale.settings.redis import RedisSettings
+from neverstale.settings.section import SettingsSection
+from neverstale.settings.service import Service
+from neverstale.settings.watcher import WatcherSettings
+
+__all__ = [
+    "LONGEST_TOPIC",
+    "Api",
+    "Clients",
+    "ConsumerSettings",
+    "Demands",
+    "Kafka",
+    "Limits",
+    "MongoDB",
+    "RedisSettings",
+    "Service",
+    "Settings",
+    "WatcherSettings",
+]
+
+
+class Settings(SettingsSection):
+    """All settings. Built by `neverstale.settings.sources.load`, never at import."""
+
+    catalog: Path = Field(Path("catalog.toml"), description="The catalog file.")
+    mongodb: MongoDB = MongoDB()
+    kafka: Kafka = Kafka()
+    redis: RedisSettings = RedisSettings()
+    watcher: WatcherSettings = WatcherSettings()
+    consumer: ConsumerSettings = ConsumerSettings()
+    api: Api = Api()
+    clients: Clients = Clients()
+    limits: Limits = Limits()
+    service: Service = Service()

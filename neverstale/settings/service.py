@@ -1,0 +1,18 @@
+"""Section `service`: what every role has besides its work."""
+
+from typing import Literal
+
+from pydantic import (
+    Field,
+    PositiveFloat,
+)
+
+from neverstale.settings.section import Port, SettingsSection
+
+
+class Service(SettingsSection):
+    host: str = Field("127.0.0.1", description="Address of a watcher's or consumer's /livez, /readyz and /metrics.")
+    port: Port = Field(0, description="Port of the same; 0: a free one, logged at start.")
+    drain_seconds: PositiveFloat = Field(10, description="Deadline of an orderly stop after SIGTERM.")
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
