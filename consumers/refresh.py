@@ -132,7 +132,7 @@ class Refresher:
         body = snapshot.bodies.get(held.canonical)
         expires_ms = snapshot.expiries.get(held.canonical)
         life_ms = ttl_ms(resource, body, expires_ms, time.time() * 1000, self._chance())
-        return Fill(held.key, held.token, snapshot.version, body, life_ms)
+        return Fill(held.key, held.token, snapshot.version, body, life_ms, resource.shows)
 
 
 def _count(result: str, times: int) -> None:

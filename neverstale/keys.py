@@ -151,9 +151,21 @@ def any_value_of(canonical_key: str) -> Any:
     return value_of(canonical_key)
 
 
-def digest(redis_key: bytes) -> bytes:
-    """16 hex digits that an entry carries of its own key, so that no reply is taken for another's."""
-    return blake2b(redis_key, digest_size=8).hexdigest().encode("ascii")
+UNDECLARED: Final = "000000"
+"""Of entries whose bodies depend on no declaration."""
+_OF_KEY: Final = 10
+
+
+def digest(redis_key: bytes, shows: str = UNDECLARED) -> bytes:
+    """16 hex digits that an entry carries: ten of its own key, so that no reply is taken for another's, and six of
+    what its body was declared to show (`Resource.shows`), so that no body is taken for one that is declared
+    otherwise."""
+    return (blake2b(redis_key, digest_size=8).hexdigest()[:_OF_KEY] + shows).encode("ascii")
+
+
+def of_same_key(held: bytes, digest: bytes) -> bool:
+    """Whether two digests are of one key, whatever was declared."""
+    return held[:_OF_KEY] == digest[:_OF_KEY]
 
 
 @dataclass(frozen=True, slots=True)

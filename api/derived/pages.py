@@ -71,6 +71,7 @@ class PageSource:
         self._known = known
         self._secret = secret
         self._digest = resource.derived.digests()[f"lists.{list_name}"]
+        self.shows = blake2b(f"{self._digest} {resource.shows}".encode(), digest_size=3).hexdigest()
         self._projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
         self._moment = known.moment
         self._located: dict[str, tuple[bytes, Place]] = {}

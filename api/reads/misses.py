@@ -143,7 +143,7 @@ class Misses:
     ) -> None:
         keys = [flight.entry_key for flight in flights]
         try:
-            leases = await self._cache.lease(source.collection, keys, floor, self._lease_ms)
+            leases = await self._cache.lease(source.collection, keys, floor, self._lease_ms, source.shows)
         except Outage:
             # Redis gives no leases: no memory, read-only, or gone since the read. The answer needs none.
             await self._direct.read(self._close(flights))
@@ -282,7 +282,9 @@ class Misses:
                     continue
                 life_ms = ttl_ms(source, body, snapshot.expiries.get(key), now_ms, self._random.random())
                 etag = snapshot.etag(key)
-                fills.append(Fill(flight.entry_key, leases.token, snapshot.version, body, life_ms, etag))
+                fills.append(
+                    Fill(flight.entry_key, leases.token, snapshot.version, body, life_ms, source.shows, etag)
+                )
             await at_once(self._fills.offer(fills), self._fills.give_back(withheld) if withheld else None)
         finally:
             self._close(flights)

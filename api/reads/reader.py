@@ -213,11 +213,11 @@ class Reader:
         others: list[Ask] = []
         untouched: list[bytes] = []
         found, floor = part.raws, to_hex(part.floor).encode("ascii")
-        latest = to_hex(self._cache.damage.latest()).encode("ascii")
+        latest, shows = to_hex(self._cache.damage.latest()).encode("ascii"), turn.source.shows
         for ask in asks:
             key = ask.entry_key
             raw = found[key]
-            if raw is None or ask.wish is not ANYTHING or not is_current(raw, digest(key), floor, latest):
+            if raw is None or ask.wish is not ANYTHING or not is_current(raw, digest(key, shows), floor, latest):
                 others.append(ask)
                 continue
             ask.hit(raw, watermark, reading)
@@ -237,7 +237,7 @@ class Reader:
         keys = list(dict.fromkeys([ask.entry_key for ask in asks]))
         if not keys:
             return ()
-        decoded = await self._cache.decode(keys, [found[key] for key in keys])
+        decoded = await self._cache.decode(keys, [found[key] for key in keys], turn.source.shows)
         entries = dict(zip(keys, decoded, strict=True))
         missing = [ask for ask in asks if not self._hit(ask, entries[ask.entry_key], floor, watermark)]
         if turn.source.on_change == "auto":

@@ -83,6 +83,10 @@ class CachedSource(Source, Protocol):
     """One whose answers are kept: in Redis as entries, in L1 by request line."""
 
     @property
+    def shows(self) -> str:
+        """6 hex digits of what an answer was declared to show; its entry carries them."""
+
+    @property
     def ttl_seconds(self) -> int: ...
 
     @property
@@ -118,6 +122,7 @@ class DocumentSource:
         self.resource = resource
         self.name = resource.name
         self.collection = resource.collection
+        self.shows = resource.shows
         self.ttl_seconds = resource.ttl_seconds
         self.absent_ttl_seconds = resource.absent_ttl_seconds
         self.on_change = resource.on_change

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from neverstale.catalog.declarations import (
@@ -48,6 +48,12 @@ class Catalog(BaseModel):
     def of_collection(self, collection: str) -> tuple[Resource, ...]:
         """The resources that are served from a collection."""
         return tuple(resource for resource in self.resources.values() if resource.collection == collection)
+
+    @model_validator(mode="after")
+    def _resources_are_of_the_database(self) -> Self:
+        for resource in self.resources.values():
+            resource._database = self.database
+        return self
 
     @field_validator("database")
     @classmethod

@@ -2,9 +2,11 @@
 
 import re
 from functools import cached_property
+from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from neverstale.catalog.declarations import (
     CounterDeclaration,
@@ -39,6 +41,10 @@ OnChange = Literal["invalidate", "refresh", "auto"]
 OWN_PREFIX = "neverstale."
 """Collections of ours (the watcher's heartbeat and position) start with it."""
 
+
+BODIES: Final = 1
+"""How documents are spelled in bodies. Rises when the same document is spelled otherwise, so that no release serves
+what another one has spelled."""
 
 MOST_GROUPS_SHOWN: Final = 1000
 
@@ -124,6 +130,17 @@ class Resource(BaseModel):
         """Lists, counters and rankings together; false if there are none."""
         shown = tuple(self.fields) if self.fields is not None else None
         return Declarations(shown=shown, lists=self.lists, counters=self.counters, rankings=self.rankings)
+
+    _database: str = PrivateAttr("")
+    """Of the catalog that declares it."""
+
+    @cached_property
+    def shows(self) -> str:
+        """6 hex digits of all that the body of an entry depends on, and when it ends. Every entry carries them (see
+        `neverstale.keys.digest`), so a body is served only where the same is declared."""
+        shown = sorted(self.fields) if self.fields is not None else None
+        text = orjson.dumps([BODIES, self._database, self.collection, self.key_type, shown, self.expires_field])
+        return blake2b(text, digest_size=3).hexdigest()
 
     @field_validator("lists", "counters", "rankings")
     @classmethod

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from neverstale.keys import Names, digest
+from neverstale.keys import UNDECLARED, Names, digest
 from neverstale.redis import entries
 from neverstale.redis.commands import WHICH_REDIS, Commands, RoundTrip, identity_of, nonce
-from neverstale.redis.entries import CorruptEntry, Entry
+from neverstale.redis.entries import CorruptEntry, DeclaredOtherwise, Entry
 from neverstale.redis.watermarks import Watermarks, count_of, watermarks_of
 from neverstale.role import telemetry
 from neverstale.role.damage import Damage
@@ -58,6 +58,8 @@ class Fill:
     body: bytes | None
     """JSON; `None`: known to be absent."""
     ttl_ms: int
+    shows: str = UNDECLARED
+    """What the body shows, see `Resource.shows`."""
     etag: bytes | None = None
     """Of the body, if somebody has made it already."""
 
@@ -72,33 +74,41 @@ class Cache(Commands):
         self._partitions = 0
         """Of which watermarks were found when they were last read."""
 
-    async def read(self, collection: str, keys: Sequence[bytes]) -> tuple[Version | None, list[Entry | None]]:
-        """The collection's floor (`None`: unknown) and the entries, in order, in one command."""
+    async def read(
+        self, collection: str, keys: Sequence[bytes], shows: str = UNDECLARED
+    ) -> tuple[Version | None, list[Entry | None]]:
+        """The collection's floor (`None`: unknown) and the entries that show what is declared, in order, in one
+        command."""
         floor, raws = await self.read_raw(collection, keys)
-        return floor, await self.decode(keys, raws)
+        return floor, await self.decode(keys, raws, shows)
 
     async def read_raw(self, collection: str, keys: Sequence[bytes]) -> tuple[Version | None, list[bytes | None]]:
         """The same with the entries as Redis holds them."""
         (raws,) = await self.send(("MGET", self.names.floor(collection), *keys))
         return self.damage.register(raws[0]), raws[1:]
 
-    async def decode(self, keys: Sequence[bytes], raws: Sequence[bytes | None]) -> list[Entry | None]:
-        """The entries of what `read_raw` found. Those that do not belong to their keys are deleted, and missing."""
-        found = [self._decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
+    async def decode(
+        self, keys: Sequence[bytes], raws: Sequence[bytes | None], shows: str = UNDECLARED
+    ) -> list[Entry | None]:
+        """The entries of what `read_raw` found. Those that do not belong to their keys are deleted, and missing;
+        missing are those, too, whose bodies show something else than is declared."""
+        found = [self._decode(raw, key, shows) for raw, key in zip(raws, keys, strict=True)]
         corrupt = [key for key, entry in zip(keys, found, strict=True) if isinstance(entry, CorruptEntry)]
         if corrupt:
             await self.delete(corrupt)
         return [None if isinstance(entry, CorruptEntry) else entry for entry in found]
 
-    async def lease(self, collection: str, keys: Sequence[bytes], floor: Version, lease_ms: int) -> Leases:
+    async def lease(
+        self, collection: str, keys: Sequence[bytes], floor: Version, lease_ms: int, shows: str = UNDECLARED
+    ) -> Leases:
         """Ask for permission to fill `keys`; an entry that became good meanwhile is the answer instead."""
         token = nonce()
-        arguments = (token, lease_ms, to_hex(floor), *map(digest, keys))
+        arguments = (token, lease_ms, to_hex(floor), *(digest(key, shows) for key in keys))
         answers, registers = await self.send(
             await self.call("lease", keys, arguments),
             ("MGET", self.names.applied, self.names.floor(collection)),
         )
-        leases = [self._lease_answer(answer, key) for answer, key in zip(answers, keys, strict=True)]
+        leases = [self._lease_answer(answer, key, shows) for answer, key in zip(answers, keys, strict=True)]
         for word, count in Counter(answer[0] for answer in answers).items():
             telemetry.LEASES.labels(word.decode()).inc(count)
         applied, known_floor = map(self.damage.register, registers)
@@ -111,7 +121,15 @@ class Cache(Commands):
             body = fill.body if fill.body is not None else b""
             kind = b"D" if fill.body is not None else b"N"
             etag = fill.etag or (entries.etag_of(body) if fill.body is not None else entries.NO_ETAG)
-            arguments += (fill.token, to_hex(fill.version), kind, fill.ttl_ms, etag, body)
+            arguments += (
+                fill.token,
+                to_hex(fill.version),
+                kind,
+                fill.ttl_ms,
+                digest(fill.key, fill.shows),
+                etag,
+                body,
+            )
         (answers,) = await self.send(await self.call("fill", [fill.key for fill in fills], arguments))
         results = [answer.decode() for answer in answers]
         for result, count in Counter(results).items():
@@ -136,20 +154,22 @@ class Cache(Commands):
                 break
         return Watermarks(identity_of(server, replication), partitions, watermarks_of(values, self.damage))
 
-    def _decode(self, raw: bytes | None, key: bytes) -> Entry | CorruptEntry | None:
+    def _decode(self, raw: bytes | None, key: bytes, shows: str) -> Entry | CorruptEntry | None:
         if raw is None:
             return None
         try:
-            return entries.decode(raw, digest(key), self.damage.latest())
+            return entries.decode(raw, digest(key, shows), self.damage.latest())
+        except DeclaredOtherwise:
+            return None
         except CorruptEntry as error:
             self.damage.met("entry", f"{key!r}: {error}")
             return error
 
-    def _lease_answer(self, answer: list[Any], key: bytes) -> Granted | Wait | Entry:
+    def _lease_answer(self, answer: list[Any], key: bytes, shows: str) -> Granted | Wait | Entry:
         word = answer[0]
         if word == b"wait":
             return Wait(answer[1])
-        entry = self._decode(answer[1] or None, key)
+        entry = self._decode(answer[1] or None, key, shows)
         held = entry if isinstance(entry, Entry) else None
         if word == b"entry" and held is not None:
             return held

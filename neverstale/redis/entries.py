@@ -12,7 +12,8 @@ The header is ASCII, so that the scripts and a person at `redis-cli` can read it
 | 19     | 16    | body version: the version at which the body was read, zeros if there is none         |
 | 35     | 16    | lease: the live token, zeros if there is none                                        |
 | 51     | 13    | lease end: Redis's clock, milliseconds, decimal                                      |
-| 64     | 16    | digest of the entry's own key                                                        |
+| 64     | 10    | digest of the entry's own key                                                        |
+| 74     | 6     | digest of what the body was declared to show, see `Resource.shows`                |
 | 80     | 16    | ETag of the body, zeros if there is none                                             |
 | 96     | …     | the body                                                                             |
 """
@@ -24,6 +25,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Final
 
+from neverstale.keys import of_same_key
 from neverstale.versions import LATEST, Version
 
 HEADER_BYTES: Final = 96
@@ -35,6 +37,10 @@ class EntryState(Enum):
     DATA = b"D"
     ABSENT = b"N"
     STALE = b"S"
+
+
+class DeclaredOtherwise(Exception):
+    """This key's entry, but its body shows something else than is declared here: for us it is missing."""
 
 
 class CorruptEntry(Exception):
@@ -70,11 +76,14 @@ def etag_of(body: bytes) -> bytes:
 
 
 def decode(raw: bytes, digest: bytes, latest: Version = LATEST) -> Entry:
-    """Read an entry; `CorruptEntry` if it is malformed, or speaks of another key or of a version after `latest`."""
-    if raw[64:80] != digest or len(raw) < HEADER_BYTES:
+    """Read an entry; `CorruptEntry` if it is malformed, or speaks of another key or of a version after `latest`;
+    `DeclaredOtherwise` if it shows what other processes declare."""
+    if not of_same_key(raw[64:80], digest) or len(raw) < HEADER_BYTES:
         raise CorruptEntry("the entry does not belong to its key")
     if _HEADER.match(raw) is None:
         raise CorruptEntry("malformed header")
+    if raw[64:80] != digest:
+        raise DeclaredOtherwise
     versions = unhexlify(raw[3:35])
     version, body_version = int.from_bytes(versions[:8], "big"), int.from_bytes(versions[8:], "big")
     if max(version, body_version) > latest:

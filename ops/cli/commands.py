@@ -15,7 +15,7 @@ from neverstale import __version__
 from neverstale.errors import Misconfigured, NeverstaleError
 from neverstale.ops.cli.dead_letters import dlq
 from neverstale.ops.cli.init import init
-from neverstale.ops.cli.look import check, doctor, settings, status, support_bundle, why
+from neverstale.ops.cli.look import check, diff, doctor, settings, status, support_bundle, why
 from neverstale.ops.cli.repair import invalidate, rebuild, resync, warm
 from neverstale.ops.cli.start import demo, play, run, up
 
@@ -30,7 +30,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (init, up, demo, play, run, check, doctor, settings, status, why, resync, invalidate, rebuild, warm):
+for command in (
+    init,
+    up,
+    demo,
+    play,
+    run,
+    check,
+    diff,
+    doctor,
+    settings,
+    status,
+    why,
+    resync,
+    invalidate,
+    rebuild,
+    warm,
+):
     app.command()(command)
 app.command("support-bundle")(support_bundle)
 app.add_typer(dlq, name="dlq")

@@ -1,5 +1,5 @@
-"""Commands that look and change nothing: `check`, `doctor`, `settings`, `status`, `why`, `support-bundle`. Only
-`check --create-indexes` creates."""
+"""Commands that look and change nothing: `check` (but for `--create-indexes`), `diff`, `doctor`, `settings`, `status`,
+`why`, `support-bundle`."""
 
 import asyncio
 from contextlib import suppress
@@ -32,6 +32,20 @@ def check(
     findings = asyncio.run(found)
     print_findings(findings, as_json=as_json)
     raise typer.Exit(has_problem(findings))
+
+
+def diff(
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another catalog file.")],
+    config: Config = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what another catalog changes, builds anew and makes cold; no server is asked."""
+    from neverstale.catalog import Catalog
+    from neverstale.ops.diff import differences, print_differences
+
+    settings, _ = settings_from(config, catalog)
+    print_differences(differences(catalog_of(settings), Catalog.load(new)), as_json=as_json)
 
 
 def doctor(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:

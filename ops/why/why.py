@@ -150,7 +150,7 @@ async def _entry(asked: Question, cache: Cache, client: Redis, partition: int | 
     held = await cache.watermarks(asked.settings.kafka.group)
     mark = held.by_partition.get(partition) if partition is not None else None
     name = cache.names.entry(asked.resource.name, asked.canonical)
-    floor, (entry,) = await cache.read(asked.resource.collection, [name])
+    floor, (entry,) = await cache.read(asked.resource.collection, [name], asked.resource.shows)
     applied, left_ms = await cache.send(("GET", cache.names.applied), ("PTTL", name))
     found = InRedis(
         None,

@@ -66,7 +66,8 @@ def scripts_on_entries(draw: st.DrawFn) -> Script:
             args += [draw(VERSIONS), draw(st.sampled_from("nrt"))]
     elif name == "fill":
         for _ in keys:
-            args += [draw(TOKENS), draw(VERSIONS), draw(st.sampled_from("DN")), 900_000, b"e" * 16, draw(BODIES)]
+            args += [draw(TOKENS), draw(VERSIONS), draw(st.sampled_from("DN")), 900_000]
+            args += [draw(st.sampled_from(("a", "b"))) * 16, b"e" * 16, draw(BODIES)]
     return Script(name, keys, tuple(args))
 
 
@@ -161,7 +162,7 @@ def test_no_script_leaves_a_global_variable_behind(name: Name) -> None:
     """The in-memory Redis refuses them, as Redis does; here they are all run at least once."""
     args: dict[str, tuple[Any, ...]] = {
         "lease": (b"a" * 16, LEASE_MS, v(0), b"d" * 16),
-        "fill": (b"a" * 16, v(1), "D", 1000, b"e" * 16, b"{}"),
+        "fill": (b"a" * 16, v(1), "D", 1000, b"d" * 16, b"e" * 16, b"{}"),
         "invalidate": (b"a" * 16, LEASE_MS, v(1), "n"),
         "raise": (v(1),),
         "claim": (b"a" * 16, 1000),

@@ -20,13 +20,13 @@ def test_what_is_no_entry_is_leased_as_if_it_were_missing(subject: Subject, pref
     key = prefix + b"e"
     subject.command("SET", key, held)
     assert subject.run("lease", [key], TOKEN, LEASE_MS, v(0), DIGEST) == [[b"granted", b""]]
-    assert subject.run("fill", [key], TOKEN, v(5), "D", 60_000, b"e" * 16, b"{}") == [b"filled"]
+    assert subject.run("fill", [key], TOKEN, v(5), "D", 60_000, DIGEST, b"e" * 16, b"{}") == [b"filled"]
 
 
 @pytest.mark.parametrize("held", [text for text in NONSENSE if text])
 def test_what_is_no_entry_is_not_filled_and_not_kept(subject: Subject, prefix: bytes, held: bytes) -> None:
     for script, arguments, answer in (
-        ("fill", (TOKEN, v(5), "D", 60_000, b"e" * 16, b"{}"), [b"missing"]),
+        ("fill", (TOKEN, v(5), "D", 60_000, DIGEST, b"e" * 16, b"{}"), [b"missing"]),
         ("invalidate", (TOKEN, LEASE_MS, v(5), "r"), b"x"),
     ):
         key = prefix + script.encode()

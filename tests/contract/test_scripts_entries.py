@@ -10,6 +10,8 @@ from tests.contract.subjects import Header, Subject, header
 A, B = b"a" * 16, b"b" * 16
 NONE = b"0" * 16
 DIGEST = b"0123456789abcdef"
+ELSE = b"0123456789fedcba"
+"""Of the same key, declared otherwise."""
 ETAG = b"e7a6" * 4
 BODY = b'{"_id":1}'
 LEASE_MS = 60_000
@@ -21,8 +23,15 @@ def v(number: int) -> bytes:
     return b"%016x" % number
 
 
-def lease(subject: Subject, key: bytes, token: bytes, floor: int = 0, lease_ms: int = LEASE_MS) -> list[object]:
-    (answer,) = subject.run("lease", [key], token, lease_ms, v(floor), DIGEST)
+def lease(
+    subject: Subject,
+    key: bytes,
+    token: bytes,
+    floor: int = 0,
+    lease_ms: int = LEASE_MS,
+    digest: bytes = DIGEST,
+) -> list[object]:
+    (answer,) = subject.run("lease", [key], token, lease_ms, v(floor), digest)
     assert isinstance(answer, list)
     return answer
 
@@ -35,8 +44,10 @@ def fill(
     kind: bytes = b"D",
     body: bytes = BODY,
     ttl: int = TTL_MS,
+    digest: bytes = DIGEST,
 ) -> bytes:
-    (answer,) = subject.run("fill", [key], token, v(version), kind, ttl, ETAG if kind == b"D" else NONE, body)
+    etag = ETAG if kind == b"D" else NONE
+    (answer,) = subject.run("fill", [key], token, v(version), kind, ttl, digest, etag, body)
     assert isinstance(answer, bytes)
     return answer
 
@@ -136,6 +147,43 @@ def test_lease_answers_and_leaves_what_the_table_says(
         assert answer[1] == (held or b"")
     entry = header(raw(subject, key))
     assert (entry.state, entry.version, entry.token) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "floor", "word", "after"),
+    [
+        (missing, 0, b"granted", (b"L", NONE, B)),
+        (leased, 0, b"wait", (b"L", NONE, A)),
+        (lease_ran_out, 0, b"granted", (b"L", NONE, B)),
+        (data, 5, b"granted", (b"S", v(5), B)),
+        (data, 6, b"granted", (b"S", v(6), B)),
+        (absent, 5, b"granted", (b"S", v(5), B)),
+        (stale, 0, b"granted", (b"S", v(5), B)),
+        (stale, 9, b"granted", (b"S", v(5), B)),
+        (stale_leased, 0, b"wait", (b"S", v(5), A)),
+        (stale_lease_ran_out, 0, b"granted", (b"S", v(5), B)),
+    ],
+)
+def test_a_lease_of_what_is_declared_otherwise_hands_over_no_body_and_forgets_no_version(
+    subject: Subject, prefix: bytes, before: Before, floor: int, word: bytes, after: tuple[bytes, bytes, bytes]
+) -> None:
+    key = prefix + b"k"
+    before(subject, key)
+    answer = lease(subject, key, B, floor, digest=ELSE)
+    assert answer[0] == word
+    entry = header(raw(subject, key))
+    assert (entry.state, entry.version, entry.token) == after
+    if word == b"granted":
+        assert answer == [b"granted", b""]
+        assert (entry.digest, entry.body_kind, entry.body) == (ELSE, b"-", b"")
+
+
+@pytest.mark.parametrize("before", [leased, data, stale_leased])
+def test_a_fill_says_what_its_own_filler_declares(subject: Subject, prefix: bytes, before: Before) -> None:
+    key = prefix + b"k"
+    before(subject, key)
+    assert fill(subject, key, A, 6, digest=ELSE) == b"filled"
+    assert header(raw(subject, key)).digest == ELSE
 
 
 @pytest.mark.parametrize(
@@ -422,7 +470,7 @@ def test_a_batch_of_fills_is_answered_in_order_each_by_its_own_arguments(subject
     offers = [
         item
         for version, body in ((5, b"one"), (6, b"two"), (7, b"three"))
-        for item in (A, v(version), b"D", TTL_MS, ETAG, body)
+        for item in (A, v(version), b"D", TTL_MS, DIGEST, ETAG, body)
     ]
 
     assert subject.run("fill", keys, *offers) == [b"filled", b"missing", b"filled"]

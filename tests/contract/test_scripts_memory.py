@@ -39,7 +39,7 @@ def full(flavour: Flavour, data: Path) -> Iterator[RealRedis]:
         with Redis.from_url(have(url)) as redis:
             subject = RealRedis(redis)
             subject.run("lease", [b"entry", b"leased"], A, LEASE_MS, v(0), DIGEST, DIGEST)
-            subject.run("fill", [b"entry"], A, v(5), "D", LEASE_MS, A, b"{}")
+            subject.run("fill", [b"entry"], A, v(5), "D", LEASE_MS, A, A, b"{}")
             subject.run("claim", [b"register"], A, LEASE_MS)
             subject.run("establish", [b"register"], A, v(5))
             redis.config_set("maxmemory", 1)
@@ -90,7 +90,7 @@ def test_leases_and_fills_are_refused_when_memory_is_full(full_redis: RealRedis)
     with pytest.raises(OutOfMemoryError):
         full_redis.run("lease", [b"missing"], B, LEASE_MS, v(0), DIGEST)
     with pytest.raises(OutOfMemoryError):
-        full_redis.run("fill", [b"leased"], A, v(9), "D", LEASE_MS, A, b"{}")
+        full_redis.run("fill", [b"leased"], A, v(9), "D", LEASE_MS, A, A, b"{}")
     assert header(full_redis.command("GET", b"leased")).state == b"L"
 
 
@@ -100,7 +100,7 @@ def test_redis_6_2_refuses_every_script_when_memory_is_full_but_deletes(full_old
     with pytest.raises(ResponseError, match="-OOM "):
         full_old_redis.run("raise", [b"register"], v(6))
     with pytest.raises(ResponseError, match="-OOM "):
-        full_old_redis.run("fill", [b"leased"], A, v(9), "D", LEASE_MS, A, b"{}")
+        full_old_redis.run("fill", [b"leased"], A, v(9), "D", LEASE_MS, A, A, b"{}")
     assert full_old_redis.command("DEL", b"entry", b"register") == 2
 
 

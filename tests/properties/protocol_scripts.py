@@ -39,7 +39,7 @@ class ProtocolScripts:
     def fill(self, entry: Bytes, live: int, s: int) -> tuple[str, Bytes]:
         """A fill with what a snapshot read at s finds. The body is s; every second version is an absence."""
         token, kind, version = LIVE if live else DEAD, b"D" if s % 2 else b"N", text_of(s)
-        (answer,), (then,) = self._run("fill", ((ENTRY, entry),), token, version, kind, 60_000, ETAG, version)
+        (answer,), (then,) = self._run("fill", ((ENTRY, entry),), token, version, kind, 60_000, DIGEST, ETAG, version)
         return answer.decode(), _canonical(then)
 
     def invalidate(self, entry: Bytes, t: int, refresh: bytes) -> tuple[str, Bytes]:

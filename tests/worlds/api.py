@@ -168,9 +168,8 @@ class World:
     # --- what is seen
 
     async def entry(self, resource: str, key: KeyValue) -> Entry | None:
-        _, (entry,) = await self.cache.read(
-            self.catalog.resources[resource].collection, [self.entry_key(resource, key)]
-        )
+        declared = self.catalog.resources[resource]
+        _, (entry,) = await self.cache.read(declared.collection, [self.entry_key(resource, key)], declared.shows)
         return entry
 
     async def until_filled(self, resource: str, key: KeyValue) -> Entry:

@@ -186,21 +186,25 @@ class Consuming:
         return self.cache.names.entry(resource, key)
 
     async def entry(self, resource: str, key: str) -> Entry | None:
-        _, (entry,) = await self.cache.read(resource, [self.key(resource, key)])
+        _, (entry,) = await self.cache.read(
+            resource, [self.key(resource, key)], self.catalog.resources[resource].shows
+        )
         return entry
 
     async def states(self, resource: str, keys: Sequence[str]) -> list[str | None]:
-        _, found = await self.cache.read(resource, [self.key(resource, key) for key in keys])
+        _, found = await self.cache.read(
+            resource, [self.key(resource, key) for key in keys], self.catalog.resources[resource].shows
+        )
         return [entry.state.name if entry else None for entry in found]
 
     async def fill(self, resource: str, *keys: str) -> Version:
         """Read and fill, as a reader does; answers the version that was read."""
         declared: Resource = self.catalog.resources[resource]
         entries = [self.key(resource, key) for key in keys]
-        leases = await self.cache.lease(declared.collection, entries, 0, 5000)
+        leases = await self.cache.lease(declared.collection, entries, 0, 5000, declared.shows)
         snapshot = await self.loader.load(declared, [value_of(key) for key in keys], leases.applied or 0)
         fills = [
-            Fill(entry, leases.token, snapshot.version, snapshot.bodies.get(key), 600_000)
+            Fill(entry, leases.token, snapshot.version, snapshot.bodies.get(key), 600_000, declared.shows)
             for entry, key in zip(entries, keys, strict=True)
         ]
         assert await self.cache.fill(fills) == ["filled"] * len(keys)

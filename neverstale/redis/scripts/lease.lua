@@ -11,18 +11,20 @@ local lease_end = string.format('%013d', now + lease_ms)
 
 local function lease(key, digest)
   local entry = redis.call('GET', key)
-  if not entry or #entry < 96 or string.sub(entry, 65, 80) ~= digest then
+  if not entry or #entry < 96 or string.sub(entry, 65, 74) ~= string.sub(digest, 1, 10) then
     -- Missing, or somebody else's bytes under this key.
     redis.call('SET', key, 'L0-' .. NONE .. NONE .. token .. lease_end .. digest .. NONE, 'PX', lease_ms)
     return {'granted', ''}
   end
   local state, version = string.sub(entry, 1, 1), string.sub(entry, 4, 19)
+  local ours = string.sub(entry, 65, 80) == digest
   if state == 'D' or state == 'N' then
-    if version >= floor then
+    if version >= floor and ours then
       return {'entry', entry}
     end
-    -- The floor has passed over it: stale since the floor, and nobody holds its lease.
-    version = floor
+    -- The floor has passed over it, or it shows what another process declares: stale since the later of both, and
+    -- nobody holds its lease.
+    version = version < floor and floor or version
   elseif string.sub(entry, 36, 51) ~= NONE then
     local left = (tonumber(string.sub(entry, 52, 64)) or 0) - now
     if left > 0 and left <= LONGEST_MS then
@@ -31,6 +33,11 @@ local function lease(key, digest)
   end
   if state ~= 'L' then
     state = 'S'
+  end
+  if not ours then
+    -- What is known of its versions stays, the body does not: nobody here may see it.
+    redis.call('SET', key, state .. '0-' .. version .. NONE .. token .. lease_end .. digest .. NONE, 'PX', lease_ms)
+    return {'granted', ''}
   end
   redis.call('SETRANGE', key, 0,
     state .. '0' .. string.sub(entry, 3, 3) .. version .. string.sub(entry, 20, 35) .. token .. lease_end)

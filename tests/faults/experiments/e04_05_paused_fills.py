@@ -63,7 +63,9 @@ class _Race:
         await self._here.apply(later, self._version)
         if self._second_reader and self._loss:
             # Not through the same reader: there these keys are in flight, and would only be waited for.
-            await self._here.cache.lease("things", [self._here.key(key) for key in numbers[::2]], 0, 60_000)
+            await self._here.cache.lease(
+                "things", [self._here.key(key) for key in numbers[::2]], 0, 60_000, self._here.source.shows
+            )
 
     async def after(self) -> None:
         await self._here.apply(self._late, self._version)

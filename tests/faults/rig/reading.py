@@ -89,7 +89,7 @@ class Reading:
         found: list[int | None] = []
         for start in range(0, len(keys), 1000):
             entries = [self.cache.names.entry(THINGS.name, f"i:{key}") for key in keys[start : start + 1000]]
-            floor, held = await self.cache.read(THINGS.collection, entries)
+            floor, held = await self.cache.read(THINGS.collection, entries, self.source.shows)
             for entry in held:
                 good = floor is not None and entry is not None and entry.fresh and entry.version >= floor
                 found.append(json.loads(entry.body or b'{"rev": 0}')["rev"] if good and entry else None)

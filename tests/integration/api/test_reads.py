@@ -152,7 +152,7 @@ async def test_thousands_of_gets_of_a_turn_are_all_answered(world: World) -> Non
 
 async def test_a_reader_waits_for_the_fill_of_another_process(world: World) -> None:
     key = world.entry_key("things", "a")
-    leases = await world.cache.lease("things", [key], 0, 60_000)
+    leases = await world.cache.lease("things", [key], 0, 60_000, world.things.shows)
     assert isinstance(leases.answers[0], Granted)
     before = loads("things")
     waiting = [asyncio.create_task(get(world, "a")) for _ in range(10)]
@@ -163,7 +163,8 @@ async def test_a_reader_waits_for_the_fill_of_another_process(world: World) -> N
 
     await eventually(has_waited, "the reader was told to wait")
     version = await world.loader.now()
-    assert await world.cache.fill([Fill(key, leases.token, version, b'{"by":"other"}', 60_000)]) == ["filled"]
+    fill = Fill(key, leases.token, version, b'{"by":"other"}', 60_000, world.things.shows)
+    assert await world.cache.fill([fill]) == ["filled"]
     answers = await asyncio.gather(*waiting)
     assert {(answer.body, answer.detail, answer.version) for answer in answers} == {
         (b'{"by":"other"}', "l2", version)
@@ -177,7 +178,7 @@ async def test_a_reader_that_has_waited_long_enough_reads_mongodb_and_fills_noth
     settings = settings_of(mongo_uri, redis_url, redis_prefix, wait_ms=30)
     async with World.of(settings, catalog_of(database)) as world:
         await world.write("things", {"_id": "a"})
-        await world.cache.lease("things", [world.entry_key("things", "a")], 0, 60_000)
+        await world.cache.lease("things", [world.entry_key("things", "a")], 0, 60_000, world.things.shows)
         assert (await get(world, "a")).body == b'{"_id":"a"}'
         entry = await world.entry("things", "a")
         assert entry is not None
@@ -186,7 +187,7 @@ async def test_a_reader_that_has_waited_long_enough_reads_mongodb_and_fills_noth
 
 async def test_a_lease_that_ran_out_is_taken_over(world: World) -> None:
     await world.write("things", {"_id": "a"})
-    await world.cache.lease("things", [world.entry_key("things", "a")], 0, 1)
+    await world.cache.lease("things", [world.entry_key("things", "a")], 0, 1, world.things.shows)
     assert (await get(world, "a")).body == b'{"_id":"a"}'
     await world.until_filled("things", "a")
 

@@ -19,7 +19,7 @@ def _fills_anyway(*refusals: str) -> AbstractContextManager[Any]:
     def entry(fill: Fill) -> bytes:
         kind = b"D" if fill.body is not None else b"N"
         version, etag = to_hex(fill.version).encode(), etag_of(fill.body) if fill.body is not None else NO_ETAG
-        header = (kind, b"0", kind, version, version, b"0" * 16, b"0" * 13, digest(fill.key), etag)
+        header = (kind, b"0", kind, version, version, b"0" * 16, b"0" * 13, digest(fill.key, fill.shows), etag)
         return b"".join((*header, fill.body or b""))
 
     async def fill(self: Cache, fills: Sequence[Fill]) -> list[str]:

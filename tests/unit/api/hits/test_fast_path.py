@@ -66,7 +66,7 @@ def hot() -> Hot:
 def entry(body: bytes | None) -> bytes:
     kind, etag = (b"D", etag_of(body)) if body is not None else (b"N", b"0" * 16)
     header = kind + b"1" + kind + to_hex(7).encode() * 2 + b"0" * 29
-    return header + digest(THINGS.locate(1)[0]) + etag + (body or b"")
+    return header + digest(THINGS.locate(1)[0], THINGS.shows) + etag + (body or b"")
 
 
 @pytest.mark.parametrize("plain", CALLERS)

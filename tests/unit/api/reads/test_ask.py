@@ -81,7 +81,7 @@ async def test_who_has_gone_is_answered_no_more() -> None:
 @pytest.mark.parametrize("watermark", [3, 9])
 async def test_a_hit_says_what_decoding_the_entry_would_say(body: bytes | None, watermark: int) -> None:
     raw = entry(body)
-    decoded = decode(raw, digest(THINGS.locate(1)[0]))
+    decoded = decode(raw, digest(THINGS.locate(1)[0], THINGS.shows))
     ask = FutureAsk(THINGS, 1)
     ask.hit(raw, watermark, None)
     complete = max(decoded.version, watermark)
@@ -106,5 +106,7 @@ def entry(body: bytes | None) -> bytes:
     """As Redis holds it at version 7."""
     kind, etag = (b"D", etag_of(body)) if body is not None else (b"N", b"0" * 16)
     version = to_hex(7).encode()
-    header = kind + b"0" + kind + version * 2 + b"0" * 16 + b"0" * 13 + digest(THINGS.locate(1)[0]) + etag
+    header = (
+        kind + b"0" + kind + version * 2 + b"0" * 16 + b"0" * 13 + digest(THINGS.locate(1)[0], THINGS.shows) + etag
+    )
     return header + (body or b"")

@@ -26,9 +26,9 @@ def leased() -> LuaRedis:
 def filled(version: int, body: bytes | None = BODY) -> LuaRedis:
     redis = leased()
     if body is None:
-        offer = (TOKEN, to_hex(version), "N", 60_000, entries.NO_ETAG, b"")
+        offer = (TOKEN, to_hex(version), "N", 60_000, DIGEST, entries.NO_ETAG, b"")
     else:
-        offer = (TOKEN, to_hex(version), "D", 60_000, entries.etag_of(body), body)
+        offer = (TOKEN, to_hex(version), "D", 60_000, DIGEST, entries.etag_of(body), body)
     assert redis.run("fill", [KEY], offer) == [b"filled"]
     return redis
 
@@ -148,3 +148,11 @@ def test_etags_are_equal_exactly_for_equal_bodies(one: bytes, other: bytes) -> N
 def test_an_etag_is_the_same_on_every_machine() -> None:
     assert entries.etag_of(b"{}") == b"01e7b720ff566d53"
     assert len(entries.etag_of(BODY)) == len(entries.NO_ETAG)
+
+
+@given(VERSIONS)
+def test_what_shows_something_else_is_no_damage_but_is_never_an_answer(version: int) -> None:
+    raw, other = held(filled(version)), digest(KEY, "abcdef")
+    assert not entries.is_current(raw, other, b"0" * 16, b"f" * 16)
+    with pytest.raises(entries.DeclaredOtherwise):
+        entries.decode(raw, other)
