@@ -1,5 +1,6 @@
-"""Commands that look and change nothing: `check` (but for `--create-indexes`), `diff`, `doctor`, `settings`, `status`,
-`why`, `support-bundle`."""
+"""Commands that look and change nothing: `check`, `diff`, `doctor`, `settings`, `status`, `why`, `support-bundle`.
+
+Only `check --create-indexes` creates."""
 
 import asyncio
 from contextlib import suppress
