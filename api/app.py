@@ -54,6 +54,7 @@ from neverstale.redis.most_read import Popularity
 from neverstale.redis.wire import Wire
 from neverstale.role import telemetry
 from neverstale.role.damage import Damage
+from neverstale.role.renewal import CatalogFile
 from neverstale.role.service import Life, service_url, show_card
 from neverstale.role.supervised import Supervised
 from neverstale.role.tasks import Tasks
@@ -73,13 +74,14 @@ WARM_GROUPS_MS = 30_000
 """To find the groups of a list that is warmed."""
 
 
-def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
-    """The API of a catalog. Its lifespan must run (every ASGI server does that)."""
+def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = None) -> FastAPI:
+    """The API of a catalog. Its lifespan must run (every ASGI server does that). `file`: of the catalog, if `/readyz`
+    is to tell that what it says by now is wrong."""
     ready = health()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with serving(settings, catalog, ready) as state:
+        async with serving(settings, catalog, ready, file) as state:
             telemetry.UNREAD_BYTES.set_function(lambda: state.unread.bytes)
             if state.hot is not None:
                 telemetry.L1_BYTES.set_function(partial(getattr, state.hot.l1.answers, "size"))
@@ -106,7 +108,9 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, catalog: Catalog, health: ReadHealth) -> AsyncIterator[State]:
+async def serving(
+    settings: Settings, catalog: Catalog, health: ReadHealth, file: CatalogFile | None = None
+) -> AsyncIterator[State]:
     """Open the clients, keep freshness current, and wait at the end for what is under way."""
     mongo = mongo_client(settings.mongodb)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
@@ -170,6 +174,8 @@ async def serving(settings: Settings, catalog: Catalog, health: ReadHealth) -> A
     beside.keep("watermark", partial(freshness.keep_watermark, api.freshness_interval_ms, catalog.resources))
     beside.keep("kinds", partial(kinds.keep, catalog, health))
     beside.keep("apply-ops", apply_ops.keep)
+    if file is not None:
+        beside.keep("catalog-file", partial(file.keep_telling, health))
     if known:
         beside.keep("generations", partial(keep_known, list(known.values())))
     beside.keep("card", partial(show_card, life, redis, names))

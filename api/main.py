@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from functools import partial
 
 import uvicorn
@@ -22,6 +23,7 @@ from neverstale.api.server.protocol import HotProtocol
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.role import telemetry
+from neverstale.role.renewal import LOOK_SECONDS, CatalogFile, Renewal, on_terminal
 from neverstale.role.service import Life, run_role, serve_until_asked, service_url
 from neverstale.role.tasks import start
 from neverstale.settings import Settings
@@ -37,12 +39,15 @@ UNSENT_BYTES = 64 << 10
 COLLECT_AFTER = 100_000
 """Objects. Python's own threshold, 700, costs requests at the 99th percentile tens of milliseconds."""
 FORCED = 1
+_LISTENER = "_NEVERSTALE_LISTENER"
+"""Variable that names the socket on which a process goes on listening while it starts again."""
 
 
-def run(settings: Settings, catalog: Catalog) -> int:
+def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code (see `neverstale.role.service.run_role`)."""
     if settings.api.workers == 1:
-        return run_role("api", settings, partial(_serve, settings, catalog), serve_http=False)
+        serve = partial(_serve, settings, catalog, renewal)
+        return run_role("api", settings, serve, renewal=renewal, serve_http=False)
     telemetry.configure_logging(settings.service)
     try:
         listener, settings = listen(settings)
@@ -50,7 +55,7 @@ def run(settings: Settings, catalog: Catalog) -> int:
         log.error("stopped", role="api", reason=str(error))
         return 2
     config = _config(partial(_worker_app, settings, catalog), settings)
-    supervisor = Supervisor(config, listener, settings.service.drain_seconds)
+    supervisor = Supervisor(config, listener, settings, renewal)
     supervisor.run()
     if not supervisor.asked:
         log.error("failed", role="api", reason="a worker did not start")
@@ -62,12 +67,39 @@ def run(settings: Settings, catalog: Catalog) -> int:
 def listen(settings: Settings) -> tuple[socket.socket, Settings]:
     """Take the port, and name the one that was taken in the settings."""
     host, port = settings.api.host, settings.api.port
+    if (inherited := _inherited(port)) is not None:
+        return _listening(inherited, settings)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         remedy = "free it, or set NEVERSTALE_API__HOST and NEVERSTALE_API__PORT"
         raise Misconfigured(f"api.port {port}", f"{host} gives no such port ({error.strerror})", remedy) from None
+    return _listening(listener, settings)
+
+
+def _inherited(port: int) -> socket.socket | None:
+    """The socket that this process listened on before it started again, if its port is still the one to take."""
+    handed = os.environ.pop(_LISTENER, None)
+    if handed is None:
+        return None
+    listener = socket.socket(fileno=int(handed))
+    if port not in (0, listener.getsockname()[1]):
+        listener.close()
+        return None
+    return listener
+
+
+def hand_over(listener: socket.socket, server: DrainingServer) -> None:
+    """Let the process listen on while it starts again: whoever connects meanwhile waits, and nobody needs notice."""
+    kept = listener.dup()
+    kept.set_inheritable(True)
+    os.environ[_LISTENER] = str(kept.detach())
+    server.notice_seconds = 0
+
+
+def _listening(listener: socket.socket, settings: Settings) -> tuple[socket.socket, Settings]:
+    host = settings.api.host
     listener.set_inheritable(True)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         # Connections inherit it: what a slow client does not take stays here, where it is counted.
@@ -77,13 +109,15 @@ def listen(settings: Settings) -> tuple[socket.socket, Settings]:
     return listener, settings.model_copy(update={"api": settings.api.model_copy(update={"port": port})})
 
 
-async def _serve(settings: Settings, catalog: Catalog, life: Life) -> None:
+async def _serve(settings: Settings, catalog: Catalog, renewal: Renewal | None, life: Life) -> None:
     listener, settings = listen(settings)
-    app = create_app(with_room(settings), catalog)
+    app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog))
     tame_collector()
     server = DrainingServer(_config(app, settings))
     # The role's own signals and shutdown rule; uvicorn must not take them over.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+    if renewal is not None:
+        renewal.before_end = partial(hand_over, listener, server)
     async with asyncio.TaskGroup() as group:
         start(group, serve_until_asked(server, listener), "api-http")
         await life.stop.wait()
@@ -94,7 +128,7 @@ def _worker_app(settings: Settings, catalog: Catalog) -> FastAPI:
     """Called in a worker, with the supervisor's own settings and catalog."""
     telemetry.configure_logging(settings.service)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app = create_app(with_room(settings), catalog)
+    app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog))
     tame_collector()
     return app
 
@@ -140,10 +174,18 @@ class Supervisor(Multiprocess):
     """Uvicorn's supervisor (dead workers are replaced, SIGHUP rolls them) with our rule for stopping: the first
     signal drains, a second one or the deadline ends all at once."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        settings: Settings,
+        renewal: Renewal | None = None,
+    ) -> None:
         multiprocess.Process = DrainingProcess  # type: ignore[misc]  # there is no other way to name it
         super().__init__(config, [listener])
-        self._drain_seconds = drain_seconds
+        self._settings = settings
+        self._renewal = renewal
+        self._looked_at = time.monotonic()
         self.asked = False
         """To stop, by a signal."""
 
@@ -153,6 +195,33 @@ class Supervisor(Multiprocess):
         for old, new in zip(before, self.processes, strict=True):
             if new is not old:
                 log.error("worker_replaced", role="api", pid=old.pid, exit_code=old.exitcode, by=new.pid)
+
+        self._look_for_another_catalog()
+
+    def _look_for_another_catalog(self) -> None:
+        now = time.monotonic()
+        if self._renewal is not None and now - self._looked_at >= LOOK_SECONDS and not self.should_exit.is_set():
+            self._looked_at = now
+            self._renew(self._renewal.is_due())
+
+    def handle_hup(self) -> None:
+        if on_terminal():
+            self._stop()
+        elif self._renewal is None:
+            super().handle_hup()
+        else:
+            self._renew(self._renewal.is_asked())
+
+    def _renew(self, found: tuple[Settings, Catalog] | None) -> None:
+        """Replace the workers one after the other. What the supervisor itself has taken, the port and the number of
+        workers, stays as it is."""
+        if found is None:
+            return
+        settings, catalog = found
+        api = self._settings.api
+        kept = settings.api.model_copy(update={"host": api.host, "port": api.port, "workers": api.workers})
+        self.config.app = partial(_worker_app, settings.model_copy(update={"api": kept}), catalog)
+        self.restart_all()
 
     def handle_int(self) -> None:
         self._stop()
@@ -167,7 +236,7 @@ class Supervisor(Multiprocess):
         self.should_exit.set()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._force("second signal"))
-        deadline = threading.Timer(self._drain_seconds, self._force, ["deadline"])
+        deadline = threading.Timer(self._settings.service.drain_seconds, self._force, ["deadline"])
         deadline.daemon = True
         deadline.start()
 

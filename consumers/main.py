@@ -35,6 +35,7 @@ from neverstale.redis.corrections import Corrections
 from neverstale.redis.most_read import Popularity
 from neverstale.redis.wire import Wire
 from neverstale.role.damage import Damage
+from neverstale.role.renewal import Renewal
 from neverstale.role.retry import Unwanted, Wanted, until_done
 from neverstale.role.service import Life, run_role, show_card
 from neverstale.role.supervised import Supervised
@@ -45,12 +46,12 @@ COLLECT_AFTER: Final = 300_000
 """Objects. A batch of records makes thousands, none of them in cycles: looking through them often finds nothing."""
 
 
-def run(settings: Settings, catalog: Catalog) -> int:
+def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) -> int:
     """Be a consumer until SIGTERM or SIGINT; returns the exit code, see `neverstale.role.service.run_role`."""
     gc.collect()
     gc.freeze()  # what is here by now stays, and no collection need look at it again
     gc.set_threshold(COLLECT_AFTER)
-    return run_role("consumer", settings, partial(live, settings, catalog))
+    return run_role("consumer", settings, partial(live, settings, catalog), renewal=renewal)
 
 
 async def live(settings: Settings, catalog: Catalog, life: Life) -> None:

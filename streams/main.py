@@ -10,6 +10,7 @@ from neverstale.keys import Names
 from neverstale.mongodb.apply_ops import ApplyOpsGap
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
+from neverstale.role.renewal import Renewal
 from neverstale.role.service import Life, run_role, show_card
 from neverstale.role.supervised import Supervised
 from neverstale.servers import mongo_client, redis_client
@@ -21,9 +22,9 @@ from neverstale.streams.watcher import Watcher
 GARBAGE_THRESHOLD: Final = 50_000
 
 
-def run(settings: Settings, catalog: Catalog) -> int:
+def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) -> int:
     """Be the watcher until SIGTERM or SIGINT; returns the exit code, see `neverstale.role.service.run_role`."""
-    return run_role("watcher", settings, partial(live, settings, catalog))
+    return run_role("watcher", settings, partial(live, settings, catalog), renewal=renewal)
 
 
 async def live(settings: Settings, catalog: Catalog, life: Life) -> None:

@@ -40,11 +40,12 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: DrainingConfig) -> None:
         super().__init__(config)
         self.server_state = self._serving = Serving()
-        self._notice_seconds = config.notice_seconds
+        self.notice_seconds = config.notice_seconds
+        """How long notice is given, unless the process listens on."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._give_notice()
-        await self._wait(self._notice_seconds, even_if_idle=True)
+        await self._wait(self.notice_seconds, even_if_idle=True)
         await self._stop_listening(sockets or [])
         await self._wait(LAST_SECONDS)
         await super().shutdown(sockets)

@@ -1,7 +1,8 @@
 """A role's life: start, serve, drain, stop.
 
 `run_role` owns the event loop, the signals and the role's HTTP port. The first SIGTERM or SIGINT sets the stop
-event and starts the drain deadline; a second one, or the deadline, ends the process at once.
+event and starts the drain deadline; a second one, or the deadline, ends the process at once. A renewal
+(`neverstale.role.renewal`) ends it in the same way; whoever called `run_role` starts it again.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from neverstale import __version__
 from neverstale.errors import Stop
 from neverstale.keys import Names
 from neverstale.role import telemetry
+from neverstale.role.renewal import Renewal, renewing
 from neverstale.role.retry import forever
 from neverstale.role.tasks import Ended, cancelled, failed_in, in_words, named
 from neverstale.settings import Settings
@@ -88,24 +90,29 @@ class Life:
 Body = Callable[[Life], Coroutine[Any, Any, None]]
 
 
-def run_role(role: str, settings: Settings, body: Body, *, serve_http: bool = True) -> int:
+def run_role(
+    role: str, settings: Settings, body: Body, *, renewal: Renewal | None = None, serve_http: bool = True
+) -> int:
     """Run `body` until it returns, and return the exit code: 0 as asked, 1 on a failure, 2 when a human must act."""
     telemetry.configure_logging(settings.service)
     try:
-        return uvloop.run(_live(role, settings, body, serve_http))
+        return uvloop.run(_live(role, settings, body, renewal, serve_http))
     except Stop as error:
         log.error("stopped", role=role, reason=str(error))
         return 2
 
 
-async def _live(role: str, settings: Settings, body: Body, serve_http: bool) -> int:
+async def _live(role: str, settings: Settings, body: Body, renewal: Renewal | None, serve_http: bool) -> int:
     stop, health, url, serving = asyncio.Event(), Health(), "", None
-    listen_for_signals(stop, settings.service.drain_seconds)
+    drain_seconds = settings.service.drain_seconds
+    listen_for_signals(stop, drain_seconds, renewal)
     try:
         async with contextlib.AsyncExitStack() as stack:
             if serve_http:
                 url, serving = await stack.enter_async_context(_http(health, settings))
             life = Life(role, f"{socket.gethostname()}-{os.getpid()}", stop, health, url)
+            if renewal is not None:
+                await stack.enter_async_context(renewing(renewal, stop, health, drain_seconds))
             log.info("started", role=role, version=__version__)
             await _lived(body(life), serving)
         if not stop.is_set():
@@ -115,7 +122,7 @@ async def _live(role: str, settings: Settings, body: Body, serve_http: bool) -> 
             raise reason from None
         log.error("failed", role=role, tasks=failed_in(error), reason=in_words(error), exc_info=error)
         return 1
-    log.info("stopped", role=role, reason="asked")
+    log.info("stopped", role=role, reason="renewal" if renewal is not None and renewal.granted else "asked")
     return 0
 
 
@@ -139,12 +146,15 @@ def _first_stop(error: BaseException) -> Stop | None:
     return error if isinstance(error, Stop) else None
 
 
-def listen_for_signals(stop: asyncio.Event, drain_seconds: float) -> None:
-    """First signal: set `stop` and start the deadline. Second signal or deadline: exit at once with 1."""
+def listen_for_signals(stop: asyncio.Event, drain_seconds: float, renewal: Renewal | None = None) -> None:
+    """First signal: set `stop` and start the deadline. Second signal or deadline: exit at once with 1. What stops to
+    start again only stops then."""
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
-        if stop.is_set():
+        if renewal is not None and renewal.granted:
+            renewal.granted = False
+        elif stop.is_set():
             log.error("forced", signal=signal.Signals(number).name)
             os._exit(1)
         stop.set()

@@ -40,6 +40,8 @@ def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -
 BUILD = _gauge("build_info", "1: this version runs, on this Python.", "version", "python")
 TASKS_DIED = _counter("tasks_died", "Times a task beside a role's own work died; it was started again.", "task")
 
+CATALOG_REFUSED = _gauge("catalog_refused", "1 while the catalog file is wrong; the one before is in use.")
+
 # streams
 CHANGES_READ = _counter("changes_read", "Change events read from MongoDB.", "operation")
 RECORDS_PUBLISHED = _counter("records_published", "Records acknowledged by Kafka.", "kind")

@@ -14,5 +14,8 @@ class Service(SettingsSection):
     host: str = Field("127.0.0.1", description="Address of a watcher's or consumer's /livez, /readyz and /metrics.")
     port: Port = Field(0, description="Port of the same; 0: a free one, logged at start.")
     drain_seconds: PositiveFloat = Field(10, description="Deadline of an orderly stop after SIGTERM.")
+    reload_catalog: bool = Field(
+        True, description="Take up a catalog file that changed, by starting again in place; SIGHUP does it anyway."
+    )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

@@ -17,6 +17,7 @@ from neverstale.ops.cli.options import (
 
 if TYPE_CHECKING:
     from neverstale.catalog import Catalog
+    from neverstale.role.renewal import Renewal
     from neverstale.settings import Settings
 
 Data = Annotated[
@@ -136,21 +137,32 @@ def play(config: Config = None) -> None:
 
 def run(role: RoleName, config: Config = None, catalog: CatalogFile = None) -> None:
     """Run one role in the foreground until SIGTERM or Ctrl-C."""
-    settings, _ = settings_from(config, catalog)
-    raise typer.Exit(_run(role, settings, catalog_of(settings)))
+    from neverstale.role.renewal import CatalogFile, Renewal
+
+    def read() -> "tuple[Settings, Catalog]":
+        settings, _ = settings_from(config, catalog)
+        return settings, catalog_of(settings)
+
+    settings, declared = read()
+    file = CatalogFile(settings.catalog, declared)
+    renewal = Renewal(read, file, by_itself=settings.service.reload_catalog)
+    code = _run(role, settings, declared, renewal)
+    if renewal.granted:
+        renewal.start_again()
+    raise typer.Exit(code)
 
 
-def _run(role: RoleName, settings: "Settings", catalog: "Catalog") -> int:
+def _run(role: RoleName, settings: "Settings", catalog: "Catalog", renewal: "Renewal") -> int:
     match role:
         case RoleName.WATCHER:
             from neverstale.streams.main import run as watch
 
-            return watch(settings, catalog)
+            return watch(settings, catalog, renewal)
         case RoleName.CONSUMER:
             from neverstale.consumers.main import run as consume
 
-            return consume(settings, catalog)
+            return consume(settings, catalog, renewal)
         case RoleName.API:
             from neverstale.api.main import run as serve
 
-            return serve(settings, catalog)
+            return serve(settings, catalog, renewal)

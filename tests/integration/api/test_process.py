@@ -128,6 +128,54 @@ async def test_workers_that_are_slow_to_start_are_waited_for(world: World, tmp_p
         assert await _answers(http)
 
 
+ASKED = {"NEVERSTALE_SERVICE__RELOAD_CATALOG": "false"}
+
+
+@pytest.mark.parametrize("variables", [{}, ASKED, WORKERS | ASKED], ids=["by itself", "asked", "asked, two workers"])
+async def test_another_catalog_is_taken_up_and_nobody_is_refused_meanwhile(
+    world: World, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    await world.write("things", {"_id": "b", "name": "n", "secret": "s"})
+    before, after = {"_id": "b", "name": "n", "secret": "s"}, {"_id": "b", "name": "n"}
+    file = tmp_path / "catalog.toml"
+    async with api_process(world, tmp_path, **variables) as api, caller(api) as http:
+        good, pid = file.read_text(), api.pid
+        file.write_text(good.replace("key_type", "key_typ", 1))
+        if ASKED.items() <= variables.items():
+            api.signal(Signals.SIGHUP)
+        await eventually(lambda: _tells_of_the_catalog(http), "it says that the file is refused", seconds=20)
+        assert (await http.get("/v1/things/b")).json() == before
+        assert "neverstale_catalog_refused 1.0" in (await http.get("/metrics")).text
+
+        file.write_text(good.replace('key_type = "string"', 'key_type = "string"\nfields = { name = "string" }', 1))
+        answers: list[dict[str, str]] = []
+
+        async def taken_up() -> bool:
+            found = await http.get("/v1/things/b")
+            assert found.status_code == 200
+            answers.append(found.json())
+            return answers[-20:] == [after] * 20
+
+        if ASKED.items() <= variables.items():
+            api.signal(Signals.SIGHUP)
+        await eventually(taken_up, "the field is gone", seconds=60)
+        assert all(answer in (before, after) for answer in answers)
+        assert (await http.get("/readyz")).json()["parts"].get("catalog") is None
+        assert api.pid == pid and is_alive(psutil.Process(pid))
+        api.signal(Signals.SIGTERM)
+        assert await api.wait() == 0
+
+
+def caller(api: RunningRole) -> httpx.AsyncClient:
+    """Who connects for each request, and does not try again."""
+    return httpx.AsyncClient(base_url=api.url, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+async def _tells_of_the_catalog(http: httpx.AsyncClient) -> bool:
+    found = (await http.get("/readyz")).json()
+    return bool(found["ready"] and "key_typ" in found["parts"].get("catalog", ""))
+
+
 async def test_workers_end_with_their_supervisor(world: World, tmp_path: Path) -> None:
     async with api_process(world, tmp_path, **WORKERS) as api:
         workers = _workers(api)
