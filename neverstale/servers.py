@@ -7,12 +7,14 @@ import hiredis
 from pymongo import AsyncMongoClient
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from neverstale import __version__
+from neverstale.sentinels import Sentinels, ToMaster
 from neverstale.settings import Kafka, MongoDB, RedisSettings
+from neverstale.settings.redis_url import Sentinel, sentinel_of
 
 METADATA_MS: Final = 2000
 """A topic that has more partitions, or is there again, is noticed after at most this by clients that use it."""
@@ -44,23 +46,53 @@ class PackingConnection(Connection):
         return [hiredis.pack_command(args)]
 
 
+class MasterConnection(ToMaster, PackingConnection):
+    """To the server that the sentinels call the master."""
+
+
+class MasterTLSConnection(ToMaster, SSLConnection):
+    """The same with TLS."""
+
+
 def redis_client(settings: RedisSettings, *, timeout_ms: int, decode_responses: bool = False) -> Redis:
     """A client that gives up after `timeout_ms` and never retries by itself: what to do about an outage is
     decided by the caller, in one place."""
     timeout = timeout_ms / 1000
-    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-        settings.url.get_secret_value(),
-        connection_class=PackingConnection,  # rediss:// and unix:// bring their own
-        max_connections=settings.max_connections,
-        timeout=timeout,
-        socket_timeout=timeout,
-        socket_connect_timeout=settings.connect_timeout_ms / 1000,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        client_name="neverstale",
-        decode_responses=decode_responses,
-    )
+    options: dict[str, Any] = {
+        "max_connections": settings.max_connections,
+        "timeout": timeout,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": settings.connect_timeout_ms / 1000,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "client_name": "neverstale",
+        "decode_responses": decode_responses,
+    }
+    url = settings.url.get_secret_value()
+    pool: BlockingConnectionPool
+    if (named := sentinel_of(url)) is not None:
+        pool = BlockingConnectionPool(**options, **_to_master(named, settings))
+    else:  # rediss:// and unix:// bring a class of their own
+        pool = BlockingConnectionPool.from_url(url, connection_class=PackingConnection, **options)
     return Redis.from_pool(pool)
+
+
+def _to_master(named: Sentinel, settings: RedisSettings) -> dict[str, Any]:
+    password = settings.sentinel_password
+    connect_seconds = settings.connect_timeout_ms / 1000
+    options = {
+        "username": settings.sentinel_username,
+        "password": None if password is None else password.get_secret_value(),
+        "socket_timeout": connect_seconds,
+        "socket_connect_timeout": connect_seconds,
+    }
+    return {
+        "connection_class": MasterTLSConnection if named.tls else MasterConnection,
+        "sentinels": Sentinels(named, options),
+        "username": named.username,
+        "password": named.password,
+        "db": named.database,
+    }
 
 
 def kafka_options(settings: Kafka) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def judge(facts: RedisFacts, settings: RedisSettings) -> Iterable[Finding]:
     if version < LEAST_VERSION:
         yield _version("problem", f"the server is {facts.version}", "run Redis 6.2 or later")
     elif facts.is_cluster:
-        yield _reachable("problem", "the server is a cluster", "use a single primary, with replicas or without")
+        remedy = "use a single primary, with replicas or without, or sentinels"
+        yield _reachable("problem", "the server is a cluster", remedy)
     elif facts.role != "master":
         remedy = f"name the primary: {export('redis.url', 'redis://PRIMARY:6379/0')}"
         yield _reachable("problem", "the server is a replica and refuses writes", remedy)

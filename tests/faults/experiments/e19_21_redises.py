@@ -39,7 +39,7 @@ async def promote(turn: Turn) -> Outcome:
                 replica = await bench.new_redis(replica_of=link.port)
                 await stage.load.check(outcome)
                 await stage.load.pause()
-                await _in_step(primary, replica)
+                await in_step(primary, replica)
                 link.hold()
                 for key in stage.load.random.sample(range(stage.load.shape.keys), CHANGES):
                     await stage.load.change(key)
@@ -60,7 +60,7 @@ async def promote(turn: Turn) -> Outcome:
     return outcome
 
 
-async def _in_step(primary: RunningProcess, replica: RunningProcess) -> None:
+async def in_step(primary: RunningProcess, replica: RunningProcess) -> None:
     """All that the primary has taken so far, the replica has taken too."""
     async with _client(primary) as ahead, _client(replica) as behind:
         taken = (await ahead.info("replication"))["master_repl_offset"]
