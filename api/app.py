@@ -18,6 +18,7 @@ from neverstale.api.derived.generations import keep_known
 from neverstale.api.derived.sources import Sources, known_of
 from neverstale.api.endpoints import openapi
 from neverstale.api.endpoints.export import Exports
+from neverstale.api.endpoints.openapi_views import with_references
 from neverstale.api.endpoints.routes import add_routes
 from neverstale.api.freshness.bound import Bounds
 from neverstale.api.freshness.proofs import PATIENCE_SECONDS, Proofs
@@ -103,7 +104,7 @@ def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = 
         app.add_middleware(Limited)
     problems.install(app)
     add_routes(app, catalog, ready)
-    app.openapi = lambda: _openapi(app, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, catalog, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
     return app
 
 
@@ -240,9 +241,9 @@ def _held(sources: Sources, freshness: Freshness, resource: Resource) -> str | N
     return None if generation is None else f"{identity} {generation.id}"
 
 
-def _openapi(app: FastAPI, *, limited: bool) -> dict[str, Any]:
+def _openapi(app: FastAPI, catalog: Catalog, *, limited: bool) -> dict[str, Any]:
     if app.openapi_schema is None:
         described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        described = openapi.with_problem_details(described)
+        described = with_references(openapi.with_problem_details(described), catalog.resources)
         app.openapi_schema = openapi.with_limits(described) if limited else described
     return app.openapi_schema

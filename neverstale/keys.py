@@ -111,6 +111,26 @@ def _parse_int(text: str) -> int:
     return int(text)
 
 
+def of_json(value: Any, key_type: KeyType) -> KeyValue:
+    """The `_id` that a JSON value names; `ValueError` says what is expected. Numbers have one type: 2.0 is 2."""
+    if key_type == "int":
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is not int or not _INT64_MIN <= value <= _INT64_MAX:
+            raise ValueError("expected a whole number of at most 64 bits, not in quotes")
+        return value
+    if type(value) is not str:
+        raise ValueError(f"expected a string, {_AS_TEXT[key_type]}")
+    return parse(value, key_type)
+
+
+_AS_TEXT: dict[KeyType, str] = {
+    "string": "in quotes",
+    "objectid": "the 24 hex digits of an ObjectId",
+    "uuid": "a UUID, e.g. 12345678-1234-5678-1234-567812345678",
+}
+
+
 def type_prefix(key_type: KeyType) -> str:
     """How the canonical keys of this type begin, and no others."""
     return _LETTER[key_type] + ":"

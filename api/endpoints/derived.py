@@ -1,7 +1,7 @@
 """`/v1/{resource}/-/…`: lists, counters and rankings, from an ASGI request to their sources and back."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
@@ -9,6 +9,11 @@ from starlette.types import Receive, Scope, Send
 from neverstale.api.derived.counters import CounterSource, CountKey
 from neverstale.api.derived.rankings import RankingSource, RankKey
 from neverstale.api.hits.request_lines import page_of
+from neverstale.api.linked.linker import Linker
+from neverstale.api.linked.many import Many
+from neverstale.api.linked.parameters import EXPAND, taken_out
+from neverstale.api.linked.reading import reading
+from neverstale.api.linked.view import Views
 from neverstale.api.reads.answer import Answer
 from neverstale.api.state import state_of
 from neverstale.api.web.demands import wish_of
@@ -17,6 +22,7 @@ from neverstale.api.web.preconditions import Conditions, conditions_of
 from neverstale.api.web.problems import bad_parameter, switched_off, unranked
 from neverstale.api.web.query import Asked, asked, whole_number
 from neverstale.api.web.responses import absent, facts_of, found_or_unchanged
+from neverstale.api.web.unread import hold_for
 from neverstale.catalog import Resource
 from neverstale.role import telemetry
 
@@ -28,7 +34,9 @@ MOST_AROUND: int = 100
 class ListEndpoint:
     """`GET /v1/{resource}/-/lists/{list}?by…&cursor=…`."""
 
-    def __init__(self, resource: Resource, list_name: str) -> None:
+    def __init__(self, resource: Resource, list_name: str, resources: Mapping[str, Resource]) -> None:
+        """`resources`: all of the catalog."""
+        self._views = Views(resource, resources)
         self._name = resource.name, list_name
         self._seconds = telemetry.READ_SECONDS.labels(f"{resource.name}.lists.{list_name}")
 
@@ -36,9 +44,18 @@ class ListEndpoint:
         started = time.perf_counter()
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         pages, reader = state_of(scope).sources.pages[self._name], state_of(scope).reader
-        key = page_of(pages, scope["query_string"])
-        read = reader.get if pages.is_cached(key) else reader.get_around
-        answer = await read(pages, key, wish)
+        view, query = taken_out(scope["query_string"], self._views)
+        key = page_of(pages, query)
+        get = reader.get if pages.is_cached(key) else reader.get_around
+        if view.is_whole:
+            answer = await get(pages, key, wish)
+        else:
+
+            async def read(linker: Linker, _: Many) -> Answer:
+                return await linker.page(view, await get(pages, key, wish))
+
+            with hold_for(scope.get("state", {})) as holding:
+                answer = await reading(state_of(scope), wish, holding, EXPAND, read)
         await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
 
 

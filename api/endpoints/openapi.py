@@ -182,6 +182,7 @@ def answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
         400: _problem("A parameter is malformed; `parameter` names it."),
         403: _problem("The cache does not meet the request's demands, and `api.demands` is none."),
         412: _problem("What is there is not what `If-Match` or `If-Unmodified-Since` expects."),
+        413: _problem("The documents of the answer are too large together."),
         503: _problem("MongoDB does not answer, or too many reads wait for it.", _RETRY),
         504: _problem("`only-if-cached`, and the cache holds no answer that will do."),
     }

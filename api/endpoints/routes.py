@@ -19,6 +19,7 @@ from neverstale.api.endpoints.documents import DocumentEndpoints
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
 from neverstale.api.endpoints.home import home
 from neverstale.api.endpoints.most_read import MostRead
+from neverstale.api.endpoints.openapi_views import view_parameters
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import PREFIX, no_parameters
 from neverstale.api.web.problems import (
@@ -49,11 +50,11 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
     """All routes; the paths below `/v1/` must come undecoded (see `neverstale.api.web.paths.UndecodedPaths`)."""
     read: list[BaseRoute] = []
     for resource in catalog.resources.values():
-        read += _one(resource)
-        read += _many(resource)
+        read += _one(resource, catalog.resources)
+        read += _many(resource, catalog.resources)
         read += _most_read(resource) if resource.most_read else _off(resource, "most-read", "most_read")
         read += _export(resource) if resource.export else _off(resource, "export", "export")
-        read += _derived(resource)
+        read += _derived(resource, catalog.resources)
     read += _get_and_head(
         f"{PREFIX}freshness",
         _freshness_of(catalog),
@@ -97,29 +98,41 @@ class _Asgi:
         await self._app(scope, receive, send)
 
 
-def _one(resource: Resource) -> list[BaseRoute]:
+def _one(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
     return _get_and_head(
         f"{PREFIX}{resource.name}/{{key}}",
-        DocumentEndpoints(resource).one,
+        DocumentEndpoints(resource, resources).one,
         openapi.document_model(resource),
         summary=f"One document of {resource.name}",
         operation_id=f"get_{resource.name}",
         tags=[resource.name],
         responses=openapi.answers(absent=True),
-        openapi_extra={"parameters": [openapi.key_parameter(resource), *openapi.DEMANDS]},
+        openapi_extra={
+            "parameters": [
+                openapi.key_parameter(resource),
+                *view_parameters(resource, resources),
+                *openapi.DEMANDS,
+            ]
+        },
     )
 
 
-def _many(resource: Resource) -> list[BaseRoute]:
+def _many(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
     return _get_and_head(
         f"{PREFIX}{resource.name}",
-        DocumentEndpoints(resource).many,
+        DocumentEndpoints(resource, resources).many,
         openapi.items_model(resource, openapi.document_model(resource)),
         summary=f"Several documents of {resource.name}, in the order of their keys",
         operation_id=f"get_many_{resource.name}",
         tags=[resource.name],
         responses=openapi.answers(absent=False),
-        openapi_extra={"parameters": [openapi.keys_parameter(resource), *openapi.DEMANDS]},
+        openapi_extra={
+            "parameters": [
+                openapi.keys_parameter(resource),
+                *view_parameters(resource, resources),
+                *openapi.DEMANDS,
+            ]
+        },
     )
 
 
@@ -164,19 +177,25 @@ def _export(resource: Resource) -> list[BaseRoute]:
     )
 
 
-def _derived(resource: Resource) -> list[BaseRoute]:
+def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
     name, figures = resource.name, FigureSources.of(resource)
     routes: list[BaseRoute] = []
     for list_name in resource.lists:
         routes += _get_and_head(
             f"{PREFIX}{name}/-/lists/{list_name}",
-            ListEndpoint(resource, list_name),
+            ListEndpoint(resource, list_name, resources),
             openapi_derived.page_model(resource, list_name),
             summary=f"The list {list_name} of {name}, page by page",
             operation_id=f"get_{name}_list_{list_name}",
             tags=[name],
             responses=openapi.answers(absent=False),
-            openapi_extra={"parameters": [*openapi_derived.list_parameters(resource, list_name), *openapi.DEMANDS]},
+            openapi_extra={
+                "parameters": [
+                    *openapi_derived.list_parameters(resource, list_name),
+                    *view_parameters(resource, resources),
+                    *openapi.DEMANDS,
+                ]
+            },
         )
     for counts in figures.counters.values():
         routes += _get_and_head(

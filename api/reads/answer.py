@@ -1,6 +1,7 @@
 """What a caller demands of an answer, and answers of the reader with what is known about their age."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from neverstale.errors import NeverstaleError
@@ -26,13 +27,36 @@ class Answer:
     """The version at which the body was read: a caller that sends it back never sees an older state."""
     complete: Version
     """The body misses no change up to this version; what its bound is derived from. Never below `version`,
-    but 0 (unknown) where nothing tells of changes."""
+    but 0 (unknown) where nothing tells of changes, and the least of all where it is made of several answers."""
     how: How
     detail: Detail
     collapsed: bool = False
     """Another request's read answered this one too."""
     failed: bool = False
     """Stale, served because MongoDB did not answer and the caller allows that."""
+
+
+_LEAST_CACHED: Final[tuple[How, ...]] = ("hit", "miss", "stale", "request", "bypass")
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """What is known of an answer that is made of these: it is as complete as the least of them, and answered as the
+    one that was least of a hit. Body and ETag are those of the first.
+
+    The version is the highest: a caller that sends it back must see none of the parts in an older state.
+    """
+    if len(answers) == 1:
+        return answers[0]
+    least = max(answers, key=lambda answer: _LEAST_CACHED.index(answer.how))
+    return replace(
+        answers[0],
+        version=max(answer.version for answer in answers),
+        complete=min(answer.complete for answer in answers),
+        how=least.how,
+        detail="mongodb" if any(answer.detail == "mongodb" for answer in answers) else "l2",
+        collapsed=all(answer.collapsed for answer in answers),
+        failed=any(answer.failed for answer in answers),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Answers as HTTP responses: one set of headers, whichever way an answer took."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,26 +77,6 @@ def raw(problem: Problem) -> ReadyResponse:
 
 def facts_of(answer: Answer, bound: float | None) -> Provenance:
     return Provenance(answer.version, bound, answer.how, answer.detail, answer.collapsed, answer.failed)
-
-
-_LEAST_CACHED: Final[tuple[How, ...]] = ("hit", "miss", "stale", "request", "bypass")
-
-
-def facts_of_many(answers: Sequence[Answer], bounds: Iterable[float | None]) -> Provenance:
-    """Says of a response with several documents the widest bound, and the answer that was least of a hit.
-
-    The version is the highest: a caller that sends it back must see none of the documents in an older state.
-    """
-    known = list(bounds)
-    least = max(answers, key=lambda answer: _LEAST_CACHED.index(answer.how))
-    return Provenance(
-        version=max(answer.version for answer in answers),
-        bound=None if None in known else max(bound for bound in known if bound is not None),
-        how=least.how,
-        detail="mongodb" if any(answer.detail == "mongodb" for answer in answers) else "l2",
-        collapsed=all(answer.collapsed for answer in answers),
-        failed=any(answer.failed for answer in answers),
-    )
 
 
 def shortened(

@@ -48,7 +48,7 @@ def _is_path(path: str) -> bool:
     return all(part and part[0] != "$" and "\0" not in part and not part.isdigit() for part in parts)
 
 
-def _check_path(path: str) -> str:
+def check_path(path: str) -> str:
     if not _is_path(path):
         raise wrong(
             f"{path!r} is not a field or a path of fields",
@@ -75,7 +75,7 @@ class _Declaration(BaseModel):
     @classmethod
     def _by_names_fields(cls, by: tuple[str, ...]) -> tuple[str, ...]:
         for path in by:
-            _check_path(path)
+            check_path(path)
         _check_distinct(by)
         return by
 
@@ -101,7 +101,7 @@ class ListDeclaration(_Declaration):
     @classmethod
     def _where_names_fields(cls, where: dict[str, Any]) -> dict[str, Any]:
         for path, constant in where.items():
-            _check_path(path)
+            check_path(path)
             is_wide = isinstance(constant, int) and not -(2**63) <= constant < 2**63
             if not isinstance(constant, Constant) or constant != constant or is_wide:
                 raise wrong(f"{path} is compared with {constant!r}", "use a text, a number, true or false")
@@ -112,7 +112,7 @@ class ListDeclaration(_Declaration):
     def _sort_ends_in_the_key(cls, sort: tuple[str, ...]) -> tuple[str, ...]:
         paths = [path.removeprefix("-") for path in sort]
         for path in paths:
-            _check_path(path)
+            check_path(path)
         _check_distinct(paths)
         if "_id" in paths and paths.index("_id") < len(paths) - 1:
             raise wrong("_id is not the last field", "end the list at _id: nothing after it can matter")
@@ -143,7 +143,7 @@ class SumDeclaration(BaseModel):
     @field_validator("field")
     @classmethod
     def _field_is_a_path(cls, field: str) -> str:
-        return _check_path(field)
+        return check_path(field)
 
 
 class CounterDeclaration(_Declaration):
@@ -170,7 +170,7 @@ class RankingDeclaration(_Declaration):
     @field_validator("score")
     @classmethod
     def _score_is_a_path(cls, score: str) -> str:
-        _check_path(score.removeprefix("-"))
+        check_path(score.removeprefix("-"))
         return score
 
     @property

@@ -1,11 +1,11 @@
 """The catalog file as a whole; every problem is named with its file, its path and the remedy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails
 
 from neverstale.catalog.declarations import (
     CounterDeclaration,
@@ -13,9 +13,10 @@ from neverstale.catalog.declarations import (
     RankingDeclaration,
     SumDeclaration,
 )
+from neverstale.catalog.references import Reference, path_of, wrong_field
 from neverstale.catalog.resource import NO_CHANGE_STREAMS, Resource, Warm
 from neverstale.errors import Misconfigured
-from neverstale.misconfiguration import Location, read_toml, sentence, together, wrong
+from neverstale.misconfiguration import Location, did_you_mean, read_toml, sentence, together, wrong
 
 
 class Catalog(BaseModel):
@@ -77,6 +78,30 @@ class Catalog(BaseModel):
             raise wrong("declares no resource", "add a table, e.g. [resources.flights]")
         return {name: {**table, "name": name} if isinstance(table, dict) else table for name, table in tables.items()}
 
+    @field_validator("resources")
+    @classmethod
+    def _references_lead_somewhere(cls, resources: dict[str, Resource]) -> dict[str, Resource]:
+        problems = [
+            InitErrorDetails(
+                type=wrong(problem, remedy), loc=(resource.name, "refs", name), input=resource.refs[name]
+            )
+            for resource in resources.values()
+            for name, problem, remedy in _lost_references(resource, resources)
+        ]
+        if problems:
+            raise ValidationError.from_exception_data("resources", problems)
+        return resources
+
+
+def _lost_references(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[tuple[str, str, str]]:
+    """The names of references that cannot be followed, what is wrong, and the remedy."""
+    for name, reference in resource.refs.items():
+        target = resources.get(reference.to)
+        if target is None:
+            yield name, f"there is no resource {reference.to!r}", did_you_mean(reference.to, resources)
+        elif found := wrong_field(path_of(name, reference), resource.fields, target.key_type):
+            yield name, *found
+
 
 def _named_twice(path: Path, tables: dict[str, Any]) -> Iterator[Misconfigured]:
     resources = tables.get("resources")
@@ -102,6 +127,7 @@ _EXAMPLES = {
     "key_type": 'key_type = "string"',
     "score": 'score = "dep_delay"',
     "field": 'field = "dep_delay"',
+    "to": 'to = "airlines"',
 }
 
 
@@ -118,6 +144,8 @@ def _known(location: Location) -> list[str]:
             return list(Catalog.model_fields)
         case ["resources", _, "counters", _, "sums", _, _]:
             return list(SumDeclaration.model_fields)
+        case ["resources", _, "refs", _, _]:
+            return list(Reference.model_fields)
         case ["resources", _, "warm", _]:
             return [field.alias or name for name, field in Warm.model_fields.items()]
         case ["resources", _, str() as kind, _, _] if kind in _DECLARATIONS:

@@ -15,6 +15,7 @@ from neverstale.catalog.declarations import (
     RankingDeclaration,
     check_name,
 )
+from neverstale.catalog.references import References
 from neverstale.keys import KeyType
 from neverstale.misconfiguration import wrong
 
@@ -110,6 +111,8 @@ class Resource(BaseModel):
     """A stale body that is known to be at most so old is served at once, labelled, and read again; 0: never."""
     expires_field: str | None = None
     """A date in the document after which it is not kept, e.g. of a login or a token."""
+    refs: References = Field(default_factory=dict)
+    """Fields that hold keys of other resources' documents; `expand` of a request names them."""
     lists: dict[str, ListDeclaration] = Field(default_factory=dict)
     """Pages of documents, at `/v1/{name}/-/lists/{list}`."""
     counters: dict[str, CounterDeclaration] = Field(default_factory=dict)

@@ -11,6 +11,7 @@ from neverstale.ops.check.kafka import check_kafka
 from neverstale.ops.check.mongodb import check_mongodb
 from neverstale.ops.check.paste import export
 from neverstale.ops.check.redis import check_redis
+from neverstale.ops.check.references import check_references
 from neverstale.settings import Settings
 
 
@@ -31,7 +32,8 @@ async def _check_mongodb(settings: Settings, catalog: Catalog, create_indexes: b
     findings = await check_mongodb(settings.mongodb, catalog)
     if has_problem(findings):
         return findings
-    return findings + await check_indexes(settings.mongodb, catalog, create=create_indexes)
+    findings += await check_indexes(settings.mongodb, catalog, create=create_indexes)
+    return findings + await check_references(settings.mongodb, catalog)
 
 
 def _declared(settings: Settings, catalog: Catalog) -> Finding:

@@ -17,6 +17,7 @@ Check = Literal[
     "collections",
     "privileges",
     "indexes",
+    "references",
     "topics",
     "memory",
     # … and what shows only while the pipeline runs, which `doctor` looks at beside it:

@@ -24,12 +24,14 @@ def what_the_description_allows_is_accepted(ctx: Any, response: Any, case: Any) 
 
 def _cannot_be_described(response: Any, case: Any) -> bool:
     """A cursor that is none of ours, a version that the database has not reached, a list of directives or ETags that
-    is none: 400, and it is named. An ETag that is another document's: 412."""
+    is none, a field of a field that is not there: 400, and it is named. An ETag that is another document's: 412."""
     if response.status_code == 412:
         return "If-Match" in case.headers
     parameter = response.json().get("parameter") if response.status_code == 400 else None
     if parameter == "cursor":
         return "cursor" in (case.query or {})
+    if parameter == "fields":
+        return "." in str((case.query or {}).get("fields"))
     if parameter in ("Cache-Control", "If-Match", "If-None-Match"):
         return parameter in case.headers
     if parameter == "Neverstale-Min-Version":

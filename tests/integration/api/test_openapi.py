@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from neverstale.catalog import Catalog
+from neverstale.catalog.references import Reference
 from tests.support.project import ROOT
 from tests.worlds.api import World, settings_of
 from tests.worlds.hits import Served
@@ -35,7 +36,9 @@ FLIGHT = {
 async def served(mongo_uri: str, redis_url: str, redis_prefix: str, database: str) -> AsyncIterator[Served]:
     """Flights of the demo's catalog: every kind of route. The keys are those that the description has as examples."""
     demo = Catalog.load(CATALOG)
-    catalog = demo.model_copy(update={"database": database, "resources": {"flights": demo.resources["flights"]}})
+    flights = demo.resources["flights"]
+    flights = flights.model_copy(update={"refs": {"carrier": Reference(to="flights")}})
+    catalog = demo.model_copy(update={"database": database, "resources": {"flights": flights}})
     settings = settings_of(mongo_uri, redis_url, redis_prefix, exports=8)
     async with World.of(settings, catalog) as world:
         await world.write("flights", FLIGHT, FLIGHT | {"_id": "other", "dep_delay": None})

@@ -242,3 +242,76 @@ def test_first_pages_and_the_most_read_may_be_warmed(tmp_path: Path, warm: str) 
 def test_warm_names_what_the_cache_keeps(problems: Problems, warm: str, problem: str) -> None:
     [found] = problems(resource(f"warm = {warm}\n{LISTED}"))
     assert found.startswith(f"resources.flights.{problem}")
+
+
+REFS = """
+database = "d"
+[resources.flights]
+key_type = "string"
+fields = { carrier = "string", plan = "object", hops = "array", status = "bool" }
+[resources.airlines]
+key_type = "string"
+[resources.gates]
+key_type = "int"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "declared", "problem"),
+    [
+        ("carrier", 'to = "airline"', "carrier: there is no resource 'airline'; did you mean airlines?"),
+        ("origin", 'to = "airlines"', 'origin: origin is not among fields, so it is not read; add origin = "string"'),
+        (
+            "at",
+            'to = "gates", field = "spot.gate"',
+            'at: spot is not among fields, so it is not read; add spot = "object"',
+        ),
+        (
+            "status",
+            'to = "airlines"',
+            'status: status is declared as bool; declare it as the key is, e.g. status = "string"',
+        ),
+        (
+            "carrier",
+            'to = "gates"',
+            'carrier: carrier is declared as string; declare it as the key is, e.g. carrier = "int"',
+        ),
+        (
+            "at",
+            'to = "gates", field = "carrier.x"',
+            "at: carrier is declared as string; declare it as one that has fields",
+        ),
+        ("carrier", 'too = "airlines"', "carrier.to: is missing; add it, e.g. to = "),
+        ("_id", 'to = "airlines"', "refs: _id would replace the key of the document itself; refer from another"),
+        ('"plan.gate"', 'to = "gates"', "refs: 'plan.gate' is not the name of a reference; use up to 63 letters"),
+        ("gate", 'to = "gates", field = "plan..gate"', "refs: 'plan..gate' is not a field or a path of fields"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_names_the_field_and_the_remedy(
+    problems: Problems, name: str, declared: str, problem: str
+) -> None:
+    found = problems(REFS + f"[resources.flights.refs]\n{name} = {{ {declared} }}\n")
+    assert any(line.startswith(f"resources.flights.refs.{problem}".replace("refs.refs", "refs")) for line in found), (
+        found
+    )
+
+
+def test_all_references_that_lead_nowhere_are_listed_together(problems: Problems) -> None:
+    refs = '[resources.flights.refs]\ncarrier = { to = "x" }\ngate = { to = "gates" }\n'
+    found = problems(REFS + refs + '[resources.gates.refs.near]\nto = "y"\n')
+    assert [line.partition(":")[0] for line in found] == [
+        "resources.flights.refs.carrier",
+        "resources.flights.refs.gate",
+        "resources.gates.refs.near",
+    ]
+
+
+def test_two_references_cannot_lie_in_the_same_field(problems: Problems) -> None:
+    refs = '[resources.flights.refs]\nplan = { to = "gates" }\ngate = { to = "gates", field = "plan.gate" }\n'
+    assert problems(REFS + refs) == ["resources.flights.refs: gate and plan lie in the same field; keep one of them"]
+
+
+def test_references_may_lead_in_circles_through_objects_and_arrays(tmp_path: Path) -> None:
+    refs = '[resources.flights.refs]\nhops = { to = "gates" }\nnext = { to = "flights", field = "plan.next" }\n'
+    catalog = load(tmp_path, REFS + refs + '[resources.gates.refs.flight]\nto = "flights"\n')
+    assert catalog.resources["flights"].refs["next"].to == "flights"

@@ -1,0 +1,1 @@
+"""Linked reads: documents with those that they refer to, and only the fields that are wanted."""
