@@ -103,7 +103,9 @@ def _names(fields: Iterable[str]) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return "none"
-    return str(value.model_dump(by_alias=True)) if hasattr(value, "model_dump") else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {_text(each)}" for name, each in value.items()) or "none"
+    return str(value.model_dump(by_alias=True, exclude_defaults=True)) if hasattr(value, "model_dump") else str(value)
 
 
 def print_differences(found: list[Redeclared], *, as_json: bool) -> None:

@@ -116,6 +116,7 @@ def test_cold_is_said_of_exactly_what_entries_show() -> None:
         "most_read": False,
         "max_groups": 1,
         "warm": {"most_read": 5},
+        "refs": {"hub": {"to": "flights"}},
         "lists": {},
         "counters": {},
         "rankings": {"late": {"score": "delay"}},

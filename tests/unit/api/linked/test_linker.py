@@ -207,7 +207,7 @@ async def test_what_is_said_of_the_whole_is_the_least_of_its_parts() -> None:
 
 
 async def test_a_part_that_mongodb_refuses_takes_only_those_that_show_it() -> None:
-    refusal = Refused(1, "InternalError", "keys", "", heals=False)
+    refusal = Refused(1, "InternalError", "request", "", heals=False)
     shelf = Shelf({("airlines", "UA"): refusal, ("airlines", "DL"): answer({"_id": "DL"})})
     view = Views(CATALOG.resources["flights"], CATALOG.resources).of(["carrier"], None)
     roots: dict[KeyValue, Each] = {"a": answer({"carrier": "UA"}), "b": answer({"carrier": "DL"})}
