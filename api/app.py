@@ -163,7 +163,7 @@ async def serving(
         kinds=kinds,
     )
     compressed = Compressed(tasks)
-    hot = Hot(reader, l1, compressed, freshness.marks, RequestLines(sources), list(catalog.resources))
+    hot = Hot(reader, l1, compressed, freshness.marks, RequestLines(sources), sources)
     limits: Buckets | None = None
     if settings.limits.requests_per_second:
         limits = hot.limits = Buckets(cache, redis_breaker, settings.limits, tasks)

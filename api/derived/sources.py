@@ -1,11 +1,12 @@
-"""All that can be read of a catalog: documents and pages, which the cache holds, and counters and rankings."""
+"""All that can be read of a catalog: documents, pages and look-ups, which the cache holds; counters and rankings."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from neverstale.api.derived.counters import CounterSource
 from neverstale.api.derived.generations import Known
+from neverstale.api.derived.lookups import LookupSource
 from neverstale.api.derived.pages import PageSource
 from neverstale.api.derived.rankings import RankingSource
 from neverstale.api.reads.read_counts import ReadCounts
@@ -24,6 +25,8 @@ class Sources:
     """By resource."""
     pages: Mapping[tuple[str, str], PageSource]
     """By resource and list."""
+    lookups: Mapping[tuple[str, str], LookupSource] = field(default_factory=dict)
+    """By resource and field."""
 
     @classmethod
     def of(
@@ -41,11 +44,17 @@ class Sources:
                 for name, resource in resources.items()
                 for list_name in resource.lists
             },
+            {
+                (name, path): LookupSource(resource, path, cache, known[name])
+                for name, resource in resources.items()
+                for path in resource.lookups
+            },
         )
 
     def __iter__(self) -> Iterator[CachedSource]:
         yield from self.documents.values()
         yield from self.pages.values()
+        yield from self.lookups.values()
 
 
 @dataclass(frozen=True, slots=True)

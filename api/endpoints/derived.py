@@ -56,7 +56,7 @@ class ListEndpoint:
 
             with hold_for(scope.get("state", {})) as holding:
                 answer = await reading(state_of(scope), wish, holding, EXPAND, read)
-        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+        await respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
 
 
 class CounterEndpoint:
@@ -73,7 +73,7 @@ class CounterEndpoint:
         figures = state_of(scope).figures
         known = state_of(scope).known[self._counts.resource.name]
         answer = await figures.get(self._counts, known, key, wish)
-        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+        await respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
 
     def key(self, query: bytes) -> CountKey:
         """What a query string asks for; a `Problem` if that makes no sense."""
@@ -109,7 +109,7 @@ class RankingEndpoint:
         key, wish = self.key(scope["query_string"]), wish_of(scope["headers"])
         conditions = conditions_of(scope["headers"])
         answer = await _rank(scope, self._ranks)(key, wish)
-        await _respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+        await respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
 
     def key(self, query: bytes) -> RankKey:
         """What a query string asks for; a `Problem` if that makes no sense."""
@@ -133,7 +133,7 @@ class RankEndpoint:
         key = self.key(scope["path_params"]["key"], scope["query_string"])
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         answer = await _rank(scope, self._ranks)(key, wish)
-        await _respond(scope, receive, send, conditions, answer, self._absence, self._seconds, started)
+        await respond(scope, receive, send, conditions, answer, self._absence, self._seconds, started)
 
     def key(self, segment: str, query: bytes) -> RankKey:
         """What a path segment and a query string ask for; a `Problem` if that makes no sense."""
@@ -150,7 +150,7 @@ def _rank(scope: Scope, ranks: RankingSource) -> Callable[..., Awaitable[Answer]
     return lambda key, wish: figures.get(ranks, known, key, wish)
 
 
-async def _respond(
+async def respond(
     scope: Scope,
     receive: Receive,
     send: Send,
@@ -160,6 +160,7 @@ async def _respond(
     seconds: Histogram,
     started: float,
 ) -> None:
+    """Sends an answer; `absence`: what is said where there is nothing."""
     reader = state_of(scope).reader
     facts = facts_of(answer, reader.bound(answer))
     if answer.body is None:

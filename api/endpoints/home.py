@@ -83,5 +83,6 @@ def _resource(resource: Resource) -> str:
         for each, declaration in declared.items():
             by = "&amp;".join(f"{escape(path)}=…" for path in declaration.by)
             paths.append(f"{PREFIX}{name}/-/{kind}/{escape(each)}" + (f"?{by}" if by else ""))
+    paths += [f"{PREFIX}{name}/-/by/{escape(path)}/{{value}}" for path in resource.lookups]
     shown = "".join(f"<li><code>{path}</code></li>" for path in paths)
     return f"<li><strong>{name}</strong><ul>{shown}</ul></li>\n"

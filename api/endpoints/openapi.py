@@ -216,6 +216,11 @@ def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[st
     return {"description": description, "content": content, "headers": headers or {}}
 
 
+def problem_answer(status: int, description: str) -> dict[int | str, dict[str, Any]]:
+    """One more response of a read."""
+    return {status: _problem(description)}
+
+
 SWITCHED_OFF: Final[dict[int | str, dict[str, Any]]] = {403: _problem("The catalog wants values of all fields.")}
 
 

@@ -1,4 +1,4 @@
-"""OpenAPI of lists, counters and rankings: models, parameters and examples, from the catalog."""
+"""OpenAPI of lists, look-ups, counters and rankings: models, parameters and examples, from the catalog."""
 
 from typing import Any, Final
 
@@ -41,6 +41,18 @@ def list_parameters(resource: Resource, list_name: str) -> list[dict[str, Any]]:
     text = "Where the page begins: `next` of the page before it; 400 for anything else."
     cursor = _parameter("cursor", text, {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"})
     return [*_groups(resource, resource.lists[list_name].by, required=True), cursor]
+
+
+NOT_UNIQUE: Final = openapi.problem_answer(409, "More than one document has this value.")
+
+
+def value_parameter(resource: Resource, path: str) -> dict[str, Any]:
+    typed, example = _TYPED[kind_of(path, resource)]
+    if typed["type"] == "string":
+        typed = {"minLength": 1} | typed
+    text = f"The value of {path}, percent-encoded: a `/` inside it is `%2F`."
+    described = {"name": "value", "in": "path", "required": True, "description": text}
+    return described | {"schema": typed, "example": example}
 
 
 def counter_model(counts: CounterSource) -> Any:

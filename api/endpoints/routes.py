@@ -18,6 +18,7 @@ from neverstale.api.endpoints.derived import CounterEndpoint, ListEndpoint, Rank
 from neverstale.api.endpoints.documents import DocumentEndpoints
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
 from neverstale.api.endpoints.home import home
+from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
 from neverstale.api.endpoints.openapi_views import view_parameters
 from neverstale.api.state import state_of
@@ -196,6 +197,17 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
                     *openapi.DEMANDS,
                 ]
             },
+        )
+    for path in resource.lookups:
+        routes += _get_and_head(
+            f"{PREFIX}{name}/-/by/{path}/{{value}}",
+            LookupEndpoint(resource, path),
+            openapi.document_model(resource),
+            summary=f"The document of {name} with this {path}",
+            operation_id=f"get_{name}_by_{path}",
+            tags=[name],
+            responses=openapi.answers(absent=True) | openapi_derived.NOT_UNIQUE,
+            openapi_extra={"parameters": [openapi_derived.value_parameter(resource, path), *openapi.DEMANDS]},
         )
     for counts in figures.counters.values():
         routes += _get_and_head(

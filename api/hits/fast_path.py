@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
+from neverstale.api.derived.sources import Sources
 from neverstale.api.freshness.bound import Bounds
 from neverstale.api.freshness.watermark import Evidence
 from neverstale.api.hits.request_lines import RequestLines
@@ -138,7 +139,7 @@ class Hot:
         compressed: Compressed,
         bounds: Bounds,
         lines: RequestLines,
-        resources: Sequence[str],
+        sources: Sources,
     ) -> None:
         self.l1 = l1
         self.server = ServerHeader()
@@ -157,7 +158,8 @@ class Hot:
         """Has an ask answered with the others of this turn of the event loop."""
         self._compressed = compressed
         self._bounds = bounds
-        self._absences = {name: unknown_key(name).body for name in resources}
+        self._absences = {one.name: unknown_key(one.name).body for one in sources.documents.values()}
+        self._absences |= {one.name: one.absence for one in sources.lookups.values()}
         self._last_large = (b"", b"")
         """An entry, and its tail."""
         self._shared: dict[bytes, tuple[Version, SharedHeaders]] = {}

@@ -2,28 +2,34 @@
 
     GET /v1/{resource}/{key} HTTP/1.1
     GET /v1/{resource}/-/lists/{list}?{query} HTTP/1.1
+    GET /v1/{resource}/-/by/{field}/{value} HTTP/1.1
 
 Only lines of characters that may stand in a path segment as they are (RFC 3986, `pchar`), or in a query, are read
 here; every other request takes the ordinary way, where it is also said what is wrong with it. Which page a line names
-never changes, so that is read once, and then found by the line. Only pages that are cached are answered here.
+never changes, so that is read once, and then found by the line; values that are looked up are as many as keys, and
+are read each time. Only pages that are cached are answered here.
 """
 
 import re
 from typing import Any, Final
 
 from neverstale.api.derived.cursors import WrongCursor
+from neverstale.api.derived.lookups import LookupKey, LookupSource
 from neverstale.api.derived.pages import PageKey, PageSource
 from neverstale.api.derived.sources import Sources
 from neverstale.api.reads.source import CachedSource
 from neverstale.api.web.paths import PREFIX, key_of
 from neverstale.api.web.problems import Problem, bad_parameter
-from neverstale.api.web.query import asked
+from neverstale.api.web.query import asked, looked_up
 from neverstale.catalog import Resource
 from neverstale.keys import MAX_KEY_BYTES, KeyValue
 
 LINE: Final = re.compile(rb"(GET|HEAD) /v1/([^/?#%]+)/([A-Za-z0-9._~!$&'()*+,;=:@%-]+) HTTP/1\.1")
 PAGE_LINE: Final = re.compile(
     rb"(GET|HEAD) (/v1/[^/?#%]+/-/lists/[a-z0-9_-]+)(?:\?([A-Za-z0-9._~!$&'()*+,;=:@%/?-]*))? HTTP/1\.1"
+)
+LOOKUP_LINE: Final = re.compile(
+    rb"(GET|HEAD) (/v1/[^/?#%]+/-/by/[A-Za-z0-9_.-]+)/([A-Za-z0-9._~!$&'()*+,;=:@%-]+) HTTP/1\.1"
 )
 MOST: Final = 16_384
 """Lines of pages that are remembered."""
@@ -40,6 +46,9 @@ class RequestLines:
             f"{PREFIX}{resource}/-/lists/{list_name}".encode(): source
             for (resource, list_name), source in sources.pages.items()
         }
+        self._lookups = {
+            f"{PREFIX}{resource}/-/by/{path}".encode(): source for (resource, path), source in sources.lookups.items()
+        }
         self._known: dict[bytes, tuple[PageSource, PageKey]] = {}
 
     def find(self, line: bytes) -> tuple[CachedSource, Any] | None:
@@ -49,7 +58,7 @@ class RequestLines:
             return page
         match = LINE.fullmatch(line)
         if match is None:
-            return self._find_page(line) if self._pages else None
+            return (self._pages and self._find_page(line)) or (self._lookups and self._find_lookup(line)) or None
         source = self._documents.get(match[2])
         if source is None:
             return None
@@ -71,6 +80,16 @@ class RequestLines:
             self._known.clear()
         self._known[line] = source, key
         return source, key
+
+    def _find_lookup(self, line: bytes) -> tuple[LookupSource, LookupKey] | None:
+        match = LOOKUP_LINE.fullmatch(line)
+        source = self._lookups.get(match[2]) if match is not None else None
+        if match is None or source is None:
+            return None
+        try:
+            return source, source.key(looked_up(match[3].decode("ascii"), source.path, source.resource))
+        except Problem:
+            return None
 
 
 def _key(segment: bytes, resource: Resource) -> KeyValue | None:

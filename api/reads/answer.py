@@ -102,3 +102,12 @@ class NotCached(NeverstaleError):
 
 class TooLong(NeverstaleError):
     """No cursor can hold the position of any document of a page: their sort keys are too large."""
+
+
+class NotUnique(NeverstaleError):
+    """More than one document has the value that is looked up."""
+
+    def __init__(self, resource: str, field: str) -> None:
+        super().__init__(f"more than one document of {resource} has this {field}")
+        self.resource = resource
+        self.field = field

@@ -153,7 +153,17 @@ class Ask(ABC):
         key, version = self.canonical, snapshot.version
         body, etag = snapshot.bodies.get(key), snapshot.etag(key)
         complete = version if snapshot.kind.bounded else 0
-        return self.take(Answer(body, etag, version, complete, self.how, "mongodb", self.collapsed), bound)
+        answer = Answer(body, etag, version, complete, self.how, "mongodb", self.collapsed)
+        if snapshot.refused and (error := snapshot.refused.get(key)) is not None:
+            return self._take_refusal(error, answer, bound)
+        return self.take(answer, bound)
+
+    def _take_refusal(self, error: NeverstaleError, answer: Answer, bound: Bound) -> bool:
+        """Takes the error for an answer: it must be as young as one, and nothing stale is better."""
+        met = self.met_by(answer, bound)
+        if met:
+            self.refuse(error)
+        return met
 
     def take_entry(self, entry: Entry, bound: Bound) -> bool:
         """Settles for an entry that somebody else has filled meanwhile, if it will do; returns whether it does."""

@@ -16,6 +16,7 @@ from neverstale.api.freshness.bound import Bounds
 from neverstale.api.reads.answer import DemandRefused
 from neverstale.api.reads.ask import Ask, fail_all
 from neverstale.api.reads.bulkhead import LaneName, Loads, WaitingRead
+from neverstale.api.reads.source import has_something
 from neverstale.errors import Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot
 from neverstale.role.tasks import Tasks, at_once
@@ -139,7 +140,7 @@ class Direct:
 
     def _settle(self, reading: _Reading, snapshot: Snapshot) -> None:
         for ask in reading.asks:
-            if not ask.source.is_absence(snapshot.bodies.get(ask.canonical)):
+            if has_something(ask.source, snapshot, ask.canonical):
                 self._loads.doorkeeper.met(ask.entry_key)
             if ask.take_snapshot(snapshot, self._bounds.bound):
                 self._landed(ask, snapshot)

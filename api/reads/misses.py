@@ -21,7 +21,7 @@ from neverstale.api.reads.ask import Ask, fail_all
 from neverstale.api.reads.bulkhead import LaneName, Loads
 from neverstale.api.reads.bypass import Direct
 from neverstale.api.reads.fills import Fills
-from neverstale.api.reads.source import CachedSource
+from neverstale.api.reads.source import CachedSource, has_something
 from neverstale.errors import Outage, Overloaded, Refused
 from neverstale.mongodb.loader import Snapshot, TooLarge
 from neverstale.redis.cache import Cache, Fill, Granted, Leases, Wait
@@ -228,7 +228,7 @@ class Misses:
         for flight in flights:
             flight.landed = snapshot
             flight.first.vouched = vouched
-            if not source.is_absence(snapshot.bodies.get(flight.first.canonical)):
+            if has_something(source, snapshot, flight.first.canonical):
                 self._loads.doorkeeper.met(flight.entry_key)
             unmet += [ask for ask in flight.asks if not ask.take_snapshot(snapshot, self._bounds.bound)]
         await at_once(self._fill(source, flights, leases, snapshot), self._direct.read(unmet) if unmet else None)
@@ -277,7 +277,8 @@ class Misses:
             for flight in flights:
                 key = flight.first.canonical
                 body = snapshot.bodies.get(key)
-                if source.is_absence(body) and not self._loads.doorkeeper.admits(flight.entry_key):
+                absent = not has_something(source, snapshot, key)
+                if key in snapshot.refused or (absent and not self._loads.doorkeeper.admits(flight.entry_key)):
                     withheld.append(flight.entry_key)
                     continue
                 life_ms = ttl_ms(source, body, snapshot.expiries.get(key), now_ms, self._random.random())

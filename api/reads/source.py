@@ -174,6 +174,11 @@ def is_nothing(body: bytes | None) -> bool:
     return body is None or body.startswith(NOTHING)
 
 
+def has_something(source: Source, snapshot: Snapshot, key: str) -> bool:
+    """Whether a read has found something under a canonical key."""
+    return key in snapshot.refused or not source.is_absence(snapshot.bodies.get(key))
+
+
 _Queried = TypeVar("_Queried", bound=Source)
 _P = ParamSpec("_P")
 _Load = Callable[Concatenate[_Queried, _P], Coroutine[Any, Any, Snapshot]]

@@ -85,12 +85,12 @@ def parameters_of(query: bytes) -> Iterator[tuple[str, bytes]]:
     for pair in query.split(b"&"):
         if pair:
             name, _, value = pair.partition(b"=")
-            yield _decoded(name.replace(b"+", b"%20"), shown(name.decode("latin-1")), "the name"), value
+            yield decoded(name.replace(b"+", b"%20"), shown(name.decode("latin-1")), "the name"), value
 
 
 def text_of(value: bytes, parameter: str) -> str:
     """An undecoded value of a query; a `Problem` that names the parameter if there is no text behind it."""
-    return _decoded(value.replace(b"+", b"%20"), parameter, "the value")
+    return decoded(value.replace(b"+", b"%20"), parameter, "the value")
 
 
 def listed(value: bytes, declared: Collection[str], parameter: str) -> list[str]:
@@ -116,12 +116,13 @@ def _longest(text: str, declared: Collection[str]) -> str | None:
 
 def _key(encoded: bytes, resource: Resource, parameter: str) -> KeyValue:
     try:
-        return parse(_decoded(encoded, parameter, "the key"), resource.key_type)
+        return parse(decoded(encoded, parameter, "the key"), resource.key_type)
     except ValueError as error:
         raise bad_parameter(parameter, str(error)) from None
 
 
-def _decoded(encoded: bytes, parameter: str, what: str) -> str:
+def decoded(encoded: bytes, parameter: str, what: str) -> str:
+    """The text that was percent-encoded; a `Problem` of this parameter if there is none, which calls it `what`."""
     if _BAD_ESCAPE.search(encoded):
         raise bad_parameter(parameter, "a % must be followed by two hex digits; the character itself is %25")
     try:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from neverstale.api.reads.answer import DemandRefused, NotCached, TooLong, TooManyGroups
+from neverstale.api.reads.answer import DemandRefused, NotCached, NotUnique, TooLong, TooManyGroups
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused, TooSlow
 from neverstale.mongodb.loader import VersionInFuture
 
@@ -71,6 +71,11 @@ def unknown_key(resource: str) -> Problem:
     return Problem(404, "unknown-key", "Unknown key", detail, resource=resource)
 
 
+def unknown_value(resource: str, field: str) -> Problem:
+    detail = f"There is no document with this {field}."
+    return Problem(404, "unknown-key", "Unknown key", detail, resource=resource, field=field)
+
+
 def unranked(resource: str) -> Problem:
     detail = "There is no document with this key and a score in this group."
     return Problem(404, "unknown-key", "Unknown key", detail, resource=resource)
@@ -82,7 +87,7 @@ def unread(resource: str) -> Problem:
 
 
 def unknown_derived() -> Problem:
-    detail = "There is no such list, counter or ranking; /openapi.json lists all."
+    detail = "There is no such list, counter, ranking or look-up; /openapi.json lists all."
     return Problem(404, "unknown-path", "Unknown path", detail)
 
 
@@ -165,6 +170,8 @@ def of_error(error: NeverstaleError) -> Problem:
             return bad_parameter(MIN_VERSION, "this version lies in the future of the database")
         case TooManyGroups():
             return bad_parameter("group", "more than 10000 groups; give values of more fields, or group by fewer")
+        case NotUnique():
+            return _not_unique(error)
         case TooLong():
             detail = "No cursor can hold the sort keys of these documents; sort by a smaller field."
             return Problem(500, "position-too-large", "Position too large", detail)
@@ -180,6 +187,15 @@ def of_error(error: NeverstaleError) -> Problem:
             detail = f"{NAMES[error.server]} does not answer."
             return Problem(503, "unavailable", "Unavailable", detail, _retry_after(1), server=error.server)
     return internal()
+
+
+def _not_unique(error: NotUnique) -> Problem:
+    """A caller can do nothing but read the documents by their keys; who runs this can keep it from happening."""
+    detail = (
+        f"More than one document has this {error.field}. Read them by their keys, give them different values, "
+        "then make the unique index that neverstale check names."
+    )
+    return Problem(409, "not-unique", "Not unique", detail, resource=error.resource, field=error.field)
 
 
 def _refused(error: Refused) -> Problem:

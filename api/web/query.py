@@ -10,14 +10,20 @@ query says is refused: a misspelt filter must not answer with more than was aske
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from neverstale.api.web.paths import parameters_of, shown, text_of
+from neverstale.api.web.paths import decoded, parameters_of, shown, text_of
 from neverstale.api.web.problems import bad_parameter
 from neverstale.api.web.typed_values import NULL, TYPES, WrongValue, read
 from neverstale.bson import texts
 from neverstale.catalog import Resource
 from neverstale.derived.groups import group
+from neverstale.keys import KeyType, parse
+
+VALUE: Final = "value"
+"""What the value of a look-up is called in problems."""
+_AS_KEYS: Final[Mapping[str, KeyType]] = {"int": "int", "long": "int", "objectid": "objectid", "uuid": "uuid"}
+"""Types whose values have one spelling, that of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,19 @@ def kind_of(path: str, resource: Resource) -> str:
         return resource.key_type
     declared = (resource.fields or {}).get(path, "string")
     return declared if declared in TYPES else "string"
+
+
+def looked_up(segment: str, path: str, resource: Resource) -> Any:
+    """The value of a look-up in an undecoded path segment, spelled as keys are; a `Problem` if there is none."""
+    text, kind = decoded(segment.encode("latin-1"), VALUE, "the value"), kind_of(path, resource)
+    try:
+        if kind in _AS_KEYS and text:
+            return parse(text, _AS_KEYS[kind])
+        if text:
+            return read(kind, text)
+    except ValueError as wrong:
+        raise bad_parameter(VALUE, str(wrong)) from None
+    raise bad_parameter(VALUE, "is empty")
 
 
 def _field(name: str, by: Sequence[str], resource: Resource) -> tuple[str, str]:

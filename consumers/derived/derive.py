@@ -101,7 +101,7 @@ class ResourceDeriver:
         self._known = known
 
     async def _announce(self) -> None:
-        if not self._changed or not self.resource.lists:
+        if not self._changed or not self.resource.derived.lists:
             return
         every = group_name(self.resource.name)
         few = len(self._changed) <= GROUPS_ANNOUNCED and every not in self._changed

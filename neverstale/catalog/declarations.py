@@ -49,6 +49,7 @@ def _is_path(path: str) -> bool:
 
 
 def check_path(path: str) -> str:
+    """Raises for what is no field and no path of fields."""
     if not _is_path(path):
         raise wrong(
             f"{path!r} is not a field or a path of fields",
@@ -57,7 +58,8 @@ def check_path(path: str) -> str:
     return path
 
 
-def _check_distinct(paths: Iterable[str]) -> None:
+def check_distinct(paths: Iterable[str]) -> None:
+    """Raises if a path is there twice."""
     seen: set[str] = set()
     for path in paths:
         if path in seen:
@@ -76,7 +78,7 @@ class _Declaration(BaseModel):
     def _by_names_fields(cls, by: tuple[str, ...]) -> tuple[str, ...]:
         for path in by:
             check_path(path)
-        _check_distinct(by)
+        check_distinct(by)
         return by
 
     @property
@@ -113,7 +115,7 @@ class ListDeclaration(_Declaration):
         paths = [path.removeprefix("-") for path in sort]
         for path in paths:
             check_path(path)
-        _check_distinct(paths)
+        check_distinct(paths)
         if "_id" in paths and paths.index("_id") < len(paths) - 1:
             raise wrong("_id is not the last field", "end the list at _id: nothing after it can matter")
         return sort if "_id" in paths else (*sort, "_id")

@@ -15,6 +15,7 @@ from neverstale.catalog.declarations import (
     RankingDeclaration,
     check_name,
 )
+from neverstale.catalog.lookups import MOST_LOOKUPS, as_list, check_lookups, list_name
 from neverstale.catalog.references import References
 from neverstale.keys import KeyType
 from neverstale.misconfiguration import wrong
@@ -119,6 +120,8 @@ class Resource(BaseModel):
     """Counts and sums, at `/v1/{name}/-/counters/{counter}`."""
     rankings: dict[str, RankingDeclaration] = Field(default_factory=dict)
     """The documents with the highest scores, at `/v1/{name}/-/rankings/{ranking}`."""
+    lookups: Annotated[tuple[str, ...], Field(max_length=MOST_LOOKUPS)] = ()
+    """Fields of which no two documents share a value, at `/v1/{name}/-/by/{field}/{value}`."""
     export: bool = True
     """Whether `/v1/{name}/-/export` streams the whole collection to callers."""
     most_read: bool = True
@@ -130,9 +133,15 @@ class Resource(BaseModel):
 
     @cached_property
     def derived(self) -> Declarations:
-        """Lists, counters and rankings together; false if there are none."""
+        """Lists, counters, rankings and look-ups together; false if there are none."""
         shown = tuple(self.fields) if self.fields is not None else None
-        return Declarations(shown=shown, lists=self.lists, counters=self.counters, rankings=self.rankings)
+        lists = self.lists | {list_name(path): as_list(path) for path in self.lookups}
+        return Declarations(shown=shown, lists=lists, counters=self.counters, rankings=self.rankings)
+
+    @model_validator(mode="after")
+    def _lookups_name_fields(self) -> Self:
+        check_lookups(self.lookups, self.fields)
+        return self
 
     _database: str = PrivateAttr("")
     """Of the catalog that declares it."""

@@ -86,6 +86,21 @@ def list_index(declared: ListDeclaration) -> dict[str, int]:
     }
 
 
+# --- look-ups
+
+
+def lookup(collection: str, path: str, value: Any, projection: Mapping[str, Any] | None = None) -> Command:
+    """`find` for the document that has a value, and for another one if there is: then the value is not unique."""
+    command: Command = {
+        "find": collection,
+        "filter": {path: is_value(value)},
+        "limit": 2,
+        "batchSize": 3,  # so that the server closes the cursor by itself
+        "collation": BYTES,
+    }
+    return command if projection is None else command | {"projection": dict(projection)}
+
+
 # --- counters
 
 

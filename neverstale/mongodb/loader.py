@@ -96,6 +96,8 @@ class Snapshot:
     kind: Kind = ORDINARY
     """What it was read from: it may be kept only if changes of that are told."""
     _etags: dict[str, bytes] = field(default_factory=dict, compare=False)
+    refused: Mapping[str, NeverstaleError] = field(default_factory=dict)
+    """Canonical key -> why what was found is no answer. Such a key is in no `bodies`, and is not absent either."""
 
     def etag(self, key: str) -> bytes:
         """The ETag of the body that `bodies` has for a key, if it has one; it is made once."""

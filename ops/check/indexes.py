@@ -1,9 +1,10 @@
-"""Whether MongoDB has the indexes that lists, counters and rankings are read with.
+"""Whether MongoDB has the indexes that lists, look-ups, counters and rankings are read with.
 
 Each query is explained as the API sends it (`neverstale.derived.queries`), on the collection that is there.
 
 A list whose pages scan the collection or sort in memory is a problem: it does so for every page that is not cached.
-Counters and rankings are read from MongoDB only while nothing is counted yet; for them it is a warning.
+So is a look-up; and one whose index is not unique is a warning, since a value that several documents have is answered
+with 409. Counters and rankings are read from MongoDB only while nothing is counted yet; for them it is a warning.
 """
 
 import json
@@ -30,6 +31,7 @@ _say: Final = about("indexes", "mongodb")
 EXPLAIN_SECONDS: Final = 10.0
 PARALLEL_ARRAYS: Final = 171
 """CannotIndexParallelArrays."""
+DUPLICATE_KEY: Final = 11000
 Document: TypeAlias = dict[str, Any]
 Index: TypeAlias = Mapping[str, int]
 
@@ -49,6 +51,13 @@ class Query:
     """Paths that are compared with one value each."""
     level: Level
     """Of a finding that says that the index is missing."""
+    unique: bool = False
+    """No two documents may have the same values."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Of the index: documents without the field are none that share a value."""
+        return {"unique": True, "sparse": True} if self.unique else {}
 
 
 async def check_indexes(settings: MongoDB, catalog: Catalog, *, create: bool = False) -> list[Finding]:
@@ -86,6 +95,10 @@ def queries_of(resource: Resource, sample: Mapping[str, Any]) -> list[Query]:
     for name, one in resource.lists.items():
         page = queries.list_page(collection, one, _values(one.by, sample), None, projection)
         found.append(Query(f"lists.{name}", page, queries.list_index(one), (*one.by, *one.where), "problem"))
+    for path in resource.lookups:
+        [value] = _values((path,), sample)
+        find = queries.lookup(collection, path, value, projection)
+        found.append(Query(f"lookups.{path}", find, {path: 1}, (path,), "problem", unique=True))
     for name, ranking in resource.rankings.items():
         top = queries.ranking_top(collection, ranking, _values(ranking.by, sample), "number", ranking.size)
         found.append(Query(f"rankings.{name}", top, queries.ranking_index(ranking), ranking.by, "warning"))
@@ -115,18 +128,24 @@ async def _explained(
     database: AsyncDatabase[Document], resource: Resource, query: Query, options: Document, create: bool
 ) -> Finding:
     declared = f"resources.{resource.name}.{query.name}"
-    wrong = await _wrong(database, query)
+    wrong, level = await _wrong(database, query), query.level
+    spelled = _spelled(resource, query, _other(query, options))
     if wrong is None:
-        return _say("ok", f"{declared} is read in an index")
+        if not query.unique or await _is_unique(database, resource.collection, query.index):
+            return _say("ok", f"{declared} is read in an index")
+        if await _has(database, resource.collection, query.index):
+            spelled = f"drop the index {_shown(query.index)}, then {spelled}"
+        return _say("warning", f"{declared} is read in an index that is not unique", spelled)
     if await _has(database, resource.collection, query.index):
         remedy = f"the index {_shown(query.index)} is there, but partial, sparse, hidden or collated: drop it"
-        return _say(query.level, f"{declared} {wrong}", remedy)
-    spelled = (
-        f"db.getCollection({json.dumps(resource.collection)}).createIndex({_shown(query.index)}{_other(options)})"
-    )
+        if query.unique:
+            # It may keep values apart in a way of its own, as one that takes A and a for the same.
+            beside = {"name": f"{query.name}", **_other(query, options), "collation": queries.BYTES}
+            remedy = f"{remedy}, or make another one beside it: {_spelled(resource, query, beside)}"
+        return _say(level, f"{declared} {wrong}", remedy)
     if not create:
         remedy = f"{spelled}, or: neverstale check --create-indexes"
-        return _say(query.level, f"{declared} {wrong}", remedy)
+        return _say(level, f"{declared} {wrong}", remedy)
     return await _create(database, resource, query, declared, spelled)
 
 
@@ -135,7 +154,8 @@ async def _create(
 ) -> Finding:
     try:
         keys = list(query.index.items())
-        await database[resource.collection].create_index(keys, collation=Collation(locale=queries.BYTES["locale"]))
+        collation = Collation(locale=queries.BYTES["locale"])
+        await database[resource.collection].create_index(keys, collation=collation, **query.options)
     except OperationFailure as error:
         reason = _REASONS.get(
             error.code or 0, f"error {error.code}: {(error.details or {}).get('codeName', 'unnamed')}"
@@ -150,6 +170,7 @@ async def _create(
 _REASONS: Final = {
     UNAUTHORIZED: "the user may not create indexes",
     PARALLEL_ARRAYS: "documents hold arrays in two of its fields",
+    DUPLICATE_KEY: "documents share a value, which may be null",
 }
 
 
@@ -163,6 +184,15 @@ async def _wrong(database: AsyncDatabase[Document], query: Query) -> str | None:
 async def _has(database: AsyncDatabase[Document], collection: str, index: Index) -> bool:
     known = await database[collection].index_information()
     return any(list(one["key"]) == list(index.items()) for one in known.values())
+
+
+async def _is_unique(database: AsyncDatabase[Document], collection: str, index: Index) -> bool:
+    """Whether an index keeps any two documents from sharing a value. One that is partial does so only for some."""
+    known = await database[collection].index_information()
+    return any(
+        one.get("unique") and "partialFilterExpression" not in one and [path for path, _ in one["key"]] == list(index)
+        for one in known.values()
+    )
 
 
 def judge(reply: Mapping[str, Any], equal: Sequence[str]) -> str | None:
@@ -209,6 +239,12 @@ def _shown(index: Index) -> str:
     return json.dumps(dict(index), ensure_ascii=False)
 
 
-def _other(options: Document) -> str:
+def _spelled(resource: Resource, query: Query, options: Mapping[str, Any]) -> str:
+    """The line that makes the index."""
+    more = f", {json.dumps(dict(options))}" if options else ""
+    return f"db.getCollection({json.dumps(resource.collection)}).createIndex({_shown(query.index)}{more})"
+
+
+def _other(query: Query, options: Document) -> Mapping[str, Any]:
     """A collection with a collation of its own gives it to its indexes, unless they say otherwise."""
-    return f", {json.dumps({'collation': queries.BYTES})}" if "collation" in options else ""
+    return {**query.options, **({"collation": queries.BYTES} if "collation" in options else {})}

@@ -24,7 +24,15 @@ from tests.worlds.consuming import settings_of
 from tests.worlds.deriving import RESOURCE, Deriving, catalog_of
 
 DECLARED: dict[str, Any] = {
-    "fields": {"origin": "string", "day": "int", "gate": "string", "delay": "int"},
+    "fields": {
+        "origin": "string",
+        "day": "int",
+        "gate": "string",
+        "delay": "int",
+        "tail": "string",
+        "seat": "int",
+        "crew": "any",
+    },
     "lists": {
         "departures": {
             "by": ["origin", "day"],
@@ -41,6 +49,7 @@ DECLARED: dict[str, Any] = {
         "all": {},
     },
     "rankings": {"late": {"by": ["day"], "score": "delay", "size": 5}, "early": {"score": "-delay"}},
+    "lookups": ["tail", "seat", "crew.badge"],
 }
 
 

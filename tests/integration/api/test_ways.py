@@ -29,16 +29,16 @@ ODD_PAGE = f"{ROOT}/-/lists/odd?ship+to=new+york&a%2Cb=c%2Cd"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(mongo_uri: str, kafka_servers: str, redis_url: str) -> AsyncIterator[Served]:
     async with serving(mongo_uri, kafka_servers, redis_url, DECLARED_ODDLY) as served:
-        await served.applied(
-            await served.write(flight("way", origin="WAY", gate="g" * 2000), flight("o d,d%", origin="WAY", **ODD))
-        )
+        way = flight("way", origin="WAY", gate="g" * 2000, tail="N1", seat=7, crew=[{"badge": "b 7"}])
+        others = [flight(f"twice{number}", tail="twice") for number in range(2)]
+        await served.applied(await served.write(way, flight("o d,d%", origin="WAY", **ODD), *others))
         yield served
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hot(served: Served) -> AsyncIterator[hot_world.Served]:
     async with hot_world.Served.of(served.world, ws="none") as hot:
-        for path in (f"{ROOT}/way", PAGE, ODD_PAGE):
+        for path in (f"{ROOT}/way", PAGE, ODD_PAGE, f"{ROOT}/-/by/tail/N1", f"{ROOT}/-/by/tail/nobody"):
             await in_l1(hot, path)
         for path in (f"{ROOT}/-/counters/by_status", f"{ROOT}/-/counters/odd", f"{ROOT}/-/rankings/late?day=1"):
             await cached(hot, path)
@@ -97,6 +97,16 @@ RANKED = (
     "late/way?day=1&around=x",
     "l%61te?day=1",
 )
+LOOKED_UP = (
+    "tail/N1",
+    "t%61il/%4E1",
+    "tail/nobody",
+    "tail/%ff",
+    "tail/N1?x=1",
+    "tail/twice",
+    "seat/07",
+    "crew.badge/b%207",
+)
 OTHERS = ("/v1/nothing/x", "/v1/freshness?x=1", "/", "//", "http://a", f"http://a{ROOT}/way", f"http://a:80{PAGE}")
 SPELLED = f"%{ord(RESOURCE[0]):x}{RESOURCE[1:]}"
 TARGETS = (
@@ -108,6 +118,7 @@ TARGETS = (
     *(ODD_PAGE, ODD_PAGE.replace("+", "%20"), ODD_PAGE.replace("%2C", ","), ODD_PAGE.replace("+", "%2B")),
     *(f"{ROOT}/-/counters/{counted}" for counted in COUNTED),
     *(f"{ROOT}/-/rankings/{ranked}" for ranked in RANKED),
+    *(f"{ROOT}/-/by/{looked_up}" for looked_up in LOOKED_UP),
     *(f"{ROOT}/-/most-read?limit=x", f"{ROOT}/-/most-read/%zz", f"{ROOT}/-/export?fields=nothing"),
     *OTHERS,
 )

@@ -17,6 +17,8 @@ Collection = AsyncCollection[dict[str, Any]]
 LIST = {"lists": {"departures": {"by": ["origin", "day"], "where": {"cancelled": False}, "sort": ["-at"]}}}
 LIST_INDEX = '{"origin": 1, "day": 1, "cancelled": 1, "at": -1, "_id": 1}'
 COUNTER = {"counters": {"by_status": {"by": ["status"]}}}
+LOOKUP = {"lookups": ["tail"]}
+UNIQUE = '{"tail": 1}, {"unique": true, "sparse": true}'
 RANKING = {"rankings": {"late": {"by": ["day"], "score": "delay"}}}
 
 
@@ -44,6 +46,7 @@ async def check(uri: str, flights: Collection, declared: dict[str, Any], create:
     [
         (LIST, "problem", "lists.departures scans the whole collection and sorts in memory", LIST_INDEX),
         (COUNTER, "warning", "counters.by_status scans the whole collection", '{"status": 1}'),
+        (LOOKUP, "problem", "lookups.tail scans the whole collection", UNIQUE),
         (RANKING, "warning", "rankings.late scans the", '{"day": 1, "delay": -1, "_id": 1}'),
     ],
 )
@@ -58,6 +61,33 @@ async def test_a_missing_index_is_named_and_made(
     [found] = await check(mongo_uri, flights, declared)
     assert (found.level, found.remedy) == ("ok", "")
     assert len(await flights.index_information()) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "options", "level"),
+    [
+        (["tail"], {"unique": True}, "ok"),
+        (["tail"], {}, "warning"),
+        (["tail", "origin"], {"unique": True}, "warning"),
+        (["tail"], {"unique": True, "collation": {"locale": "en", "strength": 2}}, "problem"),
+    ],
+)
+async def test_a_look_up_wants_an_index_that_is_unique(
+    mongo_uri: str, flights: Collection, keys: list[str], options: dict[str, Any], level: str
+) -> None:
+    await flights.update_many({}, [{"$set": {"tail": {"$toString": "$_id"}}}])
+    await flights.create_index(keys, **options)
+    [finding] = await check(mongo_uri, flights, LOOKUP)
+    assert finding.level == level, finding
+    if level == "warning":
+        assert finding.message == "resources.flights.lookups.tail is read in an index that is not unique"
+        assert finding.remedy.endswith(f'db.getCollection("flights").createIndex({UNIQUE})')
+
+
+async def test_a_unique_index_of_values_that_are_not_cannot_be_made(mongo_uri: str, flights: Collection) -> None:
+    await flights.update_many({}, {"$set": {"tail": "N1"}})
+    [finding] = await check(mongo_uri, flights, LOOKUP, create=True)
+    assert "cannot be created: documents share a value" in finding.message
 
 
 async def test_an_index_in_another_order_leaves_the_sort(mongo_uri: str, flights: Collection) -> None:

@@ -67,7 +67,7 @@ def test_a_page_lies_in_the_present_generation(chosen: Chosen) -> None:
 
 
 def test_what_is_remembered_of_pages_is_bounded(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neverstale.api.derived.pages.MOST_LOCATED", 10)
+    monkeypatch.setattr("neverstale.api.derived.grouped.MOST_LOCATED", 10)
     pages = pages_of(chosen)
     for number in range(25):
         pages.locate(pages.key(str(number), [str(number)], None))

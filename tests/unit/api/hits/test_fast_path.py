@@ -59,8 +59,8 @@ def hot() -> Hot:
     l1 = L1(1 << 20, 60)
     l1.vouch(9)
     reader = cast("Reader", SimpleNamespace(start=lambda ask: None))
-    lines = RequestLines(Sources({"things": THINGS}, {}))
-    return Hot(reader, l1, Compressed(Tasks()), Bounds(PrimaryClock()), lines, ["things"])
+    sources = Sources({"things": THINGS}, {})
+    return Hot(reader, l1, Compressed(Tasks()), Bounds(PrimaryClock()), RequestLines(sources), sources)
 
 
 def entry(body: bytes | None) -> bytes:

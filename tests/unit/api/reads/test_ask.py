@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from neverstale.api.freshness.bound import Bounds
-from neverstale.api.reads.answer import ANYTHING, Answer, Detail, Wish
+from neverstale.api.reads.answer import ANYTHING, Answer, Detail, NotUnique, Wish
 from neverstale.api.reads.ask import FutureAsk
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
@@ -94,6 +94,17 @@ async def test_what_nothing_tells_of_has_no_bound() -> None:
     assert ask.take_snapshot(Snapshot(7, {"i:1": b"{}"}, kind=Kind("view")), bound)
     found = await ask.future
     assert (found.version, found.complete) == (7, 0)
+
+
+async def test_what_is_no_answer_is_as_young_as_one_and_better_than_anything_stale() -> None:
+    refused = Snapshot(7, {}, refused={"i:1": NotUnique("things", "name")})
+    stale = FutureAsk(THINGS, 1, Wish(stale_if_error_seconds=60))
+    stale.held = answer(190, 190, "l2")
+    assert stale.take_snapshot(refused, bound)
+    with pytest.raises(NotUnique):
+        await stale.future
+    late = FutureAsk(THINGS, 1, Wish(min_version=8))
+    assert not late.take_snapshot(refused, bound) and not late.done()
 
 
 async def test_the_end_of_the_process_cancels_who_waits() -> None:
