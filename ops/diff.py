@@ -19,7 +19,7 @@ EFFECTS: Final[dict[Effect, str]] = {
 _LOCATES: Final = frozenset(("collection", "key_type"))
 _SHOWS: Final = frozenset((*_LOCATES, "expires_field"))
 """What entries depend on, besides `fields`."""
-_KINDS: Final = ("lists", "counters", "rankings")
+_KINDS: Final = ("lists", "counters", "rankings", "lookups")
 
 
 @dataclass(frozen=True, slots=True)

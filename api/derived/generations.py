@@ -42,7 +42,7 @@ class Known:
     def for_list(self, name: str, digest: str) -> Generation | None:
         """The generation whose tags vouch for a list's pages; `None`: there is none, ask MongoDB."""
         identity = self._identity()
-        at = f"lists.{name}", identity
+        at = name, identity
         if at not in self._chosen:
             self._chosen[at] = self._all.for_lists(name, digest, identity) if identity is not None else None
         return self._chosen[at]

@@ -15,6 +15,7 @@ from neverstale.api.reads.ask import Ask
 from neverstale.api.reads.l1 import L1, Reading
 from neverstale.api.reads.source import QUERIES_A_READ, Part, Place
 from neverstale.catalog import OnChange, Resource
+from neverstale.catalog.declarations import declared_as
 from neverstale.derived import reading
 from neverstale.derived.generations import Generation
 from neverstale.derived.redis_names import LIST_FLOOR, PRESENT, GenerationNames, slot_of
@@ -59,7 +60,7 @@ class GroupedSource(ABC):
         self.stale_while_revalidate_seconds = resource.stale_while_revalidate_seconds
         self._cache = cache
         self._known = known
-        self._digest = resource.derived.digests()[f"lists.{list_name}"]
+        self._digest = resource.derived.digests()[declared_as("lists", list_name)]
         self.shows = blake2b(f"{self._digest} {resource.shows}".encode(), digest_size=3).hexdigest()
         self._projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
         self._moment = known.moment

@@ -193,6 +193,12 @@ def check_name(name: str) -> str:
     return name
 
 
+def declared_as(kind: str, name: str) -> str:
+    """`lists.departures`, as people name a declaration; what is kept as a list and declared otherwise has a name with
+    a dot, which says as what: `lookups.email`."""
+    return name if "." in name else f"{kind}.{name}"
+
+
 class Declarations(BaseModel):
     """All that is derived from one resource. Its text travels with every generation, so that each consumer keeps a
     generation as it was declared, whatever its own catalog says by now."""
@@ -225,7 +231,7 @@ class Declarations(BaseModel):
 
     def digests(self) -> Mapping[str, str]:
         """`lists.departures` -> digest, for every declaration. A list's also covers what its pages show."""
-        return {f"{kind}.{name}": self._digest_of(declared) for kind, name, declared in self._all()}
+        return {declared_as(kind, name): self._digest_of(declared) for kind, name, declared in self._all()}
 
     def _all(self) -> Iterator[tuple[str, str, _Declaration]]:
         for kind, declarations in (("lists", self.lists), ("counters", self.counters), ("rankings", self.rankings)):

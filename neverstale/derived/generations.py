@@ -29,7 +29,7 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import ValidationError
 
-from neverstale.catalog.declarations import FORMAT, Declarations
+from neverstale.catalog.declarations import FORMAT, Declarations, declared_as
 from neverstale.derived.contributions import MAX_BUCKETS
 from neverstale.derived.shape import Shape
 from neverstale.role.damage import MOST_PARTITIONS
@@ -148,7 +148,7 @@ class Generations:
     def for_lists(self, name: str, digest: str, identity: str | None = None) -> Generation | None:
         """The generation whose tags vouch for the pages of a list as it is declared here."""
         known = [one for one in self.all if one.birth is not None]
-        return _as_declared(known, f"lists.{name}", digest, identity)
+        return _as_declared(known, declared_as("lists", name), digest, identity)
 
     def for_counts(self, declaration: str, digest: str, identity: str | None = None) -> Generation | None:
         """The complete generation of a counter or ranking (`counters.x`, `rankings.y`) as it is declared here."""

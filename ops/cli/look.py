@@ -81,7 +81,8 @@ def why(
     resource: ResourceName,
     key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="As it stands in URLs.")] = None,
     of: Annotated[
-        str | None, typer.Option("--of", help="A group of this instead: lists.NAME, counters.NAME, rankings.NAME.")
+        str | None,
+        typer.Option("--of", help="A group of lists.NAME, counters.NAME, rankings.NAME or lookups.FIELD."),
     ] = None,
     by: Annotated[list[str] | None, typer.Option("--by", help="Each of the group's fields: origin=JFK.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on telling what happens to it, until Ctrl-C.")] = False,

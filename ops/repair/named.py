@@ -34,12 +34,12 @@ def declarations_named(resource: Resource, name: str | None, file: Path) -> tupl
     """`counters.by_status` of `by_status`; all where nothing is named."""
     declared = tuple(resource.derived.digests())
     if not declared:
-        problem = f"{resource.name} declares no list, counter or ranking in {file}"
+        problem = f"{resource.name} declares no list, counter, ranking or look-up in {file}"
         raise Misconfigured("RESOURCE", problem, "declare one, or use `neverstale resync` for its documents")
     names = [each.partition(".")[2] for each in declared]
     if name is None:
         return declared
     if name not in names:
-        problem = f"{resource.name} declares no list, counter or ranking {name}"
+        problem = f"{resource.name} declares no list, counter, ranking or look-up {name}"
         raise Misconfigured("NAME", problem, did_you_mean(name, names))
     return tuple(each for each, own in zip(declared, names, strict=True) if own == name)

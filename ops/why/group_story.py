@@ -1,4 +1,4 @@
-"""The story of one group of a list, a counter or a ranking.
+"""The story of one group of a list, a counter or a ranking, or of one value that is looked up.
 
 Groups are kept by contributions and tags, not by one entry, so what the API answers from its cache is compared with
 what it answers from MongoDB. To both it gives their versions: where everything up to MongoDB's version was applied
@@ -92,7 +92,7 @@ def verdict(story: GroupStory) -> Verdict:
         return Verdict(False, f"nobody can tell, for Redis does not answer: {story.problem}.")
     if mongodb is None or mongodb.status is None:
         return Verdict(False, "no process of the API answers: nobody is served.")
-    if mongodb.status != 200:
+    if mongodb.status not in (200, 404):  # a value that nobody has is an answer, too
         return Verdict(True, f"the API does not read MongoDB for it ({mongodb.status}): nothing can be compared.")
     if story.phase is None:
         return Verdict(True, "nothing is counted in Redis yet, or all was lost: answers come from MongoDB.")
@@ -161,11 +161,13 @@ async def _in_redis(
             cache = Cache(client, Names(settings.redis.prefix))
             store = DerivedStore(cache, resource.name)
             known = await store.generations()
-            generation = known.complete or (known.next if kind == "lists" else None)
-            if generation is None or kind != "lists":
+            is_list = kind in ("lists", "lookups")
+            generation = known.complete or (known.next if is_list else None)
+            if generation is None or not is_list:
                 return None, generation, None
             names = store.names.of(generation.id)
-            (tags,) = await cache.send(("HMGET", names.tags(name), *tag_fields(group)))
+            tags_of = names.tags(name if kind == "lists" else named)
+            (tags,) = await cache.send(("HMGET", tags_of, *tag_fields(group)))
             collection_floor, _ = await cache.read(resource.collection, [])
             floor = page_floor(generation, collection_floor, tags, cache.damage)
             return None, generation, None if floor is None else to_hex(floor)
@@ -188,7 +190,7 @@ def _declaration(settings: Settings, resource: Resource, name: str) -> str:
 def _group(resource: Resource, named: str, by: Sequence[str]) -> str:
     """Its name in Redis; `Misconfigured` where `by` does not name all of its fields."""
     kind, _, name = named.partition(".")
-    fields = getattr(resource, kind)[name].by
+    fields = (name,) if kind == "lookups" else getattr(resource, kind)[name].by
     try:
         return asked(_query(by).encode(), resource, fields, (), whole=True).group(fields)
     except Problem as problem:
@@ -196,6 +198,9 @@ def _group(resource: Resource, named: str, by: Sequence[str]) -> str:
 
 
 def _path(resource: str, named: str, by: Sequence[str]) -> str:
+    kind, _, name = named.partition(".")
+    if kind == "lookups":
+        return f"/v1/{resource}/-/by/{name}/{quote(by[0].partition('=')[2], safe='')}"
     query = _query(by)
     return f"/v1/{resource}/-/{named.replace('.', '/')}{'?' if query else ''}{query}"
 

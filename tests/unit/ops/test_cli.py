@@ -282,9 +282,18 @@ def said(found: Ended, *, as_json: bool) -> None:
         ("invalidate flihgts a", "RESOURCE: flihgts is not declared in {}; did you mean flights?"),
         ("invalidate", "RESOURCE: nothing is named; name a resource, or say --all"),
         ("invalidate flights --all", "--all: flights is named, too; name a resource, or say --all"),
-        ("rebuild airlines", "RESOURCE: airlines declares no list, counter or ranking in {}; declare one, or use "),
-        ("rebuild flights by_stats", "NAME: flights declares no list, counter or ranking by_stats; did you mean "),
-        ("rebuild flights departed --check", "NAME: flights declares no list, counter or ranking departed; did you "),
+        (
+            "rebuild airports",
+            "RESOURCE: airports declares no list, counter, ranking or look-up in {}; ",
+        ),
+        (
+            "rebuild flights by_stats",
+            "NAME: flights declares no list, counter, ranking or look-up by_stats; did ",
+        ),
+        (
+            "rebuild flights departed --check",
+            "NAME: flights declares no list, counter, ranking or look-up departed; ",
+        ),
         ("check --offline --create-indexes", "--create-indexes: no server is asked with --offline; leave one "),
     ],
 )
