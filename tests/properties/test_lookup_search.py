@@ -52,7 +52,7 @@ LONGER: Final[tuple[tuple[tuple[Document, ...], tuple[Commit, ...]], ...]] = (
     ((GONE, GONE), (((0, HAS),), ((0, GONE), (1, HAS)), ((1, GONE),))),
 )
 """Some stories that are longer than those that are all visited."""
-START_WITH: Final = ((HAS, GONE), (LACKS, LACKS))[: None if FULL else 1]
+START_WITH: Final[tuple[tuple[Document, ...], ...]] = ((HAS, GONE), (LACKS, LACKS))[: None if FULL else 1]
 MOST_COMMITS: Final = 3 if FULL else 2
 
 
