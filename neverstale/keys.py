@@ -235,6 +235,16 @@ class Names:
         """A running role's card, kept alive by it; see `neverstale status`."""
         return f"{self.prefix}:role:{role}:{instance}".encode()
 
+    @property
+    def audit(self) -> bytes:
+        """What the auditor has found in the last hour, as JSON."""
+        return f"{self.prefix}:audit".encode()
+
+    @property
+    def violations(self) -> bytes:
+        """List: the evidence of answers that were wrong, the last ones first."""
+        return f"{self.prefix}:violations".encode()
+
     def type_of(self, key: bytes) -> str | None:
         """Redis's type of what we keep under a key; `None`: it is none of ours."""
         prefix, _, rest = key.partition(b":")
@@ -270,4 +280,6 @@ _TYPES = {
     b"watermarks": "hash",
     b"topics": "hash",
     b"reached": "hash",
+    b"audit": "string",
+    b"violations": "list",
 }

@@ -54,7 +54,7 @@ class DocumentEndpoints:
         reader, source = state_of(scope).reader, self._source(scope)
         if view.is_whole:
             answer = await reader.get(source, key, wish)
-            if answer.body is not None:
+            if answer.body is not None and not wish.audit:
                 source.count_read(source.locate(key)[0])
         else:
             answer = await self._viewed(scope, view, key, wish)
@@ -63,7 +63,8 @@ class DocumentEndpoints:
             response = absent(facts, self._unknown_key)
         else:
             response = found_or_unchanged(scope, conditions, facts, answer.etag, (answer.body,))
-        self._seconds.observe(time.perf_counter() - started)
+        if not wish.audit:
+            self._seconds.observe(time.perf_counter() - started)
         await response(scope, receive, send)
 
     async def _viewed(self, scope: Scope, view: View, key: KeyValue, wish: Wish) -> Answer:
@@ -99,7 +100,8 @@ class DocumentEndpoints:
             facts = facts_of(together, reader.bound(together))
             parts = items([(key, answers[key]) for key in keys])
             response = found_or_unchanged(scope, conditions, facts, _etag(keys, answers), parts)
-            self._seconds.observe(time.perf_counter() - started)
+            if not wish.audit:
+                self._seconds.observe(time.perf_counter() - started)
             await response(scope, receive, send)
 
 

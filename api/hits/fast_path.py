@@ -14,7 +14,7 @@ from neverstale.api.freshness.bound import Bounds
 from neverstale.api.freshness.watermark import Evidence
 from neverstale.api.hits.request_lines import RequestLines
 from neverstale.api.limits.buckets import Buckets
-from neverstale.api.reads.answer import Answer
+from neverstale.api.reads.answer import ANYTHING, AUDIT, Answer
 from neverstale.api.reads.ask import Ask
 from neverstale.api.reads.fills import BODY_BYTES
 from neverstale.api.reads.l1 import L1, Reading
@@ -51,7 +51,7 @@ class WireAsk(Ask):
 
     def __init__(self, hot: "Hot", source: CachedSource, key: Any, line: bytes, plain: Plain) -> None:
         entry_key, place = source.locate(key)
-        Ask.__init__(self, source, key, entry_key=entry_key, place=place)
+        Ask.__init__(self, source, key, AUDIT if plain.audit else ANYTHING, entry_key, place)
         self.line = line
         self.plain = plain
         self.settled = False
@@ -81,7 +81,7 @@ class WireAsk(Ask):
                 if len(entry) > LARGE_BYTES
                 else hot.tail(self.source, *facts_of_hit(entry))
             )
-            if tail[0] == DOCUMENT:
+            if tail[0] == DOCUMENT and self.wish is ANYTHING:
                 self.source.count_read(self.entry_key)
             if reading is not None:
                 hot.keep(reading, self, tail)
@@ -104,7 +104,8 @@ class WireAsk(Ask):
         try:
             tail = hot.tail(self.source, answer.etag, to_hex(answer.version).encode("ascii"), answer.body)
             if answer.body is not None:
-                self.source.count_read(self.entry_key)
+                if self.wish is ANYTHING:
+                    self.source.count_read(self.entry_key)
                 if len(answer.body) > BODY_BYTES:
                     self._large = tail
             status, tail = hot.choose(self.plain, tail)
@@ -166,13 +167,16 @@ class Hot:
         """Cache status -> the last headers of answers with it, and up to which version those miss nothing. All that
         Redis, or MongoDB, answered at once share them."""
 
-    def look(self, line: bytes) -> bytes | None:
-        """The tail of the answer to a line of `GET` or `HEAD` that L1 holds; it counts as a hit."""
+    def look(self, line: bytes, plain: Plain = PLAIN) -> bytes | None:
+        """The tail of the answer to a line of `GET` or `HEAD` that L1 holds; a hit, unless of an audit, counts."""
         tail = self.l1.answers.get(line)
         if tail is None:
             tail = self.l1.answers.get(b"GET" + line[4:]) if line.startswith(b"HEAD ") else None
             if tail is None:
                 return None
+        if plain.audit:
+            telemetry.AUDITED.inc()
+            return tail
         hits = self.hits
         hits[line] = hits.get(line, 0) + 1
         return tail

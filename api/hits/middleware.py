@@ -53,7 +53,7 @@ class HotPath:
         if query := scope["query_string"]:
             path = b"%b?%b" % (path, query)
         line = b"%b %b HTTP/1.1" % (scope["method"].encode("latin-1"), path)
-        tail = hot.look(line)
+        tail = hot.look(line, plain)
         if tail is not None:
             return _raw(*hot.choose(plain, tail), hot.shared)
         found = hot.find(line)

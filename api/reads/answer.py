@@ -73,6 +73,8 @@ class Wish:
     """Miss no change up to this version. Never given up, not even for `stale_if_error_seconds`."""
     stale_if_error_seconds: float | None = None
     """If MongoDB does not answer, accept a stale answer that is known to be at most this old."""
+    audit: bool = False
+    """An auditor asks: it demands nothing by that, and is counted as nobody's read."""
 
     @property
     def demands(self) -> bool:
@@ -86,6 +88,8 @@ class Wish:
 
 
 ANYTHING: Final = Wish()
+AUDIT: Final = Wish(audit=True)
+"""As `ANYTHING`, asked by an auditor."""
 
 
 class TooManyGroups(NeverstaleError):

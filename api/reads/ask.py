@@ -137,7 +137,7 @@ class Ask(ABC):
 
     def settle(self, answer: Answer) -> None:
         """Answers, unless the client has gone."""
-        _reads(self.source.name, answer.how).inc()
+        (telemetry.AUDITED if self.wish.audit else _reads(self.source.name, answer.how)).inc()
         if not self.done():
             self.set_answer(answer)
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from prometheus_client import Counter
 
 from neverstale.api.freshness.watermark import Evidence, Freshness
-from neverstale.api.reads.answer import ANYTHING, Answer, NotCached, Wish
+from neverstale.api.reads.answer import ANYTHING, AUDIT, Answer, NotCached, Wish
 from neverstale.api.reads.ask import Ask, FutureAsk, bypassing, fail_all
 from neverstale.api.reads.breaker import Breaker
 from neverstale.api.reads.bulkhead import Loads
@@ -212,18 +212,25 @@ class Reader:
             return asks
         others: list[Ask] = []
         untouched: list[bytes] = []
+        audits = 0
         found, floor = part.raws, to_hex(part.floor).encode("ascii")
         latest, shows = to_hex(self._cache.damage.latest()).encode("ascii"), turn.source.shows
         for ask in asks:
             key = ask.entry_key
             raw = found[key]
-            if raw is None or ask.wish is not ANYTHING or not is_current(raw, digest(key, shows), floor, latest):
+            plain = ask.wish is ANYTHING
+            current = raw is not None and is_current(raw, digest(key, shows), floor, latest)
+            if raw is None or not current or not (plain or ask.wish is AUDIT):
                 others.append(ask)
                 continue
             ask.hit(raw, watermark, reading)
-            if not is_touched(raw):
+            if not plain:
+                audits += 1
+            elif not is_touched(raw):
                 untouched.append(key)
-        turn.hits.inc(len(asks) - len(others))
+        turn.hits.inc(len(asks) - len(others) - audits)
+        if audits:
+            telemetry.AUDITED.inc(audits)
         if untouched and turn.source.on_change == "auto":
             self._touch(list(dict.fromkeys(untouched)))
         return others
@@ -241,7 +248,9 @@ class Reader:
         entries = dict(zip(keys, decoded, strict=True))
         missing = [ask for ask in asks if not self._hit(ask, entries[ask.entry_key], floor, watermark)]
         if turn.source.on_change == "auto":
-            self._touch([key for key, entry in entries.items() if entry and entry.fresh and not entry.touched])
+            read = {ask.entry_key for ask in asks if not ask.wish.audit}
+            seen = ((key, entries[key]) for key in keys if key in read)
+            self._touch([key for key, entry in seen if entry and entry.fresh and not entry.touched])
         return missing
 
     def _hit(self, ask: Ask, entry: Entry | None, floor: Version, watermark: Version) -> bool:

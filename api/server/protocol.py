@@ -219,7 +219,7 @@ class HotProtocol(GuardedProtocol):
 
     def _answer(self, hot: Hot, line: bytes, plain: Plain) -> bool:
         """Answers now or soon; False: not here."""
-        tail = hot.look(line)
+        tail = hot.look(line, plain)
         if tail is not None:
             if len(tail) > LARGE_BYTES:
                 return self._answer_large(hot, line, plain, tail)

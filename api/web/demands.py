@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from neverstale.api.reads.answer import ANYTHING, Wish
+from neverstale.api.reads.answer import ANYTHING, AUDIT, Wish
 from neverstale.api.web.compression import COMPRESS, Coding
 from neverstale.api.web.preconditions import (
     IF_MATCH,
@@ -26,6 +26,8 @@ from neverstale.versions import Version, from_hex
 Headers = Iterable[tuple[bytes, bytes]]
 
 CACHE_CONTROL: Final = "Cache-Control"
+AUDITS: Final = b"neverstale-audit"
+"""The header by which an auditor's questions are told from readers'. Whoever sends it is counted as no reader."""
 FOREVER: Final = 2**31
 """RFC 9111, section 1.2.2: a number of seconds too large to be represented means this."""
 
@@ -46,10 +48,13 @@ class Plain:
     """How a body may be compressed."""
     conditions: Conditions = NO_CONDITIONS
     """What the caller has already (`If-None-Match`)."""
+    audit: bool = False
+    """An auditor asks."""
 
 
 PLAIN: Final = Plain()
 _CODED: Final = {coding: Plain(coding) for coding in COMPRESS}
+_AUDIT: Final = Plain(audit=True)
 
 _UNUSUAL: Final = frozenset(
     (
@@ -65,7 +70,7 @@ _UNUSUAL: Final = frozenset(
 )
 """Demands on freshness, most preconditions and bodies are not decided here."""
 _WEIGHT: Final = re.compile(rb"[01](\.\d{0,3})?")
-_READ: Final = _UNUSUAL | {b"connection", b"accept-encoding", IF_NONE_MATCH}
+_READ: Final = _UNUSUAL | {b"connection", b"accept-encoding", IF_NONE_MATCH, AUDITS}
 
 
 def wish_of(headers: Headers) -> Wish:
@@ -73,6 +78,7 @@ def wish_of(headers: Headers) -> Wish:
     seconds: dict[bytes, float] = {}
     flags: set[bytes] = set()
     min_version: Version = 0
+    audit = False
     for name, value in headers:
         if name == b"cache-control":
             for directive, argument in _directives(value):
@@ -84,14 +90,17 @@ def wish_of(headers: Headers) -> Wish:
                     flags.add(directive)
         elif name == b"neverstale-min-version":
             min_version = max(min_version, _version(value))
+        elif name == AUDITS:
+            audit = True
     if not seconds and not flags and not min_version:
-        return ANYTHING
+        return AUDIT if audit else ANYTHING
     return Wish(
         max_age_seconds=seconds.get(b"max-age"),
         no_cache=b"no-cache" in flags,
         only_if_cached=b"only-if-cached" in flags,
         min_version=min_version,
         stale_if_error_seconds=seconds.get(b"stale-if-error"),
+        audit=audit,
     )
 
 
@@ -130,6 +139,7 @@ def _version(value: bytes) -> Version:
 def plain_of(headers: Headers) -> Plain | None:
     """`headers`: with names in lower case; `None`: not a plain request. All other headers change no answer."""
     coding: Coding | None = None
+    audit = False
     held: list[bytes] = []
     for name, value in headers:
         if name in _READ:
@@ -137,13 +147,17 @@ def plain_of(headers: Headers) -> Plain | None:
                 coding = coding or accepted(value)
             elif name == IF_NONE_MATCH:
                 held.append(value)
+            elif name == AUDITS:
+                audit = True
             elif name in _UNUSUAL or value.lower() != b"keep-alive":
                 return None
     if held:
         try:
-            return Plain(coding, Conditions(none_match=tags_of(held, "If-None-Match")))
+            return Plain(coding, Conditions(none_match=tags_of(held, "If-None-Match")), audit)
         except Problem:
             return None  # the ordinary way says what is wrong
+    if audit:
+        return Plain(coding, audit=True) if coding else _AUDIT
     return _CODED[coding] if coding else PLAIN
 
 

@@ -131,9 +131,12 @@ class Loader:
         timeout_ms: int,
         kinds: Kinds | None = None,
         most_bytes: int | None = None,
+        at: Version = 0,
     ) -> None:
-        """`most_bytes`: of several documents that are loaded together; `None`: any number."""
+        """`most_bytes`: of several documents that are loaded together; `None`: any number. `at`: all is read at
+        exactly this version, as long as MongoDB keeps its state."""
         self._most_bytes = most_bytes
+        self._at = at
         self._database = client[database]
         self._timeout = timeout_ms / 1000
         self._kinds = kinds or Kinds(self._database, timeout_ms)
@@ -168,9 +171,7 @@ class Loader:
     ) -> tuple[Version, list[Row], Kind]:
         found: list[Row] = []
         wanted = list(keys)
-        concern: dict[str, Any] = {"level": "snapshot"}
-        if at_least:
-            concern["afterClusterTime"] = to_timestamp(at_least)
+        concern = _concern(at_least, self._at)
         while True:
             reply, kind = await self._find(collection, wanted, projection, concern)
             cursor = reply.cursor
@@ -196,11 +197,7 @@ class Loader:
 
         Raises like `load`, and `TooSlow`.
         """
-        concern: dict[str, Any] = {"level": "snapshot"}
-        if at:
-            concern["atClusterTime"] = to_timestamp(at)
-        elif at_least:
-            concern["afterClusterTime"] = to_timestamp(at_least)
+        concern = _concern(at_least, at or self._at)
         collection = next(iter(command.values()))
         raw, kind = await self._of_kind({**command, "readConcern": concern}, "query")
         reply = Reply.of(raw)
@@ -351,6 +348,13 @@ class Loader:
         limited = {**command, "maxTimeMS": round(self._timeout * 1000)}
         async with asyncio.timeout(self._timeout * LATER + LATER_SECONDS):
             return await self._database.command(limited, codec_options=REPLY)
+
+
+def _concern(at_least: Version, at: Version) -> dict[str, Any]:
+    """Of a read at one version: exactly this one, or any that is as high."""
+    if at:
+        return {"level": "snapshot", "atClusterTime": to_timestamp(at)}
+    return {"level": "snapshot"} | ({"afterClusterTime": to_timestamp(at_least)} if at_least else {})
 
 
 async def _leave_nothing_open(session: AsyncClientSession) -> None:

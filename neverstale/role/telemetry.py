@@ -117,6 +117,7 @@ OUTAGES = _counter("outages", "Calls that failed because a server was away.", "s
 
 # api
 READS = _counter("reads", "Documents asked for, by how they were answered.", "resource", "how")
+AUDITED = _counter("audited", "Documents, pages and figures that an auditor asked for; they are no reads.")
 L1_HITS = _counter("l1_hits", "Documents answered from the memory of the process; counted as reads too.", "resource")
 L1_BYTES = _gauge("l1_bytes", "Bytes of answers in the memory of the process.")
 L1_VOIDED = _counter("l1_voided", "Times L1 was emptied because announcements may have been missed.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from neverstale.settings.api import Api, Demands
+from neverstale.settings.auditor import AuditorSettings
 from neverstale.settings.clients import Clients
 from neverstale.settings.consumer import ConsumerSettings
 from neverstale.settings.kafka import LONGEST_TOPIC, Kafka
@@ -22,6 +23,7 @@ from neverstale.settings.watcher import WatcherSettings
 __all__ = [
     "LONGEST_TOPIC",
     "Api",
+    "AuditorSettings",
     "Clients",
     "ConsumerSettings",
     "Demands",
@@ -47,4 +49,5 @@ class Settings(SettingsSection):
     api: Api = Api()
     clients: Clients = Clients()
     limits: Limits = Limits()
+    auditor: AuditorSettings = AuditorSettings()
     service: Service = Service()

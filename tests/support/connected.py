@@ -12,6 +12,7 @@ from neverstale.api.server.cycle import Cycle
 from neverstale.api.server.heard import Heard
 from neverstale.api.server.protocol import HotProtocol
 from neverstale.api.state import STATE
+from neverstale.api.web.demands import Plain
 from neverstale.api.web.unread import Unread
 from neverstale.settings import Clients
 from tests.support.opened import opened
@@ -109,7 +110,7 @@ class Reading:
         self.limits = None
         self.blocks: dict[bytes, Any] = {}
 
-    def look(self, line: bytes) -> None:
+    def look(self, line: bytes, plain: Plain) -> None:
         """L1 holds nothing."""
 
     def find(self, line: bytes) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from neverstale.role import telemetry
 from tests.support.waiting import eventually
 from tests.worlds.api import World, catalog_of, settings_of
 
@@ -37,6 +38,31 @@ async def test_reads_of_documents_are_counted_however_they_are_answered(world: W
     await world.http.get("/v1/things/a", headers={"Cache-Control": "no-cache"})
     await world.http.get("/v1/things?keys=a,b,absent")
     await most_read(world, "things", [("a", 6, 1), ("b", 1, 2)])
+
+
+async def test_what_an_auditor_asks_counts_as_no_read_however_it_is_answered(world: World) -> None:
+    await world.write("things", {"_id": "a"}, {"_id": "b"})
+    label, read, before = {"Neverstale-Audit": "1"}, counted(), audited()
+    await world.http.get("/v1/things/a", headers=label)  # a miss
+    await world.until_filled("things", "a")
+    await world.mark()
+    for headers in ({}, {}, {"Cache-Control": "no-cache"}, {"Cache-Control": "only-if-cached"}):
+        assert (await world.http.get("/v1/things/a", headers=headers | label)).status_code == 200
+    await world.http.get("/v1/things?keys=a,b", headers=label)
+    assert (counted(), audited() - before) == (read, 7)
+    entry = await world.entry("things", "a")
+    assert entry is not None and not entry.touched
+    await world.http.get("/v1/things/b")
+    await most_read(world, "things", [("b", 1, 1)])
+
+
+def audited() -> float:
+    return telemetry.REGISTRY.get_sample_value("neverstale_audited_total") or 0.0
+
+
+def counted() -> float:
+    """Documents that readers asked for, of all resources."""
+    return sum(sample.value for family in telemetry.READS.collect() for sample in family.samples)
 
 
 async def test_absent_documents_do_not_count(world: World) -> None:

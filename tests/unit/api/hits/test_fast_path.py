@@ -91,6 +91,12 @@ def test_l1_is_looked_into_for_get_and_head_alike_and_hits_are_counted(hot: Hot)
     assert hot.look(b"") is None
 
 
+def test_what_an_audit_finds_in_l1_counts_as_no_hit(hot: Hot) -> None:
+    tail = document_tail(etag_of(BODY), b"0" * 16, BODY)
+    hot.l1.answers.put(LINE, tail)
+    assert (hot.look(LINE, Plain(audit=True)), hot.hits) == (tail, {})
+
+
 def test_what_l1_may_keep_is_found_there_again(hot: Hot) -> None:
     ask, tail = Told(hot, PLAIN), document_tail(etag_of(BODY), b"0" * 16, BODY)
     reading = hot.l1.begin(THINGS.announced([ask]))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverstale.api.reads.answer import ANYTHING, Wish
+from neverstale.api.reads.answer import ANYTHING, AUDIT, Wish
 from neverstale.api.web.demands import FOREVER, PLAIN, Plain, plain_of, wish_of
 from neverstale.api.web.preconditions import Conditions, Tags
 from neverstale.api.web.problems import Problem
@@ -17,6 +17,14 @@ def holding(tags: Tags) -> Plain:
 
 def wish(*cache_control: str) -> Wish:
     return wish_of([(b"cache-control", value.encode()) for value in cache_control])
+
+
+def test_an_audit_demands_nothing_by_being_one() -> None:
+    label = (b"neverstale-audit", b"1")
+    assert wish_of([label]) is AUDIT
+    assert wish_of([label, (b"cache-control", b"no-cache")]) == Wish(no_cache=True, audit=True)
+    assert plain_of([label]) == Plain(audit=True)
+    assert plain_of([label, (b"accept-encoding", b"gzip")]) == Plain(b"gzip", audit=True)
 
 
 def test_no_header_demands_nothing() -> None:
