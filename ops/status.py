@@ -263,7 +263,7 @@ async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _
             cache = Cache(client, names)
             facts = await redis_facts(client)
             watermarks = await cache.watermarks(group)
-            roles = await _roles(client, names)
+            roles = await roles_in(client, names)
             registers = await _registers(client, cache, catalog)
     except Outage as outage:
         return _InRedis(ServerStatus("redis", outage.reason, {}), [], [], None)
@@ -275,7 +275,8 @@ async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _
     return _InRedis(ServerStatus("redis", None, shown), roles, registers, watermarks)
 
 
-async def _roles(client: Redis, names: Names) -> list[RoleStatus]:
+async def roles_in(client: Redis, names: Names) -> list[RoleStatus]:
+    """The cards that running roles keep in Redis."""
     keys = [key async for key in client.scan_iter(match=names.role("*", "*"), count=1000)]
     cards = await client.mget(keys) if keys else []
     # A card may have run out between the two commands.

@@ -219,8 +219,8 @@ class Reader:
             key = ask.entry_key
             raw = found[key]
             plain = ask.wish is ANYTHING
-            current = raw is not None and is_current(raw, digest(key, shows), floor, latest)
-            if raw is None or not current or not (plain or ask.wish is AUDIT):
+            undemanding = plain or ask.wish is AUDIT
+            if raw is None or not undemanding or not is_current(raw, digest(key, shows), floor, latest):
                 others.append(ask)
                 continue
             ask.hit(raw, watermark, reading)

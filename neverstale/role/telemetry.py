@@ -95,6 +95,30 @@ REDIS_LACKED = _counter(
     "redis_lacked", "Partitions of which Redis lacked records: replayed, or everything voided.", "action"
 )
 
+# the auditor
+AUDIT_CHECKED = _counter("audit_checked", "Answers that the auditor has compared with MongoDB.", "resource", "kind")
+AUDIT_STALE = _counter(
+    "audit_stale", "Of those, that missed a change of longer ago than a window, in seconds.", "resource", "window"
+)
+AUDIT_WRONG = _counter(
+    "audit_wrong",
+    "Of those, that broke their own bound (bound), showed what MongoDB did not hold (untrue), or were still wrong "
+    "when asked for again (permanent).",
+    "resource",
+    "kind",
+    "what",
+)
+AUDIT_UNDECIDED = _counter(
+    "audit_undecided", "Answers that could not be judged: what they are about changed too fast.", "resource", "kind"
+)
+AUDIT_NINES = _gauge(
+    "audit_nines", "Nines of answers that kept their bounds in the last hour, at least, at 95 %.", "resource"
+)
+AUDIT_WORST_AGE = _gauge(
+    "audit_worst_age_seconds", "The oldest change that an answer of the last hour missed.", "resource"
+)
+AUDIT_MONGODB_READS = _counter("audit_mongodb_reads", "Reads of MongoDB by the auditor.")
+
 KAFKA_REFUSALS = _counter("kafka_refusals", "Refusals of Kafka that only a change of configuration or rights ends.")
 
 # the cache, in any role

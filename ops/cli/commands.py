@@ -13,6 +13,7 @@ import typer
 
 from neverstale import __version__
 from neverstale.errors import Misconfigured, NeverstaleError
+from neverstale.ops.cli.audit import audit
 from neverstale.ops.cli.dead_letters import dlq
 from neverstale.ops.cli.init import init
 from neverstale.ops.cli.look import check, diff, doctor, settings, status, support_bundle, why
@@ -41,6 +42,7 @@ for command in (
     doctor,
     settings,
     status,
+    audit,
     why,
     resync,
     invalidate,

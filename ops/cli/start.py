@@ -38,6 +38,7 @@ class RoleName(StrEnum):
     WATCHER = "watcher"
     CONSUMER = "consumer"
     API = "api"
+    AUDITOR = "auditor"
 
 
 Broker = Annotated[
@@ -166,3 +167,7 @@ def _run(role: RoleName, settings: "Settings", catalog: "Catalog", renewal: "Ren
             from neverstale.api.main import run as serve
 
             return serve(settings, catalog, renewal)
+        case RoleName.AUDITOR:
+            from neverstale.ops.auditor.main import run as audit
+
+            return audit(settings, catalog, renewal)

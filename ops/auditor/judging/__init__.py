@@ -1,0 +1,1 @@
+"""Judging: from a question to what its answer was worth."""
