@@ -75,7 +75,8 @@ async def _in_redis(found: Judged, settings: Settings, catalog: Catalog, cache: 
         key = canonical(question.key)
         if held.partitions:
             told["partition"] = partition_of(record_key(catalog.database, resource.collection, key), held.partitions)
-        floor, (entry,) = await cache.read(resource.collection, [cache.names.entry(resource.name, key)])
+        name = cache.names.entry(resource.name, key)
+        floor, (entry,) = await cache.read(resource.collection, [name], resource.shows)
         (applied,) = await cache.send(("GET", cache.names.applied))
         told["floor"] = _hex(floor)
         told["applied"] = applied.decode("ascii", "replace") if isinstance(applied, bytes) else None
