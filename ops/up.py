@@ -44,6 +44,7 @@ class UpOptions:
     mongo_port: int = 0
     kafka_port: int = 0
     redis_port: int = 0
+    console_port: int = 0
     consumers: int = 1
     api_workers: int = 1
     broker: BrokerChoice = "auto"
@@ -148,6 +149,7 @@ def summary(stack: LocalStack, options: UpOptions, environment: Path) -> str:
     kept = f"{stack.data}, kept" if options.data else f"{stack.data}, removed at the end (keep them with --data)"
     rows = {
         "API": f"{stack.api_url}/",
+        "Console": f"{stack.console_url}/",
         "MongoDB": f"{stack.mongo_uri}  ({stack.mongod.description})",
         "Kafka": f"{stack.bootstrap_servers}  ({stack.kafka.description})",
         "Redis": f"{stack.redis_url}  ({stack.redis.description})",
@@ -171,6 +173,7 @@ def _stack_options(options: UpOptions) -> StackOptions:
         mongo_port=options.mongo_port,
         kafka_port=options.kafka_port,
         redis_port=options.redis_port,
+        console_port=options.console_port,
         broker=options.broker,
         role_stop_seconds=max(ROLE_STOP_SECONDS, options.settings.service.drain_seconds + BEYOND_DRAINING_SECONDS),
     )

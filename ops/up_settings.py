@@ -26,6 +26,7 @@ OWNED: Final = {
     "kafka.group_instance_id": "it names its consumers",
     "redis.url": "it starts a Redis of its own",
     "api.host": "it serves on loopback",
+    "console.host": "it serves on loopback",
     "service.host": "it serves on loopback",
     "service.port": "each role gets a free port",
 }

@@ -11,6 +11,7 @@ from pydantic import Field
 from neverstale.settings.api import Api, Demands
 from neverstale.settings.auditor import AuditorSettings
 from neverstale.settings.clients import Clients
+from neverstale.settings.console import ConsoleSettings
 from neverstale.settings.consumer import ConsumerSettings
 from neverstale.settings.kafka import LONGEST_TOPIC, Kafka
 from neverstale.settings.limits import Limits
@@ -25,6 +26,7 @@ __all__ = [
     "Api",
     "AuditorSettings",
     "Clients",
+    "ConsoleSettings",
     "ConsumerSettings",
     "Demands",
     "Kafka",
@@ -50,4 +52,5 @@ class Settings(SettingsSection):
     clients: Clients = Clients()
     limits: Limits = Limits()
     auditor: AuditorSettings = AuditorSettings()
+    console: ConsoleSettings = ConsoleSettings()
     service: Service = Service()

@@ -39,6 +39,7 @@ class RoleName(StrEnum):
     CONSUMER = "consumer"
     API = "api"
     AUDITOR = "auditor"
+    CONSOLE = "console"
 
 
 Broker = Annotated[
@@ -56,6 +57,9 @@ def up(
     mongo_port: FixedPort = 0,
     redis_port: FixedPort = 0,
     kafka_port: FixedPort = 0,
+    console_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0: a free one.", show_default="console.port, 8010")
+    ] = None,
     consumers: Count = 1,
     api_workers: Annotated[int | None, typer.Option(min=1, show_default="api.workers, 1")] = None,
     broker: Broker = BrokerChoice.AUTO,
@@ -82,6 +86,7 @@ def up(
         mongo_port=mongo_port,
         redis_port=redis_port,
         kafka_port=kafka_port,
+        console_port=settings.console.port if console_port is None else console_port,
         consumers=consumers,
         api_workers=api_workers or settings.api.workers,
         broker=broker.value,
@@ -171,3 +176,7 @@ def _run(role: RoleName, settings: "Settings", catalog: "Catalog", renewal: "Ren
             from neverstale.ops.auditor.main import run as audit
 
             return audit(settings, catalog, renewal)
+        case RoleName.CONSOLE:
+            from neverstale.ops.console.main import run as show
+
+            return show(settings, catalog)

@@ -1,16 +1,17 @@
-"""A role of ours (watcher, consumer, api) as a real process: the same command that operators run."""
+"""A role of ours (watcher, consumer, api, console) as a real process: the same command that operators run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from signal import Signals
-from typing import Literal
+from typing import Final, Literal
 
 from neverstale.ops.stack.ports import answers_http
 from neverstale.ops.stack.process import Launch, RunningProcess, python
 
-Role = Literal["watcher", "consumer", "api"]
+Role = Literal["watcher", "consumer", "api", "console"]
+_PORT_OF: Final[Mapping[Role, str]] = {"api": "NEVERSTALE_API__PORT", "console": "NEVERSTALE_CONSOLE__PORT"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ async def start_role(options: RoleOptions) -> RunningRole:
     Raises:
         StackError: it exited or did not become ready in time.
     """
-    own = {"NEVERSTALE_API__PORT" if options.role == "api" else "NEVERSTALE_SERVICE__PORT": str(options.port)}
+    own = {_PORT_OF.get(options.role, "NEVERSTALE_SERVICE__PORT"): str(options.port)}
     if options.role == "consumer":
         own["NEVERSTALE_KAFKA__GROUP_INSTANCE_ID"] = options.name  # one that is killed and back keeps its partitions
     return await RunningRole.start(

@@ -36,6 +36,7 @@ class StackOptions:
     mongo_port: int = 0
     kafka_port: int = 0
     redis_port: int = 0
+    console_port: int = 0
     broker: BrokerChoice = "auto"
     brokers: int = 1
     mongo_members: int = 1
@@ -73,6 +74,7 @@ class LocalStack:
     report: Report
     data: Path
     api_port: int
+    console_port: int
     mongod: ReplicaSet
     kafka: Broker
     redis: RedisServer
@@ -90,6 +92,7 @@ class LocalStack:
         async with AsyncExitStack() as exits:
             data = exits.enter_context(data_folder(options.data))
             api_port = wanted_port(options.api_port, "--api-port")
+            console_port = wanted_port(options.console_port, "--console-port")
             grace = STOP_SECONDS if options.data else 0.0  # a temporary folder is not worth a clean shutdown
 
             async def serve(part: str, start: Callable[[], Awaitable[Server]]) -> Server:
@@ -103,7 +106,8 @@ class LocalStack:
                 mongod = group.create_task(serve("MongoDB", partial(start_mongod, _mongod(options, data))))
                 kafka = group.create_task(serve("Kafka", partial(start_broker, _broker(options, data))))
                 redis = group.create_task(serve("Redis", partial(start_redis, _redis(options, data))))
-            stack = cls(options, report, data, api_port, mongod.result(), kafka.result(), redis.result())
+            started = mongod.result(), kafka.result(), redis.result()
+            stack = cls(options, report, data, api_port, console_port, *started)
             exits.push_async_callback(stack.stop_roles)
             yield stack
 
@@ -124,6 +128,10 @@ class LocalStack:
         return f"http://{LOOPBACK}:{self.api_port}"
 
     @property
+    def console_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.console_port}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The variables that let a process of ours use this stack."""
         variables = blank() | {
@@ -133,6 +141,8 @@ class LocalStack:
             "NEVERSTALE_REDIS__URL": self.redis_url,
             "NEVERSTALE_API__HOST": LOOPBACK,
             "NEVERSTALE_API__PORT": str(self.api_port),
+            "NEVERSTALE_CONSOLE__HOST": LOOPBACK,
+            "NEVERSTALE_CONSOLE__PORT": str(self.console_port),
         }
         if self.kafka.kind == "embedded":
             variables["NEVERSTALE_KAFKA__FETCH_MAX_WAIT_MS"] = str(EMBEDDED_FETCH_WAIT_MS)
@@ -153,7 +163,7 @@ class LocalStack:
         """
         self._started[role] += 1  # before the first await: several may be starting
         name = f"{role}-{self._started[role]}"
-        port = self.api_port if name == "api-1" else free_port()
+        port = {"api-1": self.api_port, "console-1": self.console_port}.get(name) or free_port()
         self.report(Step(name, "starting"))
         options = RoleOptions(
             role=role, name=name, data=self.data, port=port, environment=self.environment | variables
@@ -164,11 +174,12 @@ class LocalStack:
         return running
 
     async def start_roles(self, consumers: int = 1, api_workers: int = 1, **variables: str) -> None:
-        """A watcher, the consumers and the API, started at the same time, with further NEVERSTALE_ `variables`."""
+        """A watcher, the consumers, the API and the console, with further `NEVERSTALE_` variables."""
         async with at_once() as group:
             group.create_task(self.start_role("watcher", **variables))
             for _ in range(consumers):
                 group.create_task(self.start_role("consumer", **variables))
+            group.create_task(self.start_role("console", **variables))
             group.create_task(self.start_role("api", NEVERSTALE_API__WORKERS=str(api_workers), **variables))
 
     async def stop_roles(self) -> None:

@@ -19,7 +19,8 @@ class Ready(BaseHTTPRequestHandler):
 def main(role: str, behaviour: str) -> None:
     if behaviour == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    port = os.environ["NEVERSTALE_API__PORT" if role == "api" else "NEVERSTALE_SERVICE__PORT"]
+    sections = {"api": "API", "console": "CONSOLE"}
+    port = os.environ[f"NEVERSTALE_{sections.get(role, 'SERVICE')}__PORT"]
     server = HTTPServer(("127.0.0.1", int(port)), Ready)
     server.handle_request()
     if behaviour == "mortal" and role == "consumer":

@@ -19,7 +19,7 @@ from tests.support.containers import image_of
 from tests.support.project import ROOT
 
 SERVERS = {"mongo", "kafka", "redis"}
-ROLES = {"watcher", "consumer", "api"}
+ROLES = {"watcher", "consumer", "api", "console"}
 MONITORING = {"prometheus", "grafana"}
 
 _VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Z_]+)(?::-(?P<default>[^}]*))?\}|(?P<wrong>.?))")
@@ -91,9 +91,13 @@ def test_two_consumers_run_unless_told_otherwise() -> None:
     assert services(CONSUMERS="3")["consumer"]["deploy"]["replicas"] == "3"
 
 
-def test_only_the_api_and_dashboards_are_published_and_on_loopback() -> None:
+def test_only_the_api_and_what_people_look_at_are_published_and_on_loopback() -> None:
     published = {name: service["ports"] for name, service in services().items() if "ports" in service}
-    assert published == {"api": ["127.0.0.1:8000:8000"], "grafana": ["127.0.0.1:3000:3000"]}
+    assert published == {
+        "api": ["127.0.0.1:8000:8000"],
+        "console": ["127.0.0.1:8010:8010"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
     assert not any("network_mode" in service for service in services().values())
 
 
@@ -149,7 +153,7 @@ def test_the_environment_of_a_role_is_valid_settings(role: str) -> None:
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_the_health_of_a_role_is_asked_where_it_serves(role: str) -> None:
     settings, _ = load(services()[role]["environment"])
-    port = settings.api.port if role == "api" else settings.service.port
+    port = {"api": settings.api.port, "console": settings.console.port}.get(role, settings.service.port)
     [command, code] = [services()[role]["healthcheck"]["test"][index] for index in (1, 3)]
     assert command == "python"
     assert f"http://127.0.0.1:{port}/readyz" in code
@@ -164,8 +168,9 @@ def test_a_role_may_drain_before_it_is_killed(role: str) -> None:
 
 def test_all_roles_use_the_same_topic_and_redis() -> None:
     environments = [services()[role]["environment"] for role in sorted(ROLES)]
-    shared = [{k: v for k, v in e.items() if not k.startswith("NEVERSTALE_API__")} for e in environments]
-    assert shared[0] == shared[1] == shared[2]
+    own = ("NEVERSTALE_API__", "NEVERSTALE_CONSOLE__")
+    shared = [{k: v for k, v in e.items() if not k.startswith(own)} for e in environments]
+    assert all(one == shared[0] for one in shared)
 
 
 def test_servers_are_found_under_their_names() -> None:
