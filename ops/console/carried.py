@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from neverstale.ops.console.looks import Look, ProcessLook
+from neverstale.ops.console.looks import ProcessLook, QuickLook
 from neverstale.ops.status import PartitionStatus, Status
 
 
-def carried(before: Look | None, now: Look) -> Look:
+def carried(before: QuickLook | None, now: QuickLook) -> QuickLook:
     """The new look, with what the one before it knew and nobody tells at the moment."""
     answers = [one.name for one in now.status.servers if one.problem is None]
     heard = (dict(before.heard) if before is not None else {}) | dict.fromkeys(answers, now.at)
@@ -21,7 +21,7 @@ def carried(before: Look | None, now: Look) -> Look:
     return replace(now, status=_status(before, now), processes=processes, heard=heard)
 
 
-def _status(before: Look, now: Look) -> Status:
+def _status(before: QuickLook, now: QuickLook) -> Status:
     then, status = before.status, now.status
     facts = {one.name: one.facts for one in then.servers}
     servers = [

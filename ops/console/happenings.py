@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from neverstale.ops.console.looks import LongLook, Look
+from neverstale.ops.console.looks import LongLook, QuickLook
 from neverstale.ops.console.samples import Samples, increase
 
 SERVERS: Final = {"mongodb": "MongoDB", "kafka": "Kafka", "redis": "Redis"}
@@ -12,7 +12,7 @@ NOTHING_TO_DO: Final = "nothing to do"
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class PastEvent:
     at_ms: int
     what: str
     remedy: str
@@ -74,11 +74,11 @@ COUNTED: Final = (
 )
 
 
-def happened(before: Look, after: Look) -> Iterator[Happening]:
+def happened(before: QuickLook, after: QuickLook) -> Iterator[PastEvent]:
     """Everything that differs."""
 
-    def told(what: str, remedy: str) -> Happening:
-        return Happening(after.wall_ms, what, remedy)
+    def told(what: str, remedy: str) -> PastEvent:
+        return PastEvent(after.wall_ms, what, remedy)
 
     for server in after.status.servers:
         was, now = before.away.get(server.name), after.away.get(server.name)
@@ -92,7 +92,7 @@ def happened(before: Look, after: Look) -> Iterator[Happening]:
     yield from (told(*one) for one in _counts(before, after))
 
 
-def _processes(before: Look, after: Look) -> Iterator[tuple[str, str]]:
+def _processes(before: QuickLook, after: QuickLook) -> Iterator[tuple[str, str]]:
     was = {one.role.instance: one for one in before.processes}
     for one in after.processes:
         old, name = was.get(one.role.instance), f"the {one.role.role} {one.role.instance}"
@@ -107,14 +107,14 @@ def _processes(before: Look, after: Look) -> Iterator[tuple[str, str]]:
             yield f"{name} has ended", f"neverstale run {one.role.role}  # unless somebody else starts it"
 
 
-def _terms(before: Look, after: Look) -> Iterator[tuple[str, str]]:
+def _terms(before: QuickLook, after: QuickLook) -> Iterator[tuple[str, str]]:
     was, now = _term(before), _term(after)
     if was and now > was:
         leader = next((one.role.instance for one in after.answering("watcher") if _leads(one.samples)), "a watcher")
         yield f"term {now:.0f} begins: {leader} watches", "nothing to do; see the log of the watcher before it"
 
 
-def _term(look: Look) -> float:
+def _term(look: QuickLook) -> float:
     return max((one.samples.total("neverstale_watcher_term") for one in look.answering("watcher")), default=0.0)
 
 
@@ -122,7 +122,7 @@ def _leads(samples: Samples) -> bool:
     return samples.total("neverstale_watcher_leads") > 0
 
 
-def _floors(before: Look, after: Look) -> Iterator[tuple[str, str]]:
+def _floors(before: QuickLook, after: QuickLook) -> Iterator[tuple[str, str]]:
     was = {one.name: one.version for one in before.status.registers}
     for one in after.status.registers:
         old = was.get(one.name)
@@ -134,7 +134,7 @@ def _floors(before: Look, after: Look) -> Iterator[tuple[str, str]]:
             )
 
 
-def _counts(before: Look, after: Look) -> Iterator[tuple[str, str]]:
+def _counts(before: QuickLook, after: QuickLook) -> Iterator[tuple[str, str]]:
     was = {one.role.instance: one for one in before.processes}
     for counted in COUNTED:
         times = 0.0
@@ -148,7 +148,7 @@ def _counts(before: Look, after: Look) -> Iterator[tuple[str, str]]:
             yield f"{counted.what}{f' ({times:.0f} times)' if times > 1 else ''}", counted.remedy
 
 
-def phases_changed(before: LongLook, after: LongLook, at_ms: int) -> Iterator[Happening]:
+def phases_changed(before: LongLook, after: LongLook, at_ms: int) -> Iterator[PastEvent]:
     """Generations of what is derived that moved on."""
     if before.generations is None or after.generations is None:
         return
@@ -156,4 +156,4 @@ def phases_changed(before: LongLook, after: LongLook, at_ms: int) -> Iterator[Ha
         was = {one.id: one.phase for one in before.generations.get(resource, ())}
         for one in generations:
             if was.get(one.id) != one.phase:
-                yield Happening(at_ms, f"rebuild: generation {one.id} of {resource} is {one.phase}", NOTHING_TO_DO)
+                yield PastEvent(at_ms, f"rebuild: generation {one.id} of {resource} is {one.phase}", NOTHING_TO_DO)

@@ -13,8 +13,8 @@ import orjson
 from neverstale.catalog import Catalog
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.console.carried import carried, remembered
-from neverstale.ops.console.happenings import Happening, happened, phases_changed
-from neverstale.ops.console.looks import LongLook, Look, long_look, look
+from neverstale.ops.console.happenings import PastEvent, happened, phases_changed
+from neverstale.ops.console.looks import LongLook, QuickLook, long_look, look
 from neverstale.ops.console.picture import Seen, picture
 from neverstale.ops.console.wrong import findings
 from neverstale.role import telemetry
@@ -41,9 +41,9 @@ class Lookout:
 
     settings: Settings
     catalog: Catalog
-    _looks: deque[Look] = field(default_factory=deque, init=False)
+    _looks: deque[QuickLook] = field(default_factory=deque, init=False)
     _long: deque[LongLook] = field(default_factory=lambda: deque(maxlen=2), init=False)
-    _happenings: deque[Happening] = field(default_factory=lambda: deque(maxlen=KEPT), init=False)
+    _happenings: deque[PastEvent] = field(default_factory=lambda: deque(maxlen=KEPT), init=False)
     _silent_since: dict[str, float] = field(default_factory=dict, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _picture: bytes | None = field(default=None, init=False)
@@ -120,10 +120,10 @@ class Lookout:
             self._looks.popleft()
         self._show(now)
 
-    def _note(self, happenings: Iterator[Happening]) -> None:
+    def _note(self, happenings: Iterator[PastEvent]) -> None:
         self._happenings.extendleft(happenings)
 
-    def _show(self, now: Look) -> None:
+    def _show(self, now: QuickLook) -> None:
         silent = {
             one.role.instance: now.at - self._silent_since.get(one.role.instance, now.at)
             for one in now.processes

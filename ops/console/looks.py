@@ -50,7 +50,7 @@ class ProcessLook:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class QuickLook:
     at: float
     """Monotonic seconds."""
     wall_ms: int
@@ -83,12 +83,12 @@ class LongLook:
     """Dead letters that nobody has settled."""
 
 
-async def look(settings: Settings, catalog: Catalog, known: Sequence[RoleStatus]) -> Look:
+async def look(settings: Settings, catalog: Catalog, known: Sequence[RoleStatus]) -> QuickLook:
     """`known`: roles that were seen a short while ago, whether they still have a card or not."""
     status = await gather(settings, catalog)
     roles = {role.instance: role for role in (*known, *status.roles)}
     processes = await asyncio.gather(*(_ask(role) for role in roles.values()))
-    return Look(time.monotonic(), round(time.time() * 1000), status, processes)
+    return QuickLook(time.monotonic(), round(time.time() * 1000), status, processes)
 
 
 async def _ask(role: RoleStatus) -> ProcessLook:

@@ -7,8 +7,8 @@ from typing import Any, Final
 from neverstale import __version__
 from neverstale.catalog import Catalog
 from neverstale.ops.check.findings import Finding
-from neverstale.ops.console.happenings import Happening
-from neverstale.ops.console.looks import LongLook, Look, ProcessLook
+from neverstale.ops.console.happenings import PastEvent
+from neverstale.ops.console.looks import LongLook, ProcessLook, QuickLook
 from neverstale.ops.console.samples import increase
 from neverstale.ops.console.sentence import WIDE_SECONDS, seconds, sentence
 from neverstale.ops.console.wrong import ALWAYS, bound_of
@@ -22,16 +22,16 @@ HOWS: Final = ("miss", "stale", "bypass", "request")
 class Seen:
     """All that a picture is made of."""
 
-    looks: Sequence[Look]
+    looks: Sequence[QuickLook]
     """The oldest first, some seconds of them; at least one."""
     long_looks: Sequence[LongLook]
-    happenings: Sequence[Happening]
+    happenings: Sequence[PastEvent]
     """The newest first."""
     findings: Sequence[Finding]
     silent: Mapping[str, float]
 
     @property
-    def last(self) -> Look:
+    def last(self) -> QuickLook:
         return self.looks[-1]
 
     @property
@@ -109,7 +109,7 @@ def _stages(seen: Seen) -> dict[str, dict[str, str]]:
     }
 
 
-def _server(look: Look, name: str, *lines: str) -> dict[str, str]:
+def _server(look: QuickLook, name: str, *lines: str) -> dict[str, str]:
     away = look.away.get(name)
     return {
         "state": "ok" if away is None else "away",
@@ -127,7 +127,7 @@ def _role(seen: Seen, role: str, line: str) -> dict[str, str]:
     return {"state": state, "first": counted if processes else "none runs", "second": line if answering else ""}
 
 
-def _leaders(look: Look) -> str:
+def _leaders(look: QuickLook) -> str:
     leading = sum(one.samples.total("neverstale_watcher_leads") > 0 for one in look.answering("watcher"))
     standby = len(look.answering("watcher")) - leading
     leads = {0: "nobody leads", 1: "one leads"}.get(leading, f"{leading} lead")
@@ -234,7 +234,7 @@ def _figures(seen: Seen) -> list[dict[str, Any]]:
     return [{"name": name, "value": value, "well": well} for name, value, well in figures]
 
 
-def _nines(look: Look) -> str:
+def _nines(look: QuickLook) -> str:
     """What an auditor has found, if one runs."""
     for one in look.processes:
         for _, value in one.samples.of("neverstale_audit_nines"):

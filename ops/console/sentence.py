@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from neverstale.ops.console.looks import Look
+from neverstale.ops.console.looks import QuickLook
 from neverstale.ops.console.wrong import bound_of
 from neverstale.ops.status import PartitionStatus, named_partitions, unknown
 
@@ -18,7 +18,7 @@ class Sentence:
     text: str
 
 
-def sentence(look: Look, wrong: int) -> Sentence:
+def sentence(look: QuickLook, wrong: int) -> Sentence:
     """`wrong`: how many problems there are beside."""
     bound, weakest = bound_of(look), weakest_of(look)
     applied = f"partition {weakest.partition}, applied {seconds((weakest.age_ms or 0) / 1000)} ago" if weakest else ""
@@ -38,12 +38,12 @@ def sentence(look: Look, wrong: int) -> Sentence:
     return Sentence("warning" if wrong else "ok", text)
 
 
-def weakest_of(look: Look) -> PartitionStatus | None:
+def weakest_of(look: QuickLook) -> PartitionStatus | None:
     known = [one for one in look.status.partitions if one.age_ms is not None]
     return max(known, key=lambda one: one.age_ms or 0, default=None)
 
 
-def _why_unknown(look: Look) -> str:
+def _why_unknown(look: QuickLook) -> str:
     if not look.status.partitions:
         return "nothing was applied to this Redis yet"
     if nothing := unknown(look.status.partitions):

@@ -9,7 +9,7 @@ from typing import Final
 
 from neverstale.ops.check.findings import Finding, Subject, about
 from neverstale.ops.check.paste import mongosh, redis_cli
-from neverstale.ops.console.looks import LongLook, Look, ProcessLook
+from neverstale.ops.console.looks import LongLook, ProcessLook, QuickLook
 from neverstale.ops.console.samples import most
 from neverstale.ops.doctor import group, oplog
 from neverstale.ops.status import missing_roles, named_partitions
@@ -28,7 +28,7 @@ _reachable, _letters = about("reachable", "roles"), about("group", "kafka")
 
 
 def findings(
-    look: Look, long_looks: Sequence[LongLook], silent: Mapping[str, float], settings: Settings
+    look: QuickLook, long_looks: Sequence[LongLook], silent: Mapping[str, float], settings: Settings
 ) -> list[Finding]:
     """`long_looks`: the oldest first; `silent`: instance -> seconds for which it has said nothing."""
     found = [
@@ -42,7 +42,7 @@ def findings(
     return sorted(found, key=lambda one: one.level != "problem")
 
 
-def _servers_away(look: Look, settings: Settings) -> Iterator[Finding]:
+def _servers_away(look: QuickLook, settings: Settings) -> Iterator[Finding]:
     servers: tuple[tuple[Subject, str, str], ...] = (
         ("mongodb", "MongoDB", mongosh(settings.mongodb, "rs.status()")),
         ("kafka", "Kafka", f"kafka-topics --bootstrap-server {settings.kafka.bootstrap_servers} --list"),
@@ -54,7 +54,7 @@ def _servers_away(look: Look, settings: Settings) -> Iterator[Finding]:
             yield about("reachable", subject)("problem", message, f"{remedy}  # if that fails, start {name}")
 
 
-def _silent(look: Look, long_looks: Sequence[LongLook], silent: Mapping[str, float]) -> Iterator[Finding]:
+def _silent(look: QuickLook, long_looks: Sequence[LongLook], silent: Mapping[str, float]) -> Iterator[Finding]:
     for one in look.processes:
         seconds = silent.get(one.role.instance, 0.0)
         if one.presence == "silent" and seconds >= SILENT_SECONDS:
@@ -79,7 +79,7 @@ def named(one: ProcessLook) -> str:
     return f"{one.role.instance} (process {one.role.pid} on {one.role.host})"
 
 
-def _group(look: Look, long_looks: Sequence[LongLook], settings: Settings) -> Iterator[Finding]:
+def _group(look: QuickLook, long_looks: Sequence[LongLook], settings: Settings) -> Iterator[Finding]:
     """As `doctor` says it, from two looks that lie some seconds apart."""
     if look.away.keys() & {"redis", "kafka"}:
         return  # nothing is known of roles and partitions
@@ -101,11 +101,11 @@ def _group(look: Look, long_looks: Sequence[LongLook], settings: Settings) -> It
             yield finding
 
 
-def _silent_roles(look: Look) -> set[str]:
+def _silent_roles(look: QuickLook) -> set[str]:
     return {one.role.role for one in look.processes if one.presence == "silent"}
 
 
-def _said_by_processes(look: Look) -> Iterable[Finding]:
+def _said_by_processes(look: QuickLook) -> Iterable[Finding]:
     said: dict[tuple[str, str], list[str]] = {}
     for one in look.processes:
         for part, wrong in one.wrong.items():
@@ -128,7 +128,7 @@ def _oplog(long_looks: Sequence[LongLook], settings: Settings) -> Iterator[Findi
         yield from (one for one in oplog.judge(last.oplog, last.position, settings) if one.level != "ok")
 
 
-def bound_of(look: Look) -> float | None:
+def bound_of(look: QuickLook) -> float | None:
     """Seconds: how old an answer from the cache may be at most, by the process that knows least; NaN: unknown;
     `None`: no process of the API says so."""
     return most((one.samples for one in look.answering("api")), "neverstale_bound_seconds")

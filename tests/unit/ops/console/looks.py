@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from neverstale.ops.console.looks import LongLook, Look, Presence, ProcessLook
+from neverstale.ops.console.looks import LongLook, Presence, ProcessLook, QuickLook
 from neverstale.ops.console.samples import Samples
 from neverstale.ops.doctor.group import GroupFacts, GroupMember, GroupProgress
 from neverstale.ops.servers import PartitionOffsets
@@ -29,7 +29,7 @@ def look(
     age_ms: tuple[int | None, ...] = (380, 100),
     away: tuple[str, ...] = (),
     floor: str | None = None,
-) -> Look:
+) -> QuickLook:
     servers = [ServerStatus(name, "no connection" if name in away else None, facts) for name, facts in NAMES.items()]
     known = "redis" not in away
     partitions = [
@@ -44,10 +44,10 @@ def look(
         registers if known else [],
         [],
     )
-    return Look(at, round(at * 1000), status, list(processes))
+    return QuickLook(at, round(at * 1000), status, list(processes))
 
 
-def well(at: float = 100.0, **changes: Any) -> Look:
+def well(at: float = 100.0, **changes: Any) -> QuickLook:
     api = process("api", bound_seconds=changes.pop("bound", 0.41))
     return look(process("watcher", watcher_leads=1, watcher_term=3), process("consumer"), api, at=at, **changes)
 

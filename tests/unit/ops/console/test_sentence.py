@@ -2,7 +2,7 @@
 
 import pytest
 
-from neverstale.ops.console.looks import Look
+from neverstale.ops.console.looks import QuickLook
 from neverstale.ops.console.sentence import seconds, sentence
 from tests.unit.ops.console.looks import look, process, well
 
@@ -46,7 +46,7 @@ NAN = float("nan")
         ),
     ],
 )
-def test_the_sentence_says_how_old_answers_are_and_what_that_hangs_on(seen: Look, state: str, text: str) -> None:
+def test_the_sentence_says_how_old_answers_are_and_what_that_hangs_on(seen: QuickLook, state: str, text: str) -> None:
     told = sentence(seen, 0)
     assert (told.state, told.text) == (state, text)
 
@@ -57,7 +57,15 @@ def test_where_something_else_is_wrong_a_good_bound_is_not_all_well() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(-0.1, "0.00 s"), (0.414, "0.41 s"), (12.4, "12 s"), (119.6, "120 s"), (150, "2 min"), (8000, "2 h"), (259_200, "3 days")],
+    [
+        (-0.1, "0.00 s"),
+        (0.414, "0.41 s"),
+        (12.4, "12 s"),
+        (119.6, "120 s"),
+        (150, "2 min"),
+        (8000, "2 h"),
+        (259_200, "3 days"),
+    ],
 )
 def test_a_time_is_as_people_read_it(number: float, text: str) -> None:
     assert seconds(number) == text
