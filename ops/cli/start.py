@@ -179,4 +179,4 @@ def _run(role: RoleName, settings: "Settings", catalog: "Catalog", renewal: "Ren
         case RoleName.CONSOLE:
             from neverstale.ops.console.main import run as show
 
-            return show(settings, catalog)
+            return show(settings, catalog, renewal)

@@ -12,6 +12,7 @@ from neverstale.errors import Stop
 from neverstale.ops.console.app import app
 from neverstale.ops.console.lookout import Lookout
 from neverstale.role import telemetry
+from neverstale.role.renewal import Renewal
 from neverstale.role.service import Life, run_role, serve_until_asked, service_url
 from neverstale.role.supervised import Supervised
 from neverstale.role.tasks import start
@@ -20,9 +21,9 @@ from neverstale.settings import Settings
 log = telemetry.logger(__name__)
 
 
-def run(settings: Settings, catalog: Catalog) -> int:
+def run(settings: Settings, catalog: Catalog, renewal: Renewal) -> int:
     """Show the page until SIGTERM or SIGINT; returns the exit code, see `neverstale.role.service.run_role`."""
-    return run_role("console", settings, partial(live, settings, catalog), serve_http=False)
+    return run_role("console", settings, partial(live, settings, catalog), serve_http=False, renewal=renewal)
 
 
 async def live(settings: Settings, catalog: Catalog, life: Life) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
 _LINE: Final = re.compile(r"^((?:neverstale|process)_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
@@ -14,7 +14,7 @@ Labels = Mapping[str, str]
 class Samples:
     """The metrics of one process at one moment."""
 
-    def __init__(self, values: Mapping[str, list[tuple[Labels, float]]]) -> None:
+    def __init__(self, values: Mapping[str, Sequence[tuple[Labels, float]]]) -> None:
         self._values = values
 
     @classmethod

@@ -3,7 +3,7 @@
 from typing import Any
 
 from neverstale.ops.console.looks import LongLook, Presence, ProcessLook, QuickLook
-from neverstale.ops.console.samples import Samples
+from neverstale.ops.console.samples import Labels, Samples
 from neverstale.ops.doctor.group import GroupFacts, GroupMember, GroupProgress
 from neverstale.ops.servers import PartitionOffsets
 from neverstale.ops.status import PartitionStatus, Register, RoleStatus, ServerStatus, Status
@@ -11,12 +11,12 @@ from neverstale.settings import Settings
 
 SETTINGS = Settings()
 PARTITIONS = 2
-NAMES = {"mongodb": {"version": "8.0"}, "kafka": {"brokers": 1}, "redis": {"version": "8.2", "memory": "1.0 MiB"}}
+NAMES: dict[str, dict[str, Any]] = {"mongodb": {"version": "8.0"}, "kafka": {"brokers": 1}, "redis": {"version": "8.2", "memory": "1.0 MiB"}}
 
 
 def process(role: str, presence: Presence = "answers", **metrics: float) -> ProcessLook:
     """`reads__hit=3` is `neverstale_reads_total{how="hit"} 3`."""
-    held: dict[str, list[tuple[dict[str, str], float]]] = {}
+    held: dict[str, list[tuple[Labels, float]]] = {}
     for name, value in metrics.items():
         name, _, label = name.partition("__")
         held.setdefault(f"neverstale_{name}", []).append(({"how": label, "action": label} if label else {}, value))
