@@ -11,7 +11,11 @@ from neverstale.settings import Settings
 
 SETTINGS = Settings()
 PARTITIONS = 2
-NAMES: dict[str, dict[str, Any]] = {"mongodb": {"version": "8.0"}, "kafka": {"brokers": 1}, "redis": {"version": "8.2", "memory": "1.0 MiB"}}
+NAMES: dict[str, dict[str, Any]] = {
+    "mongodb": {"version": "8.0"},
+    "kafka": {"brokers": 1},
+    "redis": {"version": "8.2", "memory": "1.0 MiB"},
+}
 
 
 def process(role: str, presence: Presence = "answers", **metrics: float) -> ProcessLook:
