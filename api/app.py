@@ -13,6 +13,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from neverstale import __version__
+from neverstale.api.callers.access import Access
+from neverstale.api.callers.addresses import Addresses
+from neverstale.api.callers.fresh_keys import FreshKeys
+from neverstale.api.callers.gate import Gate
+from neverstale.api.callers.identify import Callers
+from neverstale.api.callers.middleware import Decided
+from neverstale.api.callers.openness import say_openness
 from neverstale.api.derived.figures import Figures
 from neverstale.api.derived.generations import keep_known
 from neverstale.api.derived.sources import Sources, known_of
@@ -102,6 +109,7 @@ def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = 
     app.add_middleware(HotPath)
     if settings.limits.requests_per_second:
         app.add_middleware(Limited)
+    app.add_middleware(Decided)
     problems.install(app)
     add_routes(app, catalog, ready)
     app.openapi = lambda: _openapi(app, catalog, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
@@ -164,6 +172,13 @@ async def serving(
     )
     compressed = Compressed(tasks)
     hot = Hot(reader, l1, compressed, freshness.marks, RequestLines(sources), sources)
+    callers = Callers(settings.callers)
+    gate = Gate(Access(settings.callers, catalog.resources), callers, Addresses(settings.limits))
+    fresh_keys = FreshKeys(settings.callers, callers, tasks)
+    fresh_keys.begin()
+    say_openness(settings.callers, catalog)
+    if settings.callers.configured or not gate.access.everything_is_open or settings.limits.requests_per_second:
+        hot.gate = gate
     limits: Buckets | None = None
     if settings.limits.requests_per_second:
         limits = hot.limits = Buckets(cache, redis_breaker, settings.limits, tasks)
@@ -177,6 +192,8 @@ async def serving(
     beside.keep("apply-ops", apply_ops.keep)
     if file is not None:
         beside.keep("catalog-file", partial(file.keep_telling, health))
+    if settings.callers.configured:
+        beside.keep("callers", fresh_keys.keep)
     if known:
         beside.keep("generations", partial(keep_known, list(known.values())))
     beside.keep("card", partial(show_card, life, redis, names))
@@ -202,6 +219,7 @@ async def serving(
                     unread=Unread(settings.clients.unread_bytes),
                     heard=Heard(settings.clients.heard_bytes),
                     hot=hot,
+                    gate=gate,
                     limits=limits,
                     reader=reader,
                     hits=hits,

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from neverstale.api.app import create_app
+from neverstale.api.callers.fresh_keys import check_files
 from neverstale.api.server.draining import DrainingConfig, DrainingProcess, DrainingServer
 from neverstale.api.server.open_files import with_room
 from neverstale.api.server.protocol import HotProtocol
@@ -50,6 +51,7 @@ def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) ->
         return run_role("api", settings, serve, renewal=renewal, serve_http=False)
     telemetry.configure_logging(settings.service)
     try:
+        check_files(settings.callers)
         listener, settings = listen(settings)
     except Misconfigured as error:
         log.error("stopped", role="api", reason=str(error))
@@ -110,6 +112,7 @@ def _listening(listener: socket.socket, settings: Settings) -> tuple[socket.sock
 
 
 async def _serve(settings: Settings, catalog: Catalog, renewal: Renewal | None, life: Life) -> None:
+    check_files(settings.callers)
     listener, settings = listen(settings)
     app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog))
     tame_collector()
@@ -154,7 +157,7 @@ def _config(app: FastAPI | partial[FastAPI], settings: Settings) -> DrainingConf
         log_level="warning",
         access_log=False,
         server_header=False,
-        # Who a request comes from is for us to tell, see `neverstale.api.limits.callers`.
+        # Who a request comes from is for us to tell, see `neverstale.api.callers.addresses`.
         proxy_headers=False,
         # The rest of the deadline is for what the requests have started: fills, then closing the clients.
         timeout_graceful_shutdown=max(int(settings.service.drain_seconds / 2), 1),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from neverstale.api.callers.gate import Gate
     from neverstale.api.derived.figures import Figures
     from neverstale.api.derived.generations import Known
     from neverstale.api.derived.sources import Sources
@@ -45,6 +46,8 @@ class State:
     """`None`: what clients send is not counted."""
     hot: "Hot | None"
     """`None`: every request takes the ordinary way."""
+    gate: "Gate"
+    """Who asks, and whether he may."""
     limits: "Buckets | None"
     """`None`: callers may ask as often as they like."""
     reader: "Reader"

@@ -11,7 +11,7 @@ from neverstale.api.derived.rankings import RankingSource, RankKey
 from neverstale.api.hits.request_lines import page_of
 from neverstale.api.linked.linker import Linker
 from neverstale.api.linked.many import Many
-from neverstale.api.linked.parameters import EXPAND, taken_out
+from neverstale.api.linked.parameters import EXPAND, view_of
 from neverstale.api.linked.reading import reading
 from neverstale.api.linked.view import Views
 from neverstale.api.reads.answer import Answer
@@ -44,7 +44,7 @@ class ListEndpoint:
         started = time.perf_counter()
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         pages, reader = state_of(scope).sources.pages[self._name], state_of(scope).reader
-        view, query = taken_out(scope["query_string"], self._views)
+        view, query = view_of(scope, self._views)
         key = page_of(pages, query)
         get = reader.get if pages.is_cached(key) else reader.get_around
         if view.is_whole:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from neverstale.api.linked.linker import Linker
 from neverstale.api.linked.many import Each, Many
-from neverstale.api.linked.parameters import EXPAND, taken_out
+from neverstale.api.linked.parameters import EXPAND, view_of
 from neverstale.api.linked.reading import reading
 from neverstale.api.linked.view import View, Views
 from neverstale.api.reads.answer import Answer, Wish, joined
@@ -47,7 +47,7 @@ class DocumentEndpoints:
     async def one(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`GET /v1/{resource}/{key}`."""
         started = time.perf_counter()
-        view, query = taken_out(scope["query_string"], self._views)
+        view, query = view_of(scope, self._views)
         no_parameters(query)
         key = key_of(scope["path_params"]["key"], self._resource)
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
@@ -83,7 +83,7 @@ class DocumentEndpoints:
     async def many(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`GET /v1/{resource}?keys=a,b,c`."""
         started = time.perf_counter()
-        view, query = taken_out(scope["query_string"], self._views)
+        view, query = view_of(scope, self._views)
         keys = keys_of(query, self._resource)
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         reader, source = state_of(scope).reader, self._source(scope)

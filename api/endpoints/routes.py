@@ -8,9 +8,12 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from neverstale.api.callers.access import NOTHING, Reads
+from neverstale.api.callers.middleware import DecidedRoute, undeclared, visit_of
+from neverstale.api.callers.scopes import Kind
 from neverstale.api.derived.rankings import RankingSource
 from neverstale.api.derived.sources import FigureSources
 from neverstale.api.endpoints import most_read, openapi, openapi_derived
@@ -37,13 +40,13 @@ from neverstale.role.service import Health, health_routes
 from neverstale.versions import to_hex
 
 
-class AsgiRoute(APIRoute):
+class AsgiRoute(DecidedRoute, APIRoute):
     """Documented like any other route, answered by a plain ASGI endpoint: no model, no dependency runs."""
 
-    def __init__(self, path: str, endpoint: ASGIApp, model: type[BaseModel], **options: Any) -> None:
+    def __init__(self, path: str, endpoint: ASGIApp, model: type[BaseModel], *, reads: Reads, **options: Any) -> None:
         async def documented() -> None: ...
 
-        super().__init__(path, documented, response_model=model, **options)
+        super().__init__(path, documented, reads=reads, response_model=model, **options)
         self.app = endpoint
 
 
@@ -60,6 +63,7 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
         f"{PREFIX}freshness",
         _freshness_of(catalog),
         openapi.FreshnessModel,
+        reads=NOTHING,
         summary="How fresh the cache is",
         operation_id="get_freshness",
         tags=["freshness"],
@@ -68,25 +72,29 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
         home(catalog),
         *read,
         *health_routes(health),
-        Route(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog, read)),
+        DecidedRoute(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog, read), reads=NOTHING),
     ]
+    assert not (forgotten := undeclared(app.router.routes)), f"nobody has said what {forgotten} reads"
 
 
-def _get_and_head(path: str, endpoint: ASGIApp, model: type[BaseModel], **options: Any) -> list[BaseRoute]:
+def _get_and_head(
+    path: str, endpoint: ASGIApp, model: type[BaseModel], *, reads: Reads, **options: Any
+) -> list[BaseRoute]:
     return [
-        AsgiRoute(path, endpoint, model, methods=["GET"], **options),
-        AsgiRoute(path, endpoint, model, methods=["HEAD"], include_in_schema=False),
+        AsgiRoute(path, endpoint, model, reads=reads, methods=["GET"], **options),
+        AsgiRoute(path, endpoint, model, reads=reads, methods=["HEAD"], include_in_schema=False),
     ]
 
 
-def _off(resource: Resource, path: str, field: str) -> list[BaseRoute]:
+def _off(resource: Resource, path: Kind, field: str) -> list[BaseRoute]:
     """What stands where the catalog wants nothing to be: no document is meant either."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         raise switched_off(resource.name, f"{field} = false", path)
 
     own = f"{PREFIX}{resource.name}/-/{path}"
-    return [Route(each, _Asgi(refuse), methods=["GET"]) for each in (own, own + "/{rest:path}")]
+    reads = Reads(resource.name, path)
+    return [DecidedRoute(each, _Asgi(refuse), reads=reads, methods=["GET"]) for each in (own, own + "/{rest:path}")]
 
 
 class _Asgi:
@@ -104,6 +112,7 @@ def _one(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRout
         f"{PREFIX}{resource.name}/{{key}}",
         DocumentEndpoints(resource, resources).one,
         openapi.document_model(resource),
+        reads=Reads(resource.name),
         summary=f"One document of {resource.name}",
         operation_id=f"get_{resource.name}",
         tags=[resource.name],
@@ -123,6 +132,7 @@ def _many(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRou
         f"{PREFIX}{resource.name}",
         DocumentEndpoints(resource, resources).many,
         openapi.items_model(resource, openapi.document_model(resource)),
+        reads=Reads(resource.name),
         summary=f"Several documents of {resource.name}, in the order of their keys",
         operation_id=f"get_many_{resource.name}",
         tags=[resource.name],
@@ -145,6 +155,7 @@ def _most_read(resource: Resource) -> list[BaseRoute]:
             path,
             endpoints.top,
             most_read.top_model(resource, count),
+            reads=Reads(resource.name, "most-read"),
             summary=f"The documents of {resource.name} that are read most",
             operation_id=f"get_{resource.name}_most_read",
             tags=[resource.name],
@@ -155,6 +166,7 @@ def _most_read(resource: Resource) -> list[BaseRoute]:
             path + "/{key}",
             endpoints.one,
             count,
+            reads=Reads(resource.name, "most-read"),
             summary=f"How often a document of {resource.name} is read",
             operation_id=f"get_{resource.name}_reads",
             tags=[resource.name],
@@ -169,6 +181,7 @@ def _export(resource: Resource) -> list[BaseRoute]:
         f"{PREFIX}{resource.name}/-/export",
         Export(resource),
         openapi.document_model(resource),
+        reads=Reads(resource.name, "export"),
         summary=f"All documents of {resource.name}, one a line, straight from MongoDB",
         operation_id=f"export_{resource.name}",
         tags=[resource.name],
@@ -186,6 +199,7 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
             f"{PREFIX}{name}/-/lists/{list_name}",
             ListEndpoint(resource, list_name, resources),
             openapi_derived.page_model(resource, list_name),
+            reads=Reads(name, "lists"),
             summary=f"The list {list_name} of {name}, page by page",
             operation_id=f"get_{name}_list_{list_name}",
             tags=[name],
@@ -203,6 +217,7 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
             f"{PREFIX}{name}/-/by/{path}/{{value}}",
             LookupEndpoint(resource, path),
             openapi.document_model(resource),
+            reads=Reads(name, "lookups"),
             summary=f"The document of {name} with this {path}",
             operation_id=f"get_{name}_by_{path}",
             tags=[name],
@@ -214,6 +229,7 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
             f"{PREFIX}{name}/-/counters/{counts.counter}",
             CounterEndpoint(counts),
             openapi_derived.counter_model(counts),
+            reads=Reads(name, "counters"),
             summary=f"How many {name}, counted as {counts.counter}",
             operation_id=f"get_{name}_counter_{counts.counter}",
             tags=[name],
@@ -232,6 +248,7 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
             path,
             RankingEndpoint(ranks),
             openapi_derived.ranking_model(ranks),
+            reads=Reads(name, "rankings"),
             summary=f"Who leads in {ranks.ranking} of {name}",
             operation_id=f"get_{name}_ranking_{ranks.ranking}",
             tags=[name],
@@ -242,6 +259,7 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
             path + "/{key}",
             RankEndpoint(ranks),
             openapi_derived.rank_model(ranks),
+            reads=Reads(name, "rankings"),
             summary=f"The rank of one document in {ranks.ranking} of {name}",
             operation_id=f"get_{name}_rank_{ranks.ranking}",
             tags=[name],
@@ -263,7 +281,8 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
         }
         # All resources share one topic, so they share its watermark.
         kinds, reasons = state_of(scope).kinds, state_of(scope).refusing.reasons
-        resources = {one.name: state | _less_of(one, kinds, reasons) for one in catalog.resources.values()}
+        seen = [one for one in catalog.resources.values() if visit_of(scope).may_see(one.name)]
+        resources = {one.name: state | _less_of(one, kinds, reasons) for one in seen}
         note = state_of(scope).apply_ops.note
         body = orjson.dumps({"resources": resources, "notes": [note] if note is not None else []})
         headers = {"cache-control": "no-store"}

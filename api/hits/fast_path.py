@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
+from neverstale.api.callers.gate import Gate
 from neverstale.api.derived.sources import Sources
 from neverstale.api.freshness.bound import Bounds
 from neverstale.api.freshness.watermark import Evidence
@@ -45,7 +46,7 @@ LINES_A_TURN: Final = 50
 class WireAsk(Ask):
     """A plain get that L1 could not answer. Its answer goes out as bytes."""
 
-    __slots__ = ("_hot", "_large", "line", "plain", "settled")
+    __slots__ = ("_hot", "_large", "line", "plain", "private", "settled")
 
     source: CachedSource
 
@@ -54,6 +55,8 @@ class WireAsk(Ask):
         Ask.__init__(self, source, key, AUDIT if plain.audit else ANYTHING, entry_key, place)
         self.line = line
         self.plain = plain
+        self.private = False
+        """The answer is for this caller alone, and no shared cache."""
         self.settled = False
         self._hot = hot
         self._large: bytes | None = None
@@ -86,7 +89,7 @@ class WireAsk(Ask):
             if reading is not None:
                 hot.keep(reading, self, tail)
             status, tail = (200, tail) if plain is PLAIN and tail[0] == DOCUMENT else hot.choose(plain, tail)
-            shared = hot.shared_by(watermark, L2_HIT)
+            shared = hot.shared_by(watermark, L2_HIT, private=self.private)
         except Exception as error:
             self.set_error(error)  # and the others of this batch get what is theirs
         else:
@@ -109,7 +112,7 @@ class WireAsk(Ask):
                 if len(answer.body) > BODY_BYTES:
                     self._large = tail
             status, tail = hot.choose(self.plain, tail)
-            shared = hot.shared_by(answer.complete, cache_status(answer))
+            shared = hot.shared_by(answer.complete, cache_status(answer), private=self.private)
         except Exception as error:
             self.set_error(error)
         else:
@@ -146,12 +149,16 @@ class Hot:
         self.server = ServerHeader()
         self.shared = SharedHeaders(bounds, self.server, L1_HIT, l1)
         """By all answers from L1."""
+        self.private = SharedHeaders(bounds, self.server, L1_HIT, l1, private=True)
+        """By those for one caller alone."""
         self.blocks: dict[bytes, Plain] = {}
         """What blocks of header lines mean, of those that were plain."""
         self.hits: dict[bytes, int] = {}
         """Request line -> answers from L1 that nobody has been told of yet."""
         self._reporting: dict[bytes, int] = {}
         """The hits that are being reported."""
+        self.gate: Gate | None = None
+        """`None`: all that is answered here is for everybody, and nobody's requests are counted."""
         self.limits: Buckets | None = None
         """`None`: there are none."""
         self.find = lines.find
@@ -164,6 +171,7 @@ class Hot:
         self._last_large = (b"", b"")
         """An entry, and its tail."""
         self._shared: dict[bytes, tuple[Version, SharedHeaders]] = {}
+        self._private: dict[bytes, tuple[Version, SharedHeaders]] = {}
         """Cache status -> the last headers of answers with it, and up to which version those miss nothing. All that
         Redis, or MongoDB, answered at once share them."""
 
@@ -211,12 +219,13 @@ class Hot:
         line = ask.line if ask.line.startswith(b"GET") else b"GET" + ask.line[4:]
         ask.source.keep(self.l1, reading, ask, line, tail)
 
-    def shared_by(self, complete: Version, status: bytes) -> SharedHeaders:
+    def shared_by(self, complete: Version, status: bytes, *, private: bool) -> SharedHeaders:
         """The headers of answers with this cache status that miss no change up to this version."""
-        held = self._shared.get(status)
+        known = self._private if private else self._shared
+        held = known.get(status)
         if held is None or held[0] != complete:
-            shared = SharedHeaders(self._bounds, self.server, status, Evidence(complete, 0))
-            held = self._shared[status] = complete, shared
+            shared = SharedHeaders(self._bounds, self.server, status, Evidence(complete, 0), private=private)
+            held = known[status] = complete, shared
         return held[1]
 
     async def keep_counting(self) -> NoReturn:

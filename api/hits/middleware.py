@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from neverstale.api.callers.middleware import VISIT, visit_of
 from neverstale.api.hits.fast_path import Hot, WireAsk
 from neverstale.api.reads.source import CachedSource
 from neverstale.api.state import state_of
@@ -43,7 +44,7 @@ class HotPath:
 
     async def _answer(self, scope: Scope) -> ReadyResponse | None:
         hot = state_of(scope).hot
-        if hot is None or scope.get("root_path"):
+        if hot is None or scope.get("root_path") or VISIT not in scope:
             return None
         path = scope.get("raw_path")
         # Whether the connection is kept is for the server to see to.
@@ -53,6 +54,8 @@ class HotPath:
         if query := scope["query_string"]:
             path = b"%b?%b" % (path, query)
         line = b"%b %b HTTP/1.1" % (scope["method"].encode("latin-1"), path)
+        if not visit_of(scope).admits(line):
+            return None
         tail = hot.look(line, plain)
         if tail is not None:
             return _raw(*hot.choose(plain, tail), hot.shared)

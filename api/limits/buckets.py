@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from neverstale import settings
-from neverstale.api.limits.callers import Callers
 from neverstale.api.reads.breaker import Breaker
 from neverstale.api.web.problems import Problem, of_error, too_many_requests
 from neverstale.errors import Outage
@@ -71,7 +70,6 @@ class Buckets:
         tasks: Tasks,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.callers = Callers(limits)
         self._redis = redis
         self._breaker = breaker
         self._tasks = tasks

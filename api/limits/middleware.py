@@ -2,7 +2,8 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from neverstale.api.limits.callers import of_peer
+from neverstale.api.callers.addresses import of_peer
+from neverstale.api.callers.middleware import visit_of
 from neverstale.api.state import state_of
 from neverstale.api.web import headers
 from neverstale.api.web.paths import PREFIX
@@ -22,7 +23,7 @@ class Limited:
         if limits is None:
             await self._app(scope, receive, send)
             return
-        verdict = await limits.take(limits.callers.named(scope["headers"]) or of_peer(scope.get("client")))
+        verdict = await limits.take(visit_of(scope).badge.bucket or of_peer(scope.get("client")))
         about_limits = headers.pairs(verdict.lines)
 
         async def send_with_limits(message: Message) -> None:

@@ -6,6 +6,9 @@ Both may be repeated. A comma between names is a comma; a client that encodes ev
 from collections.abc import Sequence
 from typing import Final
 
+from starlette.types import Scope
+
+from neverstale.api.callers.middleware import visit_of
 from neverstale.api.linked.view import View, Views
 from neverstale.api.web.paths import parameters_of, text_of
 from neverstale.api.web.problems import bad_parameter
@@ -14,6 +17,16 @@ EXPAND: Final = "expand"
 FIELDS: Final = "fields"
 NAMES: Final = (EXPAND, FIELDS)
 _EXAMPLES: Final = {EXPAND: "names no reference", FIELDS: "names no field"}
+
+
+def view_of(scope: Scope, views: Views) -> tuple[View, bytes]:
+    """The view that a request asks for, and the rest of its query string. A `Problem` says what is wrong, or of which
+    resource its caller may not read documents."""
+    view, rest = taken_out(scope["query_string"], views)
+    if not view.is_whole:
+        for resource in sorted(view.resources - {view.resource.name}):
+            visit_of(scope).require(resource)
+    return view, rest
 
 
 def taken_out(query: bytes, views: Views) -> tuple[View, bytes]:

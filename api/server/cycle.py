@@ -39,9 +39,9 @@ class Cycle(WireAsk):
         "body",
         "disconnected",
         "keep_alive",
-        "limit_lines",
         "message_event",
         "more_body",
+        "own_lines",
         "response_complete",
         "response_started",
     )
@@ -60,7 +60,7 @@ class Cycle(WireAsk):
         self.body = b""
         self.disconnected = False
         self.keep_alive = True
-        self.limit_lines: bytes | None = None
+        self.own_lines = b""
         self.message_event = _NOTHING
         self.more_body = False
         self.response_complete = False
@@ -85,8 +85,8 @@ class Cycle(WireAsk):
                 self.send_raw(raw(full))
                 return
             head = start + tail[:length]
-            if self.limit_lines is not None:
-                head = headers.with_lines(head, self.limit_lines)
+            if self.own_lines:
+                head = headers.with_lines(head, self.own_lines)
             self.response_started = True
             protocol.transport.write(head if self.keep_alive else closing(head))
             for piece in pieces((tail,), length):
@@ -110,8 +110,8 @@ class Cycle(WireAsk):
         transport = protocol.transport
         if self.disconnected or transport.is_closing():
             return
-        if self.limit_lines is not None:
-            text = headers.with_lines(text, self.limit_lines)
+        if self.own_lines:
+            text = headers.with_lines(text, self.own_lines)
         if self.keep_alive and not protocol.pipeline and not protocol.flow.read_paused:
             transport.write(text)
             protocol.answered(now)

@@ -25,9 +25,10 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
+from neverstale.api.callers.addresses import of_peer
+from neverstale.api.callers.gate import Badge
 from neverstale.api.hits.fast_path import Hot
 from neverstale.api.limits.buckets import Bucket
-from neverstale.api.limits.callers import of_peer
 from neverstale.api.reads.source import CachedSource
 from neverstale.api.server.cycle import ANSWERED, GET, Cycle
 from neverstale.api.server.head_guard import GuardedProtocol
@@ -56,9 +57,10 @@ class HotProtocol(GuardedProtocol):
     """Give it to uvicorn as `http=`. Without a `Hot` in the lifespan's state it does what its base does."""
 
     __slots__ = (
+        "_badge",
         "_block",
         "_bucket",
-        "_caller",
+        "_gate",
         "_headers_read",
         "_hot",
         "_last",
@@ -81,9 +83,10 @@ class HotProtocol(GuardedProtocol):
             self._hot: Hot | None = hot
         else:
             self._hot = None
+        self._gate = hot.gate if hot is not None else None
         self._limits = hot.limits if hot is not None else None
-        self._caller = b""
-        """What the headers of this request say of the caller."""
+        self._badge: Badge | None = None
+        """What the headers of this request say of the caller, if there is a gate."""
         self._bucket: Bucket | None = None
         """The bucket of the request that is being answered, with a token in it."""
         self._headers_read = 0
@@ -116,7 +119,7 @@ class HotProtocol(GuardedProtocol):
         try:
             if (
                 plain is not None
-                and (self._limits is None or self._may_spend(self._limits.callers.of_block(block)))
+                and (self._gate is None or self._admits(self._gate.of_block(block), line))
                 and self._answer(hot, line, plain)
             ):
                 return
@@ -151,10 +154,8 @@ class HotProtocol(GuardedProtocol):
         line = b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)
         self._block = (line, plain)
         before = self.cycle
-        if self._limits is not None:
-            self._caller = self._limits.callers.named(self.headers)
-            if not self._may_spend(self._caller):
-                return False
+        if self._gate is not None and not self._admits(self._gate.badge_of(self.headers), line):
+            return False
         if not self._answer(hot, line, plain):
             return False
         if self.cycle is before:
@@ -188,22 +189,25 @@ class HotProtocol(GuardedProtocol):
             if len(hot.blocks) >= BLOCKS:
                 hot.blocks.clear()
             hot.blocks[block] = plain
-            if self._limits is not None:
-                self._limits.callers.remember(block, self._caller)
+            if self._gate is not None and self._badge is not None:
+                self._gate.remember(block, self._badge)
 
-    # --- limits; without them none of this is called
+    # --- callers; where all is open and nothing limited none of this is called
 
-    def _may_spend(self, caller: bytes | None) -> bool:
-        """Whether the caller (empty: the other end of the connection) has a token here; else the middleware waits for
-        one."""
-        assert self._limits is not None
-        self._bucket = None if caller is None else self._limits.spendable(caller or of_peer(self.client))
-        return self._bucket is not None
+    def _admits(self, badge: Badge | None, line: bytes) -> bool:
+        """Whether the caller may have what the line names, and has a token here. Else it is for the middlewares to
+        verify the credentials, to wait for a token, or to refuse."""
+        self._badge = badge
+        if badge is None or not (badge.all_hits or badge.may_have(line)):
+            return False
+        if self._limits is not None:
+            self._bucket = self._limits.spendable(badge.bucket or of_peer(self.client))
+            return self._bucket is not None
+        return True
 
-    def _spend(self) -> bytes:
-        """Header lines."""
-        assert self._limits is not None and self._bucket is not None
-        return self._limits.spend(self._bucket)
+    def _own_lines(self) -> bytes:
+        """The header lines of an answer to this caller alone. They cost a token."""
+        return self._limits.spend(self._bucket) if self._limits is not None and self._bucket is not None else b""
 
     # --- what goes out
 
@@ -224,7 +228,7 @@ class HotProtocol(GuardedProtocol):
             if len(tail) > LARGE_BYTES:
                 return self._answer_large(hot, line, plain, tail)
             now = monotonic()
-            shared = hot.shared
+            shared = hot.shared if self._badge is None or not self._badge.private else hot.private
             if now >= shared.until:
                 shared.renew(now)
             if plain is PLAIN:
@@ -234,8 +238,8 @@ class HotProtocol(GuardedProtocol):
                 text = shared.beginning(status, now) + tail
             if line[0] != GET:
                 text = headers.without_body(text)
-            if self._limits is not None:
-                text = headers.with_lines(text, self._spend())
+            if self._gate is not None and (lines := self._own_lines()):
+                text = headers.with_lines(text, lines)
             self.transport.write(text)
             self.answered(now)
             return True
@@ -252,13 +256,14 @@ class HotProtocol(GuardedProtocol):
             return False
         cycle = self._begin(hot, line, plain, *found)
         status, tail = hot.choose(plain, tail)
-        cycle.send(status, tail, hot.shared)
+        cycle.send(status, tail, hot.private if cycle.private else hot.shared)
         return True
 
     def _begin(self, hot: Hot, line: bytes, plain: Plain, source: CachedSource, key: Any) -> Cycle:
         cycle = Cycle(self, hot, source, key, line, plain)
-        if self._limits is not None:
-            cycle.limit_lines = self._spend()
+        if self._gate is not None:
+            cycle.private = self._badge is not None and self._badge.private
+            cycle.own_lines = self._own_lines()
         self.cycle = cast("RequestResponseCycle", cycle)
         return cycle
 

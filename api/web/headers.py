@@ -18,7 +18,7 @@ So a hit is one concatenation. `Cache-Status` is RFC 9211; `ETag`, `Vary` and `A
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from time import monotonic
 from typing import Final, Protocol
@@ -39,6 +39,8 @@ VALID_SECONDS: Final = 0.001
 _REVALIDATE: Final = b"cache-control: no-cache\r\n"
 """Others may store the response but must ask again, with its ETag: only we know when it is stale."""
 _VARY: Final = b"vary: accept-encoding\r\n"
+_PRIVATE: Final = b"private, "
+_AUTHORIZED: Final = b", authorization"
 _JSON: Final = b"content-type: application/json\r\n"
 _PROBLEM: Final = b"content-type: application/problem+json\r\n"
 _TYPES: Final = {200: _JSON, 304: b"", 404: _PROBLEM}
@@ -67,6 +69,19 @@ def moving(bound: float | None) -> bytes:
 def fixed(status: int, cache_status: bytes) -> bytes:
     """The other lines that answers with one status share; `status`: 200, 304 or 404."""
     return b"%bcache-status: %b\r\n%b%b" % (_REVALIDATE, cache_status, _VARY, _TYPES[status])
+
+
+def for_one(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+    """The same headers of an answer that is for one caller: no shared cache keeps it for another (RFC 9111, section
+    5.2.2.7), also one that has never heard of `Authorization`."""
+    changed = []
+    for name, value in headers:
+        if name == b"cache-control" and b"no-store" not in value:
+            value = _PRIVATE + value
+        elif name == b"vary":
+            value += _AUTHORIZED
+        changed.append((name, value))
+    return changed
 
 
 def document_tail(etag: bytes, version: bytes, body: bytes) -> bytes:
@@ -149,14 +164,24 @@ class SharedHeaders:
 
     __slots__ = ("_evidence", "_fixed", "_marks", "_server", "absent", "found", "moving", "unchanged", "until")
 
-    def __init__(self, marks: Bounds, server: ServerHeader, cache_status: bytes, evidence: BoundEvidence) -> None:
+    def __init__(
+        self,
+        marks: Bounds,
+        server: ServerHeader,
+        cache_status: bytes,
+        evidence: BoundEvidence,
+        *,
+        private: bool = False,
+    ) -> None:
+        """`private`: for one caller."""
         self.until = 0.0
         """Monotonic seconds."""
         self.found = self.unchanged = self.absent = self.moving = b""
         self._marks = marks
         self._server = server
         self._evidence = evidence
-        self._fixed = [fixed(status, cache_status) for status in (200, 304, 404)]
+        every = [fixed(status, cache_status) for status in (200, 304, 404)]
+        self._fixed = [lines(for_one(pairs(each))) for each in every] if private else every
 
     def renew(self, now: float) -> None:
         """`now`: monotonic seconds, taken before."""

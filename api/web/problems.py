@@ -19,6 +19,7 @@ MIN_VERSION: Final = "Neverstale-Min-Version"
 NAMES: Final = {"mongodb": "MongoDB", "redis": "Redis", "kafka": "Kafka"}
 METHODS: Final = "GET, HEAD"
 INTERNAL: Final = "urn:neverstale:internal"
+CHALLENGE: Final = 'Bearer realm="neverstale"'
 
 
 class Problem(Exception):
@@ -95,6 +96,36 @@ def switched_off(resource: str, field: str, what: str) -> Problem:
     """403: `field` is the one of the catalog."""
     detail = f"The catalog switches {what} of {resource} off: {field}."
     return Problem(403, "switched-off", "Switched off", detail, resource=resource)
+
+
+def no_credentials() -> Problem:
+    """401 (RFC 6750, section 3.1: who has shown nothing is told of no error)."""
+    detail = "Show a key or a token: Authorization: Bearer …"
+    return Problem(401, "unauthorized", "Unauthorized", detail, {"www-authenticate": CHALLENGE})
+
+
+def invalid_credentials(detail: str, error: str) -> Problem:
+    """401: `error` is one of RFC 6750, section 3.1."""
+    challenge = f'{CHALLENGE}, error="{error}", error_description="{detail}"'
+    return Problem(401, "unauthorized", "Unauthorized", detail, {"www-authenticate": challenge})
+
+
+def insufficient_scope(scope: str, detail: str) -> Problem:
+    """403: with this scope the request would be answered."""
+    challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'
+    return Problem(
+        403, "insufficient-scope", "Insufficient scope", detail, {"www-authenticate": challenge}, scope=scope
+    )
+
+
+def other_tenant(detail: str) -> Problem:
+    """403: the request asks for what belongs to somebody else, by name."""
+    return Problem(403, "other-tenant", "Other tenant", detail)
+
+
+def keys_unknown() -> Problem:
+    detail = "The keys of the identity provider cannot be fetched, so nobody's token can be verified."
+    return Problem(503, "unavailable", "Unavailable", detail, _retry_after(1), server="jwks")
 
 
 def method_not_allowed() -> Problem:

@@ -122,6 +122,8 @@ class Resource(BaseModel):
     """The documents with the highest scores, at `/v1/{name}/-/rankings/{ranking}`."""
     lookups: Annotated[tuple[str, ...], Field(max_length=MOST_LOOKUPS)] = ()
     """Fields of which no two documents share a value, at `/v1/{name}/-/by/{field}/{value}`."""
+    public: bool | None = None
+    """Whether everybody may read it; `None`: as long as nobody can say who he is (`callers`)."""
     export: bool = True
     """Whether `/v1/{name}/-/export` streams the whole collection to callers."""
     most_read: bool = True

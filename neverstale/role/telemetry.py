@@ -158,6 +158,12 @@ CONNECTIONS_CUT = _counter(
 UNREAD_REFUSED = _counter("unread_refused", "Large answers refused because others wait for slow clients.")
 UNREAD_BYTES = _gauge("unread_bytes", "Bytes held for clients that have not read them yet.")
 LIMITED = _counter("limited", "Requests refused because their caller made too many.")
+CALLERS_REFUSED = _counter(
+    "callers_refused",
+    "Requests refused for who asks: nothing shown (`none`), or what is shown is `malformed`, no `key`, no `token` of "
+    "ours, `expired`, or `unknown` since nobody can tell; or he lacks a `scope`, or asks for another `tenant`'s.",
+    "reason",
+)
 ABSENCES = _counter(
     "absences",
     "Absences found in MongoDB: kept in Redis, or withheld from it, because there were too many.",

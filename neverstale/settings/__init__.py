@@ -10,6 +10,7 @@ from pydantic import Field
 
 from neverstale.settings.api import Api, Demands
 from neverstale.settings.auditor import AuditorSettings
+from neverstale.settings.callers import CallerSettings, Cors
 from neverstale.settings.clients import Clients
 from neverstale.settings.console import ConsoleSettings
 from neverstale.settings.consumer import ConsumerSettings
@@ -25,9 +26,11 @@ __all__ = [
     "LONGEST_TOPIC",
     "Api",
     "AuditorSettings",
+    "CallerSettings",
     "Clients",
     "ConsoleSettings",
     "ConsumerSettings",
+    "Cors",
     "Demands",
     "Kafka",
     "Limits",
@@ -50,6 +53,8 @@ class Settings(SettingsSection):
     consumer: ConsumerSettings = ConsumerSettings()
     api: Api = Api()
     clients: Clients = Clients()
+    callers: CallerSettings = CallerSettings()
+    cors: Cors = Cors()
     limits: Limits = Limits()
     auditor: AuditorSettings = AuditorSettings()
     console: ConsoleSettings = ConsoleSettings()

@@ -11,6 +11,7 @@ from neverstale.ops.terminal.output import console, plain, print_json
 Check = Literal[
     # What must hold before anything starts, which `check` looks at:
     "declared",
+    "callers",
     "reachable",
     "versions",
     "replica-set",

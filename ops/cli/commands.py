@@ -16,6 +16,7 @@ from neverstale.errors import Misconfigured, NeverstaleError
 from neverstale.ops.cli.audit import audit
 from neverstale.ops.cli.dead_letters import dlq
 from neverstale.ops.cli.init import init
+from neverstale.ops.cli.keys import keys
 from neverstale.ops.cli.look import check, diff, doctor, settings, status, support_bundle, why
 from neverstale.ops.cli.repair import invalidate, rebuild, resync, warm
 from neverstale.ops.cli.start import demo, play, run, up
@@ -52,6 +53,7 @@ for command in (
     app.command()(command)
 app.command("support-bundle")(support_bundle)
 app.add_typer(dlq, name="dlq")
+app.add_typer(keys, name="keys")
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ class Reading:
     def __init__(self) -> None:
         self.started: list[Cycle] = []
         self.server = SimpleNamespace(serve=lambda state: None)
-        self.limits = None
+        self.gate = self.limits = None
         self.blocks: dict[bytes, Any] = {}
 
     def look(self, line: bytes, plain: Plain) -> None:

@@ -8,12 +8,22 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from neverstale.api.callers.access import Access
+from neverstale.api.callers.addresses import Addresses
+from neverstale.api.callers.gate import Gate
+from neverstale.api.callers.identify import Callers
 from neverstale.api.state import STATE, State
+from neverstale.settings import CallerSettings, Limits
 
 
 def opened(**parts: Any) -> State:
-    """A state of which only these parts are used."""
-    return State(**{part.name: None for part in fields(State)} | parts)
+    """A state of which only these parts are used. All is open, unless a gate says otherwise."""
+    return State(**{part.name: None for part in fields(State)} | {"gate": open_gate()} | parts)
+
+
+def open_gate() -> Gate:
+    """Lets everybody have everything."""
+    return Gate(Access(CallerSettings(), {}), Callers(CallerSettings()), Addresses(Limits()))
 
 
 @asynccontextmanager

@@ -107,8 +107,8 @@ def test_what_l1_may_keep_is_found_there_again(hot: Hot) -> None:
 
 
 def test_answers_of_one_moment_share_their_headers(hot: Hot) -> None:
-    assert hot.shared_by(9, b"x") is hot.shared_by(9, b"x")
-    assert hot.shared_by(10, b"x") is not hot.shared_by(9, b"x")
+    assert hot.shared_by(9, b"x", private=False) is hot.shared_by(9, b"x", private=False)
+    assert hot.shared_by(10, b"x", private=False) is not hot.shared_by(9, b"x", private=False)
 
 
 def test_errors_are_answered_too(hot: Hot) -> None:

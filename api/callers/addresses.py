@@ -1,24 +1,22 @@
-"""Who a request comes from: what its limit is counted by.
+"""Where a request comes from: what its limit is counted by if its caller has shown no credentials.
 
-A caller is the value of a header, if a setting names one, else an address: the connection's, or, behind proxies of
-ours, the one that the outermost of them has written into `X-Forwarded-For`. Every proxy appends the address that it
-was asked from, so with n of them the n-th entry from the right is true and whatever stands before it is hearsay.
+It is the value of a header, if a setting names one, else an address: the connection's, or, behind proxies of ours,
+the one that the outermost of them has written into `X-Forwarded-For`. Every proxy appends the address that it was
+asked from, so with n of them the n-th entry from the right is true and whatever stands before it is hearsay.
 """
 
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
+from neverstale.api.callers.caller import digest
 from neverstale.settings import Limits
 
 FORWARDED: Final = b"x-forwarded-for"
 V6_PREFIX: Final = 64
 """Of an IPv6 address: who has one usually has all that begin alike."""
-BLOCKS: Final = 4096
-
 LETTERS: Final = 64
 """No address has more, whatever is written around it."""
 
@@ -28,39 +26,26 @@ _WITH_PORT: Final = re.compile(
 """`192.0.2.1:4711`, `[2001:db8::1]`, `[2001:db8::1]:4711`, as some proxies write it."""
 
 
-class Callers:
-    """Names callers, as bytes that give away neither key nor address."""
+class Addresses:
+    """Names where requests come from, as bytes that give away neither key nor address."""
 
     def __init__(self, settings: Limits) -> None:
         self._header = settings.key_header.lower().encode() if settings.key_header is not None else None
         self._proxies = settings.trusted_proxies
-        self.by_headers = self._header is not None or self._proxies > 0
-        self._blocks: dict[bytes, bytes] = {}
 
     def named(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """The caller that headers name (their names in lower case); empty: none."""
-        if not self.by_headers:
+        """What headers name (their names in lower case); empty: nothing, the connection's address counts."""
+        if self._header is None and not self._proxies:
             return b""
         forwarded: list[bytes] = []
         for name, value in headers:
             if name == self._header and value:
-                return _digest(b"k" + value)
+                return digest(b"k" + value)
             if name == FORWARDED:
                 forwarded += value.split(b",")
         if not 0 < self._proxies <= len(forwarded):
             return b""
         return of_address(forwarded[-self._proxies].strip().decode("latin-1"))
-
-    def remember(self, block: bytes, caller: bytes) -> None:
-        """What this block of header lines names."""
-        if self.by_headers:
-            if len(self._blocks) >= BLOCKS:
-                self._blocks.clear()
-            self._blocks[block] = caller
-
-    def of_block(self, block: bytes) -> bytes | None:
-        """As `named`; `None`: not remembered."""
-        return self._blocks.get(block) if self.by_headers else b""
 
 
 def of_address(text: str) -> bytes:
@@ -78,8 +63,8 @@ def _of_address(text: str) -> bytes:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return _of_address(str(address.ipv4_mapped))
-        return _digest(b"a" + str(ip_network((int(address) >> V6_PREFIX << V6_PREFIX, V6_PREFIX))).encode())
-    return _digest(b"a" + str(address).encode())
+        return digest(b"a" + str(ip_network((int(address) >> V6_PREFIX << V6_PREFIX, V6_PREFIX))).encode())
+    return digest(b"a" + str(address).encode())
 
 
 UNKNOWN: Final = b"unknown"
@@ -88,7 +73,3 @@ UNKNOWN: Final = b"unknown"
 
 def of_peer(peer: tuple[str, int] | None) -> bytes:
     return (of_address(peer[0]) if peer is not None else b"") or UNKNOWN
-
-
-def _digest(name: bytes) -> bytes:
-    return blake2b(name, digest_size=16).hexdigest().encode()

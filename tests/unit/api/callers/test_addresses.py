@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverstale.api.limits.callers import Callers, of_address, of_peer
+from neverstale.api.callers.addresses import Addresses, of_address, of_peer
 from neverstale.settings import Limits
 
 Headers = list[tuple[bytes, bytes]]
@@ -17,11 +17,11 @@ def forwarded(*values: bytes) -> Headers:
 
 
 def test_nothing_is_believed_by_default() -> None:
-    assert Callers(Limits()).named([*forwarded(b"192.0.2.1"), (b"x-api-key", b"secret")]) == b""
+    assert Addresses(Limits()).named([*forwarded(b"192.0.2.1"), (b"x-api-key", b"secret")]) == b""
 
 
 def test_the_named_header_tells_callers_apart_and_is_not_repeated() -> None:
-    callers = Callers(Limits(key_header="X-API-Key"))
+    callers = Addresses(Limits(key_header="X-API-Key"))
     one, other = (callers.named([(b"x-api-key", key)]) for key in (b"one", b"other"))
     assert one != other
     assert b"one" not in one
@@ -50,7 +50,7 @@ def test_the_named_header_tells_callers_apart_and_is_not_repeated() -> None:
     ],
 )
 def test_only_what_our_own_proxies_appended_counts(proxies: int, values: list[bytes], expected: str | None) -> None:
-    named = Callers(Limits(trusted_proxies=proxies)).named(forwarded(*values))
+    named = Addresses(Limits(trusted_proxies=proxies)).named(forwarded(*values))
     assert named == (of_address(expected) if expected else b"")
 
 
@@ -122,10 +122,10 @@ def test_what_is_no_address_is_nobody(written: str) -> None:
 @given(st.ip_addresses(), st.integers(0, 65_535))
 def test_any_address_is_told_from_its_port(address: IPv4Address | IPv6Address, port: int) -> None:
     written = f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
-    named = Callers(Limits(trusted_proxies=1)).named(forwarded(b"10.0.0.1, " + written.encode()))
+    named = Addresses(Limits(trusted_proxies=1)).named(forwarded(b"10.0.0.1, " + written.encode()))
     assert named == of_address(str(address)) != b""
 
 
 @given(st.binary(max_size=100))
 def test_nothing_that_is_forwarded_is_a_mistake(value: bytes) -> None:
-    Callers(Limits(trusted_proxies=2)).named(forwarded(value))
+    Addresses(Limits(trusted_proxies=2)).named(forwarded(value))

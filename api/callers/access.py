@@ -1,0 +1,133 @@
+"""Access: whether a caller may have what a route reads. This is the one place where that is decided.
+
+A route declares what it reads (`Reads`); the fast path takes from here which request lines a caller may have answered
+(`Access.hits`). What no route has declared is answered to nobody (`neverstale.api.callers.middleware`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from neverstale.api.callers.caller import ANYBODY, Caller
+from neverstale.api.callers.scopes import Demand, Kind, Rights
+from neverstale.api.web.demands import wish_of
+from neverstale.api.web.problems import Problem, insufficient_scope, no_credentials
+from neverstale.catalog import Resource
+from neverstale.settings import CallerSettings
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+OPEN: Final = frozenset(("/", "/livez", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"))
+"""Paths that are answered to everybody who reaches them: pages and probes, no documents."""
+STREAMED: Final[frozenset[Kind]] = frozenset(("documents", "lists", "counters", "rankings", "lookups"))
+HIT_KINDS: Final[Mapping[bytes, Kind]] = {b"": "documents", b"lists": "lists", b"by": "lookups"}
+"""What the fast path answers, by what stands behind `/-/` in the path."""
+RIGHTS: Final = 1024
+_EVENTS: Final = b"text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a route reads."""
+
+    resource: str | None
+    """`None`: no document of any, only what every caller may know."""
+    kind: Kind = "documents"
+
+
+NOTHING: Final = Reads(None)
+
+
+class Access:
+    """The rules of one catalog and its settings."""
+
+    def __init__(self, settings: CallerSettings, resources: Mapping[str, Resource]) -> None:
+        self._resources = resources
+        self._configured = settings.configured
+        self._demands_are_scoped = settings.configured and settings.demands == "scoped"
+        self._free_max_age = settings.free_max_age_seconds
+        self._closed = frozenset(name for name, each in resources.items() if not self._is_open(each))
+        self.everything_is_open = not self._closed
+        """Whether nobody is ever refused for who he is."""
+        self._hits: dict[Rights, frozenset[tuple[bytes, bytes]]] = {}
+
+    def _is_open(self, resource: Resource) -> bool:
+        return resource.public if resource.public is not None else not self._configured
+
+    def is_open(self, resource: str) -> bool:
+        """Whether everybody may read it."""
+        return resource not in self._closed
+
+    def may_see(self, caller: Caller, resource: str) -> bool:
+        """Whether a caller may know of a resource: it may read something of it."""
+        return resource not in self._closed or caller.rights.may_read_some(resource)
+
+    def refusal(self, caller: Caller, reads: Reads, headers: Headers) -> Problem | None:
+        """Why a caller may not have what a route reads."""
+        if reads.resource is None:
+            return self._unknown(caller)
+        problem = self.of_read(caller, reads.resource, reads.kind)
+        if problem is None and reads.kind in STREAMED and _wants_events(headers):
+            problem = self.of_read(caller, reads.resource, "live")
+        if problem is None and self._demands_are_scoped:
+            problem = self._of_demands(caller, headers)
+        return problem
+
+    def of_read(self, caller: Caller, resource: str, kind: Kind) -> Problem | None:
+        """Why a caller may not read this kind of a resource."""
+        if resource not in self._closed or caller.rights.may_read(resource, kind):
+            return None
+        detail = f"This caller may not read {kind} of {resource}."
+        return _missing(caller, f"read:{resource}:{kind}", detail)
+
+    def _unknown(self, caller: Caller) -> Problem | None:
+        """What is no resource is told to whoever may read something."""
+        if caller is not ANYBODY or self.everything_is_open or len(self._closed) < len(self._resources):
+            return None
+        return no_credentials()
+
+    def _of_demands(self, caller: Caller, headers: Headers) -> Problem | None:
+        for demand in demanded(headers, self._free_max_age):
+            if not caller.rights.may_demand(demand):
+                return _missing(caller, f"demand:{demand}", f"This caller may not demand {demand}.")
+        return None
+
+    def hits(self, caller: Caller) -> frozenset[tuple[bytes, bytes]] | None:
+        """What the fast path may answer a caller: resources, and what stands behind `/-/` in the path (of documents
+        nothing); `None`: everything that it can answer."""
+        if self.everything_is_open:
+            return None
+        held = self._hits.get(caller.rights)
+        if held is None:
+            if len(self._hits) >= RIGHTS:
+                self._hits.clear()
+            held = self._hits[caller.rights] = frozenset(
+                (name.encode(), segment)
+                for name in self._resources
+                for segment, kind in HIT_KINDS.items()
+                if self.of_read(caller, name, kind) is None
+            )
+        return None if len(held) == len(HIT_KINDS) * len(self._resources) else held
+
+
+def demanded(headers: Headers, free_max_age_seconds: float) -> Iterable[Demand]:
+    """What a request demands, but for what is free."""
+    wish = wish_of(headers)
+    if wish.no_cache:
+        yield "no-cache"
+    if wish.max_age_seconds is not None and wish.max_age_seconds < free_max_age_seconds:
+        yield "max-age"
+    if wish.only_if_cached:
+        yield "only-if-cached"
+    if wish.stale_if_error_seconds is not None:
+        yield "stale-if-error"
+    if wish.min_version:
+        yield "min-version"
+
+
+def _missing(caller: Caller, scope: str, detail: str) -> Problem:
+    return no_credentials() if caller is ANYBODY else insufficient_scope(scope, detail)
+
+
+def _wants_events(headers: Headers) -> bool:
+    return any(name == b"accept" and _EVENTS in value.lower() for name, value in headers)

@@ -1,0 +1,77 @@
+"""The gate: what the headers of a request say of its caller, decided once for all requests with the same headers.
+
+A caller sends the same header lines with every request. What they mean is remembered with them: who it is, what the
+fast path may answer him, what his limit is counted by, and which header lines answers to him have. A `Badge` ends
+when the credentials end, and all of them when keys change.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from neverstale.api.callers.access import Access
+from neverstale.api.callers.addresses import Addresses
+from neverstale.api.callers.caller import ANYBODY, Caller
+from neverstale.api.callers.identify import Callers
+
+BLOCKS: Final = 4096
+
+
+class Badge:
+    """What some header lines say of their sender."""
+
+    __slots__ = ("_hits", "all_hits", "bucket", "caller", "private", "until")
+
+    def __init__(self, caller: Caller, access: Access, bucket: bytes) -> None:
+        self.caller = caller
+        self.until = caller.until
+        self.bucket = caller.bucket or bucket
+        """What the limit is counted by; empty: by the connection's address."""
+        self.private = caller is not ANYBODY
+        """Answers are for this caller alone, and no shared cache."""
+        hits = access.hits(caller)
+        self.all_hits = hits is None
+        self._hits = hits if hits is not None else frozenset()
+
+    def may_have(self, line: bytes) -> bool:
+        """Whether the fast path may answer this request line. A line that is none of ours may be anything: it is
+        answered by nobody there."""
+        if self.all_hits:
+            return True
+        parts = line.split(b"/", 5)  # GET , v1, resource, key HTTP, 1.1; or GET , v1, resource, -, lists, name…
+        if len(parts) < 4:
+            return False
+        return (parts[2], parts[4] if parts[3] == b"-" else b"") in self._hits
+
+
+class Gate:
+    """The badges of one process."""
+
+    def __init__(
+        self, access: Access, callers: Callers, addresses: Addresses, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.access = access
+        self.callers = callers
+        self._addresses = addresses
+        self._clock = clock
+        self._blocks: dict[bytes, Badge] = {}
+        callers.on_change = self._blocks.clear
+
+    def badge_of(self, headers: Iterable[tuple[bytes, bytes]]) -> Badge | None:
+        """What headers (names in lower case) say; `None`: their credentials must be verified first."""
+        headers = list(headers)
+        caller = self.callers.remembered(headers)
+        return None if caller is None else self.badge(caller, headers)
+
+    def badge(self, caller: Caller, headers: Iterable[tuple[bytes, bytes]]) -> Badge:
+        return Badge(caller, self.access, self._addresses.named(headers))
+
+    def of_block(self, block: bytes) -> Badge | None:
+        """What this block of header lines says, if that is remembered and holds still."""
+        badge = self._blocks.get(block)
+        return badge if badge is not None and self._clock() < badge.until else None
+
+    def remember(self, block: bytes, badge: Badge) -> None:
+        if len(self._blocks) >= BLOCKS:
+            self._blocks.clear()
+        self._blocks[block] = badge

@@ -1,0 +1,129 @@
+"""Decisions on the ordinary way: ASGI middleware before everything that answers.
+
+It says who asks. The route that takes the request declares what it reads (`DecidedRoute`), and that is decided before
+anything runs. An answer that nobody has decided on does not leave: a route that forgets to say what it reads answers
+nobody.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from neverstale.api.callers.access import OPEN, Access, Reads
+from neverstale.api.callers.caller import ANYBODY, Caller
+from neverstale.api.callers.gate import Badge
+from neverstale.api.callers.scopes import Kind
+from neverstale.api.state import state_of
+from neverstale.api.web.headers import for_one
+from neverstale.api.web.problems import Problem
+from neverstale.role import telemetry
+
+VISIT: Final = "neverstale.visit"
+"""Where a request's scope has its `Visit`."""
+
+
+class Visit:
+    """One request, and whether it was decided if its caller may have what it asks for."""
+
+    __slots__ = ("_access", "_headers", "badge", "caller", "decided", "refusal")
+
+    def __init__(
+        self,
+        access: Access,
+        badge: Badge,
+        headers: Sequence[tuple[bytes, bytes]],
+        refusal: Problem | None = None,
+    ) -> None:
+        self.badge = badge
+        self.refusal = refusal
+        """Why nobody believes what the request shows."""
+        self.caller: Caller = badge.caller
+        self.decided = False
+        self._access = access
+        self._headers = headers
+
+    def decide(self, reads: Reads) -> None:
+        """Raises a `Problem` if the caller may not have what is read."""
+        self.decided = True
+        if self.refusal is not None:
+            raise self.refusal
+        self._refuse(self._access.refusal(self.caller, reads, self._headers))
+
+    def admits(self, line: bytes) -> bool:
+        """Whether the fast path may answer this request line; then it is decided."""
+        self.decided = self.refusal is None and self.badge.may_have(line)
+        return self.decided
+
+    def require(self, resource: str, kind: Kind = "documents") -> None:
+        """Raises a `Problem` if the caller may not have this, too: an answer shows documents of another resource."""
+        self._refuse(self._access.of_read(self.caller, resource, kind))
+
+    def may_see(self, resource: str) -> bool:
+        """Whether the caller may know of a resource."""
+        return self._access.may_see(self.caller, resource)
+
+    def _refuse(self, problem: Problem | None) -> None:
+        if problem is not None:
+            telemetry.CALLERS_REFUSED.labels("none" if self.caller is ANYBODY else "scope").inc()
+            raise problem
+
+
+def visit_of(scope: Scope) -> Visit:
+    """Who asks. Raises `KeyError` where no middleware has said so: nothing may be answered then."""
+    visit: Visit = scope[VISIT]
+    return visit
+
+
+class Decided:
+    """Says who asks, and lets out only what was decided on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN:
+            await self._app(scope, receive, send)
+            return
+        gate, headers = state_of(scope).gate, scope["headers"]
+        try:
+            caller, refusal = await gate.callers.identify(headers), None
+        except Problem as problem:
+            caller, refusal = ANYBODY, problem
+        visit = Visit(gate.access, gate.badge(caller, headers), headers, refusal)
+
+        async def decided(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if message["status"] < 400 and not visit.decided:
+                    raise Undecided(scope["path"])
+                if visit.badge.private:
+                    message = {**message, "headers": for_one(message["headers"])}
+            await send(message)
+
+        await self._app({**scope, VISIT: visit}, receive, decided)
+
+
+class Undecided(Exception):
+    """A route answers that has declared nothing (see `DecidedRoute`). A mistake of ours: the answer is a 500."""
+
+
+class DecidedRoute(Route):
+    """A route that says what it reads. Its application runs only for callers who may have that."""
+
+    def __init__(self, path: str, endpoint: Any, *, reads: Reads, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.reads = reads
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit_of(scope).decide(self.reads)
+        await super().handle(scope, receive, send)
+
+
+def undeclared(routes: Iterable[BaseRoute]) -> list[str]:
+    """The paths of routes that say nothing about who may have what they answer."""
+    return [
+        str(getattr(route, "path", route))
+        for route in routes
+        if not isinstance(route, DecidedRoute) and getattr(route, "path", None) not in OPEN
+    ]

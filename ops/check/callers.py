@@ -1,0 +1,23 @@
+"""Who may ask the API: its keys can be read, and what is open is said."""
+
+from collections.abc import Iterable
+
+from neverstale.api.callers.fresh_keys import check_files
+from neverstale.api.callers.openness import openness
+from neverstale.catalog import Catalog
+from neverstale.errors import Misconfigured
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.doctor.exposure import is_local
+from neverstale.settings import Settings
+
+_say = about("callers", "settings")
+
+
+def check_callers(settings: Settings, catalog: Catalog) -> Iterable[Finding]:
+    try:
+        check_files(settings.callers)
+    except Misconfigured as error:
+        yield _say("problem", f"{error.where}: {error.problem}", error.remedy)
+    outside = not is_local(settings.api.host)
+    for found in openness(settings.callers, catalog, reached_from_outside=outside):
+        yield _say(found.level, found.message, found.remedy if found.level != "ok" else "")

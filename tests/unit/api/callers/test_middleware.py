@@ -1,0 +1,142 @@
+"""No route, hot or cold, answers without a decision: who may, who may not, and what nobody has declared."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from neverstale.api.app import create_app
+from neverstale.api.callers.access import OPEN, Access, Reads
+from neverstale.api.callers.addresses import Addresses
+from neverstale.api.callers.gate import Gate
+from neverstale.api.callers.identify import Callers
+from neverstale.api.callers.key_file import StaticKey, StaticKeys, hashed
+from neverstale.api.callers.middleware import DecidedRoute
+from neverstale.catalog import Catalog
+from neverstale.settings import CallerSettings, Limits, Settings
+from tests.support.opened import opened, ordinary
+
+CATALOG = Catalog.model_validate(
+    {
+        "database": "test",
+        "resources": {
+            "things": {
+                "key_type": "string",
+                "lists": {"all": {}},
+                "counters": {"all": {}},
+                "rankings": {"top": {"score": "n"}},
+            },
+            "dull": {"key_type": "int", "export": False, "most_read": False},
+        },
+    }
+)
+CONFIGURED = CallerSettings.model_validate({"keys_file": "keys.json"})
+"""The file is not read here: the tests hand keys over."""
+
+
+def key(name: str, *scopes: str, **fields: Any) -> tuple[str, StaticKey]:
+    """What a caller shows, and the line of the file."""
+    ident, secret = name.ljust(8, "0"), secrets.token_urlsafe(32)
+    line = StaticKey(
+        id=ident, name=name, sha256=hashed(secret.encode()), scopes=scopes, created=datetime.now(UTC), **fields
+    )
+    return f"nsk_{ident}_{secret}", line
+
+
+NOBODY, NOBODYS = key("nobody")
+MASTER, MASTERS = key("master", "read:*", "demand:*", "tenants:*")
+
+
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    return create_app(Settings(callers=CONFIGURED), CATALOG)
+
+
+@pytest.fixture(scope="module")
+def gate() -> Gate:
+    callers = Callers(CONFIGURED)
+    callers.take_keys(StaticKeys([NOBODYS, MASTERS]))
+    return Gate(Access(CONFIGURED, CATALOG.resources), callers, Addresses(Limits()))
+
+
+@pytest_asyncio.fixture
+async def http(app: FastAPI, gate: Gate) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(ordinary(app, opened(gate=gate)), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        yield client
+
+
+def routes(app: FastAPI) -> Iterator[tuple[str, str, Reads | None]]:
+    """Every method and path that some route takes, with something in its braces, and what it says it reads."""
+    for route in app.router.routes:
+        assert isinstance(route, Route)
+        path = route.path.replace("{rest:path}", "what").replace("{key}", "1")
+        for method in route.methods or {"GET", "POST", "QUERY", "DELETE"}:
+            yield method, path, getattr(route, "reads", None)
+
+
+def test_every_route_says_what_it_reads_but_for_pages_and_probes(app: FastAPI) -> None:
+    assert {path for _, path, reads in routes(app) if reads is None} <= OPEN
+    assert {path for _, path, reads in routes(app) if reads is not None}.isdisjoint(OPEN)
+
+
+async def test_no_route_answers_anybody_without_credentials(app: FastAPI, http: httpx.AsyncClient) -> None:
+    for method, path, reads in routes(app):
+        if reads is not None:
+            response = await http.request(method, path)
+            assert (response.status_code, response.headers.get("www-authenticate")) == (
+                401,
+                'Bearer realm="neverstale"',
+            ), (method, path)
+
+
+async def test_no_route_answers_a_caller_without_the_scope(app: FastAPI, http: httpx.AsyncClient) -> None:
+    for method, path, reads in routes(app):
+        if reads is not None and reads.resource is not None:
+            response = await http.request(method, path, headers={"authorization": f"Bearer {NOBODY}"})
+            missing = f"read:{reads.resource}:{reads.kind}"
+            assert response.status_code == 403, (method, path)
+            assert f'error="insufficient_scope", scope="{missing}"' in response.headers["www-authenticate"]
+            if method != "HEAD":
+                assert response.json()["scope"] == missing
+
+
+async def test_no_route_refuses_a_caller_with_all_scopes(app: FastAPI, http: httpx.AsyncClient) -> None:
+    for method, path, reads in routes(app):
+        if reads is not None:
+            # A parameter that nobody has declared: what is allowed is a mistake of the request.
+            response = await http.request(method, path + "?x=1", headers={"authorization": f"Bearer {MASTER}"})
+            assert response.status_code not in (401,), (method, path)
+            assert "www-authenticate" not in response.headers, (method, path)
+
+
+async def test_what_nobody_has_declared_is_answered_to_nobody(gate: Gate) -> None:
+    """Of a route that forgets to say what it reads, however powerful the caller."""
+    app = create_app(Settings(callers=CONFIGURED), CATALOG)
+    forgetful = Route("/v1/things/-/secret", lambda _: JSONResponse({"secret": 1}))
+    app.router.routes.insert(0, forgetful)
+    transport = httpx.ASGITransport(ordinary(app, opened(gate=gate)), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        response = await client.get("/v1/things/-/secret", headers={"authorization": f"Bearer {MASTER}"})
+        assert (response.status_code, "secret" in response.text) == (500, False)
+        app.router.routes[0] = DecidedRoute("/v1/things/-/secret", forgetful.endpoint, reads=Reads("things"))
+        response = await client.get("/v1/things/-/secret", headers={"authorization": f"Bearer {MASTER}"})
+        assert (response.status_code, response.json()) == (200, {"secret": 1})
+
+
+async def test_answers_to_a_caller_are_for_no_shared_cache(http: httpx.AsyncClient, app: FastAPI) -> None:
+    answer = JSONResponse({}, headers={"cache-control": "no-cache", "vary": "accept-encoding"})
+    app.router.routes.insert(0, DecidedRoute("/v1/things/-/vary", answer, reads=Reads("things")))
+    try:
+        response = await http.get("/v1/things/-/vary", headers={"authorization": f"Bearer {MASTER}"})
+    finally:
+        del app.router.routes[0]
+    assert response.headers["cache-control"] == "private, no-cache"
+    assert response.headers["vary"] == "accept-encoding, authorization"
