@@ -56,8 +56,11 @@ def judge(facts: MongoFacts) -> Iterable[Finding]:
     if facts.set_name is None and not facts.is_mongos:
         yield _NO_REPLICA_SET
         return
-    place = "a sharded cluster" if facts.is_mongos else f"replica set {facts.set_name}"
-    yield _set("ok", f"MongoDB {facts.version}, {place}")
+    if facts.is_mongos:
+        message = f"MongoDB {facts.version} behind a mongos: nobody has proved that no stale value stays there"
+        yield _set("warning", message, "read docs/works-with.md#sharded-mongodb, and try it before you rely on it")
+    else:
+        yield _set("ok", f"MongoDB {facts.version}, replica set {facts.set_name}")
     if not apply_ops.is_told(version):
         yield _version("ok", apply_ops.UNTOLD, apply_ops.REMEDY)
 

@@ -44,9 +44,10 @@ def configured(replicas: int = 1, /, **configs: str) -> list[Finding]:
     return list(check_topics.judge(facts, Kafka(), REPLAY_SECONDS))
 
 
-def test_a_replica_set_and_a_sharded_cluster_are_both_right() -> None:
+def test_a_replica_set_is_right_and_a_sharded_cluster_is_not_proved() -> None:
     assert levels(mongo()) == ["ok"]
-    assert levels(mongo(set_name=None, is_mongos=True)) == ["ok"]
+    [finding] = mongo(set_name=None, is_mongos=True)
+    assert finding.level == "warning" and "works-with.md#sharded-mongodb" in finding.remedy
 
 
 def test_a_server_without_snapshot_reads_is_a_problem() -> None:
