@@ -8,7 +8,7 @@ which may lack what the old one acknowledged. Nothing here knows of that: it is 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from redis.asyncio import Connection, SSLConnection
+from redis.asyncio import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
@@ -26,11 +26,11 @@ class Sentinels:
     than the next one.
     """
 
-    def __init__(self, named: Sentinel, options: Mapping[str, Any]) -> None:
-        """`options`: of connections to the sentinels themselves: user, password, deadlines, certificates."""
+    def __init__(self, named: Sentinel, kind: type[Connection], options: Mapping[str, Any]) -> None:
+        """`kind` and `options`: of connections to the sentinels themselves: user, password, deadlines, certificates."""
         self._master = named.master
         self._addresses = list(named.addresses)
-        self._class = SSLConnection if named.tls else Connection
+        self._class = kind
         self._options = {**options, "retry": Retry(NoBackoff(), 0)}
 
     async def master(self) -> Address:

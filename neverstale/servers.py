@@ -1,18 +1,22 @@
 """Clients of the three servers, with every default that matters set explicitly. Nothing is built at import."""
 
-import ssl
+from collections.abc import Mapping
+from ssl import SSLContext
 from typing import Any, Final
 
 import hiredis
 from pymongo import AsyncMongoClient
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from neverstale import __version__
 from neverstale.sentinels import Sentinels, ToMaster
+from neverstale.errors import Misconfigured
+from neverstale.links import tls, tokens
 from neverstale.settings import Kafka, MongoDB, RedisSettings
 from neverstale.settings.redis_url import Sentinel, sentinel_of
 
@@ -46,11 +50,23 @@ class PackingConnection(Connection):
         return [hiredis.pack_command(args)]
 
 
+class PackingTlsConnection(PackingConnection):
+    """The same over TLS. The client's own one would read the system's authorities for every connection, and its
+    certificate once and for all."""
+
+    def __init__(self, *, tls_context: SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls_context = tls_context
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "ssl": self._tls_context}
+
+
 class MasterConnection(ToMaster, PackingConnection):
     """To the server that the sentinels call the master."""
 
 
-class MasterTLSConnection(ToMaster, SSLConnection):
+class MasterTlsConnection(ToMaster, PackingTlsConnection):
     """The same with TLS."""
 
 
@@ -66,14 +82,20 @@ def redis_client(settings: RedisSettings, *, timeout_ms: int, decode_responses: 
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         "client_name": "neverstale",
+        # Neither is any use to us, and each would be further commands, for which a user needs rights.
+        "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "decode_responses": decode_responses,
     }
     url = settings.url.get_secret_value()
     pool: BlockingConnectionPool
     if (named := sentinel_of(url)) is not None:
         pool = BlockingConnectionPool(**options, **_to_master(named, settings))
-    else:  # rediss:// and unix:// bring a class of their own
+    else:  # unix:// brings a class of its own
         pool = BlockingConnectionPool.from_url(url, connection_class=PackingConnection, **options)
+        if url.startswith("rediss:"):
+            pool.connection_class = PackingTlsConnection
+            pool.connection_kwargs["tls_context"] = _tls_context("redis", settings)
     return Redis.from_pool(pool)
 
 
@@ -85,10 +107,14 @@ def _to_master(named: Sentinel, settings: RedisSettings) -> dict[str, Any]:
         "password": None if password is None else password.get_secret_value(),
         "socket_timeout": connect_seconds,
         "socket_connect_timeout": connect_seconds,
+        "driver_info": None,
     }
+    secured = {"tls_context": _tls_context("redis", settings)} if named.tls else {}
+    kind = PackingTlsConnection if named.tls else PackingConnection
     return {
-        "connection_class": MasterTLSConnection if named.tls else MasterConnection,
-        "sentinels": Sentinels(named, options),
+        "connection_class": MasterTlsConnection if named.tls else MasterConnection,
+        "sentinels": Sentinels(named, kind, {**options, **secured}),
+        **secured,
         "username": named.username,
         "password": named.password,
         "db": named.database,
@@ -105,9 +131,31 @@ def kafka_options(settings: Kafka) -> dict[str, Any]:
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol in ("SSL", "SASL_SSL"):
-        options["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_cafile)
-    if settings.security_protocol.startswith("SASL"):
-        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["ssl_context"] = _tls_context("kafka", settings)
+    if not settings.security_protocol.startswith("SASL"):
+        return options
+    options["sasl_mechanism"] = settings.sasl_mechanism
+    if settings.sasl_mechanism == "OAUTHBEARER":
+        provider = tokens.provider(settings.oauth_token_provider, settings.oauth_token_file)
+        options["sasl_oauth_token_provider"] = provider
+    else:
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else None
     return options
+
+
+def _tls_context(section: str, settings: Kafka | RedisSettings) -> SSLContext:
+    password = settings.ssl_key_password
+    files = tls.Files(
+        settings.ssl_cafile,
+        settings.ssl_certfile,
+        settings.ssl_keyfile,
+        password.get_secret_value() if password is not None else None,
+        settings.ssl_check_hostname,
+    )
+    try:
+        return tls.context_of(files)
+    except (OSError, ValueError) as error:
+        # What OpenSSL says may be read, but not understood: which of the files it is, it does not say.
+        remedy = "name PEM files that belong together: a certificate, its private key, and who signed the server's"
+        raise Misconfigured(f"{section}.ssl_*", f"cannot be used ({error})", remedy) from None

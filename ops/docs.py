@@ -11,6 +11,7 @@ from typing import Final
 from prometheus_client.metrics import MetricWrapperBase
 
 from neverstale.ops import settings_report
+from neverstale.ops.privileges import pages as security
 from neverstale.ops.reflow import reflowed
 from neverstale.role import telemetry
 
@@ -61,6 +62,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "docs/settings.md": settings_report.reference,
     "docs/metrics.md": metrics,
     "docs/outages.md": shown_by,
+    "docs/security.md": security.document,
 }
 
 

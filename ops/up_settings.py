@@ -12,8 +12,9 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from neverstale.settings import Settings
-from neverstale.settings.sources import DEFAULT, Origins, variable
+from neverstale.settings.sources import DEFAULT, Origins, secret_files, variable
 
+TLS: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password", "ssl_check_hostname")
 OWNED: Final = {
     "mongodb.uri": "it starts a mongod of its own",
     "kafka.bootstrap_servers": "it starts a broker of its own",
@@ -22,9 +23,13 @@ OWNED: Final = {
     "kafka.sasl_mechanism": "its broker speaks plainly, on loopback",
     "kafka.sasl_username": "its broker speaks plainly, on loopback",
     "kafka.sasl_password": "its broker speaks plainly, on loopback",
-    "kafka.ssl_cafile": "its broker speaks plainly, on loopback",
+    **dict.fromkeys(
+        (f"kafka.{name}" for name in ("oauth_token_file", "oauth_token_provider", *TLS)),
+        "its broker speaks plainly, on loopback",
+    ),
     "kafka.group_instance_id": "it names its consumers",
     "redis.url": "it starts a Redis of its own",
+    **dict.fromkeys((f"redis.{name}" for name in TLS), "its Redis speaks plainly, on loopback"),
     "api.host": "it serves on loopback",
     "console.host": "it serves on loopback",
     "service.host": "it serves on loopback",
@@ -50,7 +55,8 @@ def write_settings(target: Path, settings: Settings, origins: Origins, config: P
 
 def blank() -> dict[str, str]:
     """Variables that keep what is owned, and is not set again, from coming out of the environment."""
-    return {variable(name): "" for name in OWNED}
+    files = [name for name, setting in secret_files().items() if setting in OWNED]
+    return dict.fromkeys((*map(variable, OWNED), *files), "")
 
 
 def _value(settings: Settings, name: str) -> Any:

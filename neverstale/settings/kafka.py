@@ -12,7 +12,15 @@ from pydantic import (
 )
 
 from neverstale.misconfiguration import wrong
-from neverstale.settings.section import SettingsSection
+from neverstale.settings.section import (
+    CaFile,
+    CertFile,
+    CheckHostname,
+    KeyFile,
+    KeyPassword,
+    SettingsSection,
+    refuse_wrong_tls,
+)
 
 
 def _bootstrap(servers: str) -> str:
@@ -51,32 +59,62 @@ class Kafka(SettingsSection):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How brokers are spoken to."
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "PLAIN", description="How user and password are given."
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "PLAIN", description="How we say who we are, where the protocol has SASL."
     )
-    sasl_username: str | None = Field(None, description="User, where the protocol has SASL.")
-    sasl_password: SecretStr | None = Field(None, description="Password, where the protocol has SASL.")
-    ssl_cafile: Path | None = Field(None, description="Authorities to trust; default: the system's.")
+    sasl_username: str | None = Field(None, description="User, where the mechanism has passwords.")
+    sasl_password: SecretStr | None = Field(None, description="Password, where the mechanism has passwords.")
+    oauth_token_file: Path | None = Field(
+        None, description="For OAUTHBEARER: a file that holds the token; it is read for each connection."
+    )
+    oauth_token_provider: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
+        description="For OAUTHBEARER: `module:attribute`, called for an `AbstractTokenProvider` of aiokafka.",
+    )
+    ssl_cafile: CaFile = None
+    ssl_certfile: CertFile = None
+    ssl_keyfile: KeyFile = None
+    ssl_key_password: KeyPassword = None
+    ssl_check_hostname: CheckHostname = True
     request_timeout_ms: PositiveInt = Field(10_000, description="Deadline of one request to a broker.")
     session_timeout_ms: PositiveInt = Field(10_000, description="A silent consumer loses its partitions after this.")
     fetch_max_wait_ms: PositiveInt = Field(500, description="How long a broker may hold an empty fetch.")
 
     @model_validator(mode="after")
     def _security_is_whole(self) -> Self:
-        if self.security_protocol.startswith("SASL"):
-            for name in ("sasl_username", "sasl_password"):
-                if not getattr(self, name):
-                    raise wrong(f"is missing, but the protocol is {self.security_protocol}", "set it", name)
-        elif self.sasl_username or self.sasl_password:
-            name = "sasl_username" if self.sasl_username else "sasl_password"
-            raise wrong(
-                f"has no effect with {self.security_protocol}",
-                "set kafka.security_protocol to SASL_SSL (or SASL_PLAINTEXT), or remove it",
-                name,
-            )
-        if self.ssl_cafile and not self.ssl_cafile.is_file():
-            raise wrong(f"there is no file {self.ssl_cafile}", "name a readable PEM file", "ssl_cafile")
+        wanted = self._wanted_of_sasl()
+        for name in wanted:
+            if not getattr(self, name):
+                raise wrong(f"is missing, but the protocol is {self.security_protocol}", "set it", name)
+        for name in ("sasl_username", "sasl_password", "oauth_token_file", "oauth_token_provider"):
+            if getattr(self, name) and name not in wanted:
+                raise wrong(f"has no effect with {self._how}", self._remedy_for(name), name)
+        if self.oauth_token_file and not self.oauth_token_file.is_file():
+            raise wrong(f"there is no file {self.oauth_token_file}", "name a readable file", "oauth_token_file")
+        used = self.security_protocol in ("SSL", "SASL_SSL")
+        refuse_wrong_tls(self, used=used, remedy="set kafka.security_protocol to SSL or SASL_SSL, or remove it")
         return self
+
+    def _wanted_of_sasl(self) -> tuple[str, ...]:
+        if not self.security_protocol.startswith("SASL"):
+            return ()
+        if self.sasl_mechanism != "OAUTHBEARER":
+            return ("sasl_username", "sasl_password")
+        if self.oauth_token_file and self.oauth_token_provider:
+            raise wrong("there are two sources of tokens", "keep one of them", "oauth_token_provider")
+        return ("oauth_token_provider",) if self.oauth_token_provider else ("oauth_token_file",)
+
+    @property
+    def _how(self) -> str:
+        sasl = self.security_protocol.startswith("SASL")
+        return self.sasl_mechanism if sasl else self.security_protocol
+
+    def _remedy_for(self, name: str) -> str:
+        if self.security_protocol.startswith("SASL"):
+            other = "OAUTHBEARER" if name.startswith("oauth") else "one with passwords"
+            return f"set kafka.sasl_mechanism to {other}, or remove it"
+        return "set kafka.security_protocol to SASL_SSL (or SASL_PLAINTEXT), or remove it"
 
     @property
     def dead_topic_name(self) -> str:

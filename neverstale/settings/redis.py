@@ -1,18 +1,27 @@
 """Section `redis`: where answers are kept."""
 
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
     Field,
     PositiveInt,
     SecretStr,
+    model_validator,
 )
 
 from neverstale.misconfiguration import wrong
 from neverstale.settings.redis_url import sentinel_of
-from neverstale.settings.section import SettingsSection
+from neverstale.settings.section import (
+    CaFile,
+    CertFile,
+    CheckHostname,
+    KeyFile,
+    KeyPassword,
+    SettingsSection,
+    refuse_wrong_tls,
+)
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
@@ -35,6 +44,8 @@ def _redis_url(url: SecretStr) -> SecretStr:
         raise wrong("names no host", example)
     if parts.scheme != "unix" and parts.path.strip("/") and not parts.path.strip("/").isdigit():
         raise wrong("has a path that is not the number of a database", example)
+    if any(option.startswith("ssl_") for option in parse_qs(parts.query, keep_blank_values=True)):
+        raise wrong("has options of TLS", "give them as redis.ssl_cafile, redis.ssl_certfile … instead")
     return url
 
 
@@ -45,8 +56,19 @@ class RedisSettings(SettingsSection):
     )
     sentinel_username: str | None = Field(None, description="User of the sentinels themselves, if they have any.")
     sentinel_password: SecretStr | None = Field(None, description="Password of the sentinels themselves.")
+    ssl_cafile: CaFile = None
+    ssl_certfile: CertFile = None
+    ssl_keyfile: KeyFile = None
+    ssl_key_password: KeyPassword = None
+    ssl_check_hostname: CheckHostname = True
     prefix: str = Field("ns", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="All keys of ours start with it.")
     read_timeout_ms: PositiveInt = Field(50, description="The API gives up on a command after this: an outage.")
     write_timeout_ms: PositiveInt = Field(2000, description="A consumer gives up on a batch after this.")
     connect_timeout_ms: PositiveInt = Field(250, description="Deadline of a new connection.")
     max_connections: PositiveInt = Field(64, description="Connections per process.")
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        used = self.url.get_secret_value().startswith(("rediss:", "rediss+sentinel:"))
+        refuse_wrong_tls(self, used=used, remedy="let redis.url begin with rediss://, or remove it")
+        return self

@@ -2,7 +2,8 @@
 
 Every value remembers its origin, so that a wrong one is reported with the place to correct. A variable
 that starts with `NEVERSTALE_` and is no setting is an error: a misspelt one would otherwise do nothing.
-An empty variable counts as not set, so that `${VAR:-}` of a compose file means the default.
+An empty variable counts as not set, so that `${VAR:-}` of a compose file means the default. A secret may lie in
+a file instead, named by its variable and `_FILE`: containers are given secrets so.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from neverstale.settings import Settings
 
 PREFIX = "NEVERSTALE_"
 DEFAULT = "default"
+IN_FILE = "_FILE"
 
 NOT_SETTINGS = frozenset(
     ("NEVERSTALE_CONFIG", "NEVERSTALE_MONGOD", "NEVERSTALE_REDIS_SERVER", "NEVERSTALE_KAFKA_LIBS", "NEVERSTALE_TEST_")
@@ -94,12 +96,39 @@ def _take_environment(
     environ: Mapping[str, str], values: dict[str, Any], origins: Origins
 ) -> Iterable[Misconfigured]:
     settings = {variable(setting): setting for setting in fields()}
+    secrets = secret_files()
     for name, value in sorted(environ.items()):
         if name in settings and value:
             _put(values, settings[name], value)
             origins[settings[name]] = name
-        elif name.startswith(PREFIX) and name not in settings and not _is_other(name):
-            yield Misconfigured(name, "is not a setting", _nearest_variable(name, settings))
+        elif name in secrets and value:
+            try:
+                _put(values, secrets[name], _secret_in(name, Path(value), environ))
+            except Misconfigured as problem:
+                yield problem
+            origins[secrets[name]] = f"{name} ({value})"
+        elif name.startswith(PREFIX) and name not in settings and name not in secrets and not _is_other(name):
+            yield Misconfigured(name, "is not a setting", _nearest_variable(name, [*settings, *secrets]))
+
+
+def secret_files() -> dict[str, str]:
+    """Variable that names a file -> the secret setting that lies in it."""
+    return {variable(name) + IN_FILE: name for name, field in fields().items() if is_secret(field)}
+
+
+def _secret_in(name: str, path: Path, environ: Mapping[str, str]) -> str:
+    """What the file holds, without the line's end that editors add."""
+    if environ.get(name.removesuffix(IN_FILE)):
+        problem = f"{name.removesuffix(IN_FILE)} is set, too"
+        raise Misconfigured(name, problem, "keep one of them")
+    try:
+        text = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
+        raise Misconfigured(name, f"{path} cannot be read ({reason})", "name a readable text file") from None
+    if not text:
+        raise Misconfigured(name, f"{path} is empty", "write the secret into it")
+    return text
 
 
 def _nearest_variable(name: str, known: Iterable[str]) -> str:

@@ -82,7 +82,7 @@ async def of_mongodb(client: AsyncMongoClient[dict[str, Any]]) -> list[Finding]:
     bound = str(net.get("bindIp", "127.0.0.1")).split(",")
     everywhere = bool(net.get("bindIpAll")) or any(not is_local(address.strip()) for address in bound)
     if everywhere and not users:
-        remedy = "start mongod with --auth --keyFile FILE, and create users (docs/operations.md, privileges)"
+        remedy = "start mongod with --auth --keyFile FILE, and create users (docs/security.md)"
         return [_mongodb("problem", "MongoDB listens beyond this machine and asks nobody who he is", remedy)]
     return [_mongodb("ok", "reached only from its own machine" if not everywhere else "asks who comes")]
 

@@ -8,7 +8,7 @@ from pymongo import AsyncMongoClient
 from neverstale.catalog import Catalog
 from neverstale.ops.check.findings import Finding, about
 from neverstale.ops.check.paste import mongosh
-from neverstale.ops.privileges import of_watcher
+from neverstale.ops.privileges.mongodb import of_watcher
 from neverstale.settings import MongoDB
 
 WIDE: Final = frozenset(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from neverstale.ops.init.survey import CollectionSurvey
-from neverstale.ops.privileges import of_api, of_consumer, of_watcher
+from neverstale.ops.privileges.mongodb import roles_script, users_script
 
 KEY_TYPES: Final = {"string": "string", "int": "int", "long": "int", "objectId": "objectid", "uuid": "uuid"}
 """How MongoDB names the type of an `_id` -> how the catalog does."""
@@ -168,22 +168,7 @@ def settings(catalog_file: str) -> str:
 
 def roles(database: str, collections: Iterable[str]) -> str:
     """Lines for `mongosh` that create one role and one user for each of our roles, with no more than they need."""
-    served = list(collections)
-    needed = {"Api": of_api(served), "Consumer": of_consumer(served), "Watcher": of_watcher()}
-    lines = [f"use {database}"]
-    for role, privileges in needed.items():
-        lines.append(f'db.createRole({{ role: "neverstale{role}", roles: [], privileges: [')
-        lines += [f"  {_privilege(database, name, *actions)}," for name, actions in privileges.items()]
-        lines.append("] })")
-    for role in needed:
-        user = f"neverstale-{role.lower()}"
-        lines.append(f'db.createUser({{ user: "{user}", pwd: passwordPrompt(), roles: ["neverstale{role}"] }})')
-    return "\n".join(lines)
-
-
-def _privilege(database: str, collection: str, *actions: str) -> str:
-    resource = f"{{ db: {_text(database)}, collection: {_text(collection)} }}"
-    return f"{{ resource: {resource}, actions: [{', '.join(map(_text, actions))}] }}"
+    return f"{roles_script(database, collections)}\n{users_script(database)}"
 
 
 def _is_declarable(path: str) -> bool:

@@ -7,10 +7,11 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
@@ -47,6 +48,9 @@ class KafkaOptions:
     port: int = 0  # of the first broker; 0: a free one
     brokers: int = 1
     properties: tuple[str, ...] = ()  # further lines of server.properties
+    listener: str = "PLAINTEXT"  # its name; another one needs further lines, and a client that knows its ways
+    more_listeners: str = ""  # NAME://host:port, after a comma
+    client: Mapping[str, Any] = field(default_factory=dict)  # how aiokafka gets in
 
 
 class KafkaCluster(ProcessGroup):
@@ -55,6 +59,10 @@ class KafkaCluster(ProcessGroup):
     kind = "kafka"
     description = f"Apache Kafka {KAFKA_VERSION}"
 
+    def __init__(self, members: Sequence[RunningProcess], client: Mapping[str, Any]) -> None:
+        super().__init__(members)
+        self._client = client
+
     @property
     def bootstrap_servers(self) -> str:
         return ",".join(f"{LOOPBACK}:{member.ports[0]}" for member in self.members)
@@ -62,7 +70,7 @@ class KafkaCluster(ProcessGroup):
     async def until_serving(self) -> None:
         """Wait until every broker is registered: an open port alone does not promise that."""
         deadline = time.monotonic() + SERVING_SECONDS
-        while await registered_brokers(self.bootstrap_servers) < len(self.members):
+        while await registered_brokers(self.bootstrap_servers, self._client) < len(self.members):
             if time.monotonic() > deadline:
                 problem = f"Kafka's brokers did not find each other within {SERVING_SECONDS:g} s"
                 raise StackError(problem, f"their logs say more: {self.members[0].log.parent}")
@@ -116,7 +124,8 @@ async def start_kafka(options: KafkaOptions) -> KafkaCluster:
     ]
     command = (java, "-cp", f"{libs}/*")
     await _format(command, nodes, options, kept_features(libs))
-    cluster = KafkaCluster(await start_members([_launch(command, node, options) for node in nodes]))
+    members = await start_members([_launch(command, node, options) for node in nodes])
+    cluster = KafkaCluster(members, options.client)
     try:
         await cluster.until_serving()
     except BaseException:
@@ -196,7 +205,7 @@ def _launch(command: Sequence[str | Path], node: _Node, options: KafkaOptions) -
 
 def _properties(node: _Node, nodes: Sequence[_Node], options: KafkaOptions) -> str:
     copies = min(len(nodes), 3)
-    listener = f"PLAINTEXT://{LOOPBACK}:{node.port}"
+    listener = f"{options.listener}://{LOOPBACK}:{node.port}{options.more_listeners}"
     lines = [
         "process.roles=broker,controller",
         f"node.id={node.number}",
@@ -234,9 +243,9 @@ def _new_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
-async def registered_brokers(bootstrap_servers: str) -> int:
+async def registered_brokers(bootstrap_servers: str, options: Mapping[str, Any]) -> int:
     """How many brokers the cluster knows; 0 while none answers."""
-    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers)
+    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, **options)
     try:
         await client.bootstrap()
         return len(client.cluster.brokers())

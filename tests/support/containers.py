@@ -61,7 +61,7 @@ class ContainerServers:
         self._start("kafka", port, environment=_kafka_environment(port))
 
         async def serves() -> bool:
-            return await registered_brokers(f"{LOOPBACK}:{port}") == 1
+            return await registered_brokers(f"{LOOPBACK}:{port}", {}) == 1
 
         run(eventually(serves, "Kafka serves", START_SECONDS))
         return port

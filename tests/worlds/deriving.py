@@ -97,12 +97,12 @@ class Deriving:
 
     @asynccontextmanager
     async def watcher(self) -> AsyncIterator[Life]:
-        async with _role(neverstale.streams.main.live, self.settings, self.catalog) as life:
+        async with running(neverstale.streams.main.live, self.settings, self.catalog) as life:
             yield life
 
     @asynccontextmanager
     async def consumer(self, catalog: Catalog | None = None) -> AsyncIterator[Life]:
-        async with _role(neverstale.consumers.main.live, self.settings, catalog or self.catalog) as life:
+        async with running(neverstale.consumers.main.live, self.settings, catalog or self.catalog) as life:
             yield life
 
     async def until_complete(self, declared: str | None = None) -> Generation:
@@ -242,9 +242,9 @@ def _compare(name: str, expected: Mapping[str, Any], kept: Mapping[str, Any] | N
 
 
 @asynccontextmanager
-async def _role(live: Any, settings: Settings, catalog: Catalog) -> AsyncIterator[Life]:
+async def running(live: Any, settings: Settings, catalog: Catalog, role: str = "test") -> AsyncIterator[Life]:
     """Drained at the end, unless it was killed."""
-    life = Life("test", "test", asyncio.Event(), Health(), "")
+    life = Life(role, "test", asyncio.Event(), Health(), "")
     task = asyncio.create_task(live(settings, catalog, life))
     life.health.parts["task"] = None
     life.__dict__["task"] = task

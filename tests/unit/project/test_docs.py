@@ -16,7 +16,7 @@ from neverstale.ops.docs import TABLES, pages, with_table
 from neverstale.ops.reflow import reflowed
 from neverstale.ops.settings_report import reference
 from neverstale.role import telemetry
-from neverstale.settings.sources import NOT_SETTINGS, fields, load, variable
+from neverstale.settings.sources import NOT_SETTINGS, fields, load, secret_files, variable
 from tests.support.project import ROOT
 
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -97,7 +97,7 @@ def test_declarations_in_the_docs_are_valid(document: Path, tmp_path: Path) -> N
 
 @every_document
 def test_variables_in_the_docs_exist(document: Path) -> None:
-    known = {variable(name) for name in fields()} | NOT_SETTINGS
+    known = {variable(name) for name in fields()} | NOT_SETTINGS | set(secret_files())
     named = set(re.findall(r"NEVERSTALE_[A-Z0-9_]*[A-Z](?![A-Z_…*])", document.read_text(encoding="utf-8")))
     assert {name for name in named if not name.startswith("NEVERSTALE_TEST_")} <= known
 

@@ -111,6 +111,6 @@ def test_the_settings_can_be_read(tmp_path: Path) -> None:
 
 def test_each_role_may_do_what_the_docs_say_and_no_more() -> None:
     told = draft.roles("shop", ["orders"])
-    assert told.count("createRole") == told.count("createUser") == 3
+    assert told.count("createRole") == told.count("createUser") == 4
     assert '{ db: "shop", collection: "" }, actions: ["find", "changeStream", "listCollections"]' in told
     assert "anyAction" not in told and 'collection: "orders" }, actions: ["find"]' in told
