@@ -27,7 +27,7 @@ class Sentinels:
     """
 
     def __init__(self, named: Sentinel, kind: type[Connection], options: Mapping[str, Any]) -> None:
-        """`kind` and `options`: of connections to the sentinels themselves: user, password, deadlines, certificates."""
+        """Of connections to the sentinels: `kind`; `options`: user, password, deadlines, certificates."""
         self._master = named.master
         self._addresses = list(named.addresses)
         self._class = kind

@@ -14,9 +14,9 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from neverstale import __version__
-from neverstale.sentinels import Sentinels, ToMaster
 from neverstale.errors import Misconfigured
 from neverstale.links import tls, tokens
+from neverstale.sentinels import Sentinels, ToMaster
 from neverstale.settings import Kafka, MongoDB, RedisSettings
 from neverstale.settings.redis_url import Sentinel, sentinel_of
 
