@@ -157,3 +157,24 @@ async def test_what_cannot_be_read_is_said(deriving: Deriving, wanted: WarmWante
     with pytest.raises(Misconfigured) as caught:
         await warm(deriving.settings, deriving.catalog, wanted, quiet=True)
     assert problem in str(caught.value)
+
+
+async def test_another_catalog_is_warm_beside_the_old_one_before_anybody_asks_it(deriving: Deriving) -> None:
+    """Blue and green: another prefix and group on the same servers and topic, and another catalog."""
+    blue = deriving.settings
+    redis = blue.redis.model_copy(update={"prefix": blue.redis.prefix + "-green"})
+    kafka = blue.kafka.model_copy(update={"group": blue.kafka.group + "-green"})
+    settings = blue.model_copy(update={"redis": redis, "kafka": kafka})
+    declared = DECLARED | {"fields": {"origin": "string"}}
+    catalog = catalog_of(deriving.catalog.database, **declared, warm={"from": "lists.departures", "pages": 1})
+    async with AsyncExitStack() as stack:
+        green = await stack.enter_async_context(Deriving.on(settings, catalog))
+        await stack.enter_async_context(green.consumer())
+        await green.until_complete()
+        new = await stack.enter_async_context(World.of(settings, catalog, established=False))
+        old = await stack.enter_async_context(World.of(blue, deriving.catalog, established=False))
+        await ready(new)
+        assert [(await page(new, origin))[0] for origin in AIRPORTS] == ["hit"] * len(AIRPORTS)
+        for world, shown in ((new, {"_id", "origin"}), (old, {"_id", "origin", "gate"})):
+            answer = await world.http.get(f"/v1/{RESOURCE}/-/lists/departures?origin=JFK")
+            assert all(item.keys() == shown for item in answer.json()["items"])
