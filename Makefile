@@ -13,7 +13,7 @@ WANTED := pyproject.toml constraints.txt
 # Tests start hundreds of processes. Each would compile all that it imports if it could not find it compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all unit lint bench bench-read faults docs constraints clean
+.PHONY: release demo test test-all unit lint bench bench-read faults docs constraints clean
 
 demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
 	$(BIN)/neverstale demo
@@ -47,6 +47,10 @@ bench-read: $(VENV)/.bench  ## Reads a second beside other ways to write them; w
 
 faults: $(VENV)/.dev  ## Every fault experiment in full and its negative control; SEED=1 ROUNDS=1.
 	$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),1) --json faults.json
+
+release: $(VENV)/.dev  ## Build wheel, source archive, SBOM and checksums into dist/, and check them; publishes nothing.
+	$(PIP) install --quiet 'twine>=6.2'
+	$(BIN)/python deploy/release.py
 
 docs: $(VENV)/.dev  ## Write the tables of the docs that are generated.
 	$(BIN)/python -m neverstale.ops.docs

@@ -279,6 +279,24 @@ def test_the_image_is_slim_and_pinned() -> None:
     assert last_stage().base == "python:${PYTHON}"
 
 
+def test_the_image_says_what_it_is() -> None:
+    labels = dict(re.findall(r'([\w.]+)="([^"]*)"', " ".join(last_stage().of("LABEL"))))
+    project = PROJECT["project"]
+    assert labels["org.opencontainers.image.description"] == project["description"]
+    assert labels["org.opencontainers.image.licenses"] == project["license"]
+    assert f"\nARG VERSION={project['version']}\n" in dockerfile()
+    assert {"ARG": last_stage().of("ARG")} == {"ARG": ["PYTHON", "VERSION"]}, (
+        "a label sees no other stage's arguments"
+    )
+
+
+def test_the_image_holds_a_bill_of_what_is_in_it() -> None:
+    [command] = [line for line in stage_called("build").of("RUN") if "neverstale.ops.sbom" in line]
+    [label] = re.findall(r'neverstale\.sbom="([^"]+)"', " ".join(last_stage().of("LABEL")))
+    assert f"> /built{label}" in command
+    assert ("COPY", "--from=build /built/opt/neverstale /opt/neverstale") in last_stage().lines
+
+
 def test_the_image_runs_as_nobody_special() -> None:
     [user] = last_stage().of("USER")
     assert user.isdigit() and int(user) > 0
