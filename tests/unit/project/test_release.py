@@ -63,3 +63,8 @@ def test_a_wheel_that_owns_another_name_is_refused(release: ModuleType, tmp_path
         opened.writestr("api/__init__.py", "")
     with pytest.raises(release.Wrong, match="api"):
         release.contents(tmp_path / "w.whl")
+
+
+def test_the_source_archive_makes_the_wheel_that_the_checkout_makes(release: ModuleType, tmp_path: Path) -> None:
+    wheel, archive = release.build(ROOT, tmp_path / "dist")
+    assert release.contents(release.wheel_of(archive, tmp_path)) == release.contents(wheel)
