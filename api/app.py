@@ -130,7 +130,7 @@ async def serving(
     looks = Wire(redis)
     watermarks = Cache(redis, names, round_trip=looks.exchange, damage=damage)
     marks = Bounds(clock)
-    freshness = Freshness(watermarks, settings.kafka.group, marks, health, reconnection(redis, looks))
+    freshness = Freshness(watermarks, settings.kafka.group, marks, health, reconnection(redis, looks), catalog)
     tell_identity(redis, freshness.opened)
     # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
     vouched = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]

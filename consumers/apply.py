@@ -2,7 +2,8 @@
 
 1. *distrust*: what unreadable records may have spoken of is invalidated with the batch; marks of terms that nobody
    has held do not count.
-2. *topic identity*: if its marks name another topic than the one that was applied before, everything is void.
+2. *topic identity*: if its marks name another topic than the one that was applied before, everything is void; and
+   what a consumer of another catalog may have skipped (`neverstale.consumers.coverage`).
 3. *invalidate*: `applied` rises, floors rise, entries become stale, in one pipeline, which also says which Redis took
    it.
 4. *derive*: lists, counters and rankings follow.
@@ -18,11 +19,14 @@ committed and nothing more is fetched. What fails in 5 or 6 waits for the next b
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
+from neverstale.catalog.coverage import Coverage
+from neverstale.consumers.coverage import Coverages
 from neverstale.consumers.dead_letters import DeadLetters
 from neverstale.consumers.records.batch import Batch
 from neverstale.consumers.records.doubts import Doubts
@@ -36,6 +40,7 @@ from neverstale.role import telemetry
 from neverstale.role.log_repetitions import Seldom
 from neverstale.role.retry import Unwanted, Wanted, until_done
 from neverstale.role.service import Health
+from neverstale.versions import Version
 
 log = telemetry.logger(__name__)
 
@@ -82,6 +87,7 @@ class Steps:
 
     doubts: Doubts
     topics: TopicIdentity
+    coverages: Coverages
     registers: Registers
     derive: Derive
     accounts: Accounts
@@ -127,6 +133,7 @@ class Applier:
         named = NOTHING
         if batch.marks:
             named = await until_done(partial(do.topics.compare, batch), wanted, self._apply_waits)
+            await until_done(partial(do.coverages.make_up, batch), wanted, self._apply_waits)
         done = await until_done(partial(self._invalidate, batch), wanted, self._apply_waits)
         do.registers.note(done)
         if batch.derives:
@@ -166,9 +173,16 @@ class Applier:
         if not told:
             return
         partitions = max(max(mark.partitions, partition + 1) for partition, mark in told.items())
-        marks = {partition: (mark.version, mark.wall_ms) for partition, mark in told.items()}
+        coverages = self._do.coverages
+        by_coverage: defaultdict[Coverage, dict[int, tuple[Version, int]]] = defaultdict(dict)
+        for partition, mark in told.items():
+            by_coverage[coverages.of(mark)][partition] = mark.version, mark.wall_ms
         try:
-            await self._cache.set_watermarks(self._section.group, done.identity, partitions, marks)
+            for coverage, marks in by_coverage.items():
+                others = await self._cache.set_watermarks(
+                    self._section.group, done.identity, partitions, marks, coverage, coverages.made_up
+                )
+                coverages.found(marks, others)
         except Outage as outage:
             self._health.wrong("redis", outage.reason)
 

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from neverstale.catalog import Catalog
 from neverstale.consumers.apply import Applier, Section, Steps
+from neverstale.consumers.coverage import Coverages
 from neverstale.consumers.dead_letters import DeadLetters
 from neverstale.consumers.derived.derive import Deriver, ResourceDeriver
 from neverstale.consumers.derived.rebuild import Rebuilder
@@ -95,6 +96,7 @@ async def _live(
     steps = Steps(
         Doubts(folding, horizon, Terms(folding, LeaseDocuments(mongo, catalog.database))),
         TopicIdentity(cache, settings.kafka.group, catalog.collections, life.health),
+        Coverages(cache, settings.kafka.group, catalog),
         registers,
         deriver.apply,
         accounts,

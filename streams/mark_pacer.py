@@ -32,6 +32,8 @@ class MarkPacer:
     interval_seconds: float
     topic: str | None = None
     """The topic's id, for those who read on in another topic of the same name."""
+    collections: tuple[str, ...] | None = None
+    """Those that are watched."""
     version: Version = 0
     """The version of the last mark."""
     _wall_ms: int | None = None
@@ -53,4 +55,4 @@ class MarkPacer:
         if not heartbeat and now - self._marked_at < self.interval_seconds:
             return None
         self.version, self._marked_at = version, now
-        return Mark(version, self._wall_ms, self.partitions, self.term, self.topic)
+        return Mark(version, self._wall_ms, self.partitions, self.term, self.topic, self.collections)

@@ -157,7 +157,7 @@ class Watcher:
             cursor, floors = await self._open(stack, start)
             stack.callback(self._note_progress, checkpoint, publisher, of_resume_token(cursor.token["_data"]))
             interval_seconds = settings.watcher.mark_interval_ms / 1000
-            marks = MarkPacer(topic.partitions, checkpoint.term, interval_seconds, topic.id)
+            marks = MarkPacer(topic.partitions, checkpoint.term, interval_seconds, topic.id, self.watched.collections)
             stream = Stream(
                 settings.watcher,
                 self.watched,

@@ -20,6 +20,7 @@ from neverstale.api.reads.bulkhead import Loads
 from neverstale.api.reads.bypass import Direct
 from neverstale.api.reads.source import QUERIES_A_READ, is_nothing
 from neverstale.catalog import Resource
+from neverstale.catalog.coverage import needs_of
 from neverstale.derived.generations import Generation
 from neverstale.errors import NeverstaleError, Outage
 from neverstale.mongodb.kinds import Kinds
@@ -136,6 +137,8 @@ class Figures:
         if kind is None or not kind.bounded:
             return False  # what was counted once, nothing keeps up to date
         if not evidence.watermark or not self._breaker.allows():
+            return False
+        if self._freshness.lacks and not self._freshness.lacks.isdisjoint(needs_of(figure.name)):
             return False
         try:
             held = await figure.look(self._cache, known, ask.key)

@@ -1,6 +1,6 @@
 """All routes of the API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from neverstale.api.endpoints.home import home
 from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
 from neverstale.api.endpoints.openapi_views import view_parameters
+from neverstale.api.freshness.watermark import OTHER_CATALOG
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import PREFIX, no_parameters
 from neverstale.api.web.problems import (
@@ -282,7 +283,7 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
         # All resources share one topic, so they share its watermark.
         kinds, reasons = state_of(scope).kinds, state_of(scope).refusing.reasons
         seen = [one for one in catalog.resources.values() if visit_of(scope).may_see(one.name)]
-        resources = {one.name: state | _less_of(one, kinds, reasons) for one in seen}
+        resources = {one.name: state | _less_of(one, kinds, reasons, freshness.lacks) for one in seen}
         note = state_of(scope).apply_ops.note
         body = orjson.dumps({"resources": resources, "notes": [note] if note is not None else []})
         headers = {"cache-control": "no-store"}
@@ -291,12 +292,14 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
     return answer
 
 
-def _less_of(resource: Resource, kinds: Kinds, reasons: Mapping[str, str]) -> dict[str, Any]:
+def _less_of(resource: Resource, kinds: Kinds, reasons: Mapping[str, str], lacks: Collection[str]) -> dict[str, Any]:
     """What is worse with this resource than with others."""
     kind = kinds.last(resource.collection)
     less: dict[str, Any] = {}
     if kind is not None and not kind.bounded:
         less = {"watermark": None, "bound": None, "why": f"nothing of it is cached: {kind.why(resource.collection)}"}
+    elif resource.name in lacks:
+        less = {"watermark": None, "bound": None, "why": f"nothing of it is cached: {OTHER_CATALOG}"}
     refused = {
         source: reason
         for source, reason in reasons.items()

@@ -10,13 +10,15 @@ the expected one voids the watermark and makes all connections again, so that no
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from neverstale.api.freshness.bound import Bounds
+from neverstale.catalog import Catalog
+from neverstale.catalog.coverage import lacks
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache
@@ -30,6 +32,8 @@ log = telemetry.logger(__name__)
 
 CLOCK_SECONDS = 1.0
 """Period at which the primary's clock is asked."""
+OTHER_CATALOG: Final = "consumers or the watcher run with a catalog that does not declare it so"
+UNKNOWN: Final = frozenset(("unknown",))
 REDIS_CHANGED = "Redis changed; its consumers have not yet confirmed what it holds"
 
 
@@ -50,7 +54,13 @@ class Freshness:
     """
 
     def __init__(
-        self, cache: Cache, group: str, marks: Bounds, health: Health, reconnect: Callable[[], Awaitable[None]]
+        self,
+        cache: Cache,
+        group: str,
+        marks: Bounds,
+        health: Health,
+        reconnect: Callable[[], Awaitable[None]],
+        catalog: Catalog | None = None,
     ) -> None:
         self.marks = marks
         self._health = health
@@ -62,6 +72,12 @@ class Freshness:
         self._epoch = 0
         self._evidence = Evidence(0, 0)
         self._watermark: Version | None = None
+        self._catalog = catalog
+        self._lacks_of: dict[str, frozenset[str]] = {}
+        """Digest of a coverage -> what it does not cover of our catalog."""
+        self.lacks: frozenset[str] = frozenset()
+        """What of our catalog is not corrected on all partitions (`neverstale.catalog.coverage.lacks`), since those
+        who apply them run with another one: nothing of it may be answered from the cache, or kept there."""
         self._why: str | None = "the watermarks have not been read yet"
 
     def on_void(self, call: Callable[[], None]) -> None:
@@ -95,6 +111,10 @@ class Freshness:
         """Whether the reply came from the Redis that the evidence speaks of; ask when the reply is there."""
         return evidence.epoch == self._epoch
 
+    def covers(self, digest: str) -> bool:
+        """Whether who says this coverage corrects all that our catalog declares; one that says none is believed."""
+        return not digest or self._lacks_of.get(digest, UNKNOWN) == frozenset()
+
     def bound(self, complete: Version) -> float | None:
         """See `Bounds.bound`."""
         return self.marks.bound(complete)
@@ -113,6 +133,7 @@ class Freshness:
         if held.identity != self._expected:
             self._void()
             return
+        self._note_lacks(held)
         self._why = _why_unknown(held)
         self._watermark = None if self._why else min(mark.version for mark in _counted(held))
 
@@ -139,12 +160,38 @@ class Freshness:
             self._note("redis", outage.reason)
             return
         self._note("redis", None)
+        await self._learn(held.coverages)
         self.take(held)
         if held.identity != self._expected:
             # A connection that is as old as the one before the change, or a server that became another one while
             # connected: only new connections can tell where all of them lead.
             self._expected = None
             await self._reconnect()
+
+    async def _learn(self, digests: Iterable[str]) -> None:
+        """What coverages mean that are not known yet. One whose text Redis does not hold covers nothing."""
+        unknown = [digest for digest in digests if digest not in self._lacks_of]
+        if not unknown or self._catalog is None:
+            return
+        try:
+            texts = await self._cache.coverages(self._group, unknown)
+        except Outage:
+            return
+        for digest, text in texts.items():
+            if text is not None:
+                self._lacks_of[digest] = lacks(self._catalog, text)
+
+    def _note_lacks(self, held: Watermarks) -> None:
+        if self._catalog is None:
+            return
+        before, all_of_it = self.lacks, lacks(self._catalog, None)
+        found = [self._lacks_of.get(digest, all_of_it) for digest in held.coverages]
+        self.lacks = frozenset().union(*found)
+        if self.lacks - before:
+            # What this process has in memory was vouched for by those who covered it.
+            self._on_void()
+        if self.lacks != before:
+            log.warning("not_covered", reason=OTHER_CATALOG, lacks=sorted(self.lacks))
 
     async def keep_clock(self, client: AsyncMongoClient[Any], clock: PrimaryClock) -> NoReturn:
         """Ask the primary for its time again and again, until cancelled."""

@@ -44,19 +44,30 @@ class Hearing:
     `identity`: the Redis that the subscription leads to. `note` is told of every mark that counts.
     """
 
-    def __init__(self, identity: str, note: Callable[[Version, int], None], damage: Damage) -> None:
+    def __init__(
+        self,
+        identity: str,
+        note: Callable[[Version, int], None],
+        damage: Damage,
+        covers: Callable[[str], bool] = lambda coverage: True,
+    ) -> None:
         self._identity = identity
         self._damage = damage
         self._note = note
         self._numbers: dict[str, int] = {}
         self._marks: dict[int, Version] = {}
         self._publishers: dict[int, str] = {}
+        self._covers = covers
+        self._coverages: dict[int, str] = {}
         self._partitions = 0
 
     @property
     def watermark(self) -> Version:
-        """Everything up to here was announced, or applied before this hearing began; 0: unknown yet."""
-        return min(self._marks.values()) if 0 < self._partitions == len(self._marks) else 0
+        """Everything up to here was announced, or applied before this hearing began; 0: unknown yet, or not all that
+        is read here is announced, since a publisher has another catalog."""
+        if not 0 < self._partitions == len(self._marks):
+            return 0
+        return min(self._marks.values()) if all(map(self._covers, set(self._coverages.values()))) else 0
 
     def follows(self, announcement: Announcement) -> None:
         """Notes the number. Raises `BrokenSubscription` if one before it is missing; one may come twice."""
@@ -81,6 +92,7 @@ class Hearing:
             if self._publishers.setdefault(partition, publisher) != publisher:
                 raise BrokenSubscription(f"partition {partition} has another publisher")
             self._marks[partition] = max(version, self._marks.get(partition, 0))
+            self._coverages[partition] = marks.coverage
             self._note(version, wall_ms)
 
 
@@ -178,7 +190,8 @@ class Channel:
     def _begin_again(self, reason: str) -> None:
         self._end(reason)
         if self._identity is not None:
-            self._hearing = Hearing(self._identity, self._freshness.marks.note, self._damage)
+            freshness = self._freshness
+            self._hearing = Hearing(self._identity, freshness.marks.note, self._damage, freshness.covers)
 
     def _end(self, reason: str) -> None:
         if self._l1.watermark:

@@ -24,6 +24,7 @@ from neverstale.api.reads.l1 import L1, Reading
 from neverstale.api.reads.misses import Misses
 from neverstale.api.reads.source import CachedSource, Part
 from neverstale.api.reads.weights import Weight
+from neverstale.catalog.coverage import needs_of
 from neverstale.errors import Outage, Refused
 from neverstale.keys import digest
 from neverstale.redis.cache import KEYS_A_CALL, Cache
@@ -55,6 +56,8 @@ class _Turn:
     asks: list[Ask] = field(default_factory=list)
     scheduled: bool = False
     under_way: int = 0
+    needs: frozenset[str] = frozenset()
+    """What must be covered (`neverstale.catalog.coverage`), or nothing of it is read from the cache."""
     has_large: bool = False
     """There are answers that are too large for Redis."""
 
@@ -85,7 +88,11 @@ class Reader:
         self._misses = Misses(cache, loads, self._direct, freshness.marks, settings, random)
         self._turns = {
             source.name: _Turn(
-                source, f"read-{source.name}", telemetry.READS.labels(source.name, "hit"), loads.weight(source)
+                source,
+                f"read-{source.name}",
+                telemetry.READS.labels(source.name, "hit"),
+                loads.weight(source),
+                needs=needs_of(source.name),
             )
             for source in sources
         }
@@ -176,7 +183,8 @@ class Reader:
     async def _answer_hits(self, turn: _Turn, asks: Sequence[Ask]) -> list[_Rest]:
         """Returns the asks that are still to be answered."""
         evidence = self._freshness.evidence()
-        if not self._breaker.allows():
+        lacks = self._freshness.lacks
+        if not self._breaker.allows() or (lacks and not lacks.isdisjoint(turn.needs)):
             return [(None, bypassing(asks))]
         reading = self._l1.begin(turn.source.announced(asks)) if self._l1.watermark else None
         try:

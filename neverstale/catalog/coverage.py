@@ -1,9 +1,9 @@
-"""Coverage: what those who correct the cache know of, so that who reads it can tell whether its own catalog is among it.
+"""Coverage: what those who correct the cache know of, so that a reader can tell whether its own catalog is among it.
 
-A consumer invalidates the entries of the resources that its catalog declares, and skips changes of fields that none of
-them shows. So what another catalog adds, a field or a resource, is corrected only where every partition is applied by
-a consumer that knows it, from marks of a watcher that watches its collection. Each consumer notes its coverage with
-each watermark; an API uses the cache for what all partitions cover.
+A consumer invalidates the entries of the resources that its catalog declares, and skips changes of fields that none
+of them shows. So what another catalog adds, a field or a resource, is corrected only where every partition is applied
+by a consumer that knows it, from marks of a watcher that watches its collection. Each consumer notes its coverage
+with each watermark; an API uses the cache for what all partitions cover.
 """
 
 from collections.abc import Collection, Mapping
@@ -45,6 +45,12 @@ class Coverage:
         return cls(text, blake2b(text.encode(), digest_size=8).hexdigest())
 
 
+def needs_of(source: str) -> frozenset[str]:
+    """What must be covered for a source to be read from the cache: `flights`, `flights.lists.departures`."""
+    resource, dot, _ = source.partition(DERIVED)
+    return frozenset((resource, resource + DERIVED) if dot else (resource,))
+
+
 def lacks(catalog: Catalog, text: str | None) -> frozenset[str]:
     """What of a catalog a coverage does not cover; `None`: nobody knows what it says, so all of it."""
     known = _read(text) if text is not None else {}
@@ -58,8 +64,11 @@ def lacks(catalog: Catalog, text: str | None) -> frozenset[str]:
 def _missing(database: str, resource: Resource, held: Any) -> tuple[str, ...]:
     match held:
         case [str() as of, str() as collection, str() as key_type, fields, bool() as derived] if (
-            (of, collection, key_type) == (database, resource.collection, resource.key_type)
-            and (fields is None or (resource.fields is not None and set(resource.fields) <= set(map(str, fields))))
+            of,
+            collection,
+            key_type,
+        ) == (database, resource.collection, resource.key_type) and (
+            fields is None or (resource.fields is not None and set(resource.fields) <= set(map(str, fields)))
         ):
             return (DERIVED,) if resource.derived and not derived else ()
     return ("", DERIVED)

@@ -68,6 +68,8 @@ class Mark:
     """The watcher's term of office; marks of an older term say nothing new."""
     topic: str | None = None
     """The topic's id, which another topic of the same name does not have; `None`: the broker tells none."""
+    collections: tuple[str, ...] | None = None
+    """Those whose changes the watcher publishes: of others it says nothing. `None`: it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def encode(event: Event) -> bytes:
                     "term": event.term,
                 }
                 | ({"topic": event.topic} if event.topic is not None else {})
+                | ({"colls": event.collections} if event.collections is not None else {})
             )
         case Floor():
             return orjson.dumps(
@@ -207,13 +210,16 @@ def decode(value: bytes | None) -> Event:
 
 
 def _mark(fields: dict[str, Any]) -> Mark:
-    topic = fields.get("topic")
+    topic, collections = fields.get("topic"), fields.get("colls")
+    if collections is not None and type(collections) is not list:
+        raise TypeError("colls is a list of collections")
     return Mark(
         from_hex(fields["ver"]),
         _whole(fields["wall"], 0, LATEST_MS),
         _whole(fields["partitions"], 1, MOST_PARTITIONS),
         _whole(fields["term"], 0, 2**63),
         _name(topic) if topic is not None else None,
+        tuple(map(_text, collections)) if collections is not None else None,
     )
 
 

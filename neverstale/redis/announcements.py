@@ -39,6 +39,8 @@ class AnnouncedMarks:
     """How many the topic has."""
     by_partition: Mapping[int, tuple[Version, int]]
     """Partition -> version and wall time in ms of its last mark."""
+    coverage: str = ""
+    """Digest of what the publisher covers (`neverstale.catalog.coverage`); empty: it tells none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,12 @@ class Announcer:
     def groups(self, groups: Collection[str]) -> bytes:
         return self._encode({"groups": list(groups)})
 
-    def marks(self, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]]) -> bytes:
+    def marks(
+        self, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]], coverage: str = ""
+    ) -> bytes:
         told = [(partition, to_hex(version), wall_ms) for partition, (version, wall_ms) in marks.items()]
-        return self._encode({"redis": identity, "partitions": partitions, "marks": told})
+        covers = {"covers": coverage} if coverage else {}
+        return self._encode({"redis": identity, "partitions": partitions, "marks": told, **covers})
 
     def _encode(self, said: Mapping[str, Any]) -> bytes:
         self._number += 1
@@ -103,7 +108,10 @@ def _marks(said: Mapping[str, Any]) -> AnnouncedMarks:
         _whole(partition, partitions - 1): (from_hex(version), _whole(wall_ms, LATEST_MS))
         for partition, version, wall_ms in said["marks"]
     }
-    return AnnouncedMarks(identity, partitions, by_partition)
+    coverage = said.get("covers", "")
+    if not isinstance(coverage, str) or len(coverage) > LONGEST_PUBLISHER:
+        raise ValueError("a coverage is a digest")
+    return AnnouncedMarks(identity, partitions, by_partition, coverage)
 
 
 def _whole(value: Any, most: int) -> int:

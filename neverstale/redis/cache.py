@@ -15,7 +15,14 @@ from neverstale.keys import UNDECLARED, Names, digest
 from neverstale.redis import entries
 from neverstale.redis.commands import WHICH_REDIS, Commands, RoundTrip, identity_of, nonce
 from neverstale.redis.entries import CorruptEntry, DeclaredOtherwise, Entry
-from neverstale.redis.watermarks import Watermarks, count_of, watermarks_of
+from neverstale.redis.watermarks import (
+    Watermarks,
+    count_of,
+    coverage_field,
+    coverage_text_field,
+    coverages_of,
+    watermarks_of,
+)
 from neverstale.role import telemetry
 from neverstale.role.damage import Damage
 from neverstale.versions import Version, to_hex
@@ -146,13 +153,23 @@ class Cache(Commands):
         for _ in range(2):
             asked = self._partitions
             server, replication, (count, *values) = await self.send(
-                *WHICH_REDIS, (b"HMGET", key, "partitions", *range(asked))
+                *WHICH_REDIS, (b"HMGET", key, "partitions", *range(asked), *map(coverage_field, range(asked)))
             )
             partitions = count_of(count, self.damage)
             self._partitions = partitions or asked
             if self._partitions <= asked:
                 break
-        return Watermarks(identity_of(server, replication), partitions, watermarks_of(values, self.damage))
+        marks, coverages = values[:asked], values[asked:]
+        held = watermarks_of(marks, self.damage)
+        return Watermarks(identity_of(server, replication), partitions, held, coverages_of(coverages))
+
+    async def coverages(self, group: str, digests: Sequence[str]) -> dict[str, str | None]:
+        """Digest -> the text of a coverage that partitions were applied with, if Redis holds it."""
+        (held,) = await self.send(("HMGET", self.names.watermarks(group), *map(coverage_text_field, digests)))
+        return {
+            digest: text.decode(errors="replace") if text is not None else None
+            for digest, text in zip(digests, held, strict=True)
+        }
 
     def _decode(self, raw: bytes | None, key: bytes, shows: str) -> Entry | CorruptEntry | None:
         if raw is None:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from redis.asyncio import Redis
 
+from neverstale.catalog.coverage import Coverage
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.redis.announcements import Announcer
@@ -19,6 +20,7 @@ from neverstale.role.damage import Damage
 from neverstale.versions import Version, is_hex, to_hex
 
 CLAIM_MS: Final = 10_000
+NOTHING: Final[Mapping[int, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,17 +216,29 @@ class Corrections(Cache):
         return await self.call("reach", [self.names.reached(account.group)], arguments)
 
     async def set_watermarks(
-        self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]]
-    ) -> None:
-        """Note what was applied: partition -> (version, wall time in ms) of its last mark."""
-        arguments: list[Any] = [identity, partitions, to_hex(self.damage.latest())]
+        self,
+        group: str,
+        identity: str,
+        partitions: int,
+        marks: Mapping[int, tuple[Version, int]],
+        coverage: Coverage | None = None,
+        made_up: Mapping[int, str] = NOTHING,
+    ) -> dict[int, str]:
+        """Note what was applied: partition -> (version, wall time in ms) of its last mark; and with which coverage.
+
+        Returns the partitions that were left as they are, with the digest of the coverage that somebody else has
+        applied them with: what that one skipped must be made up for first. `made_up`: those for which it is."""
+        digest, text = (coverage.digest, coverage.text) if coverage is not None else ("", "")
+        allowed = "".join(f" {partition}={held}" for partition, held in made_up.items())
+        arguments: list[Any] = [identity, partitions, to_hex(self.damage.latest()), digest, text, allowed]
         for partition, (version, wall_ms) in marks.items():
             arguments += (partition, to_hex(version), wall_ms)
         commands: list[Command] = [await self.call("watermark", [self.names.watermarks(group)], arguments)]
         if self._announcer is not None:
-            message = self._announcer.marks(identity, partitions, marks)
+            message = self._announcer.marks(identity, partitions, marks, digest)
             commands.append(("PUBLISH", self.names.announcements, message))
-        await self.send(*commands)
+        others, *_ = await self.send(*commands)
+        return {int(partition): held.decode() for partition, held in zip(others[::2], others[1::2], strict=True)}
 
     async def topics(self, group: str, partitions: Sequence[int]) -> dict[int, str | None]:
         """Partition -> the id of the topic that was applied there; `None`: none was."""

@@ -27,6 +27,8 @@ class Watermarks:
     identity: str
     partitions: int | None
     by_partition: dict[int, Watermark]
+    coverages: frozenset[str] = frozenset()
+    """Digests of what those who have applied them cover (`neverstale.catalog.coverage`), as far as they told."""
 
 
 def count_of(raw: bytes | None, damage: Damage) -> int | None:
@@ -47,6 +49,20 @@ def watermarks_of(values: Sequence[bytes | None], damage: Damage) -> dict[int, W
         if raw is not None and (watermark := _read(raw, damage)) is not None:
             found[partition] = watermark
     return found
+
+
+def coverages_of(values: Sequence[bytes | None]) -> frozenset[str]:
+    """The digests among them; what is none covers nothing."""
+    return frozenset(raw[:16].decode("ascii", "replace") for raw in values if raw is not None)
+
+
+def coverage_field(partition: int) -> str:
+    """The field of a group's hash that says with which coverage a partition was applied."""
+    return f"c{partition}"
+
+
+def coverage_text_field(digest: str) -> str:
+    return f"={digest}"
 
 
 def _read(raw: bytes, damage: Damage) -> Watermark | None:

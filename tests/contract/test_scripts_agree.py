@@ -78,11 +78,10 @@ def scripts_on_registers(draw: st.DrawFn) -> Script:
     if name == "watermark":
         identity, partition = draw(st.sampled_from(("here", "there"))), draw(st.integers(0, 1))
         count = draw(st.integers(1, 3))
-        return Script(
-            name,
-            (MARKS,),
-            (identity, count, draw(VERSIONS), partition, draw(VERSIONS), draw(st.integers(0, 10**13 - 1))),
-        )
+        coverage = draw(st.sampled_from(("", "a" * 16, "b" * 16)))
+        made_up = draw(st.sampled_from(("", " 0=" + "a" * 16, " 1=" + "b" * 16 + " 0=" + "b" * 16)))
+        mark = (partition, draw(VERSIONS), draw(st.integers(0, 10**13 - 1)))
+        return Script(name, (MARKS,), (identity, count, draw(VERSIONS), coverage, "{}", made_up, *mark))
     keys = draw(SOME_REGISTERS)
     if name == "raise":
         return Script(name, keys, tuple(draw(VERSIONS) for _ in keys))
@@ -167,6 +166,6 @@ def test_no_script_leaves_a_global_variable_behind(name: Name) -> None:
         "raise": (v(1),),
         "claim": (b"a" * 16, 1000),
         "establish": (b"a" * 16, v(1)),
-        "watermark": ("here", 1, v(9), 0, v(1), 1),
+        "watermark": ("here", 1, v(9), "c" * 16, "{}", "", 0, v(1), 1),
     }
     InMemory().run(name, [b"key"], *args.get(name, ()))

@@ -6,6 +6,8 @@ NONCE, OTHER = b"c" * 16, b"d" * 16
 CLAIM_MS = 60_000
 HERE, ELSEWHERE = b"here-1", b"elsewhere-2"
 LATEST = b"f" * 16
+UNTOLD = (b"", b"", b"")
+"""Who sets the watermark tells no coverage."""
 
 
 def v(number: int) -> bytes:
@@ -124,7 +126,7 @@ def test_several_registers_are_answered_in_order_each_by_its_own_state(subject: 
 
 
 def watermark(subject: Subject, key: bytes, identity: bytes, version: int, wall_ms: int, partition: int = 0) -> None:
-    assert subject.run("watermark", [key], identity, 4, LATEST, partition, v(version), wall_ms) == 1
+    assert subject.run("watermark", [key], identity, 4, LATEST, *UNTOLD, partition, v(version), wall_ms) == []
 
 
 def test_a_watermark_says_its_version_wall_time_and_redis(subject: Subject, prefix: bytes) -> None:
@@ -152,7 +154,7 @@ def test_a_watermark_starts_anew_on_another_redis(subject: Subject, prefix: byte
 
 def test_partitions_have_watermarks_of_their_own(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    assert subject.run("watermark", [key], HERE, 2, LATEST, 0, v(5), 50, 1, v(3), 30) == 1
+    assert subject.run("watermark", [key], HERE, 2, LATEST, *UNTOLD, 0, v(5), 50, 1, v(3), 30) == []
     watermark(subject, key, HERE, 6, 60, partition=1)
     held = subject.hash(key)
     assert held[b"0"].startswith(v(5))
@@ -161,30 +163,30 @@ def test_partitions_have_watermarks_of_their_own(subject: Subject, prefix: bytes
 
 def test_the_number_of_partitions_rises_with_any_mark(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    subject.run("watermark", [key], HERE, 2, LATEST, 0, v(5), 50)
-    subject.run("watermark", [key], HERE, 3, LATEST, 1, v(4), 40)
+    subject.run("watermark", [key], HERE, 2, LATEST, *UNTOLD, 0, v(5), 50)
+    subject.run("watermark", [key], HERE, 3, LATEST, *UNTOLD, 1, v(4), 40)
     assert subject.hash(key)[b"partitions"] == b"3"
 
 
 def test_a_mark_from_before_partitions_were_added_does_not_take_them_away(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    subject.run("watermark", [key], HERE, 12, LATEST, 7, v(9), 90)
-    subject.run("watermark", [key], HERE, 6, LATEST, 0, v(8), 80, 1, v(9), 90)
+    subject.run("watermark", [key], HERE, 12, LATEST, *UNTOLD, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, LATEST, *UNTOLD, 0, v(8), 80, 1, v(9), 90)
     held = subject.hash(key)
     assert (held[b"partitions"], held[b"0"][:16]) == (b"12", v(8))
 
 
 def test_a_topic_made_again_with_fewer_partitions_counts_them_anew(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    subject.run("watermark", [key], HERE, 12, LATEST, 7, v(9), 90)
-    subject.run("watermark", [key], HERE, 6, LATEST, 0, v(10), 95)
+    subject.run("watermark", [key], HERE, 12, LATEST, *UNTOLD, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, LATEST, *UNTOLD, 0, v(10), 95)
     assert subject.hash(key)[b"partitions"] == b"6"
 
 
 def test_what_another_redis_held_does_not_keep_the_number_of_partitions_up(subject: Subject, prefix: bytes) -> None:
     key = prefix + b"w"
-    subject.run("watermark", [key], ELSEWHERE, 12, LATEST, 7, v(9), 90)
-    subject.run("watermark", [key], HERE, 6, LATEST, 0, v(8), 80)
+    subject.run("watermark", [key], ELSEWHERE, 12, LATEST, *UNTOLD, 7, v(9), 90)
+    subject.run("watermark", [key], HERE, 6, LATEST, *UNTOLD, 0, v(8), 80)
     assert subject.hash(key)[b"partitions"] == b"6"
 
 
@@ -250,3 +252,36 @@ def test_partitions_are_answered_in_order_each_by_its_own_state(subject: Subject
     reach(subject, prefix + b"p", 0, "", 5, 1, "", 5)
     assert reach(subject, prefix + b"p", 0, 5, 6, 1, 8, 9, 2, 1, 2, 3, "", 4) == [b"k", b"5", b"-", b"k"]
     assert [offset(subject, prefix + b"p", number) for number in (b"0", b"1", b"2", b"3")] == [b"6", b"5", None, b"4"]
+
+
+OURS, THEIRS = b"a" * 16, b"b" * 16
+
+
+def offer(subject: Subject, key: bytes, version: int, coverage: bytes, made_up: bytes = b"") -> object:
+    return subject.run("watermark", [key], HERE, 4, LATEST, coverage, b"{}", made_up, 2, v(version), 50)
+
+
+def test_a_watermark_says_with_what_coverage_it_was_applied(subject: Subject, prefix: bytes) -> None:
+    assert offer(subject, prefix + b"w", 5, OURS) == []
+    held = subject.hash(prefix + b"w")
+    assert (held[b"c2"], held[b"=" + OURS]) == (OURS, b"{}")
+
+
+def test_a_partition_that_was_applied_with_another_coverage_is_left_as_it_is_until_that_is_made_up_for(
+    subject: Subject, prefix: bytes
+) -> None:
+    key = prefix + b"w"
+    offer(subject, key, 5, THEIRS)
+    before = subject.hash(key)
+    assert offer(subject, key, 6, OURS) == [b"2", THEIRS]
+    assert offer(subject, key, 6, OURS, b" 1=" + THEIRS + b" 2=" + OURS) == [b"2", THEIRS]
+    assert subject.hash(key) == before
+    assert offer(subject, key, 6, OURS, b" 1=" + OURS + b" 2=" + THEIRS) == []
+    assert subject.hash(key)[b"c2"] == OURS and subject.hash(key)[b"2"].startswith(v(6))
+    assert offer(subject, key, 7, THEIRS) == [b"2", OURS]
+
+
+def test_who_tells_no_coverage_is_not_kept_from_a_partition(subject: Subject, prefix: bytes) -> None:
+    """As a consumer of the version before."""
+    offer(subject, prefix + b"w", 5, THEIRS)
+    assert offer(subject, prefix + b"w", 6, b"") == []

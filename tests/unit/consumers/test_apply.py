@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from neverstale.catalog import Resource
+from neverstale.catalog.coverage import Coverage
 from neverstale.consumers.apply import Applier, Outcome, Section, Steps
+from neverstale.consumers.coverage import Coverages
 from neverstale.consumers.dead_letters import DeadLetters
 from neverstale.consumers.records.batch import Batch, Folding
 from neverstale.consumers.records.doubts import Doubts
@@ -72,11 +74,18 @@ class NotingCache:
         return {partition: self.lacks.get(partition, "reached") for partition in account.ends}
 
     async def set_watermarks(
-        self, group: str, identity: str, partitions: int, marks: Mapping[int, tuple[int, int]]
-    ) -> None:
+        self,
+        group: str,
+        identity: str,
+        partitions: int,
+        marks: Mapping[int, tuple[int, int]],
+        coverage: Coverage,
+        made_up: Mapping[int, str],
+    ) -> dict[int, str]:
         if self.no_watermarks:
             raise Outage("redis", "OOM")
         self.told.append(("watermarks", group, identity, partitions, dict(marks)))
+        return {}
 
     async def topics(self, group: str, partitions: Sequence[int]) -> dict[int, str | None]:
         self.told.append(("topics",))
@@ -112,6 +121,7 @@ class Bench:
         steps = Steps(
             Doubts(self.folding, cast("Horizon", self), Terms(self.folding, self)),
             TopicIdentity(redis, "group", collections, self.health),
+            Coverages(redis, "group", CATALOG),
             Registers(redis, collections, self._never, self.health),
             self.derive,
             Accounts(redis, "group", collections, self.health),

@@ -80,7 +80,7 @@ async def test_a_refresh_reads_at_the_batchs_version_and_fills_with_its_lease() 
         refresher.offer(ITEMS, [held(1)])
         await until(lambda: cache.fills)
     assert loader.reads == [([1], 7)]
-    assert cache.fills == [Fill(b"ns:items:d:i:1", b"token", 8, b"{}", 110_000)]
+    assert cache.fills == [Fill(b"ns:items:d:i:1", b"token", 8, b"{}", 110_000, ITEMS.shows)]
 
 
 async def test_a_document_that_is_gone_is_filled_as_absent_with_its_own_time_to_live() -> None:

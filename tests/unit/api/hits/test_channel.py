@@ -92,5 +92,16 @@ class FreshnessOfOne:
     def on_void(self, call: object) -> None:
         pass
 
+    def covers(self, coverage: str) -> bool:
+        return True
+
     def note(self, version: int, wall_ms: int) -> None:
         pass
+
+
+def test_a_publisher_that_does_not_cover_our_catalog_vouches_for_nothing() -> None:
+    covered = {"", "0" * 16}
+    heard = Hearing("redis-1", lambda *_: None, Damage(lambda: LAST), covered.__contains__)
+    for coverage, watermark in (("", 8), ("f" * 16, 0), ("0" * 16, 8)):
+        heard.mark("p", AnnouncedMarks("redis-1", 1, {0: (8, 10)}, coverage))
+        assert heard.watermark == watermark

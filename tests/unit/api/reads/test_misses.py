@@ -36,7 +36,7 @@ class Busy:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def lease(self, _: str, keys: Sequence[bytes], floor: Version, lease_ms: int) -> Leases:
+    async def lease(self, _: str, keys: Sequence[bytes], floor: Version, lease_ms: int, shows: str) -> Leases:
         self.asked += len(keys)
         return Leases(b"token", [Wait(lease_ms) for _ in keys], 1, 1)
 
@@ -44,7 +44,7 @@ class Busy:
 class Unmarked(Busy):
     """A cache whose leases are ours, in a Redis that lacks the watermark: nothing may be filled."""
 
-    async def lease(self, _: str, keys: Sequence[bytes], floor: Version, lease_ms: int) -> Leases:
+    async def lease(self, _: str, keys: Sequence[bytes], floor: Version, lease_ms: int, shows: str) -> Leases:
         return Leases(b"token", [Granted(None) for _ in keys], None, None)
 
     async def delete(self, keys: Sequence[bytes]) -> None:

@@ -57,12 +57,14 @@ class Shelf:
         """An entry as Redis holds it; `state`: its letter, whether it was touched, and what its body is."""
         name = self.source.locate(key)[0]
         body = BODY if state[2:] == b"D" else b""
-        header = state + to_hex(version).encode() * 2 + b"0" * 29 + digest(name)
+        header = state + to_hex(version).encode() * 2 + b"0" * 29 + digest(name, THINGS.shows)
         self.held[name] = header + (etag_of(BODY) if body else b"0" * 16) + body
 
 
 class Known:
     """What is known of the age of hits."""
+
+    lacks: frozenset[str] = frozenset()
 
     def __init__(self, watermark: Version) -> None:
         self.marks = Bounds(PrimaryClock())
