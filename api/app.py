@@ -38,6 +38,9 @@ from neverstale.api.hits.middleware import HotPath
 from neverstale.api.hits.request_lines import RequestLines
 from neverstale.api.limits.buckets import Buckets
 from neverstale.api.limits.middleware import Limited
+from neverstale.api.live.endpoint import LiveReads
+from neverstale.api.live.feeds import Feeds
+from neverstale.api.live.places import StreamPlaces
 from neverstale.api.reads.breaker import Breaker
 from neverstale.api.reads.bulkhead import Loads
 from neverstale.api.reads.l1 import L1
@@ -182,6 +185,9 @@ async def serving(
     limits: Buckets | None = None
     if settings.limits.requests_per_second:
         limits = hot.limits = Buckets(cache, redis_breaker, settings.limits, tasks)
+    feeds = Feeds(settings.live, tasks, freshness.bound)
+    live = LiveReads(feeds, StreamPlaces(settings.live), settings.live, Random())
+    gate.on_change = live.doubt_callers
     warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS, kinds), popularity, sources)
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), health, url)
@@ -205,11 +211,14 @@ async def serving(
         beside.keep("warm", partial(keep_warm.run, api.warm_deadline_seconds))
     channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     channel: Channel | None = None
-    if api.l1_bytes:
+    if api.l1_bytes or settings.live.streams:
         channel = Channel(
-            channel_redis, names, l1, freshness, api.channel_silence_ms / 1000, damage, sources.documents
+            channel_redis, names, l1, freshness, api.channel_silence_ms / 1000, damage, sources.documents, feeds
         )
         beside.keep("channel", channel.listen)
+    if settings.live.streams:
+        beside.keep("live-reads", feeds.keep_looking)
+        beside.keep("live-bounds", feeds.keep_telling)
     try:
         async with beside:
             try:
@@ -221,6 +230,7 @@ async def serving(
                     hot=hot,
                     gate=gate,
                     limits=limits,
+                    live=live,
                     reader=reader,
                     hits=hits,
                     sources=sources,
@@ -237,6 +247,7 @@ async def serving(
                     apply_ops=apply_ops,
                 )
             finally:
+                live.drain()
                 await exports.finish()
                 await tasks.finish(settings.service.drain_seconds / 4)
     finally:

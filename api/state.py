@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from neverstale.api.hits.channel import Channel
     from neverstale.api.hits.fast_path import Hot
     from neverstale.api.limits.buckets import Buckets
+    from neverstale.api.live.endpoint import LiveReads
     from neverstale.api.reads.reader import Reader
     from neverstale.api.reads.refused_sources import Refusing
     from neverstale.api.server.heard import Heard
@@ -50,6 +51,7 @@ class State:
     """Who asks, and whether he may."""
     limits: "Buckets | None"
     """`None`: callers may ask as often as they like."""
+    live: "LiveReads"
     reader: "Reader"
     hits: "Cache"
     """Over the connection that hits are read with."""
@@ -60,7 +62,7 @@ class State:
     """By resource: the generations of what is derived from it."""
     freshness: "Freshness"
     channel: "Channel | None"
-    """`None`: there is no L1 to be kept true."""
+    """`None`: there is no L1 to be kept true, and nothing may be watched."""
     compressed: "Compressed"
     popularity: "Popularity"
     exports: "Exports"

@@ -55,7 +55,13 @@ class Gate:
         self._addresses = addresses
         self._clock = clock
         self._blocks: dict[bytes, Badge] = {}
-        callers.on_change = self._blocks.clear
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when nobody is believed any more who has shown something before."""
+        callers.on_change = self._forget
+
+    def _forget(self) -> None:
+        self._blocks.clear()
+        self.on_change()
 
     def badge_of(self, headers: Iterable[tuple[bytes, bytes]]) -> Badge | None:
         """What headers (names in lower case) say; `None`: their credentials must be verified first."""

@@ -31,6 +31,7 @@ from neverstale.derived import groups, queries
 from neverstale.derived.counters import Group
 from neverstale.derived.generations import Generation
 from neverstale.derived.held_figures import HeldCounter, HeldFigures
+from neverstale.derived.redis_names import slot_of
 from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import Kind, least_told
 from neverstale.mongodb.loader import Loader, Snapshot
@@ -92,6 +93,11 @@ class CounterSource(FigureSource):
         shown = tuple(path for path in self.declared.by if path not in values) if kept is None else tuple(kept)
         texts = [f"{path}={text_of(value)}" for path, value in values.items()]
         return CountKey(groups.SPLIT.join([*texts, "|".join(shown), str(limit)]), values, shown, not shown, limit)
+
+    def slot(self, key: CountKey) -> bytes:
+        if len(key.values) < len(self.declared.by):
+            return b""
+        return slot_of(groups.group([text_of(key.values[path]) for path in self.declared.by]))
 
     # --- Redis
 

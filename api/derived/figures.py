@@ -56,12 +56,12 @@ class FigureSource(ABC):
         self.resource = resource
         self.name = f"{resource.name}.{declaration}"
         self.collection = resource.collection
-        self._declaration = declaration
+        self.declaration = declaration
         self._digest = resource.derived.digests()[declaration]
 
     def generation(self, known: Known) -> Generation | None:
         """The one in Redis that holds it as it is declared here."""
-        return known.for_counts(self._declaration, self._digest)
+        return known.for_counts(self.declaration, self._digest)
 
     def canonical(self, key: Any) -> str:
         text: str = key.canonical
@@ -69,6 +69,10 @@ class FigureSource(ABC):
 
     def is_absence(self, body: bytes | None) -> bool:
         return is_nothing(body)
+
+    @abstractmethod
+    def slot(self, key: Any) -> bytes:
+        """The slot of the one group that is asked for, as announcements name it; empty: all groups are."""
 
     @abstractmethod
     async def load(self, loader: Loader, keys: Sequence[Any], at_least: Version) -> Snapshot:
@@ -119,7 +123,9 @@ class Figures:
 
     async def _answer(self, ask: Ask, figure: FigureSource, known: Known) -> None:
         try:
+            ask.stale_since = 0  # Redis holds what was applied
             if not await self._answer_from_redis(ask, figure, known):
+                ask.stale_since = ask.wish.announced
                 await self._answer_from_mongodb(ask)
         except NeverstaleError as error:
             ask.fail(error, self._freshness.marks)

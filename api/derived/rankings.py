@@ -19,6 +19,7 @@ from neverstale.derived import queries, reading
 from neverstale.derived.held_figures import HeldFigures
 from neverstale.derived.members import member_of
 from neverstale.derived.reading import Ranked
+from neverstale.derived.redis_names import slot_of
 from neverstale.keys import KeyValue, any_value_of, canonical
 from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import Kind, least_told
@@ -54,6 +55,9 @@ class RankingSource(FigureSource):
     def key(self, group: str, values: Sequence[Any], key: KeyValue | None, count: int) -> RankKey:
         shown = canonical(key) if key is not None else ""
         return RankKey(f"{group}\n{count}\n{shown}", group, values, key, count)
+
+    def slot(self, key: RankKey) -> bytes:
+        return slot_of(key.group)
 
     # --- Redis
 

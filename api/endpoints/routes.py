@@ -21,10 +21,12 @@ from neverstale.api.endpoints.derived import CounterEndpoint, ListEndpoint, Rank
 from neverstale.api.endpoints.documents import DocumentEndpoints
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
 from neverstale.api.endpoints.home import home
+from neverstale.api.endpoints.live import count_of, document_of, page_at, rank_of, ranking_of
 from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
 from neverstale.api.endpoints.openapi_views import view_parameters
 from neverstale.api.freshness.watermark import OTHER_CATALOG
+from neverstale.api.live.endpoint import LiveOr
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import PREFIX, no_parameters
 from neverstale.api.web.problems import (
@@ -111,7 +113,7 @@ class _Asgi:
 def _one(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
     return _get_and_head(
         f"{PREFIX}{resource.name}/{{key}}",
-        DocumentEndpoints(resource, resources).one,
+        LiveOr(DocumentEndpoints(resource, resources).one, document_of(resource, resources)),
         openapi.document_model(resource),
         reads=Reads(resource.name),
         summary=f"One document of {resource.name}",
@@ -198,7 +200,7 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
     for list_name in resource.lists:
         routes += _get_and_head(
             f"{PREFIX}{name}/-/lists/{list_name}",
-            ListEndpoint(resource, list_name, resources),
+            LiveOr(ListEndpoint(resource, list_name, resources), page_at(resource, list_name, resources)),
             openapi_derived.page_model(resource, list_name),
             reads=Reads(name, "lists"),
             summary=f"The list {list_name} of {name}, page by page",
@@ -228,7 +230,7 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
     for counts in figures.counters.values():
         routes += _get_and_head(
             f"{PREFIX}{name}/-/counters/{counts.counter}",
-            CounterEndpoint(counts),
+            LiveOr(CounterEndpoint(counts), count_of(counts)),
             openapi_derived.counter_model(counts),
             reads=Reads(name, "counters"),
             summary=f"How many {name}, counted as {counts.counter}",
@@ -247,7 +249,7 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
     return [
         *_get_and_head(
             path,
-            RankingEndpoint(ranks),
+            LiveOr(RankingEndpoint(ranks), ranking_of(ranks)),
             openapi_derived.ranking_model(ranks),
             reads=Reads(name, "rankings"),
             summary=f"Who leads in {ranks.ranking} of {name}",
@@ -258,7 +260,7 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
         ),
         *_get_and_head(
             path + "/{key}",
-            RankEndpoint(ranks),
+            LiveOr(RankEndpoint(ranks), rank_of(ranks)),
             openapi_derived.rank_model(ranks),
             reads=Reads(name, "rankings"),
             summary=f"The rank of one document in {ranks.ranking} of {name}",

@@ -1,4 +1,4 @@
-"""The channel: hears what consumers announce, and keeps L1 true to it.
+"""The channel: hears what consumers announce, keeps L1 true to it, and wakes live reads.
 
 A subscription that breaks, leads to another Redis than reads do, or falls silent voids L1: then it must hear marks of
 every partition again. Silence breaks no promise, since a bound that rests on old marks grows; but Redis knows better
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from neverstale.api.freshness.redis_identity import tell_identity
 from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.live.feeds import Feeds
 from neverstale.api.reads.l1 import L1
 from neverstale.api.reads.source import DocumentSource
 from neverstale.keys import Names
@@ -108,8 +109,10 @@ class Channel:
         silence_seconds: float,
         damage: Damage,
         documents: Mapping[str, DocumentSource],
+        feeds: Feeds,
     ) -> None:
         """`documents`: by resource."""
+        self._feeds = feeds
         self._redis = redis
         self._names = names
         self._l1 = l1
@@ -163,8 +166,11 @@ class Channel:
             hearing.mark(announcement.publisher, announcement.marks)
             if hearing.watermark and self._identity == self._freshness.identity:
                 self._l1.vouch(hearing.watermark)
+                self._feeds.vouch(hearing.watermark)
 
     def _drop(self, announcement: Announcement) -> None:
+        if not self._feeds.idle:
+            self._wake(announcement)
         if self._l1.idle:
             return  # what was spelled for nothing would cost a process without readers as much as any other
         for key in announcement.keys:
@@ -182,6 +188,20 @@ class Channel:
         if announcement.floors:
             self._l1.clear()
 
+    def _wake(self, announcement: Announcement) -> None:
+        feeds = self._feeds
+        feeds.hear(min(announcement.at, self._damage.latest()))
+        for key in announcement.keys:
+            feeds.changed(key.encode())
+        for group in announcement.groups:
+            beginning, every, _ = group.partition(EVERY)
+            if every:
+                feeds.changed_groups(beginning.encode())
+            else:
+                feeds.changed_group(group.encode())
+        if announcement.floors:
+            feeds.all_changed()
+
     def _opened(self, identity: str) -> None:
         """A new connection: nothing was heard while there was none. Called before it subscribes."""
         self._identity = identity
@@ -198,6 +218,7 @@ class Channel:
             telemetry.L1_VOIDED.inc()
             log.info("l1_voided", reason=reason)
         self._l1.void()
+        self._feeds.void()
         self._hearing = None
 
 

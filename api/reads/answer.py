@@ -75,6 +75,12 @@ class Wish:
     """If MongoDB does not answer, accept a stale answer that is known to be at most this old."""
     audit: bool = False
     """An auditor asks: it demands nothing by that, and is counted as nobody's read."""
+    current: bool = False
+    """Nothing that is known to be stale, not even while it is being read again. It is our own wish and no caller's:
+    no limit of demands applies."""
+    announced: Version = 0
+    """What MongoDB is asked for misses no change up to this version. Nor does what Redis holds as current: whoever
+    wishes this was told of changes that were applied there before."""
 
     @property
     def demands(self) -> bool:

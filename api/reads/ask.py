@@ -57,8 +57,9 @@ class Ask(ABC):
         """Why the cache did not answer, once that is known."""
         self.held: Answer | None = None
         """What the cache holds although it may not answer; for `stale_if_error_seconds`."""
-        self.stale_since: Version = 0
-        """The asker saw in Redis that everything older than this is stale, or has seen this version there."""
+        self.stale_since: Version = wish.announced
+        """The asker saw in Redis that everything older than this is stale, has seen this version there, or was told
+        of it: nothing older may come from MongoDB."""
         self.collapsed = False
         """Waits for a read that another request began."""
         self.one_of_many = False
@@ -85,7 +86,7 @@ class Ask(ABC):
     @property
     def is_demanded(self) -> bool:
         """Whether MongoDB is read only for the caller's demands: otherwise the cache, or another's read, would do."""
-        return self.how != "bypass" and self.wish.demands
+        return self.how != "bypass" and self.wish.demands and not self.wish.current
 
     def met_by(self, answer: Answer, bound: Bound) -> bool:
         """Whether an answer will do.
@@ -193,7 +194,7 @@ class Ask(ABC):
         last one's version is known; so the bound counts from when the body was read, and is never too small.
         """
         wish = self.wish
-        if not limit_seconds or wish.no_cache or self.how != "stale":
+        if not limit_seconds or wish.no_cache or wish.current or self.how != "stale":
             return False
         limit = limit_seconds if wish.max_age_seconds is None else min(limit_seconds, wish.max_age_seconds)
         answer = self._stale_answer(limit, bounds)

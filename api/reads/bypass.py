@@ -97,7 +97,7 @@ class Direct:
         )
 
     def _refused(self, ask: Ask) -> bool:
-        refused = self._demands == "none" and ask.how == "request"
+        refused = self._demands == "none" and ask.how == "request" and not ask.wish.current
         if refused:
             ask.refuse(DemandRefused("MongoDB is read for nobody's demand"))
         return refused

@@ -51,6 +51,7 @@ class L1:
         self.watermark: Version = 0
         """Every answer here misses no change up to this version; 0: nothing is vouched for."""
         self.answers = Recent(limit_bytes)
+        self._keeps = limit_bytes > 0
         self._life_seconds = life_seconds
         self._clock = clock
         self._ends = clock() + life_seconds
@@ -124,6 +125,8 @@ class L1:
 
     def vouch(self, watermark: Version) -> None:
         """All changes up to here have been announced. Comes after they were."""
+        if not self._keeps:
+            return
         self.watermark = max(self.watermark, watermark)
         if self._clock() >= self._ends:
             self._ends = self._clock() + self._life_seconds

@@ -275,6 +275,7 @@ class Reader:
             elif entry.fresh or entry.body is not None or entry.body_is_absence:
                 version = entry.version if entry.fresh else entry.body_version
                 ask.how, ask.held = "stale", Answer(entry.body, entry.etag, version, version, "stale", "l2")
+        ask.stale_since = max(ask.stale_since, ask.wish.announced)
         if ask.wish.no_cache:
             ask.how = "request"
         return False

@@ -9,7 +9,9 @@ requests are answered. What a client sends between two requests moves no deadlin
 
 import asyncio
 import contextlib
+import socket
 import weakref
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
@@ -39,6 +41,7 @@ class TimedProtocol(HttpToolsProtocol):
         "_looks",
         "_made",
         "_stands",
+        "_stream",
         "_unread",
         "_unsent",
         "_window",
@@ -66,6 +69,8 @@ class TimedProtocol(HttpToolsProtocol):
         self._window: tuple[float, int] | None = None
         """When a client began to read more slowly than it is written to, or was found to be on time; and what was
         unsent then."""
+        self._stream: tuple[Callable[[], None], Callable[[], None]] | None = None
+        """Of an answer without an end: whom to tell that the client has read all, and that it is gone."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -78,6 +83,8 @@ class TimedProtocol(HttpToolsProtocol):
             self._looks = None
         if self._unread is not None:
             self._unread.drained(self)
+        if self._stream is not None:
+            self._stream[1]()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -92,6 +99,37 @@ class TimedProtocol(HttpToolsProtocol):
         self._window = None
         if self._unread is not None:
             self._unread.drained(self)
+        if self._stream is not None:
+            self._stream[0]()
+
+    # --- answers without an end (see `api.live.streams`)
+
+    def begin_stream(self, writable: Callable[[], None], gone: Callable[[], None]) -> None:
+        """From now on these are called when all that was written is taken, and when the client is gone. Of what is
+        written nothing is kept here but what the kernel did not take at once."""
+        if self.transport.is_closing():
+            gone()
+            return
+        self._stream = writable, gone
+        self.transport.set_write_buffer_limits(0)
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Little is written between two states: it would take a quarter of an hour to notice a vanished client.
+            with contextlib.suppress(OSError):
+                patience_ms = round(self.clients.stall_seconds * 1000)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
+
+    def end_stream(self) -> None:
+        self._stream = None
+        self.transport.set_write_buffer_limits()
+
+    @property
+    def takes(self) -> bool:
+        """Whether a stream may be written to: the client has read all that was."""
+        return not (self.flow.write_paused or self.transport.is_closing())
+
+    def write_stream(self, chunk: bytes) -> None:
+        self.transport.write(chunk)
 
     # --- as others see it
 

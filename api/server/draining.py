@@ -55,6 +55,7 @@ class DrainingServer(uvicorn.Server):
         state: State | None = self.lifespan.state.get(STATE)
         if state is not None:
             state.health.drain()
+            state.live.drain()
         for connection in list(self.server_state.connections):
             if isinstance(connection, HotProtocol):
                 connection.give_notice()

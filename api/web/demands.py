@@ -70,7 +70,8 @@ _UNUSUAL: Final = frozenset(
 )
 """Demands on freshness, most preconditions and bodies are not decided here."""
 _WEIGHT: Final = re.compile(rb"[01](\.\d{0,3})?")
-_READ: Final = _UNUSUAL | {b"connection", b"accept-encoding", IF_NONE_MATCH, AUDITS}
+_READ: Final = _UNUSUAL | {b"connection", b"accept", b"accept-encoding", IF_NONE_MATCH, AUDITS}
+EVENTS: Final = b"text/event-stream"
 
 
 def wish_of(headers: Headers) -> Wish:
@@ -145,6 +146,9 @@ def plain_of(headers: Headers) -> Plain | None:
         if name in _READ:
             if name == b"accept-encoding":
                 coding = coding or accepted(value)
+            elif name == b"accept":
+                if EVENTS in value.lower():
+                    return None  # a stream, if anything
             elif name == IF_NONE_MATCH:
                 held.append(value)
             elif name == AUDITS:

@@ -10,7 +10,7 @@ the body:
     age: 1
     cache-control: no-cache                  {"_id": ...}
     cache-status: neverstale; hit; ...
-    vary: accept-encoding
+    vary: accept, accept-encoding
     content-type: application/json
 
 So a hit is one concatenation. `Cache-Status` is RFC 9211; `ETag`, `Vary` and `Age` are RFC 9110 and 9111. `Age` and
@@ -38,7 +38,7 @@ VALID_SECONDS: Final = 0.001
 
 _REVALIDATE: Final = b"cache-control: no-cache\r\n"
 """Others may store the response but must ask again, with its ETag: only we know when it is stale."""
-_VARY: Final = b"vary: accept-encoding\r\n"
+_VARY: Final = b"vary: accept, accept-encoding\r\n"
 _PRIVATE: Final = b"private, "
 _AUTHORIZED: Final = b", authorization"
 _JSON: Final = b"content-type: application/json\r\n"

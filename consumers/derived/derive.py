@@ -8,7 +8,7 @@ While MongoDB is away the batch waits: what it would read is not there, and no f
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherG
 from neverstale.errors import Outage, Refused, Retry
 from neverstale.keys import any_value_of, canonical
 from neverstale.mongodb.loader import Loader
-from neverstale.redis.announcements import group_name
+from neverstale.redis.announcements import EVERY, group_name
 from neverstale.role import telemetry
 from neverstale.role.log_repetitions import Seldom
 from neverstale.versions import Version
@@ -59,9 +59,10 @@ class ResourceDeriver:
         self._loader = loader
         self._known = Generations()
         self._unsummable = Seldom()
-        self._changed: set[str] = set()
-        """Groups of lists that were changed and not announced yet. They outlive an attempt that failed: the next one
-        may not know them any more."""
+        self._changed: dict[str, set[bytes]] = {}
+        """What is declared -> the slots of its groups that were changed and not announced yet; an empty slot, or
+        `EVERY` as a name: all. They outlive an attempt that failed: the next one may not know them any more."""
+        self._changed_at: Version = 0
 
     async def apply(self, batch: Batch, identity: str) -> None:
         """Everything of the batch that concerns this resource; may be called again with the same after any error."""
@@ -97,16 +98,26 @@ class ResourceDeriver:
     def _learn(self, known: Generations) -> None:
         """Whatever a page of another generation was vouched for by, it is not raised any more."""
         if {one.id for one in known.all} != {one.id for one in self._known.all}:
-            self._changed.add(group_name(self.resource.name))
+            self._changed[EVERY] = {b""}
         self._known = known
 
+    async def forget(self) -> None:
+        """Give up everything that is derived. Who watches some of it hears of that before the next marks."""
+        await self.store.forget()
+        self._known = Generations()
+        self._changed[EVERY] = {b""}
+        await self._announce()
+
+    def _note(self, plans: Sequence[Plan], newest: Version) -> None:
+        self._changed_at = max(self._changed_at, newest)
+        for plan in plans:
+            for declared, slot in plan.groups():
+                self._changed.setdefault(declared, set()).add(slot)
+
     async def _announce(self) -> None:
-        if not self._changed or not self.resource.derived.lists:
-            return
-        every = group_name(self.resource.name)
-        few = len(self._changed) <= GROUPS_ANNOUNCED and every not in self._changed
-        await self.store.announce(sorted(self._changed) if few else [every])
-        self._changed.clear()
+        if self._changed:
+            await self.store.announce(_announced(self.resource.name, self._changed), self._changed_at)
+            self._changed.clear()
 
     async def _apply_part(self, part: DerivedPart) -> None:
         at_least = 0
@@ -152,8 +163,10 @@ class ResourceDeriver:
             facts = dict(zip(documents, one.generation.shape.facts(list(documents.values())), strict=True))
             plan.add(keys, said, one.contributions, [facts.get(key) for key in keys])
             plans.append(plan)
-            self._changed.update(plan.groups(self.resource.name))
-        await self.store.contribute(known, part.partition, plans)
+        try:
+            await self.store.contribute(known, part.partition, plans)
+        finally:
+            self._note(plans, part.newest)  # nobody knows whether a call that failed was applied
         for plan in plans:
             for counter, more in plan.unsummable.items():
                 self._warn_of_sum(counter, more)
@@ -209,16 +222,30 @@ class Deriver:
             raise
         except Refused as refusal:
             log.error("generations_void", resource=one.resource.name, reason=str(refusal))
-            await one.store.forget()
+            await one.forget()
             return True
         except UnknownFormat as error:
             log.warning("generations_void", resource=one.resource.name, reason=str(error))
-            await one.store.forget()
+            await one.forget()
             return False
         except Exception as error:
             log.error("generations_void", resource=one.resource.name, reason=repr(error), exc_info=error)
-            await one.store.forget()
+            await one.forget()
             return False
+
+
+def _announced(resource: str, changed: Mapping[str, Collection[bytes]]) -> list[str]:
+    """Names, not too many together: then all groups of what is declared stand for some of them."""
+    if EVERY in changed:
+        return [group_name(resource)]
+    few = max(GROUPS_ANNOUNCED // len(changed), 1)
+    names = []
+    for declared, slots in sorted(changed.items()):
+        if len(slots) > few or b"" in slots:
+            names.append(group_name(resource, declared))
+        else:
+            names += [group_name(resource, declared, slot) for slot in sorted(slots)]
+    return names
 
 
 def _parts(partition: int, documents: Documents) -> list[DerivedPart]:

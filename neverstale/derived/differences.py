@@ -38,6 +38,11 @@ def counted(shape: CounterShape, lost: Sequence[Facts], gained: Sequence[Facts])
     return ((field, amount) for field, amount in added.items() if amount)
 
 
+def group_of(field: str | bytes) -> str | None:
+    """The group of a counter that a field of `counted` is about; `None`: the whole counter."""
+    return field.partition("|")[2] if isinstance(field, str) else None
+
+
 def unsummable_of(fields: Iterable[tuple[str | bytes, int]]) -> int:
     """Of what `counted` says: how many documents more hold a number that a sum cannot."""
     return sum(amount for field, amount in fields if amount > 0 and isinstance(field, str) and field[0] == _KINDS[-1])

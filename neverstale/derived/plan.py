@@ -24,12 +24,11 @@ from typing import Any, Final, NamedTuple
 
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, facts_of, pack, stamp
-from neverstale.derived.differences import Move, Moves, counted, unsummable_of
+from neverstale.derived.differences import Move, Moves, counted, group_of, unsummable_of
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import texts_of
 from neverstale.derived.redis_names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
 from neverstale.derived.shape import NOTHING, Effect, Effects, Facts, ListShape
-from neverstale.redis.announcements import group_name
 from neverstale.versions import Version, to_hex
 
 _NAMELESS: Final = frozenset(("delete", "touch"))
@@ -101,6 +100,8 @@ class Plan:
         """Hash and field -> what it is raised to."""
         self._tag_keys = [own.tags(one.name) for one in self._shape.lists]
         self._moves: list[Move] = []
+        self._counted: dict[str, set[str | None]] = {}
+        """Groups of counters and rankings; `None`: all of them."""
         self.unsummable: dict[str, int] = {}
         """Counter -> how many documents more hold a number that one of its sums cannot. Known after `call`."""
 
@@ -267,11 +268,15 @@ class Plan:
         if self.tags.get(at, 0) < version:
             self.tags[at] = version
 
-    def groups(self, resource: str) -> Iterator[str]:
-        """The groups whose tags it raises, as they are announced."""
+    def groups(self) -> Iterator[tuple[str, bytes]]:
+        """What it changes, as it is announced: the name of what is declared, and the slot of a group of it; without
+        one, all groups. Of counters and rankings that is known after `call`."""
         names = dict(zip(self._tag_keys, (one.name for one in self._shape.lists), strict=True))
         for key, slot in self.tags:
-            yield group_name(resource, names[key], b"" if slot == LIST_FLOOR else slot)
+            yield names[key], b"" if slot == LIST_FLOOR else slot
+        for declared, some in self._counted.items():
+            for group in some:
+                yield declared, b"" if group is None else slot_of(group)
 
     # The call
 
@@ -282,11 +287,16 @@ class Plan:
         gained = [after for _, _, after in self._moves if after is not None]
         for counter in self._shape.counters:
             fields = list(counted(counter, lost, gained))
+            if fields:
+                self._counted[f"counters.{counter.name}"] = {group_of(field) for field, _ in fields}
             differences += [(self._names.counter(counter.name), field, amount) for field, amount in fields]
             if unsummable := unsummable_of(fields):
                 self.unsummable[counter.name] = unsummable
         ranks = [Moves(one, self._names, self._moves) for one in self._shape.rankings]
         differences += [(one.sizes, BEYOND, one.beyond) for one in ranks if one.beyond]
+        for shape, moved in zip(self._shape.rankings, ranks, strict=True):
+            if moved.sets or moved.beyond:
+                self._counted[f"rankings.{shape.name}"] = {*moved.sets, *((None,) if moved.beyond else ())}
         sets = [(key, one.sizes, group) for one in ranks for group, key in one.sets.items()]
         # Those of one set side by side: the script makes one command of them.
         scores = [(key, member, score) for one in ranks for key, some in one.scores.items() for member, score in some]

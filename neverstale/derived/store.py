@@ -100,11 +100,11 @@ class DerivedStore:
         for plan, call, answer in zip(plans, calls, answers, strict=True):
             check(plan.generation, call, answer)
 
-    async def announce(self, groups: Collection[str]) -> None:
-        """Tell every API process that pages of these groups may have changed (see `neverstale.redis.announcements`).
-        Comes after they were applied, and before the marks that cover them."""
+    async def announce(self, groups: Collection[str], at: Version) -> None:
+        """Tell every API process that these groups may have changed, up to a version (see
+        `neverstale.redis.announcements`). Comes after they were applied, and before the marks that cover them."""
         if self._announcer is not None:
-            await self._redis.send(("PUBLISH", self._redis.names.announcements, self._announcer.groups(groups)))
+            await self._redis.send(("PUBLISH", self._redis.names.announcements, self._announcer.groups(groups, at)))
 
     async def change(self, transition: Callable[[Generations], Generations]) -> Generations:
         """Apply a transition of the register, however many others do at the same time; unlink what it drops."""

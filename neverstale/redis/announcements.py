@@ -7,9 +7,13 @@ watermarks, so after its changes. From that follows, for an unbroken hearer: who
 every change up to it, or the change was applied before it began to hear. When a partition changes hands, the
 successor announces again what was not committed.
 
-Groups of lists are named `resource|list|slot`, as their tags are (see `neverstale.derived.redis_names.slot_of`); `*`
-stands for all of them. What a successor announces of those may be less than its predecessor would have, since by then
-the contributions are replaced; but whoever hears marks of a partition from another publisher begins to hear again.
+A message about changes says up to which version it tells of them (`at`): whoever reads something after hearing of it
+must not be given an older state of MongoDB.
+
+Groups are named `resource|list|slot`, `resource|counters.name|slot` and `resource|rankings.name|slot`, with slots as
+tags have them (see `neverstale.derived.redis_names.slot_of`); `*` stands for all of them. What a successor announces
+of those may be less than its predecessor would have, since by then the contributions are replaced; but whoever hears
+marks of a partition from another publisher begins to hear again.
 """
 
 import secrets
@@ -52,7 +56,9 @@ class Announcement:
     floors: Sequence[str] = ()
     """Collections of which everything may have changed."""
     groups: Sequence[str] = ()
-    """Of lists, of which pages may have changed."""
+    """Of lists, of which pages may have changed; of counters and rankings that have changed."""
+    at: Version = 0
+    """None of these changes has a higher version; 0: it does not say."""
     marks: AnnouncedMarks | None = None
 
 
@@ -63,11 +69,11 @@ class Announcer:
         self._publisher = publisher or secrets.token_hex(8)
         self._number = 0
 
-    def changes(self, keys: Sequence[bytes], floors: Collection[str]) -> bytes:
-        return self._encode({"keys": [key.decode() for key in keys], "floors": list(floors)})
+    def changes(self, keys: Sequence[bytes], floors: Collection[str], at: Version = 0) -> bytes:
+        return self._encode({"keys": [key.decode() for key in keys], "floors": list(floors), "at": to_hex(at)})
 
-    def groups(self, groups: Collection[str]) -> bytes:
-        return self._encode({"groups": list(groups)})
+    def groups(self, groups: Collection[str], at: Version = 0) -> bytes:
+        return self._encode({"groups": list(groups), "at": to_hex(at)})
 
     def marks(
         self, identity: str, partitions: int, marks: Mapping[int, tuple[Version, int]], coverage: str = ""
@@ -81,9 +87,12 @@ class Announcer:
         return orjson.dumps({"by": self._publisher, "n": self._number, **said})
 
 
-def group_name(resource: str, list_name: str = EVERY, slot: bytes = b"") -> str:
-    """How a group of a list is announced; without a slot all of the list's, without a list all of the resource's."""
-    return f"{resource}|{list_name}|{slot.decode() or EVERY}"
+def group_name(resource: str, declared: str = EVERY, slot: bytes = b"") -> str:
+    """How a group is announced; without a slot all of what is declared, without that all of the resource's.
+
+    `declared`: the name of a list, or `counters.` or `rankings.` and the name.
+    """
+    return f"{resource}|{declared}|{slot.decode() or EVERY}"
 
 
 def decode(message: bytes) -> Announcement:
@@ -95,7 +104,8 @@ def decode(message: bytes) -> Announcement:
         if not isinstance(publisher, str) or len(publisher) > LONGEST_PUBLISHER:
             raise ValueError("a publisher has a short name")
         keys, floors, groups = (_texts(said.get(name)) for name in ("keys", "floors", "groups"))
-        return Announcement(publisher, number, keys, floors, groups, marks)
+        at = from_hex(said["at"]) if "at" in said else 0  # older consumers do not say
+        return Announcement(publisher, number, keys, floors, groups, at, marks)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unreadable(f"malformed announcement: {type(error).__name__}: {error}") from None
 

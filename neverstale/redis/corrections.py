@@ -114,7 +114,8 @@ class Corrections(Cache):
             arguments = (token, lease_ms, *versions_and_refresh[2 * start : 2 * end])
             commands.append(await self.call("invalidate", keys[start:end], arguments))
         applied_at = len(commands)
-        announcement = self._announce_changes(keys, [*forget, *(name for name in floors if floors[name])])
+        voided = [*forget, *(name for name in floors if floors[name])]
+        announcement = self._announce_changes(keys, voided, max(applied, *floors.values(), 0))
         commands += announcement
         if account is not None:
             # Last, on the same connection: where this is found, all the rest is.
@@ -136,10 +137,10 @@ class Corrections(Cache):
         reached = _reached_by(account, replies[-1]) if account is not None and whole else None
         return Invalidated(letters, token, unknown, identity_of(replies[0], replies[1]), reached)
 
-    def _announce_changes(self, keys: Sequence[bytes], floors: Sequence[str]) -> list[Command]:
+    def _announce_changes(self, keys: Sequence[bytes], floors: Sequence[str], at: Version) -> list[Command]:
         if self._announcer is None or not (keys or floors):
             return []
-        return [("PUBLISH", self.names.announcements, self._announcer.changes(keys, floors))]
+        return [("PUBLISH", self.names.announcements, self._announcer.changes(keys, floors, at))]
 
     # --- registers
 

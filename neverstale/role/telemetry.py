@@ -157,6 +157,10 @@ CONNECTIONS_CUT = _counter(
 )
 UNREAD_REFUSED = _counter("unread_refused", "Large answers refused because others wait for slow clients.")
 UNREAD_BYTES = _gauge("unread_bytes", "Bytes held for clients that have not read them yet.")
+LIVE_STREAMS = _gauge("live_streams", "Live reads under way.")
+LIVE_READS = _counter("live_reads", "Reads for all who watch the same thing, by result.", "source", "result")
+LIVE_STATES = _counter("live_states", "States sent to those who watch.", "source")
+LIVE_ENDED = _counter("live_ended", "Live reads that ended or were refused, by reason.", "why")
 LIMITED = _counter("limited", "Requests refused because their caller made too many.")
 CALLERS_REFUSED = _counter(
     "callers_refused",

@@ -16,6 +16,7 @@ from neverstale.settings.console import ConsoleSettings
 from neverstale.settings.consumer import ConsumerSettings
 from neverstale.settings.kafka import LONGEST_TOPIC, Kafka
 from neverstale.settings.limits import Limits
+from neverstale.settings.live import LiveSettings
 from neverstale.settings.mongodb import MongoDB
 from neverstale.settings.redis import RedisSettings
 from neverstale.settings.section import SettingsSection
@@ -34,6 +35,7 @@ __all__ = [
     "Demands",
     "Kafka",
     "Limits",
+    "LiveSettings",
     "MongoDB",
     "RedisSettings",
     "Service",
@@ -58,4 +60,5 @@ class Settings(SettingsSection):
     limits: Limits = Limits()
     auditor: AuditorSettings = AuditorSettings()
     console: ConsoleSettings = ConsoleSettings()
+    live: LiveSettings = LiveSettings()
     service: Service = Service()

@@ -9,10 +9,13 @@ from redis.asyncio import Redis
 
 from neverstale.api.freshness.watermark import Freshness
 from neverstale.api.hits.channel import BrokenSubscription, Channel, Hearing
+from neverstale.api.live.feeds import Feeds
 from neverstale.api.reads.l1 import L1
 from neverstale.keys import Names
 from neverstale.redis.announcements import AnnouncedMarks, Announcement, Announcer
 from neverstale.role.damage import Damage
+from neverstale.role.tasks import Tasks
+from neverstale.settings import LiveSettings
 from tests.support.damaged import LAST, patched
 
 
@@ -71,11 +74,15 @@ CHANGES = Announcer("x").changes([b"ns:things:d:s:a"], ["things"])
 MARKS = Announcer("x").marks("redis-1", 2, {0: (5, 10), 1: (6, 11)})
 
 
+def feeds() -> Feeds:
+    return Feeds(LiveSettings(), Tasks(), lambda complete: None)
+
+
 @given(st.lists(patched(CHANGES) | patched(MARKS), max_size=5))
 def test_no_message_ends_the_hearing(messages: list[bytes]) -> None:
     redis = Redis.from_url("redis://127.0.0.1:1")
     freshness = cast("Freshness", FreshnessOfOne())
-    channel = Channel(redis, Names("ns"), L1(1 << 20, 60), freshness, 1.0, Damage(lambda: LAST), {})
+    channel = Channel(redis, Names("ns"), L1(1 << 20, 60), freshness, 1.0, Damage(lambda: LAST), {}, feeds())
     channel._opened("redis-1")
     for message in messages:
         channel.hear(message)

@@ -47,6 +47,7 @@ class FakeStore:
     async def contribute(self, known: Generations, partition: int, plans: Sequence[Plan]) -> None:
         self.steps.append("contribute")
         for plan in plans:
+            plan.call("epoch", partition)
             for _, key, _, packed in plan._documents:
                 self.held[key.decode()] = packed
         if self.failures:
@@ -57,7 +58,7 @@ class FakeStore:
         self.steps.append("forget")
         self.known = Generations()
 
-    async def announce(self, groups: Collection[str]) -> None:
+    async def announce(self, groups: Collection[str], at: int) -> None:
         self.steps.append("announce")
         self.announced.append(list(groups))
 
@@ -136,6 +137,6 @@ async def test_too_many_groups_are_announced_as_all() -> None:
     store = holding("a", "g1")
     resource = ResourceDeriver(RESOURCE, store, FakeLoader("c"))  # type: ignore[arg-type]
     resource._known = store.known
-    resource._changed = {str(number) for number in range(GROUPS_ANNOUNCED)}
+    resource._changed = {"shelves": {b"%04x" % number for number in range(GROUPS_ANNOUNCED)}}
     await Deriver([resource]).apply(moved("c"), "redis")
-    assert store.announced == [[EVERY]]
+    assert store.announced == [["things|shelves|*"]]

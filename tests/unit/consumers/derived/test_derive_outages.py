@@ -67,5 +67,5 @@ async def test_a_collection_that_refuses_voids_what_is_derived_from_it_and_nothi
         for store, loader in zip((refused, served), loaders, strict=True)
     ]
     await Deriver(resources).apply(moved("c"), "redis")
-    assert refused.steps == ["forget"]
+    assert refused.steps == ["forget", "announce"]
     assert served.steps == ["contribute", "announce"]
