@@ -33,6 +33,7 @@ from neverstale.api.freshness.redis_identity import reconnection, tell_identity
 from neverstale.api.freshness.watermark import Freshness
 from neverstale.api.health import ReadHealth, health
 from neverstale.api.hits.channel import Channel
+from neverstale.api.hits.counted import Counted
 from neverstale.api.hits.fast_path import Hot
 from neverstale.api.hits.middleware import HotPath
 from neverstale.api.hits.request_lines import RequestLines
@@ -48,6 +49,7 @@ from neverstale.api.reads.read_counts import ReadCounts
 from neverstale.api.reads.reader import Reader
 from neverstale.api.reads.refused_sources import Refusing
 from neverstale.api.server.heard import Heard
+from neverstale.api.server.sampled import Sampling
 from neverstale.api.state import STATE, State
 from neverstale.api.warm import KeepWarm, Warmer
 from neverstale.api.web import problems
@@ -113,6 +115,7 @@ def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = 
     if settings.limits.requests_per_second:
         app.add_middleware(Limited)
     app.add_middleware(Decided)
+    app.add_middleware(Counted)
     problems.install(app)
     add_routes(app, catalog, ready)
     app.openapi = lambda: _openapi(app, catalog, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
@@ -204,6 +207,7 @@ async def serving(
         beside.keep("generations", partial(keep_known, list(known.values())))
     beside.keep("card", partial(show_card, life, redis, names))
     beside.keep("count", hot.keep_counting)
+    beside.keep("sample", Sampling(hot).keep)
     beside.keep("tally", partial(read_counts.keep_telling, api.reads_flush_ms / 1000))
     if warm := [resource for resource in catalog.resources.values() if resource.warm is not None]:
         held = partial(_held, sources, freshness)

@@ -10,6 +10,7 @@ from neverstale.keys import Names
 from neverstale.mongodb.apply_ops import ApplyOpsGap
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
+from neverstale.mongodb.oplog import keep_headroom
 from neverstale.role.renewal import Renewal
 from neverstale.role.service import Life, run_role, show_card
 from neverstale.role.supervised import Supervised
@@ -46,6 +47,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
             beside.keep("card", partial(show_card, life, redis, Names(settings.redis.prefix)))
             beside.keep("walk", walker.run)
             beside.keep("kinds", partial(kinds.keep, catalog))
+            beside.keep("headroom", partial(keep_headroom, mongo, lambda: watcher.position))
             beside.keep("apply-ops", ApplyOpsGap(mongo, life.health).keep)
             await watcher.run(life.stop)
 

@@ -89,12 +89,20 @@ class Watcher:
     _losses: int = field(default=0, init=False)
     _patience: Patience = field(default_factory=Patience, init=False)
     """How long to wait where a server refuses for good."""
+    _checkpoint: Checkpoint | None = field(default=None, init=False)
+    """Of the stream that is being read; `None`: there is none."""
     _fitting_bytes: int = field(default=LARGEST_BATCH_BYTES, init=False)
     """What the topic may take, where the broker does not tell us."""
 
     def __post_init__(self) -> None:
         watcher = self.settings.watcher
         self.lease = Lease(self.database, watcher.group, watcher.lease_ms)
+
+    @property
+    def position(self) -> Version | None:
+        """Of the last position that is stored by this watcher; `None`: it does not lead."""
+        stored = self._checkpoint.stored if self._checkpoint is not None else None
+        return None if stored is None else stored.version
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set. `Stop` if only a human can help."""
@@ -223,6 +231,7 @@ class Watcher:
         )
         interval_seconds = self.settings.watcher.checkpoint_interval_ms / 1000
         cancellation.heed()  # opening everything took many steps of clients
+        self._checkpoint = checkpoint
         async with asyncio.TaskGroup() as group:
             reading = start(group, stream.run(), "read")
             stopping = start(group, stop.wait(), "await-stop")
@@ -252,6 +261,7 @@ class Watcher:
             log.warning("drain_given_up", reason="Kafka or MongoDB is silent; the rest will be published again")
 
     def _note_progress(self, checkpoint: Checkpoint, publisher: Publisher, opened_at: Version) -> None:
+        self._checkpoint = None
         if checkpoint.stored is not None:
             self._lost = None
             if publisher.acknowledged:  # a position can be stored although Kafka takes nothing

@@ -5,13 +5,15 @@ the register's epoch after it, and asks here whether the generation was still th
 """
 
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Final, NoReturn, get_args
 
-from neverstale.derived.generations import Generation, Generations, UnknownFormat, epoch_command
+from neverstale.derived.generations import Generation, Generations, Phase, UnknownFormat, epoch_command
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
+from neverstale.role import telemetry
 from neverstale.role.retry import forever
 
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 Identity = Callable[[], str | None]
 LOOK_SECONDS = 0.5
 SOON_SECONDS = 0.05
@@ -68,6 +70,12 @@ class Known:
             await self.look()
         return self._all.of(generation.id) is not None and generation.identity == self._identity()
 
+    def tell_phase(self) -> None:
+        """In the metrics: how far what is derived has come."""
+        phases = {one.phase for one in self._all.all}
+        for phase in PHASES:
+            telemetry.GENERATION.labels(self.names.resource, phase).set(phase in phases)
+
     async def look(self) -> None:
         """Reads the register."""
         try:
@@ -91,6 +99,7 @@ async def keep_known(known: Sequence[Known]) -> NoReturn:
         for one in known:
             try:
                 await one.look()
+                one.tell_phase()
             except Outage:
                 break  # Nothing derived can be read from Redis meanwhile either.
         return LOOK_SECONDS if all(one.located for one in known) else SOON_SECONDS

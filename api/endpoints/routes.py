@@ -37,6 +37,7 @@ from neverstale.api.web.problems import (
     unknown_path,
     unknown_resource,
 )
+from neverstale.api.web.route_names import tell_route
 from neverstale.catalog import Catalog, Resource
 from neverstale.mongodb.kinds import Kinds
 from neverstale.role.service import Health, health_routes
@@ -51,6 +52,10 @@ class AsgiRoute(DecidedRoute, APIRoute):
 
         super().__init__(path, documented, reads=reads, response_model=model, **options)
         self.app = endpoint
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tell_route(scope, self.path)
+        await super().handle(scope, receive, send)
 
 
 def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:

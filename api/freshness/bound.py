@@ -74,6 +74,10 @@ class Bounds:
         """Seconds: the bound of an answer that misses nothing that a mark has named; `None`: unknown."""
         return self.bound(self._newest)
 
+    def latest_ms(self) -> float | None:
+        """The latest time that the primary's clock can show now; `None`: unknown."""
+        return self._clock.latest_ms()
+
     def note(self, version: Version, wall_ms: int) -> None:
         """Consumers tell a mark."""
         latest = self._clock.latest_ms()

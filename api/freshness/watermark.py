@@ -34,6 +34,9 @@ CLOCK_SECONDS = 1.0
 """Period at which the primary's clock is asked."""
 OTHER_CATALOG: Final = "consumers or the watcher run with a catalog that does not declare it so"
 UNKNOWN: Final = frozenset(("unknown",))
+AGES_SECONDS = 1.0
+"""Period at which the metrics are told how old watermarks are."""
+NOT_KNOWN: Final = float("nan")
 REDIS_CHANGED = "Redis changed; its consumers have not yet confirmed what it holds"
 
 
@@ -78,6 +81,8 @@ class Freshness:
         self.lacks: frozenset[str] = frozenset()
         """What of our catalog is not corrected on all partitions (`neverstale.catalog.coverage.lacks`), since those
         who apply them run with another one: nothing of it may be answered from the cache, or kept there."""
+        self._told_until = 0.0
+        """Monotonic seconds: ages of watermarks need not be told before."""
         self._why: str | None = "the watermarks have not been read yet"
 
     def on_void(self, call: Callable[[], None]) -> None:
@@ -130,6 +135,7 @@ class Freshness:
         """Note what Redis holds now."""
         for mark in held.by_partition.values():
             self.marks.note(mark.version, mark.wall_ms)
+        self._tell_ages(held)
         if held.identity != self._expected:
             self._void()
             return
@@ -147,7 +153,7 @@ class Freshness:
             await self.poll()
             bound = self.marks.bound(self._watermark) if self._watermark is not None else None
             for gauge in gauges:
-                gauge.set(bound if bound is not None else float("nan"))
+                gauge.set(bound if bound is not None else NOT_KNOWN)
             return max(interval - (time.monotonic() - started), interval / 10)
 
         await forever(look)
@@ -192,6 +198,18 @@ class Freshness:
             self._on_void()
         if self.lacks != before:
             log.warning("not_covered", reason=OTHER_CATALOG, lacks=sorted(self.lacks))
+
+    def _tell_ages(self, held: Watermarks) -> None:
+        now = time.monotonic()
+        latest = self.marks.latest_ms()
+        if now < self._told_until or latest is None:
+            return
+        self._told_until = now + AGES_SECONDS
+        for partition in range(held.partitions or 0):
+            mark = held.by_partition.get(partition)
+            known = mark is not None and mark.identity == held.identity
+            age = (latest - mark.wall_ms) / 1000 if mark is not None and known else NOT_KNOWN
+            telemetry.WATERMARK_AGE.labels(str(partition)).set(age)
 
     async def keep_clock(self, client: AsyncMongoClient[Any], clock: PrimaryClock) -> NoReturn:
         """Ask the primary for its time again and again, until cancelled."""

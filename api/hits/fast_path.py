@@ -13,6 +13,7 @@ from neverstale.api.callers.gate import Gate
 from neverstale.api.derived.sources import Sources
 from neverstale.api.freshness.bound import Bounds
 from neverstale.api.freshness.watermark import Evidence
+from neverstale.api.hits import counted
 from neverstale.api.hits.request_lines import RequestLines
 from neverstale.api.limits.buckets import Buckets
 from neverstale.api.reads.answer import ANYTHING, AUDIT, Answer
@@ -39,6 +40,10 @@ from neverstale.versions import Version, to_hex
 log = telemetry.logger(__name__)
 
 COUNT_SECONDS: Final = 0.5
+USUAL: Final = (200, 404)
+"""Statuses of answers that are all of a document, or its absence."""
+ELSEWHERE: Final = 0
+"""In place of a status: the answer is counted elsewhere."""
 LINES_A_TURN: Final = 50
 """So many are told of between two turns of the event loop: requests wait for a fraction of a millisecond."""
 
@@ -155,17 +160,22 @@ class Hot:
         """What blocks of header lines mean, of those that were plain."""
         self.hits: dict[bytes, int] = {}
         """Request line -> answers from L1 that nobody has been told of yet."""
+        self.unusual: dict[tuple[bytes, int], int] = {}
+        """Request line, status -> those of these answers that were neither all of a document nor its absence."""
+        self.answers: dict[tuple[str, int], int] = {}
+        """Name of the source, status -> other answers that the metrics have not been told of yet."""
         self._reporting: dict[bytes, int] = {}
         """The hits that are being reported."""
         self.gate: Gate | None = None
         """`None`: all that is answered here is for everybody, and nobody's requests are counted."""
         self.limits: Buckets | None = None
         """`None`: there are none."""
+        self.look = self.look_in_l1
         self.find = lines.find
         self.start = reader.start
         """Has an ask answered with the others of this turn of the event loop."""
         self._compressed = compressed
-        self._bounds = bounds
+        self.bounds = bounds
         self._absences = {one.name: unknown_key(one.name).body for one in sources.documents.values()}
         self._absences |= {one.name: one.absence for one in sources.lookups.values()}
         self._last_large = (b"", b"")
@@ -175,7 +185,7 @@ class Hot:
         """Cache status -> the last headers of answers with it, and up to which version those miss nothing. All that
         Redis, or MongoDB, answered at once share them."""
 
-    def look(self, line: bytes, plain: Plain = PLAIN) -> bytes | None:
+    def look_in_l1(self, line: bytes, plain: Plain = PLAIN) -> bytes | None:
         """The tail of the answer to a line of `GET` or `HEAD` that L1 holds; a hit, unless of an audit, counts."""
         tail = self.l1.answers.get(line)
         if tail is None:
@@ -188,6 +198,11 @@ class Hot:
         hits = self.hits
         hits[line] = hits.get(line, 0) + 1
         return tail
+
+    def count(self, source: CachedSource, status: int) -> None:
+        """An answer that is no hit in L1 goes out."""
+        answers, what = self.answers, (source.name, status)
+        answers[what] = answers.get(what, 0) + 1
 
     def choose(self, plain: Plain, tail: bytes) -> tuple[int, bytes]:
         """Status and tail for this caller: all of it, compressed, or that the caller has it."""
@@ -224,7 +239,7 @@ class Hot:
         known = self._private if private else self._shared
         held = known.get(status)
         if held is None or held[0] != complete:
-            shared = SharedHeaders(self._bounds, self.server, status, Evidence(complete, 0), private=private)
+            shared = SharedHeaders(self.bounds, self.server, status, Evidence(complete, 0), private=private)
             held = known[status] = complete, shared
         return held[1]
 
@@ -234,29 +249,48 @@ class Hot:
 
     async def _count(self) -> float:
         self._reporting, self.hits = self.hits, {}
+        answers, self.answers = self.answers, {}
+        unusual, self.unusual = self.unusual, {}
         while self._reporting:
-            self._report(taken(self._reporting, LINES_A_TURN))
+            self._report(taken(self._reporting, LINES_A_TURN), answers)
             await asyncio.sleep(0)
+        self._tell(answers, unusual)
         return COUNT_SECONDS
 
     def report_hits(self) -> None:
         """Reports all hits at once, to the metrics and to what counts reads."""
-        for counted in (self._reporting, self.hits):
-            self._report(taken(counted, len(counted)))
+        for some in (self._reporting, self.hits):
+            self._report(taken(some, len(some)), self.answers)
+        self._tell(self.answers, self.unusual)
+        self.answers, self.unusual = {}, {}
 
-    def _report(self, counted: Sequence[tuple[bytes, int]]) -> None:
+    def _report(self, some: Sequence[tuple[bytes, int]], answers: dict[tuple[str, int], int]) -> None:
         hits: dict[str, int] = {}
-        for line, count in counted:
+        for line, count in some:
             found = self.find(line)
             if found is not None:
                 source, key = found
                 hits[source.name] = hits.get(source.name, 0) + count
                 tail = self.l1.answers.get(line)
-                if tail is None or tail[0] == DOCUMENT:
+                found_it = tail is None or tail[0] == DOCUMENT
+                if found_it:
                     source.count_read(source.locate(key)[0], count)
+                _add(answers, (source.name, 200 if found_it else 404), count)
         for name, count in hits.items():
             telemetry.READS.labels(name, "hit").inc(count)
             telemetry.L1_HITS.labels(name).inc(count)
+
+    def _tell(self, answers: dict[tuple[str, int], int], unusual: dict[tuple[bytes, int], int]) -> None:
+        for (line, status), count in unusual.items():
+            if (found := self.find(line)) is not None:
+                _add(answers, (found[0].name, 200), -count)
+                if status != ELSEWHERE:
+                    _add(answers, (found[0].name, status), count)
+        counted.tell(answers)
+
+
+def _add(counts: dict[tuple[str, int], int], what: tuple[str, int], count: int) -> None:
+    counts[what] = counts.get(what, 0) + count
 
 
 def as_text(response: ReadyResponse, server: bytes, *, close: bool, bodiless: bool) -> bytes:

@@ -6,12 +6,13 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from neverstale.api.callers.middleware import VISIT, visit_of
-from neverstale.api.hits.fast_path import Hot, WireAsk
+from neverstale.api.hits.fast_path import USUAL, Hot, WireAsk
 from neverstale.api.reads.source import CachedSource
 from neverstale.api.state import state_of
 from neverstale.api.web.demands import Plain, plain_of
 from neverstale.api.web.headers import BLANK, SharedHeaders
 from neverstale.api.web.responses import ReadyResponse
+from neverstale.api.web.route_names import COUNTED, route_of, tell_route
 
 
 class _AsgiAsk(WireAsk):
@@ -58,10 +59,15 @@ class HotPath:
             return None
         tail = hot.look(line, plain)
         if tail is not None:
-            return _raw(*hot.choose(plain, tail), hot.shared)
+            tell_route(scope, COUNTED)
+            status, tail = hot.choose(plain, tail)
+            if status not in USUAL:
+                hot.unusual[line, status] = hot.unusual.get((line, status), 0) + 1
+            return _raw(status, tail, hot.shared)
         found = hot.find(line)
         if found is None:
             return None
+        tell_route(scope, route_of(found[0].name))
         ask = _AsgiAsk(hot, *found, line, plain)
         hot.start(ask)
         return await ask.response

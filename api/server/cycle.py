@@ -36,6 +36,7 @@ class Cycle(WireAsk):
 
     __slots__ = (
         "_protocol",
+        "began",
         "body",
         "disconnected",
         "keep_alive",
@@ -57,6 +58,8 @@ class Cycle(WireAsk):
     ) -> None:
         WireAsk.__init__(self, hot, source, key, line, plain)
         self._protocol = protocol
+        self.began = 0.0
+        """Monotonic seconds, if it is measured."""
         self.body = b""
         self.disconnected = False
         self.keep_alive = True
@@ -72,11 +75,12 @@ class Cycle(WireAsk):
         if self.line[0] != GET:
             tail = headers.without_body(tail)
         if len(tail) > LARGE_BYTES:
-            self._protocol.start_sending(self._send_in_pieces(start, tail))
+            self._protocol.start_sending(self._send_in_pieces(status, start, tail))
         else:
+            self._hot.count(self.source, status)
             self._write(start + tail, now)
 
-    async def _send_in_pieces(self, start: bytes, tail: bytes) -> None:
+    async def _send_in_pieces(self, status: int, start: bytes, tail: bytes) -> None:
         protocol, length = self._protocol, tail.index(BLANK) + 4
         with protocol.hold() as holding:
             try:
@@ -84,6 +88,7 @@ class Cycle(WireAsk):
             except Problem as full:
                 self.send_raw(raw(full))
                 return
+            self._hot.count(self.source, status)
             head = start + tail[:length]
             if self.own_lines:
                 head = headers.with_lines(head, self.own_lines)
@@ -103,6 +108,7 @@ class Cycle(WireAsk):
 
     def send_raw(self, response: ReadyResponse) -> None:
         bodiless = self.line[0] != GET
+        self._hot.count(self.source, response.status_code)
         self._write(as_text(response, self._hot.server.text(), close=False, bodiless=bodiless), monotonic())
 
     def _write(self, text: bytes, now: float) -> None:

@@ -27,7 +27,7 @@ from uvicorn.server import ServerState
 
 from neverstale.api.callers.addresses import of_peer
 from neverstale.api.callers.gate import Badge
-from neverstale.api.hits.fast_path import Hot
+from neverstale.api.hits.fast_path import ELSEWHERE, USUAL, Hot
 from neverstale.api.limits.buckets import Bucket
 from neverstale.api.reads.source import CachedSource
 from neverstale.api.server.cycle import ANSWERED, GET, Cycle
@@ -235,6 +235,8 @@ class HotProtocol(GuardedProtocol):
                 text = (shared.found if tail[0] == DOCUMENT else shared.absent) + tail
             else:
                 status, tail = hot.choose(plain, tail)
+                if status not in USUAL:
+                    hot.unusual[line, status] = hot.unusual.get((line, status), 0) + 1
                 text = shared.beginning(status, now) + tail
             if line[0] != GET:
                 text = headers.without_body(text)
@@ -257,6 +259,7 @@ class HotProtocol(GuardedProtocol):
         cycle = self._begin(hot, line, plain, *found)
         status, tail = hot.choose(plain, tail)
         cycle.send(status, tail, hot.private if cycle.private else hot.shared)
+        hot.unusual[line, ELSEWHERE] = hot.unusual.get((line, ELSEWHERE), 0) + 1
         return True
 
     def _begin(self, hot: Hot, line: bytes, plain: Plain, source: CachedSource, key: Any) -> Cycle:

@@ -21,6 +21,7 @@ REGISTRY: Final = CollectorRegistry()
 LIBRARIES: Final = ("aiokafka", "pymongo", "uvicorn.access", "asyncio")
 
 _LAG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_FINE = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SIZE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
@@ -49,6 +50,11 @@ BATCH_READ = _histogram("batch_read_size", "Change events in one non-empty batch
 CAPTURE_LAG = _histogram("capture_lag_seconds", "Wall time of a batch's newest change to Kafka's ack.", _LAG)
 CHECKPOINTS = _counter("checkpoints", "Positions stored.")
 STREAM_OPENED = _counter("stream_opened", "Change streams opened, by how.", "how")
+OPLOG_HEADROOM = _gauge(
+    "oplog_headroom_seconds",
+    "How far behind the stored position of a watcher that leads the oplog reaches; NaN: unknown, as where its user "
+    "may not read local.oplog.rs.",
+)
 POSITION_LOST = _counter("position_lost", "Positions that could not be resumed; floors were published.")
 WATCHER_LEADS = _gauge("watcher_leads", "1 while this watcher holds the lease of its group, 0 while it stands by.")
 WATCHER_TERM = _gauge("watcher_term", "Term of the last lease that this watcher held.")
@@ -179,6 +185,30 @@ PROOFS = _counter(
 )
 BREAKER_OPEN = _gauge("breaker_open", "1 while reads avoid a server.", "server")
 BOUND_SECONDS = _gauge("bound_seconds", "How old an answer from the cache can be at most; NaN: unknown.", "resource")
+WATERMARK_AGE = _gauge(
+    "watermark_age_seconds",
+    "Since the wall time of the newest mark that was applied on a partition; NaN: none, or on another Redis.",
+    "partition",
+)
+SERVED_BOUND = _histogram(
+    "served_bound_seconds", "Bounds of answers as they went out, of some of the plain hits.", _LAG
+)
+HIT_SECONDS = _histogram(
+    "hit_seconds",
+    "Answering a plain hit, of some of them: from L1 until the end of its turn of the event loop, from L2 until the "
+    "answer was written.",
+    _FINE,
+    "source",
+)
+REQUESTS = _counter(
+    "requests", "Requests answered, by route (as in OpenAPI; `other`: none of those) and status.", "route", "status"
+)
+GENERATION = _gauge(
+    "generation",
+    "1 while what is derived from a resource is in this phase, as this process sees it.",
+    "resource",
+    "phase",
+)
 REDIS_CHANGED = _counter("redis_changed", "Times a connection led to another Redis than before; all was voided.")
 CLOCK_ERROR = _gauge("clock_error_seconds", "Half-width of our estimate of the primary's clock.")
 

@@ -8,12 +8,13 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
+from neverstale.mongodb.oplog import end_of_oplog
 from neverstale.ops.check.findings import Finding, about
 from neverstale.ops.check.paste import mongosh
 from neverstale.ops.doctor.allowed import allowed
 from neverstale.settings import Settings
 from neverstale.streams.checkpoint import Checkpoint
-from neverstale.versions import Version, from_timestamp
+from neverstale.versions import Version
 
 WANTED_HOURS: Final = 24.0
 """A watcher that fails on a Friday evening is seen on Saturday."""
@@ -54,17 +55,11 @@ async def look_at_oplog(
 
 
 async def oplog_facts(client: AsyncMongoClient[dict[str, Any]]) -> OplogFacts:
-    oplog = client.local["oplog.rs"]
-
-    async def end(order: int) -> Version:
-        found = await oplog.find_one({}, {"ts": 1}, sort=[("$natural", order)])
-        return from_timestamp(found["ts"]) if found else 0
-
     async def sizes() -> dict[str, Any]:
-        cursor = await oplog.aggregate([{"$collStats": {"storageStats": {}}}])
+        cursor = await client.local["oplog.rs"].aggregate([{"$collStats": {"storageStats": {}}}])
         return dict((await cursor.to_list())[0]["storageStats"])
 
-    first, last, stats = await asyncio.gather(end(1), end(-1), sizes())
+    first, last, stats = await asyncio.gather(end_of_oplog(client, 1), end_of_oplog(client, -1), sizes())
     return OplogFacts(first, last, int(stats["size"]), int(stats["maxSize"]))
 
 

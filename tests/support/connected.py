@@ -119,6 +119,8 @@ class Reading:
     def start(self, cycle: Cycle) -> None:
         self.started.append(cycle)
 
+    def count(self, source: Any, status: int) -> None: ...
+
     def beginning(self, status: int, now: float) -> bytes:
         return b"HTTP/1.1 200 OK\r\n"
 

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -11,8 +12,12 @@ import brotli
 import pytest
 from httptools import parse_url
 
+from neverstale.api.hits.fast_path import Hot
+from neverstale.api.server.sampled import Sampling
 from neverstale.api.state import STATE
 from neverstale.api.web.demands import plain_of
+from neverstale.api.web.pieces import LARGE_BYTES
+from neverstale.role import telemetry
 from neverstale.settings import Clients
 from tests.support.waiting import eventually
 from tests.worlds.api import World, catalog_of, settings_of
@@ -347,3 +352,60 @@ async def test_blocks_are_remembered_only_for_whole_plain_requests(served: Serve
         await client.get("/v1/things/a", "X: 3")
     assert list(served.hot.blocks) == [b"Host: test\r\nX: 3\r\n\r\n"]
     assert plain_of([(b"host", b"test"), (b"x", b"3")]) == next(iter(served.hot.blocks.values()))
+
+
+def requests_counted() -> dict[tuple[str, str], float]:
+    found = {}
+    for metric in telemetry.REQUESTS.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_total"):
+                found[sample.labels["route"], sample.labels["status"]] = sample.value
+    return found
+
+
+async def test_each_request_is_counted_once_by_route_and_status_whichever_way_it_took(
+    served: Served, world: World
+) -> None:
+    await world.write("things", {"_id": "huge", "text": "x" * (LARGE_BYTES + 1)})
+    paths = ("/v1/things/a", "/v1/things/huge", "/v1/things/none")
+    for path in paths:
+        await filled(served, path)
+    asked = [
+        *((path, ()) for path in (*paths, *paths)),
+        ("/v1/things/a", ("If-None-Match: *",)),
+        ("/v1/things/a", ("Accept-Encoding: gzip",)),
+        ("/v1/things/a", ("Cache-Control: max-stale",)),
+        ("/v1/things/none", ("Cache-Control: no-cache",)),
+        ("/v1/things?keys=a,none", ()),
+        ("/v1/things?wrong=1", ()),
+        ("/v1/nothing/a", ()),
+        ("/livez", ()),
+    ]
+    for sampled in (False, True):
+        hot = served.hot
+        hot.report_hits()
+        before, expected = requests_counted(), Counter[tuple[str, str]]()
+        if sampled:
+            sampling = Sampling(hot)
+            hot.look, hot.start = sampling.look, sampling.start
+        async with served.connection() as client:
+            for path, lines in asked:
+                response = await client.get(path, *lines)
+                expected[route(path), str(status(response))] += 1
+        await settled(hot)
+        after = requests_counted()
+        grown = {what: count - before.get(what, 0) for what, count in after.items()}
+        assert {what: count for what, count in grown.items() if count} == expected
+
+
+def route(path: str) -> str:
+    if path.startswith("/v1/things/"):
+        return "/v1/things/{key}"
+    return "/v1/things" if path.startswith("/v1/things?") else "other"
+
+
+async def settled(hot: Hot) -> None:
+    """Until what goes out in pieces is counted, too."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+    hot.report_hits()

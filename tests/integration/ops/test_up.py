@@ -128,7 +128,7 @@ async def test_nothing_outlives_an_up_that_was_killed(tmp_path: Path) -> None:
 
     async with running_up(tmp_path) as running:
         await running.says("Ready")
-        assert len(processes_of(tmp_path)) == 7  # three servers, four roles
+        assert len(processes_of(tmp_path)) == 8  # three servers, four roles, the console
         running.process.kill()
         await running.ended()
     await eventually(none_left, "servers and roles are gone")
