@@ -119,6 +119,11 @@ async def test_every_query_is_answered_and_panels_have_something_to_show(
             "sum by (how) (rate(neverstale_reads_total[1m]))",
             "sum(rate(neverstale_changes_read_total[1m]))",
             "neverstale_l1_bytes",
+            "max by (partition) (neverstale_watermark_age_seconds)",
+            "min by (job) (neverstale_oplog_headroom_seconds)",
+            "max by (resource, phase) (neverstale_generation)",
+            "sum by (route) (rate(neverstale_requests_total[1m]))",
+            "histogram_quantile(0.99, sum by (le) (rate(neverstale_served_bound_seconds_bucket[5m])))",
             "process_resident_memory_bytes",
         ):
             assert query in shown or await asked(client, query), query
