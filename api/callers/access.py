@@ -6,15 +6,19 @@ A route declares what it reads (`Reads`); the fast path takes from here which re
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from neverstale.api.callers.caller import ANYBODY, Caller
 from neverstale.api.callers.scopes import Demand, Kind, Rights
+from neverstale.api.callers.tenants import Claimed
 from neverstale.api.web.demands import wish_of
 from neverstale.api.web.problems import Problem, insufficient_scope, no_credentials
+from neverstale.api.web.query import kind_of
 from neverstale.catalog import Resource
+from neverstale.catalog.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
 from neverstale.settings import CallerSettings
 
+Declared = ListDeclaration | CounterDeclaration | RankingDeclaration
 Headers = Iterable[tuple[bytes, bytes]]
 
 OPEN: Final = frozenset(("/", "/livez", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"))
@@ -33,6 +37,22 @@ class Reads:
     resource: str | None
     """`None`: no document of any, only what every caller may know."""
     kind: Kind = "documents"
+    claims: tuple[Claimed, ...] = ()
+    """Values that come from the caller's credentials."""
+    split: bool = True
+    """Whether it tells one tenant's documents from another's."""
+
+    @classmethod
+    def of(cls, resource: Resource, kind: Kind, declared: Declared) -> Self:
+        """What a route of a list, counter or ranking reads."""
+        claims = resource.claims_of(declared)
+        split = resource.tenant is None or claims.get(resource.tenant.field) == resource.tenant.claim
+        return cls(
+            resource.name,
+            kind,
+            tuple(Claimed(path, kind_of(path, resource), claim) for path, claim in claims.items()),
+            split,
+        )
 
 
 NOTHING: Final = Reads(None)
@@ -52,6 +72,8 @@ class Access:
         self._hits: dict[Rights, frozenset[tuple[bytes, bytes]]] = {}
 
     def _is_open(self, resource: Resource) -> bool:
+        if resource.needs_claims:
+            return False
         return resource.public if resource.public is not None else not self._configured
 
     def is_open(self, resource: str) -> bool:
@@ -67,8 +89,11 @@ class Access:
         if reads.resource is None:
             return self._unknown(caller)
         problem = self.of_read(caller, reads.resource, reads.kind)
-        if problem is None and reads.kind in STREAMED and _wants_events(headers):
+        live = reads.kind in STREAMED and _wants_events(headers)
+        if problem is None and live:
             problem = self.of_read(caller, reads.resource, "live")
+        if problem is None:
+            problem = self._of_tenants(caller, reads, live=live)
         if problem is None and self._demands_are_scoped:
             problem = self._of_demands(caller, headers)
         return problem
@@ -79,6 +104,18 @@ class Access:
             return None
         detail = f"This caller may not read {kind} of {resource}."
         return _missing(caller, f"read:{resource}:{kind}", detail)
+
+    def of_other_tenants(self, caller: Caller, resource: str) -> Problem | None:
+        """Why a caller may not have documents that are not told apart by tenant."""
+        if self._resources[resource].tenant is None or caller.rights.sees_all_tenants(resource):
+            return None
+        detail = f"This caller may read {resource} of its own tenant only, and this is not told apart by tenant."
+        return _missing(caller, f"tenants:{resource}", detail)
+
+    def _of_tenants(self, caller: Caller, reads: Reads, *, live: bool) -> Problem | None:
+        # A stream is shared by all who follow the same thing, so it must be one tenant's as a whole.
+        told_apart = reads.split and not (live and not reads.claims)
+        return None if told_apart or reads.resource is None else self.of_other_tenants(caller, reads.resource)
 
     def _unknown(self, caller: Caller) -> Problem | None:
         """What is no resource is told to whoever may read something."""
@@ -103,9 +140,10 @@ class Access:
                 self._hits.clear()
             held = self._hits[caller.rights] = frozenset(
                 (name.encode(), segment)
-                for name in self._resources
+                for name, resource in self._resources.items()
                 for segment, kind in HIT_KINDS.items()
                 if self.of_read(caller, name, kind) is None
+                and (not resource.needs_claims or caller.rights.sees_all_tenants(name))
             )
         return None if len(held) == len(HIT_KINDS) * len(self._resources) else held
 

@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from neverstale.api.callers.access import OPEN, Access, Reads
 from neverstale.api.callers.caller import ANYBODY, Caller
 from neverstale.api.callers.gate import Badge
-from neverstale.api.callers.scopes import Kind
+from neverstale.api.callers.tenants import Owner, owner_of
 from neverstale.api.state import state_of
 from neverstale.api.web.headers import for_one
 from neverstale.api.web.problems import Problem
+from neverstale.catalog import Resource
 from neverstale.role import telemetry
 
 VISIT: Final = "neverstale.visit"
@@ -56,9 +57,24 @@ class Visit:
         self.decided = self.refusal is None and self.badge.may_have(line)
         return self.decided
 
-    def require(self, resource: str, kind: Kind = "documents") -> None:
-        """Raises a `Problem` if the caller may not have this, too: an answer shows documents of another resource."""
-        self._refuse(self._access.of_read(self.caller, resource, kind))
+    def require(self, resource: str) -> None:
+        """Raises a `Problem` if the caller may not have documents of this resource, too, which an answer shows."""
+        self._refuse(self._access.of_read(self.caller, resource, "documents"))
+        self._refuse(self._access.of_other_tenants(self.caller, resource))
+
+    def owner(self, resource: Resource) -> Owner | None:
+        """Whose documents the caller may see; `None`: everybody's. A `Problem` if that is not known."""
+        if resource.tenant is None or self.caller.rights.sees_all_tenants(resource.name):
+            return None
+        return owner_of(self.caller, resource, resource.tenant)
+
+    def claimed(self, reads: Reads, query: bytes) -> bytes:
+        """A query string in which the values that come from credentials are those of the caller."""
+        if not reads.claims or reads.resource is None or self.caller.rights.sees_all_tenants(reads.resource):
+            return query
+        for each in reads.claims:
+            query = each.put_into(query, self.caller)
+        return query
 
     def may_see(self, resource: str) -> bool:
         """Whether the caller may know of a resource."""
@@ -116,7 +132,10 @@ class DecidedRoute(Route):
         self.reads = reads
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit_of(scope).decide(self.reads)
+        visit = visit_of(scope)
+        visit.decide(self.reads)
+        if self.reads.claims:
+            scope["query_string"] = visit.claimed(self.reads, scope["query_string"])
         await super().handle(scope, receive, send)
 
 

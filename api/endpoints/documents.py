@@ -8,6 +8,8 @@ import orjson
 from bson.objectid import ObjectId
 from starlette.types import Receive, Scope, Send
 
+from neverstale.api.callers.middleware import visit_of
+from neverstale.api.callers.tenants import Owner
 from neverstale.api.linked.linker import Linker
 from neverstale.api.linked.many import Each, Many
 from neverstale.api.linked.parameters import EXPAND, view_of
@@ -52,8 +54,11 @@ class DocumentEndpoints:
         key = key_of(scope["path_params"]["key"], self._resource)
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         reader, source = state_of(scope).reader, self._source(scope)
+        owner = visit_of(scope).owner(self._resource)
         if view.is_whole:
             answer = await reader.get(source, key, wish)
+            if owner is not None:
+                answer = owner.seen(answer)
             if answer.body is not None and not wish.audit:
                 source.count_read(source.locate(key)[0])
         else:
@@ -69,10 +74,10 @@ class DocumentEndpoints:
 
     async def _viewed(self, scope: Scope, view: View, key: KeyValue, wish: Wish) -> Answer:
         """The document with what it refers to, or with some of its fields."""
-        source = self._source(scope)
+        source, owner = self._source(scope), visit_of(scope).owner(self._resource)
 
         async def read(linker: Linker, many: Many) -> Each:
-            return (await linker.documents(view, await many.read(source, [key])))[key]
+            return (await linker.documents(view, seen(owner, await many.read(source, [key]))))[key]
 
         with hold_for(scope.get("state", {})) as holding:
             each = await reading(state_of(scope), wish, holding, EXPAND, read)
@@ -87,9 +92,10 @@ class DocumentEndpoints:
         keys = keys_of(query, self._resource)
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         reader, source = state_of(scope).reader, self._source(scope)
+        owner = visit_of(scope).owner(self._resource)
 
         async def read(linker: Linker, many: Many) -> Mapping[KeyValue, Each]:
-            return await linker.documents(view, await many.read(source, keys))
+            return await linker.documents(view, seen(owner, await many.read(source, keys)))
 
         with hold_for(scope.get("state", {})) as holding:
             answers = await reading(state_of(scope), wish, holding, KEYS, read)
@@ -103,6 +109,13 @@ class DocumentEndpoints:
             if not wish.audit:
                 self._seconds.observe(time.perf_counter() - started)
             await response(scope, receive, send)
+
+
+def seen(owner: Owner | None, answers: Mapping[KeyValue, Each]) -> Mapping[KeyValue, Each]:
+    """The answers as a tenant sees them: other tenants' documents are none."""
+    if owner is None:
+        return answers
+    return {key: owner.seen(each) if isinstance(each, Answer) else each for key, each in answers.items()}
 
 
 def items(pairs: Iterable[tuple[KeyValue, Each]]) -> list[bytes]:

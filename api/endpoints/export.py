@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from neverstale.api.callers.middleware import visit_of
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import listed, parameters_of, shown
 from neverstale.api.web.pieces import pieces
@@ -93,7 +94,14 @@ class Exports:
         self._clock = clock
         self._streaming: list[_Streaming] = []
 
-    async def run(self, resource: Resource, fields: Sequence[str] | None, receive: Receive, send: Send) -> None:
+    async def run(
+        self,
+        resource: Resource,
+        fields: Sequence[str] | None,
+        receive: Receive,
+        send: Send,
+        where: Mapping[str, Any] | None = None,
+    ) -> None:
         """Stream until the end, until the client goes away, or until that breaks off: then the response has no end.
 
         Raises `Overloaded`, and `Outage` before the first line.
@@ -102,7 +110,7 @@ class Exports:
         await self._take(place, resource)
         try:
             task = place.task = asyncio.create_task(
-                self._stream(place, resource, fields, send), name=f"export-{resource.name}"
+                self._stream(place, resource, fields, send, where), name=f"export-{resource.name}"
             )
             gone = asyncio.create_task(_gone(receive), name="export-client")
             try:
@@ -146,8 +154,15 @@ class Exports:
             if streaming.task is not None:
                 await _cancelled(streaming.task)
 
-    async def _stream(self, place: _Streaming, resource: Resource, fields: Sequence[str] | None, send: Send) -> None:
-        lines = self._loader.export(resource, fields)
+    async def _stream(
+        self,
+        place: _Streaming,
+        resource: Resource,
+        fields: Sequence[str] | None,
+        send: Send,
+        where: Mapping[str, Any] | None,
+    ) -> None:
+        lines = self._loader.export(resource, fields, where)
         begun = False
         async with contextlib.aclosing(lines):
             try:
@@ -184,7 +199,9 @@ class Export:
             await ReadyResponse(200, list(HEADERS))(scope, receive, send)
             return
         exports = state_of(scope).exports
-        await exports.run(self._resource, fields, receive, send)
+        owner = visit_of(scope).owner(self._resource)
+        where = None if owner is None else {owner.field: owner.value}
+        await exports.run(self._resource, fields, receive, send, where)
 
 
 def fields_of(query: bytes, resource: Resource) -> Sequence[str] | None:

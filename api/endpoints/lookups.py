@@ -4,6 +4,7 @@ import time
 
 from starlette.types import Receive, Scope, Send
 
+from neverstale.api.callers.middleware import visit_of
 from neverstale.api.endpoints.derived import respond
 from neverstale.api.state import state_of
 from neverstale.api.web.demands import wish_of
@@ -27,5 +28,7 @@ class LookupEndpoint:
         source, reader = state_of(scope).sources.lookups[self._name], state_of(scope).reader
         key = source.key(looked_up(scope["path_params"]["value"], source.path, source.resource))
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
-        answer = await reader.get(source, key, wish)
+        answer, owner = await reader.get(source, key, wish), visit_of(scope).owner(source.resource)
+        if owner is not None:
+            answer = owner.seen(answer)
         await respond(scope, receive, send, conditions, answer, source.absence, self._seconds, started)

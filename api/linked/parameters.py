@@ -24,7 +24,7 @@ def view_of(scope: Scope, views: Views) -> tuple[View, bytes]:
     resource its caller may not read documents."""
     view, rest = taken_out(scope["query_string"], views)
     if not view.is_whole:
-        for resource in sorted(view.resources - {view.resource.name}):
+        for resource in sorted({name for each in view.followed for name in each.view.resources}):
             visit_of(scope).require(resource)
     return view, rest
 

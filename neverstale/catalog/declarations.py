@@ -33,6 +33,7 @@ from pydantic import (
     model_validator,
 )
 
+from neverstale.catalog.tenants import told_apart
 from neverstale.misconfiguration import wrong
 
 FORMAT: Final = 2
@@ -71,7 +72,15 @@ class _Declaration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: Annotated[tuple[str, ...], Field(max_length=MAX_BY)] = ()
-    """Fields that make a group; in the URL they are query parameters."""
+    """Fields that make a group; in the URL they are query parameters. A table says of each where its value comes
+    from: `"query"`, or `"claim:NAME"`, the caller's credentials."""
+    claims: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """Field -> claim. It changes who may ask, and nothing that is derived: no digest covers it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_may_be_a_table(cls, values: Any) -> Any:
+        return told_apart(values)
 
     @field_validator("by")
     @classmethod

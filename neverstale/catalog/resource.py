@@ -17,6 +17,7 @@ from neverstale.catalog.declarations import (
 )
 from neverstale.catalog.lookups import MOST_LOOKUPS, as_list, check_lookups, list_name
 from neverstale.catalog.references import References
+from neverstale.catalog.tenants import TENANT_TYPES, Tenant
 from neverstale.keys import KeyType
 from neverstale.misconfiguration import wrong
 
@@ -122,6 +123,8 @@ class Resource(BaseModel):
     """The documents with the highest scores, at `/v1/{name}/-/rankings/{ranking}`."""
     lookups: Annotated[tuple[str, ...], Field(max_length=MOST_LOOKUPS)] = ()
     """Fields of which no two documents share a value, at `/v1/{name}/-/by/{field}/{value}`."""
+    tenant: Tenant | None = None
+    """Whose a document is: callers are shown those of their own tenant."""
     public: bool | None = None
     """Whether everybody may read it; `None`: as long as nobody can say who he is (`callers`)."""
     export: bool = True
@@ -155,6 +158,28 @@ class Resource(BaseModel):
         shown = sorted(self.fields) if self.fields is not None else None
         text = orjson.dumps([BODIES, self._database, self.collection, self.key_type, shown, self.expires_field])
         return blake2b(text, digest_size=3).hexdigest()
+
+    @property
+    def needs_claims(self) -> bool:
+        """Whether some of what is asked of it comes from credentials."""
+        every = (*self.lists.values(), *self.counters.values(), *self.rankings.values())
+        return self.tenant is not None or any(declared.claims for declared in every)
+
+    def claims_of(self, declared: ListDeclaration | CounterDeclaration | RankingDeclaration) -> dict[str, str]:
+        """Field -> claim of one of its declarations: also the tenant's, where that makes a group."""
+        of_tenant = {self.tenant.field: self.tenant.claim} if self.tenant and self.tenant.field in declared.by else {}
+        return of_tenant | declared.claims
+
+    @model_validator(mode="after")
+    def _tenants_are_told_apart(self) -> Self:
+        if self.needs_claims and self.public:
+            raise wrong("is true, but some of it depends on who asks", "remove it, or tenant and claims", "public")
+        if self.tenant is not None and self.fields is not None:
+            kind = self.fields.get(self.tenant.field)
+            if kind not in TENANT_TYPES:
+                known = f"add {self.tenant.field} to fields, of one of the types {', '.join(TENANT_TYPES)}"
+                raise wrong(f"{self.tenant.field} is not among fields as one of these", known, "tenant.field")
+        return self
 
     @field_validator("lists", "counters", "rankings")
     @classmethod

@@ -211,16 +211,19 @@ class Loader:
         rows = await asyncio.to_thread(reply.documents) if size > OFF_LOOP_BYTES else reply.documents()
         return Found(version, rows, bool(cursor["id"]), kind, size)
 
-    async def export(self, resource: Resource, fields: Sequence[str] | None) -> AsyncGenerator[bytes, None]:
+    async def export(
+        self, resource: Resource, fields: Sequence[str] | None, where: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """All documents in the order of `_id`, as lines of JSON, one reply of the server at a time: the next one is
-        asked for when the caller has come back for it. `fields`: besides `_id`; `None`: all.
+        asked for when the caller has come back for it. `fields`: besides `_id`; `None`: all. `where`: only documents
+        with these values.
 
         They are majority-committed, but not all of one version: this may take longer than the server keeps a state.
         Whoever ends early closes the generator, which ends the cursor on the server. Raises `Outage` and `Refused`.
         """
         collection = self._database.get_collection(resource.collection, read_concern=ReadConcern("majority"))
         projection = None if fields is None else {"_id": 1} | dict.fromkeys(fields, 1)
-        cursor = collection.find_raw_batches({}, projection, sort=[("_id", 1)], batch_size=EXPORT_DOCUMENTS)
+        cursor = collection.find_raw_batches(where or {}, projection, sort=[("_id", 1)], batch_size=EXPORT_DOCUMENTS)
         try:
             while True:
                 heed()
