@@ -14,6 +14,7 @@ from rich.console import Console
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.ops.demo.flights.play import TRY, loaded
+from neverstale.ops.demo.page.showing import shown
 from neverstale.ops.stack.board import Board
 from neverstale.ops.stack.broker import BrokerChoice
 from neverstale.ops.stack.errors import StackError
@@ -118,8 +119,9 @@ async def _run(options: UpOptions, console: Console, interrupts: Interrupts) -> 
             for line in not_used(options.origins):
                 console.out(line)
             await stack.start_roles(options.consumers, options.api_workers, **write_role_settings(stack, options))
+            page = await exits.enter_async_context(shown(stack, player)) if player is not None else None
             board.finish()
-            console.out(summary(stack, options, write_environment(stack)))
+            console.out(summary(stack, options, write_environment(stack), page))
             async with at_once() as group:
                 if player is not None:
                     group.create_task(player.play(asyncio.Event()), name="play")
@@ -144,12 +146,13 @@ def write_environment(stack: LocalStack) -> Path:
     return target
 
 
-def summary(stack: LocalStack, options: UpOptions, environment: Path) -> str:
+def summary(stack: LocalStack, options: UpOptions, environment: Path, page: str | None = None) -> str:
     """What runs, where, and what becomes of the data."""
     kept = f"{stack.data}, kept" if options.data else f"{stack.data}, removed at the end (keep them with --data)"
     rows = {
         "API": f"{stack.api_url}/",
         "Console": f"{stack.console_url}/",
+        **({"Board": page} if page is not None else {}),
         "MongoDB": f"{stack.mongo_uri}  ({stack.mongod.description})",
         "Kafka": f"{stack.bootstrap_servers}  ({stack.kafka.description})",
         "Redis": f"{stack.redis_url}  ({stack.redis.description})",

@@ -111,6 +111,7 @@ def demo(
         bool, typer.Option("--sabotage", help="Spoil the cache unseen: the check of the answers must notice.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same choices.")] = 1,
+    show: Annotated[bool, typer.Option("--open", help="Show the departures board in a browser meanwhile.")] = False,
 ) -> None:
     """Replay a week of departures through the whole pipeline and check every answer."""
     from neverstale.ops.demo.main import DemoOptions
@@ -128,6 +129,7 @@ def demo(
         chaos=chaos,
         sabotage=sabotage,
         seed=seed,
+        open=show,
     )
     raise typer.Exit(play(options))
 

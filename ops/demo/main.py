@@ -4,6 +4,7 @@ import asyncio
 import json
 import tempfile
 import time
+import webbrowser
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
@@ -22,6 +23,7 @@ from neverstale.ops.demo.flights.play import demo_catalog
 from neverstale.ops.demo.flights.player import Player
 from neverstale.ops.demo.flights.writers import Writers
 from neverstale.ops.demo.live import Live, LiveMoment
+from neverstale.ops.demo.page.showing import shown
 from neverstale.ops.demo.places import places
 from neverstale.ops.demo.readers import PER_SECOND, READERS
 from neverstale.ops.demo.report import Counts, Run, TimesHeard, figures, show
@@ -59,6 +61,8 @@ class DemoOptions:
     sabotage: bool = False
     """Spoil the cache behind everybody's back: the oracle must find something."""
     seed: int = 1
+    open: bool = False
+    """Show the board in a browser."""
 
 
 def demo(options: DemoOptions, console: Console | None = None) -> int:
@@ -102,7 +106,7 @@ async def _on_stack(options: DemoOptions, console: Console, interrupts: Interrup
         )
         crowd = await exits.enter_async_context(asking)
         try:
-            return await Play(options, console, stack, writers, writes, crowd).run(catalog)
+            return await Play(options, console, stack, writers, writes, crowd).shown_run(catalog)
         except NotConverged as error:
             # The logs may be gone when this is read.
             raise NotConverged("\n".join([str(error), *(each.obituary for each in stack.processes)])) from error
@@ -139,6 +143,15 @@ class Play:
         self._live = Live(console, options.seconds, self._moment, self._clock)
         self._recoveries: list[Recovery] = []
         self._saboteur = Saboteur(stack.redis_url, entry_keys(week())) if options.sabotage else None
+
+    async def shown_run(self, catalog: Path) -> Run:
+        """As `run`, with the board in a browser meanwhile if that is wanted."""
+        if not self._options.open:
+            return await self.run(catalog)
+        async with shown(self._stack, self._player) as page:
+            self._live.tell(f"The board: {page}")
+            await asyncio.to_thread(webbrowser.open, page)
+            return await self.run(catalog)
 
     async def run(self, catalog: Path) -> Run:
         """Write and read, let the cache catch up, look at everything once, and judge."""

@@ -28,6 +28,8 @@ class Player:
         self._show_now = show_now
         self._departures = [flight.sched_dep for flight in week.flights]
         self._steps = list(steps(happenings(week.flights)))
+        self.now: int | None = None
+        """The flight that is to leave next on the board, by its number; `None`: nothing was played yet."""
         self.changes = 0
         """Documents changed, acknowledged by the majority."""
         self.weeks = 0
@@ -52,7 +54,8 @@ class Player:
                 changed = await self._writers.begin_week()
                 self.weeks += 1
             else:
-                self._show_now(min(bisect_left(self._departures, step[0].at), len(self._departures) - 1))
+                self.now = min(bisect_left(self._departures, step[0].at), len(self._departures) - 1)
+                self._show_now(self.now)
                 changed = await self._writers.write(step)
             self.changes += changed  # not in one with the await: others add to it meanwhile
         finally:

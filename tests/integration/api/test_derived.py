@@ -19,6 +19,7 @@ from neverstale.errors import Outage, Server, TooSlow
 from neverstale.mongodb.loader import Loader
 from tests.integration.api.test_values_in_mongodb import survives
 from tests.properties.raw_bson import ODD, Value, boolean, document, integer, string
+from tests.support.events import listening
 from tests.worlds import hits
 from tests.worlds.deriving import RESOURCE, Writer, kill
 from tests.worlds.serving import Served, all_pages, cached, flight, heard, in_l1, keys, listed, serving, without_place
@@ -590,3 +591,46 @@ async def test_openapi_has_typed_routes(served: Served) -> None:
     assert by_name["origin"]["required"]
     assert f"/v1/{RESOURCE}/-/counters/by_status" in described["paths"]
     assert f"/v1/{RESOURCE}/-/rankings/late/{{key}}" in described["paths"]
+
+
+# --- live
+
+
+async def test_a_page_a_counter_and_a_ranking_are_streams_of_their_states(served: Served, hot: hits.Served) -> None:
+    await served.applied(await served.write(flight("l1", origin="LIV", day=70, gate="b", delay=5)))
+    await served.until_hit("counters/by_status", origin="LIV")
+    base = f"/v1/{RESOURCE}/-/"
+    async with (
+        listening(hot.port, f"{base}lists/departures?origin=LIV&day=70") as page,
+        listening(hot.port, f"{base}counters/by_status?origin=LIV&status=s") as one,
+        listening(hot.port, f"{base}counters/by_status?origin=LIV") as groups,
+        listening(hot.port, f"{base}rankings/late?day=70") as top,
+        listening(hot.port, f"{base}rankings/late/l2?day=70") as rank,
+    ):
+        await page.until(lambda _: bool(page.states), "a page")
+        assert [item["_id"] for item in page.last["items"]] == ["l1"]
+        await rank.until(lambda _: bool(rank.states), "an absence")
+        assert rank.states[-1].event == "absent"
+        await served.write(flight("l2", origin="LIV", day=70, gate="a", delay=9))
+        await page.until(lambda _: [item["_id"] for item in page.last["items"]] == ["l2", "l1"], "both on the page")
+        await one.until(lambda _: one.last["count"] == 2, "both are counted")
+        await groups.until(lambda _: groups.last["total"]["count"] == 2, "both are counted in groups")
+        await top.until(lambda _: [item["key"] for item in top.last["items"]] == ["l2", "l1"], "both are ranked")
+        await rank.until(lambda _: rank.states[-1].event == "state", "the second has a rank")
+        assert rank.last["rank"] == 1
+        await served.documents.update_one({"_id": "l2"}, {"$set": {"origin": "GONE", "day": 71}})
+        await page.until(lambda _: [item["_id"] for item in page.last["items"]] == ["l1"], "one has left the page")
+        await one.until(lambda _: one.last["count"] == 1, "one has left the counter")
+        await rank.until(lambda _: rank.states[-1].event == "absent", "one has left the ranking")
+        for stream in (page, one, groups, top, rank):
+            ids = [state.id for state in stream.states]
+            assert ids == sorted(ids)
+
+
+async def test_a_figure_that_does_not_change_sends_nothing(served: Served, hot: hits.Served) -> None:
+    await served.applied(await served.write(flight("q1", origin="QUI", status="here")))
+    async with listening(hot.port, f"/v1/{RESOURCE}/-/counters/by_status?origin=QUI&status=here") as stream:
+        await stream.until(lambda _: bool(stream.states), "a count")
+        version = await served.write(flight("q1", origin="QUI", status="here", gate="z"), flight("q2", origin="QUX"))
+        await heard(hot, version)
+        assert len(stream.states) == 1
