@@ -24,6 +24,7 @@ from neverstale.api.endpoints.home import home
 from neverstale.api.endpoints.live import count_of, document_of, page_at, rank_of, ranking_of
 from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
+from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
 from neverstale.api.endpoints.openapi_views import view_parameters
 from neverstale.api.freshness.watermark import OTHER_CATALOG
 from neverstale.api.live.endpoint import LiveOr
@@ -124,12 +125,13 @@ def _one(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRout
         summary=f"One document of {resource.name}",
         operation_id=f"get_{resource.name}",
         tags=[resource.name],
-        responses=openapi.answers(absent=True),
+        responses=or_live(openapi.answers(absent=True)),
         openapi_extra={
             "parameters": [
                 openapi.key_parameter(resource),
                 *view_parameters(resource, resources),
                 *openapi.DEMANDS,
+                LAST_EVENT_ID,
             ]
         },
     )
@@ -211,12 +213,13 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
             summary=f"The list {list_name} of {name}, page by page",
             operation_id=f"get_{name}_list_{list_name}",
             tags=[name],
-            responses=openapi.answers(absent=False),
+            responses=or_live(openapi.answers(absent=False)),
             openapi_extra={
                 "parameters": [
                     *openapi_derived.list_parameters(resource, list_name),
                     *view_parameters(resource, resources),
                     *openapi.DEMANDS,
+                    LAST_EVENT_ID,
                 ]
             },
         )
@@ -241,8 +244,10 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
             summary=f"How many {name}, counted as {counts.counter}",
             operation_id=f"get_{name}_counter_{counts.counter}",
             tags=[name],
-            responses=openapi.answers(absent=False) | ({} if resource.max_groups else openapi.SWITCHED_OFF),
-            openapi_extra={"parameters": [*openapi_derived.counter_parameters(counts), *openapi.DEMANDS]},
+            responses=or_live(openapi.answers(absent=False)) | ({} if resource.max_groups else openapi.SWITCHED_OFF),
+            openapi_extra={
+                "parameters": [*openapi_derived.counter_parameters(counts), *openapi.DEMANDS, LAST_EVENT_ID]
+            },
         )
     for ranks in figures.rankings.values():
         routes += _ranking(name, ranks)
@@ -260,8 +265,10 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
             summary=f"Who leads in {ranks.ranking} of {name}",
             operation_id=f"get_{name}_ranking_{ranks.ranking}",
             tags=[name],
-            responses=openapi.answers(absent=False),
-            openapi_extra={"parameters": [*openapi_derived.ranking_parameters(ranks), *openapi.DEMANDS]},
+            responses=or_live(openapi.answers(absent=False)),
+            openapi_extra={
+                "parameters": [*openapi_derived.ranking_parameters(ranks), *openapi.DEMANDS, LAST_EVENT_ID]
+            },
         ),
         *_get_and_head(
             path + "/{key}",
@@ -271,8 +278,8 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
             summary=f"The rank of one document in {ranks.ranking} of {name}",
             operation_id=f"get_{name}_rank_{ranks.ranking}",
             tags=[name],
-            responses=openapi.answers(absent=True),
-            openapi_extra={"parameters": [*openapi_derived.rank_parameters(ranks), *openapi.DEMANDS]},
+            responses=or_live(openapi.answers(absent=True)),
+            openapi_extra={"parameters": [*openapi_derived.rank_parameters(ranks), *openapi.DEMANDS, LAST_EVENT_ID]},
         ),
     ]
 

@@ -58,7 +58,9 @@ class Listener:
         rest = b""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
-                size = int(await self.reader.readline(), 16)
+                if not (line := await self.reader.readline()):
+                    break
+                size = int(line, 16)
                 rest += await self.reader.readexactly(size)
                 await self.reader.readexactly(2)
                 if not size:
