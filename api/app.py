@@ -13,13 +13,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from neverstale import __version__
-from neverstale.api.callers.access import Access
-from neverstale.api.callers.addresses import Addresses
-from neverstale.api.callers.fresh_keys import FreshKeys
-from neverstale.api.callers.gate import Gate
-from neverstale.api.callers.identify import Callers
 from neverstale.api.callers.middleware import Decided
-from neverstale.api.callers.openness import say_openness
+from neverstale.api.callers.opening import gate_of
 from neverstale.api.derived.figures import Figures
 from neverstale.api.derived.generations import keep_known
 from neverstale.api.derived.sources import Sources, known_of
@@ -178,12 +173,8 @@ async def serving(
     )
     compressed = Compressed(tasks)
     hot = Hot(reader, l1, compressed, freshness.marks, RequestLines(sources), sources)
-    callers = Callers(settings.callers)
-    gate = Gate(Access(settings.callers, catalog.resources), callers, Addresses(settings.limits))
-    fresh_keys = FreshKeys(settings.callers, callers, tasks)
-    fresh_keys.begin()
-    say_openness(settings.callers, catalog)
-    if settings.callers.configured or not gate.access.everything_is_open or settings.limits.requests_per_second:
+    gate, fresh_keys = gate_of(settings, catalog, tasks)
+    if settings.limits.requests_per_second or not gate.admits_all:
         hot.gate = gate
     limits: Buckets | None = None
     if settings.limits.requests_per_second:

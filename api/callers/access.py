@@ -67,6 +67,7 @@ class Access:
         self._demands_are_scoped = settings.configured and settings.demands == "scoped"
         self._free_max_age = settings.free_max_age_seconds
         self._closed = frozenset(name for name, each in resources.items() if not self._is_open(each))
+        self._by_tenant = frozenset(name for name, each in resources.items() if each.tenant is not None)
         self.everything_is_open = not self._closed
         """Whether nobody is ever refused for who he is."""
         self._hits: dict[Rights, frozenset[tuple[bytes, bytes]]] = {}
@@ -107,7 +108,7 @@ class Access:
 
     def of_other_tenants(self, caller: Caller, resource: str) -> Problem | None:
         """Why a caller may not have documents that are not told apart by tenant."""
-        if self._resources[resource].tenant is None or caller.rights.sees_all_tenants(resource):
+        if resource not in self._by_tenant or caller.rights.sees_all_tenants(resource):
             return None
         detail = f"This caller may read {resource} of its own tenant only, and this is not told apart by tenant."
         return _missing(caller, f"tenants:{resource}", detail)

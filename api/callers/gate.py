@@ -6,12 +6,13 @@ when the credentials end, and all of them when keys change.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from neverstale.api.callers.access import Access
 from neverstale.api.callers.addresses import Addresses
 from neverstale.api.callers.caller import ANYBODY, Caller
+from neverstale.api.callers.cross_origin import CrossOrigin
 from neverstale.api.callers.identify import Callers
 
 BLOCKS: Final = 4096
@@ -20,15 +21,17 @@ BLOCKS: Final = 4096
 class Badge:
     """What some header lines say of their sender."""
 
-    __slots__ = ("_hits", "all_hits", "bucket", "caller", "private", "until")
+    __slots__ = ("_hits", "all_hits", "bucket", "caller", "lines", "private", "until")
 
-    def __init__(self, caller: Caller, access: Access, bucket: bytes) -> None:
+    def __init__(self, caller: Caller, access: Access, bucket: bytes, lines: bytes = b"") -> None:
         self.caller = caller
         self.until = caller.until
         self.bucket = caller.bucket or bucket
         """What the limit is counted by; empty: by the connection's address."""
         self.private = caller is not ANYBODY
         """Answers are for this caller alone, and no shared cache."""
+        self.lines = lines
+        """Further header lines of every answer."""
         hits = access.hits(caller)
         self.all_hits = hits is None
         self._hits = hits if hits is not None else frozenset()
@@ -48,10 +51,16 @@ class Gate:
     """The badges of one process."""
 
     def __init__(
-        self, access: Access, callers: Callers, addresses: Addresses, clock: Callable[[], float] = time.time
+        self,
+        access: Access,
+        callers: Callers,
+        addresses: Addresses,
+        cross_origin: CrossOrigin,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.access = access
         self.callers = callers
+        self.cross_origin = cross_origin
         self._addresses = addresses
         self._clock = clock
         self._blocks: dict[bytes, Badge] = {}
@@ -63,14 +72,19 @@ class Gate:
         self._blocks.clear()
         self.on_change()
 
+    @property
+    def admits_all(self) -> bool:
+        """Whether it matters to no answer who asks."""
+        return self.access.everything_is_open and not self.callers.configured and not self.cross_origin.on
+
     def badge_of(self, headers: Iterable[tuple[bytes, bytes]]) -> Badge | None:
         """What headers (names in lower case) say; `None`: their credentials must be verified first."""
         headers = list(headers)
         caller = self.callers.remembered(headers)
         return None if caller is None else self.badge(caller, headers)
 
-    def badge(self, caller: Caller, headers: Iterable[tuple[bytes, bytes]]) -> Badge:
-        return Badge(caller, self.access, self._addresses.named(headers))
+    def badge(self, caller: Caller, headers: Sequence[tuple[bytes, bytes]]) -> Badge:
+        return Badge(caller, self.access, self._addresses.named(headers), self.cross_origin.lines(headers))
 
     def of_block(self, block: bytes) -> Badge | None:
         """What this block of header lines says, if that is remembered and holds still."""

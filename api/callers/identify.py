@@ -36,7 +36,7 @@ class Callers:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tokens = Tokens(settings, clock) if settings.takes_tokens else None
-        self._configured = settings.configured
+        self.configured = settings.configured
         self.on_change: Callable[[], None] = lambda: None
         """Called when what was remembered is forgotten."""
         self.fetch: Callable[[], asyncio.Future[None]] | None = None
@@ -76,7 +76,7 @@ class Callers:
 
     def remembered(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller | None:
         """The caller that headers name (names in lower case), if that is known without verifying anything."""
-        if not self._configured:
+        if not self.configured:
             return ANYBODY  # what is shown is meant for somebody else
         try:
             credential = credential_of(headers)
@@ -89,7 +89,7 @@ class Callers:
 
     async def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         """The caller that headers name. Raises a `Problem`, which repeats nothing of what was shown."""
-        if not self._configured:
+        if not self.configured:
             return ANYBODY
         try:
             credential = credential_of(headers)

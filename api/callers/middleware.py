@@ -16,7 +16,8 @@ from neverstale.api.callers.caller import ANYBODY, Caller
 from neverstale.api.callers.gate import Badge
 from neverstale.api.callers.tenants import Owner, owner_of
 from neverstale.api.state import state_of
-from neverstale.api.web.headers import for_one
+from neverstale.api.web.headers import for_one, pairs
+from neverstale.api.web.paths import PREFIX
 from neverstale.api.web.problems import Problem
 from neverstale.catalog import Resource
 from neverstale.role import telemetry
@@ -109,12 +110,15 @@ class Decided:
             caller, refusal = ANYBODY, problem
         visit = Visit(gate.access, gate.badge(caller, headers), headers, refusal)
 
+        lines = pairs(visit.badge.lines) if scope["path"].startswith(PREFIX) else []
+
         async def decided(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if message["status"] < 400 and not visit.decided:
                     raise Undecided(scope["path"])
-                if visit.badge.private:
-                    message = {**message, "headers": for_one(message["headers"])}
+                if visit.badge.private or lines:
+                    answered = for_one(message["headers"]) if visit.badge.private else message["headers"]
+                    message = {**message, "headers": [*answered, *lines]}
             await send(message)
 
         await self._app({**scope, VISIT: visit}, receive, decided)

@@ -26,6 +26,7 @@ from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
 from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
 from neverstale.api.endpoints.openapi_views import view_parameters
+from neverstale.api.endpoints.preflight import PreflightRoute
 from neverstale.api.freshness.watermark import OTHER_CATALOG
 from neverstale.api.live.endpoint import LiveOr
 from neverstale.api.state import state_of
@@ -77,11 +78,13 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
         operation_id="get_freshness",
         tags=["freshness"],
     )
+    elsewhere = _Elsewhere(catalog, read)
     app.router.routes += [
         home(catalog),
         *read,
         *health_routes(health),
-        DecidedRoute(f"{PREFIX}{{rest:path}}", _Elsewhere(catalog, read), reads=NOTHING),
+        PreflightRoute(f"{PREFIX}{{rest:path}}", read, elsewhere),
+        DecidedRoute(f"{PREFIX}{{rest:path}}", elsewhere, reads=NOTHING),
     ]
     assert not (forgotten := undeclared(app.router.routes)), f"nobody has said what {forgotten} reads"
 

@@ -207,7 +207,9 @@ class HotProtocol(GuardedProtocol):
 
     def _own_lines(self) -> bytes:
         """The header lines of an answer to this caller alone. They cost a token."""
-        return self._limits.spend(self._bucket) if self._limits is not None and self._bucket is not None else b""
+        assert self._badge is not None
+        spent = self._limits.spend(self._bucket) if self._limits is not None and self._bucket is not None else b""
+        return spent + self._badge.lines
 
     # --- what goes out
 

@@ -10,10 +10,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from neverstale.api.callers.access import Access
 from neverstale.api.callers.addresses import Addresses
+from neverstale.api.callers.cross_origin import CrossOrigin
 from neverstale.api.callers.gate import Gate
 from neverstale.api.callers.identify import Callers
 from neverstale.api.state import STATE, State
-from neverstale.settings import CallerSettings, Limits
+from neverstale.settings import CallerSettings, Cors, Limits
 
 
 def opened(**parts: Any) -> State:
@@ -23,7 +24,7 @@ def opened(**parts: Any) -> State:
 
 def open_gate() -> Gate:
     """Lets everybody have everything."""
-    return Gate(Access(CallerSettings(), {}), Callers(CallerSettings()), Addresses(Limits()))
+    return Gate(Access(CallerSettings(), {}), Callers(CallerSettings()), Addresses(Limits()), CrossOrigin(Cors()))
 
 
 @asynccontextmanager

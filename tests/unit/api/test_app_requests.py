@@ -117,7 +117,7 @@ async def test_openapi_documents_key_demands_and_errors_of_every_read(http: http
     names = [parameter["name"] for parameter in read["parameters"]]
     assert names == ["key", "fields", "Cache-Control", "Neverstale-Min-Version", "If-None-Match", "If-Match"]
     assert read["parameters"][0]["schema"]["pattern"] == "^[0-9a-fA-F]{24}$"
-    assert set(read["responses"]) == {"200", "304", "400", "403", "404", "412", "431", "503", "504"}
+    assert set(read["responses"]) == {"200", "304", "400", "403", "404", "412", "413", "431", "503", "504"}
     assert "application/problem+json" in read["responses"]["404"]["content"]
 
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from neverstale.api.callers.access import HIT_KINDS, Access, Reads
 from neverstale.api.callers.addresses import Addresses
 from neverstale.api.callers.caller import ANYBODY, Caller
+from neverstale.api.callers.cross_origin import CrossOrigin
 from neverstale.api.callers.gate import Badge, Gate
 from neverstale.api.callers.identify import Callers
 from neverstale.api.callers.scopes import DEMANDS, KINDS, Kind, rights_in, wrong_with
 from neverstale.api.hits.request_lines import LINE, PAGE_LINE
 from neverstale.catalog import Resource
-from neverstale.settings import CallerSettings, Limits
+from neverstale.settings import CallerSettings, Cors, Limits
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -178,7 +179,7 @@ def test_what_the_fast_path_knows_of_lines_is_what_it_answers() -> None:
 
 def test_a_gate_forgets_badges_when_keys_change() -> None:
     callers = Callers(CONFIGURED)
-    gate = Gate(Access(CONFIGURED, RESOURCES), callers, Addresses(Limits()))
+    gate = Gate(Access(CONFIGURED, RESOURCES), callers, Addresses(Limits()), CrossOrigin(Cors()))
     badge = gate.badge_of([])
     assert badge is not None
     gate.remember(b"block", badge)
@@ -189,7 +190,9 @@ def test_a_gate_forgets_badges_when_keys_change() -> None:
 
 def test_a_badge_ends_with_its_caller() -> None:
     now = [100.0]
-    gate = Gate(Access(CONFIGURED, RESOURCES), Callers(CONFIGURED), Addresses(Limits()), lambda: now[0])
+    gate = Gate(
+        Access(CONFIGURED, RESOURCES), Callers(CONFIGURED), Addresses(Limits()), CrossOrigin(Cors()), lambda: now[0]
+    )
     held: Any = Caller("test", rights_in("read:a"), until=101.0)
     gate.remember(b"block", gate.badge(held, []))
     assert gate.of_block(b"block") is not None

@@ -9,18 +9,20 @@ import httpx
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from neverstale.api.app import create_app
 from neverstale.api.callers.access import OPEN, Access, Reads
 from neverstale.api.callers.addresses import Addresses
+from neverstale.api.callers.cross_origin import CrossOrigin
 from neverstale.api.callers.gate import Gate
 from neverstale.api.callers.identify import Callers
 from neverstale.api.callers.key_file import StaticKey, StaticKeys, hashed
 from neverstale.api.callers.middleware import DecidedRoute
 from neverstale.catalog import Catalog
-from neverstale.settings import CallerSettings, Limits, Settings
+from neverstale.settings import CallerSettings, Cors, Limits, Settings
 from tests.support.opened import opened, ordinary
 
 CATALOG = Catalog.model_validate(
@@ -63,7 +65,7 @@ def app() -> FastAPI:
 def gate() -> Gate:
     callers = Callers(CONFIGURED)
     callers.take_keys(StaticKeys([NOBODYS, MASTERS]))
-    return Gate(Access(CONFIGURED, CATALOG.resources), callers, Addresses(Limits()))
+    return Gate(Access(CONFIGURED, CATALOG.resources), callers, Addresses(Limits()), CrossOrigin(Cors()))
 
 
 @pytest_asyncio.fixture
@@ -140,3 +142,100 @@ async def test_answers_to_a_caller_are_for_no_shared_cache(http: httpx.AsyncClie
         del app.router.routes[0]
     assert response.headers["cache-control"] == "private, no-cache"
     assert response.headers["vary"] == "accept-encoding, authorization"
+
+
+# --- pages of other origins
+
+
+@pytest_asyncio.fixture
+async def across(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """An API that pages of two origins may read."""
+    callers = Callers(CONFIGURED)
+    callers.take_keys(StaticKeys([MASTERS]))
+    cross_origin = CrossOrigin(Cors(origins="https://shop.test, https://desk.test"))
+    gate = Gate(Access(CONFIGURED, CATALOG.resources), callers, Addresses(Limits()), cross_origin)
+    transport = httpx.ASGITransport(ordinary(app, opened(gate=gate)), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        yield client
+
+
+ASKS = {"origin": "https://shop.test", "access-control-request-method": "GET"}
+
+
+async def test_a_preflight_is_answered_without_credentials_where_there_is_something_to_read(
+    across: httpx.AsyncClient, app: FastAPI
+) -> None:
+    for path in {path for _, path, reads in routes(app) if reads is not None and reads.resource is not None}:
+        response = await across.options(path, headers=ASKS)
+        assert response.status_code == 204, path
+        assert response.headers["access-control-allow-origin"] == "https://shop.test"
+        assert "GET" in response.headers["access-control-allow-methods"]
+        assert "authorization" in response.headers["access-control-allow-headers"]
+        assert response.headers["access-control-max-age"] == "600"
+        assert "access-control-allow-credentials" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v1/nothing", ASKS, 401),
+        ("/v1/things/-/lists/none", ASKS, 401),
+        ("/v1/things/1", {"origin": "https://shop.test"}, 401),
+        ("/v1/things/1", {"access-control-request-method": "GET"}, 401),
+        ("/livez", ASKS, 405),
+    ],
+)
+async def test_nothing_else_is_a_preflight(
+    across: httpx.AsyncClient, path: str, headers: dict[str, str], status: int
+) -> None:
+    response = await across.options(path, headers=headers)
+    assert response.status_code == status
+    assert "access-control-allow-methods" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.test", "null", "https://shop.test.evil.test", "http://shop.test", "https://SHOP.test", "", "*"],
+)
+async def test_pages_of_other_origins_read_nothing(across: httpx.AsyncClient, origin: str) -> None:
+    preflight = await across.options("/v1/things/1", headers=ASKS | {"origin": origin})
+    answer = await across.get("/v1/freshness", headers={"origin": origin})
+    for response in (preflight, answer):
+        assert not any(name.startswith("access-control-allow") for name in response.headers)
+        assert "origin" in response.headers["vary"].split(", ")
+
+
+async def test_a_page_may_read_the_headers_of_ours_also_of_a_refusal(across: httpx.AsyncClient) -> None:
+    response = await across.get("/v1/things/1", headers={"origin": "https://desk.test"})
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (401, "https://desk.test")
+    for name in ("neverstale-bound", "neverstale-version", "etag", "cache-status", "www-authenticate"):
+        assert name in response.headers["access-control-expose-headers"].split(", ")
+
+
+async def test_two_origins_are_none(across: httpx.AsyncClient) -> None:
+    headers = [("origin", "https://shop.test"), ("origin", "https://desk.test")]
+    response = await across.get("/v1/things/1", headers=headers)
+    assert "access-control-allow-origin" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"origins": "https://shop.test/"},
+        {"origins": "shop.test"},
+        {"origins": "https://Shop.test"},
+        {"origins": "*, https://shop.test"},
+        {"origins": "null"},
+        {"origins": "https://*.test"},
+        {"origins": "*", "credentials": True},
+    ],
+)
+def test_what_is_no_origin_is_refused_at_the_start(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Cors.model_validate(wrong)
+
+
+def test_every_origin_is_named_as_such_and_needs_no_vary() -> None:
+    lines = CrossOrigin(Cors(origins="*")).lines([])
+    assert lines.startswith(b"access-control-allow-origin: *\r\n")
+    assert b"vary" not in lines
