@@ -6,7 +6,7 @@ watermark that stands. `neverstale doctor` looks for the reasons.
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -18,8 +18,10 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.mongodb.primary_clock import PrimaryClock
+from neverstale.ops.auditor.report import audit_table
 from neverstale.ops.servers import kafka_admin, kafka_facts, kafka_offsets, mongo_facts, mongodb, redis, redis_facts
 from neverstale.ops.terminal.output import console, plain, print_json, table
+from neverstale.redis.audit import stored
 from neverstale.redis.cache import Cache
 from neverstale.redis.watermarks import Watermarks
 from neverstale.settings import Kafka, MongoDB, RedisSettings, Settings
@@ -84,9 +86,10 @@ class Status:
     roles: list[RoleStatus]
     partitions: list[PartitionStatus]
     registers: list[Register]
-
     problems: list[str]
     """Sentences: what is wrong."""
+    audit: dict[str, Any] | None = None
+    """What an auditor has told of its last hour, see `neverstale.redis.audit`; `None`: nothing."""
 
     @property
     def ok(self) -> bool:
@@ -99,6 +102,7 @@ class _InRedis:
     roles: list[RoleStatus]
     registers: list[Register]
     watermarks: Watermarks | None
+    audit: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,8 @@ async def gather(settings: Settings, catalog: Catalog) -> Status:
     partitions = _partitions(held.watermarks, kafka.lag, round(now_ms))
     servers = [mongo.server, kafka.server, held.server]
     wrong = list(problems(servers, held.roles, partitions, settings))
-    return Status(servers, held.roles, partitions, held.registers, wrong)
+    wrong += wrong_answers(held.audit)
+    return Status(servers, held.roles, partitions, held.registers, wrong, held.audit)
 
 
 def problems(
@@ -144,6 +149,15 @@ def problems(
     if old := standing(partitions, settings):
         age = _duration(max(part.age_ms or 0 for part in old))
         yield f"the watermark of {named_partitions([part.partition for part in old])} stands, {age} old"
+
+
+def wrong_answers(audit: Mapping[str, Any] | None) -> Iterator[str]:
+    """What an auditor has found wrong in its last hour."""
+    for name, kinds in (audit or {}).get("resources", {}).items():
+        for kind, counts in kinds.items():
+            if count := counts["wrong"]:
+                stays = f", {counts['permanent']} for good" if counts["permanent"] else ""
+                yield f"{count} answers about {kind} of {name} were wrong in the last hour{stays}"
 
 
 def missing_roles(roles: Sequence[RoleStatus]) -> list[str]:
@@ -168,7 +182,7 @@ def named_partitions(partitions: Sequence[int]) -> str:
 
 
 def print_status(status: Status, *, as_json: bool) -> None:
-    """As JSON: `{ok, servers, roles, partitions, registers, problems}`."""
+    """As JSON: `{ok, servers, roles, partitions, registers, audit, problems}`."""
     if as_json:
         print_json({"ok": status.ok, **asdict(status)})
         return
@@ -179,6 +193,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
         ("role", _roles_table(status.roles) if status.roles else None),
         ("partition", _partitions_table(status.partitions) if status.partitions else None),
         ("register", _registers_table(status.registers) if status.registers else None),
+        ("audit of the last hour", audit_table(status.audit["resources"]) if status.audit else None),
     ):
         out.print()
         out.print(rows or f"[bold]{title}[/]\n{silent}")
@@ -265,6 +280,7 @@ async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _
             watermarks = await cache.watermarks(group)
             roles = await roles_in(client, names)
             registers = await _registers(client, cache, catalog)
+            audited = await stored(cache)
     except Outage as outage:
         return _InRedis(ServerStatus("redis", outage.reason, {}), [], [], None)
     shown = {
@@ -272,7 +288,7 @@ async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _
         "memory": f"{facts.used_bytes / 2**20:.1f} MiB",
         "identity": watermarks.identity,
     }
-    return _InRedis(ServerStatus("redis", None, shown), roles, registers, watermarks)
+    return _InRedis(ServerStatus("redis", None, shown), roles, registers, watermarks, audited)
 
 
 async def roles_in(client: Redis, names: Names) -> list[RoleStatus]:

@@ -48,6 +48,24 @@ class ProblemDetails(BaseModel):
     )
 
 
+class Audited(BaseModel):
+    """How many answers of one kind were compared with MongoDB, and what that proves."""
+
+    checked: int = Field(examples=[512345])
+    wrong: int = Field(description="That broke their own bound, or showed what never was.", examples=[0])
+    nines: float = Field(description="Of answers that are right, at least, at 95 %.", examples=[5.2])
+    permanent: int = Field(description="Of the wrong ones, those that stayed wrong.", examples=[0])
+    worst_age_seconds: float = Field(description="Of the oldest change that an answer missed.", examples=[0.08])
+
+
+class ResourceAudit(BaseModel):
+    """What an auditor has found about a resource."""
+
+    at_ms: int = Field(description="When it told so, milliseconds since 1970.", examples=[1764512345678])
+    since_ms: int = Field(description="Since when it counts.", examples=[1764508745678])
+    kinds: dict[str, Audited] = Field(description="By kind: documents, pages, counters, rankings.")
+
+
 class ResourceFreshness(BaseModel):
     """How fresh the cache of one resource is."""
 
@@ -58,6 +76,9 @@ class ResourceFreshness(BaseModel):
     why: str | None = Field(description="Why there is no bound.", examples=[None])
     refused: dict[str, str] = Field(
         {}, description="What MongoDB refuses to read of it, by source, and what helps; missing: nothing."
+    )
+    audit: ResourceAudit | None = Field(
+        None, description="What an auditor has found in the last hour; missing: none runs."
     )
 
 

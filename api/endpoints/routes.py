@@ -17,6 +17,7 @@ from neverstale.api.callers.scopes import Kind
 from neverstale.api.derived.rankings import RankingSource
 from neverstale.api.derived.sources import FigureSources
 from neverstale.api.endpoints import most_read, openapi, openapi_derived
+from neverstale.api.endpoints.audits import audits_of
 from neverstale.api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
 from neverstale.api.endpoints.documents import DocumentEndpoints
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
@@ -300,7 +301,10 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
         # All resources share one topic, so they share its watermark.
         kinds, reasons = state_of(scope).kinds, state_of(scope).refusing.reasons
         seen = [one for one in catalog.resources.values() if visit_of(scope).may_see(one.name)]
-        resources = {one.name: state | _less_of(one, kinds, reasons, freshness.lacks) for one in seen}
+        found = await audits_of(state_of(scope).hits)
+        resources = {
+            one.name: state | _less_of(one, kinds, reasons, freshness.lacks) | found.get(one.name, {}) for one in seen
+        }
         note = state_of(scope).apply_ops.note
         body = orjson.dumps({"resources": resources, "notes": [note] if note is not None else []})
         headers = {"cache-control": "no-store"}

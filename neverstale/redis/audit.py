@@ -46,10 +46,31 @@ async def kept_evidence(redis: Commands, most: int) -> list[dict[str, Any]]:
 
 def _read(redis: Commands, body: bytes) -> dict[str, Any] | None:
     told = _json(body)
-    if isinstance(told, dict) and isinstance(told.get("resources"), dict) and isinstance(told.get("at_ms"), int):
-        return told if told.get("format") == FORMAT else None
-    redis.damage.met("audit", body[:80])
-    return None
+    if isinstance(told, dict) and told.get("format", FORMAT) != FORMAT:
+        return None
+    try:
+        _check(told)
+    except (LookupError, TypeError, AttributeError):
+        redis.damage.met("audit", body[:80])
+        return None
+    record: dict[str, Any] = told
+    return record
+
+
+def _check(told: Any) -> None:
+    """Raises what its readers would otherwise raise."""
+    whole, number = ("checked", "wrong", "permanent", "undecided"), ("nines", "worst_age_seconds")
+    _need(type(told["at_ms"]) is int and type(told["since_ms"]) is int)
+    for kinds in told["resources"].values():
+        for counts in kinds.values():
+            _need(all(type(counts[name]) is int for name in whole))
+            _need(all(isinstance(counts[name], int | float) for name in number))
+            _need(all(type(stale["count"]) is int for stale in counts["stale"].values()))
+
+
+def _need(is_so: bool) -> None:
+    if not is_so:
+        raise TypeError
 
 
 def _json(body: bytes) -> Any:

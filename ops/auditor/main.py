@@ -58,7 +58,7 @@ def run(settings: Settings, catalog: Catalog, renewal: Renewal) -> int:
 
 async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     """Audit until `life.stop`."""
-    async with open_audit(settings, catalog) as parts, Supervised(life.health) as beside:
+    async with open_audit(settings, catalog, fills=False) as parts, Supervised(life.health) as beside:
         await parts.restore()
         beside.keep("card", partial(show_card, life, parts.redis, parts.cache.names))
         parts.keep(beside, life.health, life.instance)
@@ -143,13 +143,13 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_audit(settings: Settings, catalog: Catalog, dice: Random | None = None) -> AsyncIterator[Parts]:
-    """Clients, and an auditor on them. Nothing is asked yet."""
+async def open_audit(settings: Settings, catalog: Catalog, *, fills: bool) -> AsyncIterator[Parts]:
+    """Clients, and an auditor on them. Nothing is asked yet. `fills`: see `Picks`."""
     mongo = mongo_client(settings.mongodb)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     asker = Asker(LABEL)
     try:
-        yield _parts(settings, catalog, mongo, redis, asker, dice or Random())
+        yield _parts(settings, catalog, mongo, redis, asker, fills)
     finally:
         asker.close()
         await mongo.close()
@@ -157,7 +157,7 @@ async def open_audit(settings: Settings, catalog: Catalog, dice: Random | None =
             await redis.aclose()
 
 
-def _parts(settings: Settings, catalog: Catalog, mongo: Any, redis: Redis, asker: Asker, dice: Random) -> Parts:
+def _parts(settings: Settings, catalog: Catalog, mongo: Any, redis: Redis, asker: Asker, fills: bool) -> Parts:
     names, ours = Names(settings.redis.prefix), settings.auditor
     cache = Corrections(redis, names)
     popularity = Popularity(cache, settings.api.reads_half_life_seconds)
@@ -170,7 +170,7 @@ def _parts(settings: Settings, catalog: Catalog, mongo: Any, redis: Redis, asker
     allowance = ReadBudget(ours.mongodb_reads_per_second)
     truth = Truth(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds, timeline, allowance)
     feed = Feed(mongo, catalog, timeline)
-    picks = Picks(mongo, catalog, sources, feed, popularity, dice)
+    picks = Picks(mongo, catalog, sources, feed, popularity, Random(), fills=fills)
     witness = Witness(cache, partial(_described, settings, catalog, cache), ours.violations)
     auditor = Auditor(ours, list(catalog.resources.values()), asker, Judge(truth, timeline), picks, witness)
     return Parts(settings, catalog, redis, cache, feed, picks, asker, auditor, witness, Traffic())
@@ -184,7 +184,7 @@ async def audit_for(settings: Settings, catalog: Catalog, seconds: float) -> Par
     """Audit for so long; what was found is in `auditor.ledger.all` and `witness.kept`."""
     stop, health = asyncio.Event(), Health()
     asyncio.get_running_loop().call_later(seconds, stop.set)
-    async with open_audit(settings, catalog) as parts, Supervised(health) as beside:
+    async with open_audit(settings, catalog, fills=True) as parts, Supervised(health) as beside:
         await parts.meet(health)
         await parts.picks.draw()
         parts.auditor.rate = settings.auditor.reads_per_second

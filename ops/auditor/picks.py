@@ -39,7 +39,11 @@ class Picks:
         feed: Feed,
         popularity: Popularity,
         dice: Random,
+        *,
+        fills: bool,
     ) -> None:
+        """`fills`: what nobody reads is asked for, too, and so cached."""
+        self._fills = fills
         self._database = client[catalog.database]
         self._catalog = catalog
         self._sources = sources
@@ -71,9 +75,9 @@ class Picks:
         drawn = [document["_id"] for document in self._some(self._drawn.get(resource.name, ()), rest)]
         found = {canonical(key): (key, False) for key in self._usable(resource, drawn)}
         found |= {canonical(key): (key, True) for key in (*read, *changed)}
-        # What nobody reads is not read from MongoDB, and cached, for the auditor's sake.
         return [
-            about_document(self._sources, resource, key, cached_only=not wanted) for key, wanted in found.values()
+            about_document(self._sources, resource, key, cached_only=not (wanted or self._fills))
+            for key, wanted in found.values()
         ][:most]
 
     async def derived(self, resource: Resource, most: int) -> list[AuditQuestion]:

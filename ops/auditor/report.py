@@ -46,7 +46,8 @@ def audit_table(resources: Mapping[str, Mapping[str, Any]]) -> Any:
     shown = table("audit", "", "checked", "wrong", "permanent", "nines", *windows, "worst age", "undecided")
     for resource, kinds in resources.items():
         for kind, counts in kinds.items():
-            stale = [str(counts["stale"][f"{window:g}"]["count"]) for window in WINDOWS]
+            found = [counts["stale"].get(f"{window:g}", {"count": 0}) for window in WINDOWS]
+            stale = [str(one["count"]) for one in found]
             shown.add_row(
                 plain(resource),
                 kind,

@@ -2,7 +2,9 @@
 
 import pytest
 
-from neverstale.ops.status import NEEDED, PartitionStatus, RoleStatus, ServerStatus, problems, standing
+from neverstale.ops.auditor.counts import AuditCounts
+from neverstale.ops.auditor.record import record_of
+from neverstale.ops.status import NEEDED, PartitionStatus, RoleStatus, ServerStatus, problems, standing, wrong_answers
 from neverstale.settings import Settings
 
 UP = [ServerStatus(name, None, {}) for name in ("mongodb", "kafka", "redis")]
@@ -41,3 +43,10 @@ def test_where_heartbeats_are_rare_a_watermark_may_be_older(heartbeat_ms: int, o
     settings = Settings.model_validate({"watcher": {"heartbeat_ms": heartbeat_ms}})
     parts = [partition(0, oldest_ms), partition(1, oldest_ms + 1)]
     assert standing(parts, settings) == parts[1:]
+
+
+def test_wrong_answers_of_the_last_hour_are_a_problem() -> None:
+    counts = AuditCounts(checked=9, broken=2, untrue=1, permanent=1)
+    audit = record_of({("flights", "pages"): counts, ("flights", "documents"): AuditCounts(checked=5)}, 0.0, 1.0, [])
+    assert list(wrong_answers(audit)) == ["3 answers about pages of flights were wrong in the last hour, 1 for good"]
+    assert list(wrong_answers(None)) == []
