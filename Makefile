@@ -13,7 +13,7 @@ WANTED := pyproject.toml constraints.txt
 # Tests start hundreds of processes. Each would compile all that it imports if it could not find it compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: release demo test test-all unit lint bench bench-read bench-live faults docs constraints clean
+.PHONY: release demo test test-all unit lint bench bench-read bench-live faults chaos fuzz docs constraints clean
 
 demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
 	$(BIN)/neverstale demo
@@ -54,6 +54,15 @@ faults: $(VENV)/.dev  ## Every fault experiment in full and its negative control
 release: $(VENV)/.dev  ## Build wheel, source archive, SBOM and checksums into dist/, and check them; publishes nothing.
 	$(PIP) install --quiet 'twine>=6.2'
 	$(BIN)/python deploy/release.py
+
+chaos: $(VENV)/.dev  ## One seeded storm of all faults with an auditor beside it; ends with chaos.html. HOURS=1 SEED=1.
+	$(BIN)/python -m tests.faults.chaos --hours $(or $(HOURS),1) --seed $(or $(SEED),1) --html chaos.html
+
+fuzz: $(VENV)/.dev  ## Fuzz all that decodes bytes from outside, and the fast path against the routes; SECONDS=60 SEED=1.
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet atheris || echo 'without atheris: mutations only'
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
+	NEVERSTALE_TEST_DIFFERENCES=10000 NEVERSTALE_TEST_SEED=$(or $(SEED),1) \
+		$(BIN)/python -m pytest --no-header tests/integration/api/test_fast_path_fuzz.py
 
 docs: $(VENV)/.dev  ## Write the tables of the docs that are generated.
 	$(BIN)/python -m neverstale.ops.docs

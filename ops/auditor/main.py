@@ -83,11 +83,15 @@ class Parts:
 
     def keep(self, beside: Supervised, health: Health, instance: str) -> None:
         """What goes on beside the auditing."""
+        self.keep_asking(beside, health)
+        beside.keep("traffic", partial(self._again, TRAFFIC_SECONDS, self.look_at_traffic))
+        beside.keep("tell", partial(self._again, TELL_SECONDS, partial(self.tell, instance)))
+
+    def keep_asking(self, beside: Supervised, health: Health) -> None:
+        """What is known of whom and of what to ask."""
         beside.keep("feed", self.feed.keep)
         beside.keep("meet", partial(self._again, MEET_SECONDS, partial(self.meet, health)))
         beside.keep("draw", partial(self._again, DRAW_SECONDS, self.picks.draw))
-        beside.keep("traffic", partial(self._again, TRAFFIC_SECONDS, self.look_at_traffic))
-        beside.keep("tell", partial(self._again, TELL_SECONDS, partial(self.tell, instance)))
 
     async def meet(self, health: Health) -> None:
         """Learn which processes of the API there are."""
@@ -180,17 +184,26 @@ async def _described(settings: Settings, catalog: Catalog, cache: Corrections, f
     return await evidence_of(found, settings, catalog, cache)
 
 
-async def audit_for(settings: Settings, catalog: Catalog, seconds: float) -> Parts:
-    """Audit for so long; what was found is in `auditor.ledger.all` and `witness.kept`."""
+@asynccontextmanager
+async def auditing(settings: Settings, catalog: Catalog, *, fills: bool) -> AsyncIterator[Parts]:
+    """In here it is audited, at the full rate; afterwards what was wrong has been asked for again."""
     stop, health = asyncio.Event(), Health()
-    asyncio.get_running_loop().call_later(seconds, stop.set)
-    async with open_audit(settings, catalog, fills=True) as parts, Supervised(health) as beside:
+    async with open_audit(settings, catalog, fills=fills) as parts, Supervised(health) as beside:
         await parts.meet(health)
         await parts.picks.draw()
         parts.auditor.rate = settings.auditor.reads_per_second
-        beside.keep("feed", parts.feed.keep)
-        beside.keep("meet", partial(parts._again, MEET_SECONDS, partial(parts.meet, health)))
-        beside.keep("draw", partial(parts._again, DRAW_SECONDS, parts.picks.draw))
-        await parts.auditor.work(stop)
+        parts.keep_asking(beside, health)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(parts.auditor.work(stop))
+            try:
+                yield parts
+            finally:
+                stop.set()
         await parts.auditor.finish()
-        return parts
+
+
+async def audit_for(settings: Settings, catalog: Catalog, seconds: float) -> Parts:
+    """Audit for so long; what was found is in `auditor.ledger.all` and `witness.kept`."""
+    async with auditing(settings, catalog, fills=True) as parts:
+        await asyncio.sleep(seconds)
+    return parts

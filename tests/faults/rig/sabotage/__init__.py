@@ -5,7 +5,18 @@
 starts a role in which the rules do not hold; `without(rule)` does the same within this process.
 """
 
-from tests.faults.rig.sabotage import consumer, derived, mongodb, reads, serving, watcher
+from tests.faults.rig.sabotage import consumer, derived, mongodb, protocol, reads, serving, watcher
 from tests.faults.rig.sabotage.rules import RULES, SEPARATOR, without
 
-__all__ = ("RULES", "SEPARATOR", "consumer", "derived", "mongodb", "reads", "serving", "watcher", "without")
+__all__ = (
+    "RULES",
+    "SEPARATOR",
+    "consumer",
+    "derived",
+    "mongodb",
+    "protocol",
+    "reads",
+    "serving",
+    "watcher",
+    "without",
+)

@@ -1,0 +1,218 @@
+"""The storm's story: roles and load start, faults come one after the other, and in the end all is compared."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+import orjson
+from pymongo.errors import PyMongoError
+
+from neverstale.catalog import Catalog
+from neverstale.ops.auditor.main import Parts, auditing
+from neverstale.ops.http_client import Connection
+from neverstale.ops.truth.oracle import Tally
+from neverstale.settings import Settings
+from tests.faults.chaos.faults import Stage, shuffled
+from tests.faults.experiments.e37_storms import Republisher, deriving_from
+from tests.faults.experiments.e38_audits import settings_of
+from tests.faults.rig.bench import Bench
+from tests.faults.rig.derived_truth import Asked, compared
+from tests.faults.rig.experiment import Turn
+from tests.support.diary import Diary
+from tests.worlds.deriving import Deriving, Writer
+
+KEYS: Final = 2000
+WRITES_PER_SECOND: Final = 200
+READS_PER_SECOND: Final = 5000
+MONGODB_READS_PER_SECOND: Final = 200
+LOOK_SECONDS: Final = 0.25
+CALM_SECONDS: Final = (1.0, 4.0)
+CONVERGE_SECONDS: Final = 120.0
+RESOURCE: Final = "flights"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The state of the pipeline at a moment."""
+
+    at: float
+    bound: float | None
+    checked: int
+    unanswered: int
+    wrong: int
+
+
+@dataclass
+class Report:
+    seed: int
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    faults: list[tuple[float, float, str]] = field(default_factory=list)
+    """Begin, end, name; seconds from the beginning."""
+    failed: list[str] = field(default_factory=list)
+    """Faults that could not be made."""
+    looks: list[Look] = field(default_factory=list)
+    resources: dict[str, Any] = field(default_factory=dict)
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+    writes: int = 0
+    sent_again: int = 0
+    at_the_end: dict[str, Tally] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def wrong(self) -> int:
+        found: int = sum(kind["wrong"] for kinds in self.resources.values() for kind in kinds.values())
+        return found + sum(tally.wrong for tally in self.at_the_end.values())
+
+
+async def story(bench: Bench, seconds: float, seed: int) -> Report:
+    report, dice = Report(seed), Random(seed)
+    turn = Turn(bench, 1, seed)
+    async with deriving_from(turn) as (pipe, deriving):
+        redis, mongod, broker = await bench.redis(), await bench.mongod(), await bench.kafka()
+        roles = await asyncio.gather(
+            *(pipe.start("watcher") for _ in range(2)),
+            *(pipe.start("consumer") for _ in range(2)),
+            *(pipe.start("api") for _ in range(2)),
+        )
+        await deriving.until_complete()
+        stage = Stage(
+            *(pipe, deriving, mongod.members[0], redis, broker.cluster.members[0]),
+            *(list(roles[:2]), list(roles[2:4]), list(roles[4:])),
+            dice,
+        )
+        urls = ",".join(api.url for api in stage.apis)
+        settings = _fast(settings_of(pipe, urls))
+        republisher = Republisher(pipe, dice)
+        report.began = time.monotonic()
+        async with auditing(settings, Catalog.load(settings.catalog), fills=True) as parts:
+            async with _beside(_write(deriving, seed, report), _look(stage, parts, report), _again(republisher)):
+                await _faults(stage, report, seconds)
+            await _converged(stage, report)
+        report.seconds = report.now
+        _tell(report, parts, republisher)
+    return report
+
+
+def _fast(settings: Settings) -> Settings:
+    given = {
+        "reads_per_second": READS_PER_SECOND,
+        "mongodb_reads_per_second": MONGODB_READS_PER_SECOND,
+        "again_seconds": 5,
+    }
+    return settings.model_copy(update={"auditor": settings.auditor.model_copy(update=given)})
+
+
+@contextlib.asynccontextmanager
+async def _beside(*work: Any) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _faults(stage: Stage, report: Report, seconds: float) -> None:
+    """All of them in one order, then in another, until the time is over."""
+    while True:
+        for name, make in shuffled(stage.dice):
+            await asyncio.sleep(stage.dice.uniform(*CALM_SECONDS))
+            if report.now > seconds:
+                return
+            began = report.now
+            print(f"{began:8.1f} s  {name}", flush=True)
+            try:
+                async with asyncio.timeout(90):
+                    await make(stage)
+            except Exception as error:  # the storm goes on
+                report.failed.append(f"{name}: {type(error).__name__}: {error}"[:300])
+            report.faults.append((began, report.now, name))
+
+
+async def _write(deriving: Deriving, seed: int, report: Report) -> None:
+    writer, began = Writer(deriving, seed, KEYS, Diary()), time.monotonic()
+    while True:
+        try:
+            await writer.write()
+            report.writes += 1
+        except PyMongoError:
+            await asyncio.sleep(0.2)
+            writer = Writer(deriving, seed + report.writes, KEYS, Diary())
+        await asyncio.sleep(max(0.0, began + report.writes / WRITES_PER_SECOND - time.monotonic()))
+
+
+async def _again(republisher: Republisher) -> None:
+    """Records are sent again, out of order, as long as the broker takes them."""
+    while True:
+        with contextlib.suppress(Exception):
+            async with republisher.at_work():
+                await asyncio.sleep(30)
+        await asyncio.sleep(1)
+
+
+async def _look(stage: Stage, parts: Parts, report: Report) -> None:
+    while True:
+        counts = parts.auditor.ledger.all.values()
+        report.looks.append(
+            Look(
+                report.now,
+                await _bound(stage),
+                sum(one.checked for one in counts),
+                sum(one.unanswered for one in counts),
+                sum(one.wrong for one in counts),
+            )
+        )
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _bound(stage: Stage) -> float | None:
+    """The widest that an API states; `None`: unknown, or none answers."""
+    found: list[float] = []
+    for api in stage.apis:
+        with contextlib.suppress(OSError, TimeoutError, KeyError):
+            connection = await Connection.open(api.url)
+            try:
+                answer = await connection.get("/v1/freshness", 1)
+            finally:
+                connection.close()
+            bound = orjson.loads(answer.body)["resources"][RESOURCE]["bound"]
+            if bound is None:
+                return None
+            found.append(bound)
+    return max(found, default=None)
+
+
+async def _converged(stage: Stage, report: Report) -> None:
+    """Everything is compared once nobody writes and all is applied."""
+    hello = await stage.deriving.mongo.admin.command("hello")
+    version = (hello["operationTime"].time << 32) + hello["operationTime"].inc
+    late = await stage.pipe.passed(version, CONVERGE_SECONDS) is None
+    report.at_the_end["not converged"] = Tally(int(late), 1)
+    if late:
+        return
+    await stage.deriving.until_complete()
+    with contextlib.closing(Asked(stage.apis[0].url)) as asked:
+        known = await asked.until_known(version)
+        report.at_the_end["not known to the API"] = Tally(int(not known), 1)
+        found = await compared(asked, stage.deriving.documents, [])
+    report.at_the_end["pages"] = found.pages
+    report.at_the_end["counts and sums"] = found.groups
+    report.at_the_end["scores"] = found.scores
+
+
+def _tell(report: Report, parts: Parts, republisher: Republisher) -> None:
+    from neverstale.ops.auditor.record import by_resource
+
+    report.resources = by_resource(parts.auditor.ledger.all)
+    report.evidence = list(parts.witness.kept)
+    report.sent_again = republisher.sent
