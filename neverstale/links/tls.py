@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-import structlog
+from neverstale.role.structured import structlog
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -9,11 +9,11 @@ import platform
 import sys
 from typing import Any, Final
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from neverstale import __version__
 from neverstale.role.log_repetitions import Repetitions
+from neverstale.role.structured import structlog
 from neverstale.settings import Service
 
 REGISTRY: Final = CollectorRegistry()

@@ -132,13 +132,13 @@ def test_wrong_use_ends_with_2(arguments: list[str]) -> None:
 def test_run_hands_settings_and_catalog_to_the_role_and_ends_as_it_ends(fake: Fake, role: str, module: str) -> None:
     seen: list[Any] = []
 
-    def run(settings: Any, catalog: Any) -> int:
-        seen.extend((settings, catalog))
+    def run(settings: Any, catalog: Any, renewal: Any) -> int:
+        seen.extend((settings, catalog, renewal.granted))
         return 7
 
     fake(module, {"run": run})
     assert call("run", role, "--catalog", CATALOG).exit_code == 7
-    assert (str(seen[0].catalog), seen[1].database) == (CATALOG, "nyc")
+    assert (str(seen[0].catalog), seen[1].database, seen[2]) == (CATALOG, "nyc", False)
 
 
 def test_up_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
