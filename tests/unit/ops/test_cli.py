@@ -167,6 +167,7 @@ def test_up_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
         "api_workers": 6,
         "broker": "kafka",
         "demo": False,
+        "console_port": 8010,
     }
 
 
