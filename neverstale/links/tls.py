@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from neverstale.role.structured import structlog
+from neverstale.structured import structlog
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from neverstale import __version__
 from neverstale.role.log_repetitions import Repetitions
-from neverstale.role.structured import structlog
 from neverstale.settings import Service
+from neverstale.structured import structlog
 
 REGISTRY: Final = CollectorRegistry()
 
