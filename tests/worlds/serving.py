@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
+from neverstale.catalog import Catalog
 from neverstale.derived import queries
 from neverstale.mongodb import bson_json
 from neverstale.settings import Settings
@@ -113,14 +114,20 @@ def flight(key: str, **fields: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(
-    mongo_uri: str, kafka_servers: str, redis_url: str, declared: dict[str, Any] = DECLARED
+    mongo_uri: str,
+    kafka_servers: str,
+    redis_url: str,
+    declared: dict[str, Any] = DECLARED,
+    others: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Served]:
-    """Until the block ends; a few seconds to start, so a module shares it."""
+    """Until the block ends; a few seconds to start, so a module shares it. `others`: further resources."""
     name = f"test{secrets.token_hex(6)}"
     settings: Settings = settings_of(mongo_uri, kafka_servers, redis_url, name, name)
     redis = settings.redis.model_copy(update={"read_timeout_ms": PATIENT_MS, "connect_timeout_ms": PATIENT_MS})
     settings = settings.model_copy(update={"redis": redis})
-    catalog = catalog_of(name, **declared)
+    flights = catalog_of(name, **declared)
+    further = Catalog.model_validate({"database": name, "resources": others}).resources if others else {}
+    catalog = flights.model_copy(update={"resources": flights.resources | further})
     async with AsyncExitStack() as stack:
         deriving = await stack.enter_async_context(Deriving.on(settings, catalog))
         await stack.enter_async_context(deriving.watcher())

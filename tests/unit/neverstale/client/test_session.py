@@ -6,7 +6,7 @@ import httpx
 import pytest
 from bson.timestamp import Timestamp
 
-from neverstale.client import Session
+from neverstale.client.session import Session
 from neverstale.versions import from_timestamp, to_hex
 
 LOW, HIGH = to_hex(5 << 32), to_hex(7 << 32)
