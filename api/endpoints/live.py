@@ -11,10 +11,11 @@ from neverstale.api.hits.request_lines import page_of
 from neverstale.api.linked.parameters import view_of
 from neverstale.api.linked.view import Views
 from neverstale.api.live.endpoint import SubjectOf
-from neverstale.api.live.subjects import DocumentSubject, FigureSubject, LiveSubject, PageSubject
+from neverstale.api.live.subjects import DocumentSubject, FigureSubject, LiveSubject, LookupSubject, PageSubject
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import key_of, no_parameters
 from neverstale.api.web.problems import unknown_key, unranked
+from neverstale.api.web.query import looked_up
 from neverstale.catalog import Resource
 
 
@@ -40,6 +41,18 @@ def page_at(resource: Resource, list_name: str, resources: Mapping[str, Resource
         pages = state.sources.pages[resource.name, list_name]
         view, query = view_of(scope, views)
         return PageSubject(state, pages, page_of(pages, query), view)
+
+    return subject
+
+
+def value_of(resource: Resource, path: str) -> SubjectOf:
+    """`GET /v1/{resource}/-/by/{field}/{value}`."""
+
+    def subject(scope: Scope) -> LiveSubject:
+        no_parameters(scope["query_string"])
+        state = state_of(scope)
+        source = state.sources.lookups[resource.name, path]
+        return LookupSubject(state, source, source.key(looked_up(scope["path_params"]["value"], path, resource)))
 
     return subject
 

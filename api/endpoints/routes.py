@@ -22,7 +22,7 @@ from neverstale.api.endpoints.derived import CounterEndpoint, ListEndpoint, Rank
 from neverstale.api.endpoints.documents import DocumentEndpoints
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
 from neverstale.api.endpoints.home import home
-from neverstale.api.endpoints.live import count_of, document_of, page_at, rank_of, ranking_of
+from neverstale.api.endpoints.live import count_of, document_of, page_at, rank_of, ranking_of, value_of
 from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
 from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
@@ -230,7 +230,7 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
     for path in resource.lookups:
         routes += _get_and_head(
             f"{PREFIX}{name}/-/by/{path}/{{value}}",
-            LookupEndpoint(resource, path),
+            LiveOr(LookupEndpoint(resource, path), value_of(resource, path)),
             openapi.document_model(resource),
             reads=Reads(name, "lookups"),
             summary=f"The document of {name} with this {path}",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 from neverstale.api.derived.figures import FigureSource
+from neverstale.api.derived.lookups import LookupKey, LookupSource
 from neverstale.api.derived.pages import PageKey, PageSource
 from neverstale.api.linked.linker import Linker, Part
 from neverstale.api.linked.many import Each, Many
@@ -147,6 +148,41 @@ class PageSubject:
 
     def count_read(self) -> None:
         """Does nothing: what is read most are documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupSubject:
+    """The document that has a value, whichever that is."""
+
+    state: State
+    source: LookupSource
+    key: LookupKey
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def identity(self) -> Hashable:
+        return self.source.name, self.key.canonical
+
+    @property
+    def absence(self) -> bytes:
+        return self.source.absence
+
+    @property
+    def names(self) -> frozenset[bytes]:
+        return frozenset((self.source.locate(self.key)[1].group,))
+
+    def told(self) -> Hashable | None:
+        generation, kind = self.source.generation, self.state.kinds.last(self.source.collection)
+        return None if generation is None or kind is None or not kind.bounded else generation.id
+
+    async def get(self, wish: Wish) -> SubjectAnswer:
+        return SubjectAnswer(await self.state.reader.get(self.source, self.key, wish), self.names)
+
+    def count_read(self) -> None:
+        """Does nothing: what is read most is counted by key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,10 @@ DECLARED: Final[dict[str, Any]] = {
 PATIENCE_SECONDS: Final = 60.0
 
 
-def catalog_of(database: str, **changes: Any) -> Catalog:
-    return Catalog.model_validate({"database": database, "resources": {RESOURCE: DECLARED | changes}})
+def catalog_of(database: str, others: Mapping[str, Any] | None = None, /, **changes: Any) -> Catalog:
+    """`others`: further resources."""
+    resources = {RESOURCE: DECLARED | changes, **(others or {})}
+    return Catalog.model_validate({"database": database, "resources": resources})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
-from neverstale.catalog import Catalog
 from neverstale.derived import queries
 from neverstale.mongodb import bson_json
 from neverstale.settings import Settings
@@ -125,9 +124,7 @@ async def serving(
     settings: Settings = settings_of(mongo_uri, kafka_servers, redis_url, name, name)
     redis = settings.redis.model_copy(update={"read_timeout_ms": PATIENT_MS, "connect_timeout_ms": PATIENT_MS})
     settings = settings.model_copy(update={"redis": redis})
-    flights = catalog_of(name, **declared)
-    further = Catalog.model_validate({"database": name, "resources": others}).resources if others else {}
-    catalog = flights.model_copy(update={"resources": flights.resources | further})
+    catalog = catalog_of(name, others, **declared)
     async with AsyncExitStack() as stack:
         deriving = await stack.enter_async_context(Deriving.on(settings, catalog))
         await stack.enter_async_context(deriving.watcher())

@@ -14,6 +14,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from neverstale.client import AsyncClient, reads
 from neverstale.derived.contributions import Contribution
 from neverstale.derived.plan import Plan, Said
 from neverstale.derived.shape import Facts, ListShape
@@ -178,6 +179,18 @@ async def test_no_look_up_answered_from_memory_misses_a_change_that_was_announce
             if number == turn % 2:
                 assert orjson.loads(hits.body(answered))["gate"] == f"g{turn}"
             await in_l1(hot, path)
+
+
+async def test_a_value_can_be_watched_whoever_has_it(served: Served, hot: hits.Served) -> None:
+    watched = reads.by_field(RESOURCE, "tail", "LIVE")
+    async with asyncio.timeout(60), AsyncClient(f"http://127.0.0.1:{hot.port}") as api, api.live(watched) as live:
+        assert (await anext(live)).value is None
+        for key in ("first-owner", "second-owner"):
+            await served.documents.delete_many({"tail": "LIVE"})
+            await served.write(flight(key, tail="LIVE"))
+            async for state in live:
+                if state.value is not None and state.value["_id"] == key:
+                    break
 
 
 async def test_without_a_generation_mongodb_answers(served: Served) -> None:
