@@ -78,7 +78,7 @@ class Kafka(SettingsSection):
     ssl_key_password: KeyPassword = None
     ssl_check_hostname: CheckHostname = True
     request_timeout_ms: PositiveInt = Field(10_000, description="Deadline of one request to a broker.")
-    session_timeout_ms: PositiveInt = Field(10_000, description="A silent consumer loses its partitions after this.")
+    session_timeout_ms: PositiveInt = Field(6000, description="A silent consumer loses its partitions after this.")
     fetch_max_wait_ms: PositiveInt = Field(500, description="How long a broker may hold an empty fetch.")
 
     @model_validator(mode="after")
