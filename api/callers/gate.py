@@ -14,14 +14,16 @@ from neverstale.api.callers.addresses import Addresses
 from neverstale.api.callers.caller import ANYBODY, Caller
 from neverstale.api.callers.cross_origin import CrossOrigin
 from neverstale.api.callers.identify import Callers
+from neverstale.api.web.demands import Plain
 
 BLOCKS: Final = 4096
+"""At most so many blocks of header lines are remembered."""
 
 
 class Badge:
     """What some header lines say of their sender."""
 
-    __slots__ = ("_hits", "all_hits", "bucket", "caller", "lines", "private", "until")
+    __slots__ = ("_access", "all_hits", "bucket", "caller", "hits", "lines", "private", "until")
 
     def __init__(self, caller: Caller, access: Access, bucket: bytes, lines: bytes = b"") -> None:
         self.caller = caller
@@ -34,17 +36,14 @@ class Badge:
         """Further header lines of every answer."""
         hits = access.hits(caller)
         self.all_hits = hits is None
-        self._hits = hits if hits is not None else frozenset()
+        """The fast path may answer every line."""
+        self.hits = hits if hits is not None else frozenset()
+        """What it may answer, as `Access.hit_of` names it."""
+        self._access = access
 
     def may_have(self, line: bytes) -> bool:
-        """Whether the fast path may answer this request line. A line that is none of ours may be anything: it is
-        answered by nobody there."""
-        if self.all_hits:
-            return True
-        parts = line.split(b"/", 5)  # GET , v1, resource, key HTTP, 1.1; or GET , v1, resource, -, lists, name…
-        if len(parts) < 4:
-            return False
-        return (parts[2], parts[4] if parts[3] == b"-" else b"") in self._hits
+        """Whether the fast path may answer this request line."""
+        return self.all_hits or self._access.hit_of(line) in self.hits
 
 
 class Gate:
@@ -62,14 +61,16 @@ class Gate:
         self.callers = callers
         self.cross_origin = cross_origin
         self._addresses = addresses
-        self._clock = clock
-        self._blocks: dict[bytes, Badge] = {}
+        self.clock = clock
+        self.lines = access.lines
+        self.blocks: dict[bytes, tuple[Plain, Badge]] = {}
+        """What blocks of header lines mean, of those that were plain."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when nobody is believed any more who has shown something before."""
         callers.on_change = self._forget
 
     def _forget(self) -> None:
-        self._blocks.clear()
+        self.blocks.clear()
         self.on_change()
 
     @property
@@ -86,12 +87,12 @@ class Gate:
     def badge(self, caller: Caller, headers: Sequence[tuple[bytes, bytes]]) -> Badge:
         return Badge(caller, self.access, self._addresses.named(headers), self.cross_origin.lines(headers))
 
-    def of_block(self, block: bytes) -> Badge | None:
+    def of_block(self, block: bytes) -> tuple[Plain, Badge] | None:
         """What this block of header lines says, if that is remembered and holds still."""
-        badge = self._blocks.get(block)
-        return badge if badge is not None and self._clock() < badge.until else None
+        held = self.blocks.get(block)
+        return held if held is not None and self.clock() < held[1].until else None
 
-    def remember(self, block: bytes, badge: Badge) -> None:
-        if len(self._blocks) >= BLOCKS:
-            self._blocks.clear()
-        self._blocks[block] = badge
+    def remember(self, block: bytes, plain: Plain, badge: Badge) -> None:
+        if len(self.blocks) >= BLOCKS:
+            self.blocks.clear()
+        self.blocks[block] = plain, badge

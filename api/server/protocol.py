@@ -26,9 +26,9 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from neverstale.api.callers.addresses import of_peer
-from neverstale.api.callers.gate import Badge
+from neverstale.api.callers.gate import Badge, Gate
 from neverstale.api.hits.fast_path import ELSEWHERE, USUAL, Hot
-from neverstale.api.limits.buckets import Bucket
+from neverstale.api.limits.buckets import Bucket, Buckets
 from neverstale.api.reads.source import CachedSource
 from neverstale.api.server.cycle import ANSWERED, GET, Cycle
 from neverstale.api.server.head_guard import GuardedProtocol
@@ -115,13 +115,10 @@ class HotProtocol(GuardedProtocol):
             super().data_received(data)
             return
         line, _, block = data.partition(CRLF)
-        plain = hot.blocks.get(block)
+        gate = self._gate
+        plain = hot.blocks.get(block) if gate is None else self._admitted(gate, line, block)
         try:
-            if (
-                plain is not None
-                and (self._gate is None or self._admits(self._gate.of_block(block), line))
-                and self._answer(hot, line, plain)
-            ):
+            if plain is not None and self._answer(hot, line, plain):
                 return
         except Exception:
             self._let_go()  # the parser leads to the same again, which tells of it
@@ -186,30 +183,45 @@ class HotProtocol(GuardedProtocol):
         parsed, plain = self._block
         whole = len(block) <= BLOCK_BYTES and block.find(BLANK) == len(block) - 4
         if parsed == line and whole:
+            if self._gate is not None:
+                if self._badge is not None:
+                    self._gate.remember(block, plain, self._badge)
+                return
             if len(hot.blocks) >= BLOCKS:
                 hot.blocks.clear()
             hot.blocks[block] = plain
-            if self._gate is not None and self._badge is not None:
-                self._gate.remember(block, self._badge)
 
     # --- callers; where all is open and nothing limited none of this is called
+
+    def _admitted(self, gate: Gate, line: bytes, block: bytes) -> Plain | None:
+        """What the headers mean if their sender is remembered, and is admitted."""
+        held = gate.blocks.get(block)
+        if held is None:
+            return None
+        plain, badge = held
+        if gate.clock() >= badge.until:
+            return None
+        self._badge = badge
+        if not (badge.all_hits or gate.lines.get(line) in badge.hits or badge.may_have(line)):
+            return None
+        return plain if self._limits is None or self._may_spend(self._limits, badge) else None
 
     def _admits(self, badge: Badge | None, line: bytes) -> bool:
         """Whether the caller may have what the line names, and has a token here. Else it is for the middlewares to
         verify the credentials, to wait for a token, or to refuse."""
         self._badge = badge
-        if badge is None or not (badge.all_hits or badge.may_have(line)):
+        if badge is None or not badge.may_have(line):
             return False
-        if self._limits is not None:
-            self._bucket = self._limits.spendable(badge.bucket or of_peer(self.client))
-            return self._bucket is not None
-        return True
+        return self._limits is None or self._may_spend(self._limits, badge)
 
-    def _own_lines(self) -> bytes:
+    def _may_spend(self, limits: Buckets, badge: Badge) -> bool:
+        self._bucket = limits.spendable(badge.bucket or of_peer(self.client))
+        return self._bucket is not None
+
+    def _own_lines(self, badge: Badge) -> bytes:
         """The header lines of an answer to this caller alone. They cost a token."""
-        assert self._badge is not None
         spent = self._limits.spend(self._bucket) if self._limits is not None and self._bucket is not None else b""
-        return spent + self._badge.lines
+        return spent + badge.lines
 
     # --- what goes out
 
@@ -230,7 +242,8 @@ class HotProtocol(GuardedProtocol):
             if len(tail) > LARGE_BYTES:
                 return self._answer_large(hot, line, plain, tail)
             now = monotonic()
-            shared = hot.shared if self._badge is None or not self._badge.private else hot.private
+            badge = self._badge
+            shared = hot.shared if badge is None or not badge.private else hot.private
             if now >= shared.until:
                 shared.renew(now)
             if plain is PLAIN:
@@ -242,8 +255,8 @@ class HotProtocol(GuardedProtocol):
                 text = shared.beginning(status, now) + tail
             if line[0] != GET:
                 text = headers.without_body(text)
-            if self._gate is not None and (lines := self._own_lines()):
-                text = headers.with_lines(text, lines)
+            if badge is not None and (badge.lines or self._limits is not None):
+                text = headers.with_lines(text, self._own_lines(badge))
             self.transport.write(text)
             self.answered(now)
             return True
@@ -266,9 +279,9 @@ class HotProtocol(GuardedProtocol):
 
     def _begin(self, hot: Hot, line: bytes, plain: Plain, source: CachedSource, key: Any) -> Cycle:
         cycle = Cycle(self, hot, source, key, line, plain)
-        if self._gate is not None:
-            cycle.private = self._badge is not None and self._badge.private
-            cycle.own_lines = self._own_lines()
+        if (badge := self._badge) is not None:
+            cycle.private = badge.private
+            cycle.own_lines = self._own_lines(badge)
         self.cycle = cast("RequestResponseCycle", cycle)
         return cycle
 

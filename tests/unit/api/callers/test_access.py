@@ -14,6 +14,7 @@ from neverstale.api.callers.gate import Badge, Gate
 from neverstale.api.callers.identify import Callers
 from neverstale.api.callers.scopes import DEMANDS, KINDS, Kind, rights_in, wrong_with
 from neverstale.api.hits.request_lines import LINE, PAGE_LINE
+from neverstale.api.web.demands import PLAIN
 from neverstale.catalog import Resource
 from neverstale.settings import CallerSettings, Cors, Limits
 
@@ -182,8 +183,8 @@ def test_a_gate_forgets_badges_when_keys_change() -> None:
     gate = Gate(Access(CONFIGURED, RESOURCES), callers, Addresses(Limits()), CrossOrigin(Cors()))
     badge = gate.badge_of([])
     assert badge is not None
-    gate.remember(b"block", badge)
-    assert gate.of_block(b"block") is badge
+    gate.remember(b"block", PLAIN, badge)
+    assert gate.of_block(b"block") == (PLAIN, badge)
     callers.on_change()
     assert gate.of_block(b"block") is None
 
@@ -194,7 +195,7 @@ def test_a_badge_ends_with_its_caller() -> None:
         Access(CONFIGURED, RESOURCES), Callers(CONFIGURED), Addresses(Limits()), CrossOrigin(Cors()), lambda: now[0]
     )
     held: Any = Caller("test", rights_in("read:a"), until=101.0)
-    gate.remember(b"block", gate.badge(held, []))
+    gate.remember(b"block", PLAIN, gate.badge(held, []))
     assert gate.of_block(b"block") is not None
     now[0] = 101.0
     assert gate.of_block(b"block") is None
