@@ -10,7 +10,7 @@ import asyncio
 import re
 import sys
 import time
-from typing import Final
+from typing import Final, cast
 
 _NUMBER: Final = re.compile(rb'"n":(\d+)')
 AT_ONCE: Final = 100
@@ -23,8 +23,9 @@ class Watcher(asyncio.Protocol):
         self._crowd = crowd
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"GET %b HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n" % self._crowd.path)
+        cast("asyncio.Transport", transport).write(
+            b"GET %b HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n" % self._crowd.path
+        )
 
     def data_received(self, data: bytes) -> None:
         for match in _NUMBER.finditer(data):

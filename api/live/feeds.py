@@ -195,6 +195,9 @@ class Feeds:
             most -= 1
             if stream.caller.until <= self._clock():
                 stream.end("caller")
+            if stream.wants(stream.feed.state):
+                stream.feed.show_to([stream])  # the bound is that of the new state
+                continue
             words = said.get(stream.feed)
             if words is None:
                 words = said[stream.feed] = events.Words(self.bound_line(stream.feed) + b"\n")

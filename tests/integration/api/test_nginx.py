@@ -16,7 +16,10 @@ import pytest
 from neverstale.ops.stack.ports import LOOPBACK, free_port, listens
 from neverstale.ops.stack.process import Launch, RunningProcess
 from neverstale.ops.stack.role import start_role
+from neverstale.redis.announcements import Announcer
+from neverstale.redis.corrections import Corrections
 from tests.support.api_process import options
+from tests.support.events import listening
 from tests.support.project import ROOT
 from tests.worlds.api import World
 
@@ -111,6 +114,26 @@ async def test_conditional_requests_and_changes_pass_and_nothing_is_kept_in_betw
             assert changed.json()["n"] == 2
             assert (await http.get("/v1/things/a")).json()["n"] == 2
             assert (await http.get("/metrics")).status_code == 404
+    finally:
+        api.kill()
+
+
+async def test_a_stream_passes_state_by_state_and_outlives_the_patience_for_answers(
+    world: World, tmp_path: Path
+) -> None:
+    world.cache = Corrections(world.redis, world.cache.names, Announcer())
+    api = await start_role(options(world, tmp_path, {}))
+    try:
+        async with (
+            nginx(tmp_path, api.ports[0], proxy_read_timeout="2s") as url,
+            listening(int(url.rpartition(":")[2]), "/v1/things/a", "Accept-Encoding: gzip") as stream,
+        ):
+            await stream.until_state({"_id": "a"})
+            begun = time.monotonic()
+            await stream.until(lambda _: time.monotonic() - begun > 2.5 and not stream.ended, "comments keep it open")
+            version = await world.write("things", {"_id": "a", "n": 5})
+            await world.apply("things", ["a"], version)
+            await stream.until_state({"n": 5})
     finally:
         api.kill()
 
