@@ -105,7 +105,7 @@ class DocumentEndpoints:
             together = joined(every)
             facts = facts_of(together, reader.bound(together))
             parts = items([(key, answers[key]) for key in keys])
-            response = found_or_unchanged(scope, conditions, facts, _etag(keys, answers), parts)
+            response = found_or_unchanged(scope, conditions, facts, etag_of_items(keys, answers), parts)
             if not wish.audit:
                 self._seconds.observe(time.perf_counter() - started)
             await response(scope, receive, send)
@@ -131,7 +131,7 @@ def items(pairs: Iterable[tuple[KeyValue, Each]]) -> list[bytes]:
     return parts
 
 
-def _etag(keys: Iterable[KeyValue], answers: Mapping[KeyValue, Each]) -> bytes:
+def etag_of_items(keys: Iterable[KeyValue], answers: Mapping[KeyValue, Each]) -> bytes:
     """Equal if, and only if, the items are. A body's own ETag stands for it: hashing all would take long."""
     etags = {key: _etag_of(answer) for key, answer in answers.items()}
     return etag_of(b"\n".join(b"%b %b" % (repr(key).encode(), etags[key]) for key in keys))

@@ -237,6 +237,13 @@ def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[st
     return {"description": description, "content": content, "headers": headers or {}}
 
 
+BODY_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    408: _problem("The body took too long to arrive."),
+    413: _problem("The body, or all documents of the answer together, are too large."),
+    415: _problem("The body has another type than `application/json`."),
+}
+
+
 def problem_answer(status: int, description: str) -> dict[int | str, dict[str, Any]]:
     """One more response of a read."""
     return {status: _problem(description)}
@@ -253,6 +260,16 @@ def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"]["431"] = _problem("The request line and the headers are too large together.")
     return openapi
+
+
+def key_schema(resource: Resource) -> dict[str, Any]:
+    """The schema of its keys."""
+    return _KEYS[resource.key_type][0]
+
+
+def aliased(name: str) -> Any:
+    """An optional member of a model that is called so in JSON."""
+    return Field(None, alias=name)
 
 
 def key_type(resource: Resource) -> tuple[Any, Any]:

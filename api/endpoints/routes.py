@@ -16,8 +16,8 @@ from neverstale.api.callers.middleware import DecidedRoute, undeclared, visit_of
 from neverstale.api.callers.scopes import Kind
 from neverstale.api.derived.rankings import RankingSource
 from neverstale.api.derived.sources import FigureSources
-from neverstale.api.endpoints import most_read, openapi, openapi_derived
 from neverstale.api.endpoints.audits import audits_of
+from neverstale.api.endpoints import most_read, openapi, openapi_derived, queries
 from neverstale.api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
 from neverstale.api.endpoints.documents import DocumentEndpoints
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
@@ -28,7 +28,9 @@ from neverstale.api.endpoints.most_read import MostRead
 from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
 from neverstale.api.endpoints.openapi_views import view_parameters
 from neverstale.api.endpoints.preflight import PreflightRoute
+from neverstale.api.endpoints.queries import QueryEndpoint
 from neverstale.api.freshness.watermark import OTHER_CATALOG
+from neverstale.api.linked.view import Views
 from neverstale.api.live.endpoint import LiveOr
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import PREFIX, no_parameters
@@ -67,9 +69,11 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
     for resource in catalog.resources.values():
         read += _one(resource, catalog.resources)
         read += _many(resource, catalog.resources)
+        read += _by_body(resource, catalog.resources)
         read += _most_read(resource) if resource.most_read else _off(resource, "most-read", "most_read")
         read += _export(resource) if resource.export else _off(resource, "export", "export")
         read += _derived(resource, catalog.resources)
+    read += _several(catalog.resources)
     read += _get_and_head(
         f"{PREFIX}freshness",
         _freshness_of(catalog),
@@ -159,6 +163,46 @@ def _many(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRou
             ]
         },
     )
+
+
+def _by_body(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
+    endpoint = QueryEndpoint({resource.name: Views(resource, resources)}, several=False)
+    return _post_and_query(
+        f"{PREFIX}{resource.name}",
+        endpoint,
+        openapi.items_model(resource, openapi.document_model(resource)),
+        summary=f"Many documents of {resource.name}, with their keys in the body; `QUERY` does the same",
+        operation_id=f"query_{resource.name}",
+        tags=[resource.name],
+        reads=Reads(resource.name),
+        responses=openapi.answers(absent=False) | openapi.BODY_ANSWERS,
+        openapi_extra={"requestBody": queries.body_of(resource), "parameters": openapi.DEMANDS},
+    )
+
+
+def _several(resources: Mapping[str, Resource]) -> list[BaseRoute]:
+    endpoint = QueryEndpoint({name: Views(one, resources) for name, one in resources.items()}, several=True)
+    models = {name: openapi.items_model(one, openapi.document_model(one)) for name, one in resources.items()}
+    return _post_and_query(
+        f"{PREFIX}-/documents",
+        endpoint,
+        queries.several_model(models),
+        summary="Documents of several resources at once; `QUERY` does the same",
+        operation_id="query_documents",
+        tags=["documents"],
+        reads=NOTHING,  # before it is known what of: the endpoint decides
+        responses=openapi.answers(absent=False) | openapi.BODY_ANSWERS,
+        openapi_extra={"requestBody": queries.body_of_several(resources.values()), "parameters": openapi.DEMANDS},
+    )
+
+
+def _post_and_query(
+    path: str, endpoint: ASGIApp, model: type[BaseModel], *, reads: Reads, **options: Any
+) -> list[BaseRoute]:
+    return [
+        AsgiRoute(path, endpoint, model, reads=reads, methods=["POST"], **options),
+        AsgiRoute(path, endpoint, model, reads=reads, methods=["QUERY"], include_in_schema=False),
+    ]
 
 
 def _most_read(resource: Resource) -> list[BaseRoute]:
@@ -334,15 +378,15 @@ class _Elsewhere:
 
     def __init__(self, catalog: Catalog, read: Sequence[BaseRoute]) -> None:
         self._read = read
-        self._names = {*catalog.resources, "freshness"}
+        self._names = {*catalog.resources, "freshness", "-"}
         self._derived = {name for name, resource in catalog.resources.items() if resource.derived}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name, *rest = scope["path"].removeprefix(PREFIX).split("/")
         if name not in self._names:
             raise unknown_resource()
-        if any(route.matches(scope)[0] is Match.PARTIAL for route in self._read):
-            raise method_not_allowed()
+        if allowed := self._allowed(scope):
+            raise method_not_allowed(", ".join(allowed))
         if len(rest) > 1 and rest[0] == "-" and name in self._derived:
             raise unknown_derived()
         if len(rest) > 1:
@@ -350,3 +394,10 @@ class _Elsewhere:
         if scope["method"] not in ("GET", "HEAD"):
             raise method_not_allowed()
         raise bad_parameter("key", "the key is empty")
+
+    def _allowed(self, scope: Scope) -> list[str]:
+        """The methods of the routes that this path leads to, if its own is none of them."""
+        found = [route for route in self._read if route.matches(scope)[0] is Match.PARTIAL]
+        return sorted(
+            {method for route in found if isinstance(route, DecidedRoute) for method in route.methods or ()}
+        )

@@ -103,12 +103,17 @@ class Linker:
         self.parts: dict[Part, Each] = {}
         self._documents = documents
         self._many = many
-        self._own = 0
+        self._referred = 0
+        """Documents that were read for references."""
+
+    def know(self, resource: str, answers: Mapping[KeyValue, Each]) -> None:
+        """Takes documents of the answer that were read already: they are not read again where others name them."""
+        self.parts |= {(resource, key): each for key, each in answers.items()}
 
     async def documents(self, view: View, answers: Mapping[KeyValue, Each]) -> dict[KeyValue, Each]:
         """The same answers, in the view. Of a document that cannot be shown without one that MongoDB refuses, the
         refusal. Raises as `Many.read`, and a `Problem` if there are too many references."""
-        self.parts |= {(view.resource.name, key): each for key, each in answers.items()}
+        self.know(view.resource.name, answers)
         if view.is_whole:
             return dict(answers)
         nodes = {key: _Node(view, each) for key, each in answers.items()}
@@ -132,7 +137,6 @@ class Linker:
         return replace(joined(answers), body=body, etag=etag_of(body))
 
     async def _show(self, roots: Sequence[_Node]) -> None:
-        self._own = len(self.parts)
         levels: list[Sequence[_Node]] = [roots]
         while levels[-1]:
             levels.append(await self._below(levels[-1]))
@@ -161,10 +165,11 @@ class Linker:
         wanted: dict[str, list[KeyValue]] = {}
         for resource, key in parts - self.parts.keys():
             wanted.setdefault(resource, []).append(key)
-        count = len(self.parts) - self._own + sum(map(len, wanted.values()))
+        count = self._referred + sum(map(len, wanted.values()))
         if count > MOST_DOCUMENTS:
             detail = f"the answer refers to {count} documents, and may to {MOST_DOCUMENTS}; ask for fewer at once"
             raise bad_parameter("expand", detail)
+        self._referred = count
         reads = [self._many.read(self._documents[resource], keys) for resource, keys in wanted.items()]
         for resource, found in zip(wanted, await asyncio.gather(*reads), strict=True):
             self.parts |= {(resource, key): each for key, each in found.items()}

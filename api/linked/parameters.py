@@ -24,9 +24,14 @@ def view_of(scope: Scope, views: Views) -> tuple[View, bytes]:
     resource its caller may not read documents."""
     view, rest = taken_out(scope["query_string"], views)
     if not view.is_whole:
-        for resource in sorted({name for each in view.followed for name in each.view.resources}):
-            visit_of(scope).require(resource)
+        require(scope, view)
     return view, rest
+
+
+def require(scope: Scope, view: View) -> None:
+    """A `Problem` if the caller may not read documents of a resource that the view leads to."""
+    for resource in sorted({name for each in view.followed for name in each.view.resources}):
+        visit_of(scope).require(resource)
 
 
 def taken_out(query: bytes, views: Views) -> tuple[View, bytes]:

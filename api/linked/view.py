@@ -58,7 +58,7 @@ class Views:
 
     def __init__(self, resource: Resource, resources: Mapping[str, Resource]) -> None:
         self.whole: Final = View(resource, None, ())
-        self._resource = resource
+        self.resource = resource
         self._resources = resources
 
     def of(self, expand: Sequence[str], fields: Sequence[str] | None) -> View:
@@ -70,7 +70,7 @@ class Views:
                 raise bad_parameter(parameter, f"names more than {MOST_PATHS}; ask for fewer")
         wanted = self._wanted(expand)
         split = None if fields is None else [_split("fields", text) for text in fields]
-        return self._view(self._resource, wanted, split)
+        return self._view(self.resource, wanted, split)
 
     def _wanted(self, expand: Iterable[str]) -> _Wanted:
         wanted: _Wanted = {}
@@ -78,7 +78,7 @@ class Views:
             names = _split("expand", text)
             if len(names) > MOST_LEVELS:
                 raise bad_parameter("expand", f"{shown(text)} is deeper than {MOST_LEVELS} references")
-            resource, here = self._resource, wanted
+            resource, here = self.resource, wanted
             for name in names:
                 reference = resource.refs.get(name)
                 if reference is None:

@@ -26,6 +26,8 @@ log = telemetry.logger(__name__)
 
 LINGER_BYTES: Final = 1 << 20
 """What is thrown away after a refusal; who sends more is reset."""
+BODIES: Final = frozenset((b"POST", b"QUERY"))
+"""Methods whose requests say in a body what they want."""
 HEADS_A_TURN: Final = 64
 """Requests that one client has sent together keep others waiting no longer than these take."""
 
@@ -51,6 +53,7 @@ class GuardedProtocol(TimedProtocol):
         "_in_message",
         "_led",
         "_message_bytes",
+        "_reads_body",
         "_refused",
         "_rest",
         "_same",
@@ -80,6 +83,8 @@ class GuardedProtocol(TimedProtocol):
         """A head has begun and is not complete."""
         self._in_message = False
         """The parser has read a part of a request."""
+        self._reads_body = False
+        """It may say in a body what is wanted."""
         self._in_body = False
         """Its head is complete, and it is not: it is answered, or will be."""
         self._message_bytes = 0
@@ -212,6 +217,7 @@ class GuardedProtocol(TimedProtocol):
             return
         self._end_head()
         parser = self.parser
+        self._reads_body = parser.get_method() in BODIES
         self._version = parser.get_http_version()
         self._same = self.headers == self._checked and self._version == "1.1"
         if not self._same:
@@ -235,7 +241,9 @@ class GuardedProtocol(TimedProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Throw it away: nothing here is told anything."""
+        """Throws it away, unless it may say what is wanted."""
+        if self._reads_body:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         if not self._body_head:  # else its body follows

@@ -128,9 +128,9 @@ def keys_unknown() -> Problem:
     return Problem(503, "unavailable", "Unavailable", detail, _retry_after(1), server="jwks")
 
 
-def method_not_allowed() -> Problem:
-    detail = f"Only {METHODS}: documents are written in MongoDB."
-    return Problem(405, "method-not-allowed", "Method not allowed", detail, {"allow": METHODS})
+def method_not_allowed(allowed: str = METHODS) -> Problem:
+    detail = f"Only {allowed}: documents are written in MongoDB."
+    return Problem(405, "method-not-allowed", "Method not allowed", detail, {"allow": allowed})
 
 
 def precondition_failed() -> Problem:
@@ -163,8 +163,23 @@ def head_too_slow() -> Problem:
 
 
 def body_too_large() -> Problem:
-    detail = "Requests need no body here; this one is longer than what is read and thrown away."
+    detail = "The body of this request is longer than what is read here (clients.body_bytes)."
     return Problem(413, "body-too-large", "Content too large", detail)
+
+
+def body_too_slow() -> Problem:
+    detail = "The body of this request took too long to arrive."
+    return Problem(408, "body-too-slow", "Request timeout", detail, {"connection": "close"})
+
+
+def unsupported_media_type(detail: str) -> Problem:
+    accepted = {"accept-post": "application/json", "accept-query": "application/json"}
+    return Problem(415, "unsupported-media-type", "Unsupported media type", f"Content-Type: {detail}.", accepted)
+
+
+def bad_body(detail: str) -> Problem:
+    """400: it cannot be read as a whole; what is wrong inside is named as a parameter."""
+    return bad_parameter("body", detail)
 
 
 def answer_too_large(parameter: str, limit_bytes: int, remedy: str) -> Problem:

@@ -21,7 +21,9 @@ class Clients(SettingsSection):
         10, description="From a head's first byte to its last (else 408), and from a connection to its first head."
     )
     body_bytes: PositiveInt = Field(
-        64 << 10, description="Of a request's body, which is thrown away; a longer one is a 413."
+        256 << 10,
+        description="Of a request's body, which is thrown away unless it names keys; a longer one is a 413. It must"
+        " arrive within `clients.head_seconds`.",
     )
     keep_alive_seconds: float = Field(
         5, ge=0, description="After an answer the next head must begin within this, whatever else is sent."

@@ -11,6 +11,8 @@ from neverstale.catalog import Catalog
 from neverstale.versions import to_hex
 from tests.support.waiting import eventually
 from tests.worlds.api import World, settings_of
+from tests.worlds.hits import Served, header, status, unmoved
+from tests.worlds.hits import body as body_of
 
 RESOURCES: dict[str, Any] = {
     "flights": {
@@ -213,3 +215,86 @@ async def test_what_is_asked_wrongly_is_a_400_that_names_it(world: World, query:
     for path in (f"/v1/flights/f1?{query}", f"/v1/flights?keys=f1&{query}"):
         response = await world.http.get(path)
         assert (response.status_code, response.json()["parameter"]) == (400, parameter)
+
+
+# --- keys in a body, through a socket
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(world: World) -> AsyncIterator[Served]:
+    async with Served.of(world) as served:
+        await served.mark()
+        yield served
+
+
+def asking(method: str, path: str, body: Any, *headers: str) -> bytes:
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    lines = [f"{method} {path} HTTP/1.1", "Host: test", f"Content-Length: {len(data)}", *headers]
+    return "\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode() + data
+
+
+@pytest.mark.parametrize("method", ["POST", "QUERY"])
+async def test_keys_in_a_body_are_answered_as_keys_in_a_query_are(served: Served, method: str) -> None:
+    async with served.connection() as client:
+        alike = await client.get("/v1/flights?keys=f1,none,f2&expand=carrier,gates&fields=carrier,gates")
+        body = {"keys": ["f1", "none", "f2"], "expand": ["carrier", "gates"], "fields": ["carrier", "gates"]}
+        client.send(asking(method, "/v1/flights", body))
+        found = await client.receive()
+        assert unmoved(found) == unmoved(alike)
+        tag = f"If-None-Match: {header(found, 'etag')}"
+        client.send(asking(method, "/v1/flights", body, tag))
+        assert status(await client.receive()) == (304 if method == "QUERY" else 412)
+        client.send(asking(method, "/v1/gates", {"keys": [1, {"$numberLong": "9"}]}))
+        assert orjson.loads(body_of(await client.receive())) == {
+            "items": [{"key": 1, "value": {"_id": 1, "letter": "A"}}, {"key": 9, "value": None}]
+        }
+
+
+async def test_several_resources_are_asked_for_at_once(served: Served) -> None:
+    body = {"airlines": {"keys": ["UA"], "fields": ["name"]}, "flights": {"keys": ["f2", "f1"], "expand": ["next"]}}
+    async with served.connection() as client:
+        client.send(asking("POST", "/v1/-/documents", body))
+        found = await client.receive()
+        versions = [
+            header(await client.get(path), "neverstale-version") for path in ("/v1/airlines/UA", "/v1/flights/f1")
+        ]
+    content = orjson.loads(body_of(found))
+    assert list(content) == ["airlines", "flights"]
+    assert list(content["airlines"]["items"][0]["value"]) == ["_id", "name"]
+    assert content["flights"]["items"][0]["value"]["plan"]["next"]["_id"] == "f1"
+    assert header(found, "neverstale-version") == max(version for version in versions if version)
+
+
+async def test_a_thousand_keys_fit_and_their_connection_goes_on(served: Served) -> None:
+    keys = [f"{number:040}" for number in range(998)]
+    async with served.connection() as client:
+        client.send(asking("QUERY", "/v1/flights", {"keys": [*keys, "f1", "f2"]}))
+        found = orjson.loads(body_of(await client.receive()))
+        assert [item["value"] is None for item in found["items"]] == [True] * 998 + [False] * 2
+        pieces = [b"7\r\n" + b'{"keys"' + b"\r\n", b'8;x=1\r\n:["f1"]}\r\n', b"0\r\nTrailer: 1\r\n\r\n"]
+        head = b"POST /v1/flights HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
+        client.send(head + b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        for piece in pieces:
+            client.send(piece)
+            await client.writer.drain()
+        assert orjson.loads(body_of(await client.receive()))["items"][0]["key"] == "f1"
+        assert status(await client.get("/v1/flights/f1")) == 200
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code"),
+    [
+        (asking("POST", "/v1/flights", b"{"), 400),
+        (asking("POST", "/v1/flights?expand=carrier", {"keys": ["f1"]}), 400),
+        (asking("POST", "/v1/flights", {"keys": ["f1"]}).replace(b"application/json", b"text/plain"), 415),
+        (b"POST /v1/flights HTTP/1.1\r\nHost: t\r\n\r\n", 415),
+        (asking("QUERY", "/v1/flights", b" " * 1_100_000), 413),
+        (asking("POST", "/v1/flights/f1", {"keys": ["f1"]}), 405),
+        (asking("PUT", "/v1/flights", {"keys": ["f1"]}), 405),
+    ],
+)
+async def test_a_wrong_request_with_a_body_is_told_so(served: Served, request_bytes: bytes, code: int) -> None:
+    async with served.connection() as client:
+        client.send(request_bytes)
+        assert status(await client.receive()) == code

@@ -27,14 +27,30 @@ def problem(response: httpx.Response) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/v1/things/a", "/v1/things", "/v1/freshness"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/things/a", "GET, HEAD"),
+        ("/v1/things", "GET, HEAD, POST, QUERY"),
+        ("/v1/-/documents", "POST, QUERY"),
+        ("/v1/freshness", "GET, HEAD"),
+    ],
+)
 async def test_other_methods_are_refused_and_told_what_is_allowed(
-    http: httpx.AsyncClient, method: str, path: str
+    http: httpx.AsyncClient, method: str, path: str, allowed: str
 ) -> None:
     response = await http.request(method, path)
     assert problem(response)["type"] == "urn:neverstale:method-not-allowed"
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/things/a"), ("GET", "/v1/-/documents"), ("QUERY", "/v1/freshness")]
+)
+async def test_a_body_is_read_only_where_it_names_keys(http: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await http.request(method, path)
+    assert (response.status_code, problem(response)["type"]) == (405, "urn:neverstale:method-not-allowed")
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing/a", "/v1/nothing", "/v1/nothing?keys=a", "/v1/things%2Fa/b"])
@@ -104,6 +120,7 @@ async def test_openapi_has_one_typed_path_for_each_resource(http: httpx.AsyncCli
     described = (await http.get("/openapi.json")).json()
     assert set(described["paths"]) == {
         "/v1/freshness",
+        "/v1/-/documents",
         *(f"/v1/{name}{rest}" for name in ("things", "numbers", "objects", "tokens") for rest in ROUTES),
     }
     number = described["components"]["schemas"]["Numbers"]

@@ -39,9 +39,14 @@ async def test_head_has_no_body() -> None:
 @pytest.mark.parametrize(
     "data", [[POST], [START_POST, FINISH_POST], [START_POST, FINISH_POST[:7], FINISH_POST[7:]], [CHUNKED]]
 )
-async def test_a_body_is_thrown_away_and_what_follows_it_is_a_request(data: list[bytes]) -> None:
+@pytest.mark.parametrize("method", [b"POST", b"QUERY", b"PUT", b"GET"])
+async def test_only_what_may_name_keys_has_its_body_read_and_what_follows_is_a_request(
+    data: list[bytes], method: bytes
+) -> None:
     connected = Connected(echo)
-    assert (await connected.exchange(*data)).endswith(b"\r\n\r\nBody: ")
+    read = {True: b"hello", False: FINISH_POST}[data == [CHUNKED]] if method in (b"POST", b"QUERY") else b""
+    answer = await connected.exchange(*(part.replace(b"POST", method) for part in data))
+    assert answer.endswith(b"\r\n\r\nBody: " + read)
     connected.transport.clear()
     assert (await connected.exchange(GET)).startswith(b"HTTP/1.1 200")
 
@@ -216,7 +221,7 @@ async def test_expect_continue_is_granted_when_the_body_is_wanted() -> None:
     connected.protocol.data_received(expect)
     await asyncio.sleep(0.01)
     assert connected.transport.buffer == b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert (await connected.exchange(FINISH_POST)).endswith(b"\r\n\r\nBody: ")
+    assert (await connected.exchange(FINISH_POST)).endswith(b"\r\n\r\nBody: " + FINISH_POST)
 
 
 async def test_too_many_connections_are_answered_with_503(caplog: pytest.LogCaptureFixture) -> None:
