@@ -1,6 +1,6 @@
 """Cursors: where a page begins, as text that callers hand back and need not understand.
 
-    base64url( format, 1 byte | what it belongs to, 6 | number of the page, 2 | BSON of the position | signature, 8 )
+    base64url( way, 1 byte | what it belongs to, 6 | number of the page, 2 | BSON of the position | signature, 8 )
 
 A cursor names the sort key of the last item before the page (keyset pagination), so pages neither repeat nor leave
 out a document because others were inserted or deleted between them. It belongs to one group of one list as it is
@@ -22,6 +22,7 @@ from neverstale.api.web.well_formed import IllFormed, check_document
 from neverstale.bson import values as bson_values
 
 FORMAT: Final = 2
+"""The first byte of a cursor that leads onward, behind a position; the next three are the other ways."""
 MAX_CHARACTERS: Final = 24 << 10
 """A request head may have 64 KB (`clients.head_bytes`)."""
 _LAST_NUMBER: Final = 0xFFFF
@@ -42,7 +43,22 @@ class Cursor:
     number: int
     """The number of the page; the first one, 0, has no cursor."""
     position: tuple[Any, ...]
-    """Sort key of the last item before it."""
+    """Sort key of the last item before it; or, if it leads back, of the first one behind it."""
+    back: bool = False
+    """The page ends there, and shows what is before."""
+    inclusive: bool = False
+    """What has this very sort key is on the page, too."""
+
+    @property
+    def turned(self) -> "Cursor":
+        """Of the page on the other side of the same place, so that no document is on both or on none."""
+        number = self.number + 1 if self.back else max(self.number - 1, 1)
+        return Cursor(number, self.position, not self.back, not self.inclusive)
+
+    def onward(self, position: tuple[Any, ...]) -> "Cursor":
+        """Of the page behind this one, whose last item has this sort key; before it, if this one leads back."""
+        number = max(self.number - 1, 1) if self.back else self.number + 1
+        return Cursor(number, position, self.back)
 
 
 def owner(digest: str, group: str, secret: bytes = b"") -> bytes:
@@ -55,7 +71,8 @@ def encode(cursor: Cursor, owner: bytes) -> str | None:
     """`None`: the position is larger than a cursor may be."""
     number = min(cursor.number, _LAST_NUMBER).to_bytes(2, "big")
     position = bson_values.encode({"": list(cursor.position)})
-    data = bytes((FORMAT,)) + owner[:_OWNER_BYTES] + number + position
+    way = FORMAT + cursor.back + 2 * cursor.inclusive
+    data = bytes((way,)) + owner[:_OWNER_BYTES] + number + position
     text = urlsafe_b64encode(data + _signature(data, owner)).rstrip(b"=").decode()
     return text if len(text) <= MAX_CHARACTERS else None
 
@@ -70,13 +87,15 @@ def decode(text: str, owner: bytes, fields: int) -> Cursor:
         raise WrongCursor("is not a cursor") from None
     if len(data) < _LEAST:
         raise WrongCursor("is not a cursor, or was cut off")
-    if data[0] != FORMAT:
+    way = data[0] - FORMAT
+    if not 0 <= way < 4:
         raise WrongCursor("is not a cursor of this release; begin again without it")
     if data[_OWNER] != owner[:_OWNER_BYTES]:
         raise WrongCursor("belongs to another list or group, or the list was declared again; begin again without it")
     if not compare_digest(_signature(data[:-_SIGNATURE_BYTES], owner), data[-_SIGNATURE_BYTES:]):
         raise WrongCursor("is not a cursor, or was cut off")
-    return Cursor(max(int.from_bytes(data[_NUMBER], "big"), 1), _position(data[_POSITION], fields))
+    number = max(int.from_bytes(data[_NUMBER], "big"), 1)
+    return Cursor(number, _position(data[_POSITION], fields), back=bool(way & 1), inclusive=bool(way & 2))
 
 
 def _signature(data: bytes, owner: bytes) -> bytes:

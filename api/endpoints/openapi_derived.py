@@ -26,21 +26,41 @@ _TYPED: Final[dict[str, tuple[dict[str, Any], Any]]] = {
 _CURSOR: Final = "AQX3k0bN1QABGgAAAAQAEgAAAAIwAAIAAABrAAAAAA"
 
 
-def page_model(resource: Resource, list_name: str) -> type[BaseModel]:
+def page_model(resource: Resource, list_name: str, *, has_total: bool) -> type[BaseModel]:
     document: Any = openapi.document_model(resource)
-    text = "The cursor of the next page; null: this is the last."
-    return create_model(
-        _model(resource, list_name, "Page"),
-        __doc__=f"A page of {list_name}.",
-        items=(list[document], ...),
-        next=(str | None, Field(description=text, examples=[_CURSOR])),
-    )
+    members: dict[str, Any] = {
+        "items": (list[document], ...),
+        "next": _cursor("The cursor of the next page; null: this is the last."),
+        "prev": _cursor("The cursor of the page before; null: this is the first."),
+    }
+    if has_total:
+        members["total"] = (int | None, Field(None, description="Documents of the group.", examples=[12]))
+    return create_model(_model(resource, list_name, "Page"), __doc__=f"A page of {list_name}.", **members)
 
 
-def list_parameters(resource: Resource, list_name: str) -> list[dict[str, Any]]:
-    text = "Where the page begins: `next` of the page before it; 400 for anything else."
+def list_parameters(resource: Resource, list_name: str, *, has_total: bool) -> list[dict[str, Any]]:
+    declared = resource.lists[list_name]
+    text = "Which page: `next` or `prev` of another one; 400 for anything else."
     cursor = _parameter("cursor", text, {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"})
-    return [*_groups(resource, resource.lists[list_name].by, required=True), cursor]
+    size = {"type": "integer", "minimum": 1, "maximum": declared.page_size, "default": declared.page_size}
+    described = [*_groups(resource, declared.by, required=True), cursor, _parameter("limit", "Items.", size)]
+    first = declared.order[0][0]
+    if first not in declared.by and first not in declared.where:
+        typed = _TYPED[kind_of(first, resource)][0]
+        described += [
+            _parameter(f"{first}:{way}", f"Only documents whose {first} is {said} this; {_NAMED}", typed)
+            for way, said in (("gte", "at or above"), ("gt", "above"), ("lte", "at or below"), ("lt", "below"))
+        ]
+    if has_total:
+        described.append(_parameter("total", "Also how many documents the group has.", {"type": "boolean"}))
+    return described
+
+
+_NAMED: Final = "the type may be named before it, as in `day:int:gte`."
+
+
+def _cursor(text: str) -> Any:
+    return (str | None, Field(description=text, examples=[_CURSOR]))
 
 
 NOT_UNIQUE: Final = openapi.problem_answer(409, "More than one document has this value.")

@@ -1,6 +1,6 @@
 """All routes of the API."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from neverstale.api.callers.access import NOTHING, Reads
@@ -16,10 +16,12 @@ from neverstale.api.callers.middleware import DecidedRoute, undeclared, visit_of
 from neverstale.api.callers.scopes import Kind
 from neverstale.api.derived.rankings import RankingSource
 from neverstale.api.derived.sources import FigureSources
-from neverstale.api.endpoints.audits import audits_of
+from neverstale.api.derived.totals import totals_of
 from neverstale.api.endpoints import most_read, openapi, openapi_derived, queries
+from neverstale.api.endpoints.audits import audits_of
 from neverstale.api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
 from neverstale.api.endpoints.documents import DocumentEndpoints
+from neverstale.api.endpoints.elsewhere import Elsewhere
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
 from neverstale.api.endpoints.home import home
 from neverstale.api.endpoints.live import count_of, document_of, page_at, rank_of, ranking_of, value_of
@@ -35,12 +37,7 @@ from neverstale.api.live.endpoint import LiveOr
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import PREFIX, no_parameters
 from neverstale.api.web.problems import (
-    bad_parameter,
-    method_not_allowed,
     switched_off,
-    unknown_derived,
-    unknown_path,
-    unknown_resource,
 )
 from neverstale.api.web.route_names import tell_route
 from neverstale.catalog import Catalog, Resource
@@ -83,7 +80,7 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
         operation_id="get_freshness",
         tags=["freshness"],
     )
-    elsewhere = _Elsewhere(catalog, read)
+    elsewhere = Elsewhere(catalog, read)
     app.router.routes += [
         home(catalog),
         *read,
@@ -255,8 +252,11 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
     for list_name in resource.lists:
         routes += _get_and_head(
             f"{PREFIX}{name}/-/lists/{list_name}",
-            LiveOr(ListEndpoint(resource, list_name, resources), page_at(resource, list_name, resources)),
-            openapi_derived.page_model(resource, list_name),
+            LiveOr(
+                ListEndpoint(resource, list_name, resources, totals_of(resource, list_name, figures.counters)),
+                page_at(resource, list_name, resources),
+            ),
+            openapi_derived.page_model(resource, list_name, has_total=_has_total(resource, list_name, figures)),
             reads=Reads.of(resource, "lists", resource.lists[list_name]),
             summary=f"The list {list_name} of {name}, page by page",
             operation_id=f"get_{name}_list_{list_name}",
@@ -264,7 +264,9 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
             responses=or_live(openapi.answers(absent=False)),
             openapi_extra={
                 "parameters": [
-                    *openapi_derived.list_parameters(resource, list_name),
+                    *openapi_derived.list_parameters(
+                        resource, list_name, has_total=_has_total(resource, list_name, figures)
+                    ),
                     *view_parameters(resource, resources),
                     *openapi.DEMANDS,
                     LAST_EVENT_ID,
@@ -300,6 +302,10 @@ def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
     for ranks in figures.rankings.values():
         routes += _ranking(name, ranks)
     return routes
+
+
+def _has_total(resource: Resource, list_name: str, figures: FigureSources) -> bool:
+    return totals_of(resource, list_name, figures.counters) is not None
 
 
 def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
@@ -371,33 +377,3 @@ def _less_of(resource: Resource, kinds: Kinds, reasons: Mapping[str, str], lacks
         if source == resource.name or source.startswith(f"{resource.name}.")
     }
     return less | {"refused": refused} if refused else less
-
-
-class _Elsewhere:
-    """What no route below `/v1/` takes: says what is wrong with it."""
-
-    def __init__(self, catalog: Catalog, read: Sequence[BaseRoute]) -> None:
-        self._read = read
-        self._names = {*catalog.resources, "freshness", "-"}
-        self._derived = {name for name, resource in catalog.resources.items() if resource.derived}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name, *rest = scope["path"].removeprefix(PREFIX).split("/")
-        if name not in self._names:
-            raise unknown_resource()
-        if allowed := self._allowed(scope):
-            raise method_not_allowed(", ".join(allowed))
-        if len(rest) > 1 and rest[0] == "-" and name in self._derived:
-            raise unknown_derived()
-        if len(rest) > 1:
-            raise unknown_path()
-        if scope["method"] not in ("GET", "HEAD"):
-            raise method_not_allowed()
-        raise bad_parameter("key", "the key is empty")
-
-    def _allowed(self, scope: Scope) -> list[str]:
-        """The methods of the routes that this path leads to, if its own is none of them."""
-        found = [route for route in self._read if route.matches(scope)[0] is Match.PARTIAL]
-        return sorted(
-            {method for route in found if isinstance(route, DecidedRoute) for method in route.methods or ()}
-        )

@@ -20,7 +20,7 @@ from neverstale.api.derived.sources import Sources
 from neverstale.api.reads.source import CachedSource
 from neverstale.api.web.paths import PREFIX, key_of
 from neverstale.api.web.problems import Problem, bad_parameter
-from neverstale.api.web.query import asked, looked_up
+from neverstale.api.web.query import asked, looked_up, whole_number
 from neverstale.catalog import Resource
 from neverstale.keys import MAX_KEY_BYTES, KeyValue
 
@@ -105,9 +105,12 @@ def _key(segment: bytes, resource: Resource) -> KeyValue | None:
 
 def page_of(pages: PageSource, query: bytes) -> PageKey:
     """The page of a list that a query string names; a `Problem` if none."""
-    by = pages.declared.by
-    said = asked(query, pages.resource, by, ("cursor",), whole=True)
+    declared = pages.declared
+    by, first = declared.by, declared.order[0][0]
+    ranged = "" if first in by or first in declared.where else first
+    said = asked(query, pages.resource, by, ("cursor", "limit"), whole=True, ranged=ranged)
+    limit = whole_number(said, "limit", declared.page_size, 1, declared.page_size)
     try:
-        return pages.key(said.group(by), [said.values[path] for path in by], said.text("cursor"))
+        return pages.key(said.group(by), [said.values[path] for path in by], said.text("cursor"), limit, said.span)
     except WrongCursor as error:
         raise bad_parameter("cursor", str(error)) from None

@@ -105,6 +105,8 @@ class Linker:
         self._many = many
         self._referred = 0
         """Documents that were read for references."""
+        self.beside: list[Answer] = []
+        """What else the answer is made of: a page, a count."""
 
     def know(self, resource: str, answers: Mapping[KeyValue, Each]) -> None:
         """Takes documents of the answer that were read already: they are not read again where others name them."""
@@ -124,6 +126,7 @@ class Linker:
         """A page with its items in the view; raises likewise, and what MongoDB refuses."""
         if view.is_whole or page.body is None:
             return page
+        self.beside.append(page)
         content = await _off_loop(len(page.body), partial(orjson.loads, page.body))
         nodes = [_Node(view, None, item) for item in content["items"]]
         await self._show(nodes)
@@ -135,6 +138,12 @@ class Linker:
         body = await _off_loop(len(page.body), partial(orjson.dumps, content))
         answers = [page, *(each for each in self.parts.values() if isinstance(each, Answer))]
         return replace(joined(answers), body=body, etag=etag_of(body))
+
+    def with_total(self, page: Answer, counted: Answer, total: int) -> Answer:
+        """A page that says how many documents its group has, as a counter does."""
+        self.beside += [page, counted]
+        body = b'%b,"total":%d}' % ((page.body or b"{}")[:-1], total)
+        return replace(joined([page, counted]), body=body, etag=etag_of(body))
 
     async def _show(self, roots: Sequence[_Node]) -> None:
         levels: list[Sequence[_Node]] = [roots]

@@ -35,7 +35,8 @@ async def reading(
 
 def _outlived(linker: Linker, limit: float, state: State) -> bool:
     bound = state.freshness.bound
-    return any(is_older(each, limit, bound) for each in linker.parts.values() if isinstance(each, Answer))
+    documents = [each for each in linker.parts.values() if isinstance(each, Answer)]
+    return any(is_older(each, limit, bound) for each in (*documents, *linker.beside))
 
 
 def is_older(answer: Answer, limit: float, bound: Bound) -> bool:

@@ -78,8 +78,9 @@ _MISSING: Final[Condition] = {"$exists": False}
 _UNDEFINED: Final = RawValue(codes.UNDEFINED, b"")
 
 
-def after(order: Sequence[tuple[str, int]], position: Sequence[Any]) -> Iterator[Branch]:
-    """The branches of what sorts behind a position; `order` holds paths and ways, 1 or -1."""
+def after(order: Sequence[tuple[str, int]], position: Sequence[Any], *, inclusive: bool = False) -> Iterator[Branch]:
+    """The branches of what sorts behind a position; `order` holds paths and ways, 1 or -1. `inclusive`: and of what
+    has this very position."""
     equal: list[tuple[Branch, list[Condition]]] = [([], [])]
     for (path, way), value in zip(order, position, strict=True):
         key, here = sort_key(path, way), under("$literal", value)
@@ -92,6 +93,9 @@ def after(order: Sequence[tuple[str, int]], position: Sequence[Any]) -> Iterator
             for ranges, exactly in equal
             for condition in _at(path, value)
         ]
+    if inclusive:
+        for ranges, exactly in equal:
+            yield [*ranges, {"$expr": {"$and": exactly}}]
 
 
 def _behind(path: str, value: Any, way: int) -> Iterator[Condition]:

@@ -10,7 +10,7 @@ Nothing here talks to a server. Commands lack `readConcern`, which the caller ad
 import datetime
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
@@ -49,28 +49,53 @@ def list_filter(declared: ListDeclaration, values: Values) -> Filter:
     return {**equal(declared.by, values), **{path: is_value(constant) for path, constant in declared.where.items()}}
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Which documents of a group a page shows, in the order of the list."""
+
+    position: Values | None = None
+    """The sort key of the document that it begins behind; `None`: it begins with the first."""
+    back: bool = False
+    """It ends before the position instead, and is read backwards: nearest first."""
+    inclusive: bool = False
+    """What has this very position belongs to it, too."""
+    limit: int | None = None
+    """Documents; `None`: `page_size`."""
+    span: Mapping[str, Any] = field(default_factory=dict)
+    """Of the first sorted field: `gte`, `gt`, `lte`, `lt` -> value. Only values of its type are found."""
+
+
+WHOLE: Final = Stretch()
+
+
 def list_page(
     collection: str,
     declared: ListDeclaration,
     values: Values,
-    position: Values | None = None,
+    stretch: Stretch = WHOLE,
     projection: Mapping[str, Any] | None = None,
 ) -> Command:
-    """`find` for a page and one document more. `position`: the sort key of the last document before it.
+    """`find` for a page and one document more.
 
     Behind a position the filter is an `$or` whose branches each carry the group: each is one scan of the list's index
-    in its order, which the server merges.
+    in its order (or against it), which the server merges.
     """
     found = list_filter(declared, values)
-    if position is not None:
-        found = {"$or": [{"$and": [*_each(found), *branch]} for branch in after(declared.order, position)]}
+    order = [(path, -way) for path, way in declared.order] if stretch.back else declared.order
+    if stretch.span:
+        first = declared.order[0][0]
+        found = {"$and": [*_each(found), *({first: under(f"${by}", value)} for by, value in stretch.span.items())]}
+    if stretch.position is not None:
+        behind = after(order, stretch.position, inclusive=stretch.inclusive)
+        found = {"$or": [{"$and": [*_each(found), *branch]} for branch in behind]}
+    limit = stretch.limit or declared.page_size
     return {
         "find": collection,
         "filter": found,
-        "sort": dict(declared.order),
+        "sort": dict(order),
         "projection": {**(projection or {}), SORT_KEY: {"$meta": "sortKey"}},
-        "limit": declared.page_size + 1,
-        "batchSize": declared.page_size + 2,  # so that the server closes the cursor by itself
+        "limit": limit + 1,
+        "batchSize": limit + 2,  # so that the server closes the cursor by itself
         "collation": BYTES,
     }
 

@@ -93,7 +93,7 @@ def queries_of(resource: Resource, sample: Mapping[str, Any]) -> list[Query]:
     collection, found = resource.collection, []
     projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
     for name, one in resource.lists.items():
-        page = queries.list_page(collection, one, _values(one.by, sample), None, projection)
+        page = queries.list_page(collection, one, _values(one.by, sample), projection=projection)
         found.append(Query(f"lists.{name}", page, queries.list_index(one), (*one.by, *one.where), "problem"))
     for path in resource.lookups:
         [value] = _values((path,), sample)

@@ -47,6 +47,7 @@ DECLARED: dict[str, Any] = {
         "by_status": {"by": ["origin", "status"]},
         "delays": {"by": ["day"], "sums": {"delay": {"field": "delay"}, "cost": {"field": "cost", "scale": 2}}},
         "all": {},
+        "board": {"by": ["cancelled", "day", "origin"]},
     },
     "rankings": {"late": {"by": ["day"], "score": "delay", "size": 5}, "early": {"score": "-delay"}},
     "lookups": ["tail", "seat", "crew.badge"],

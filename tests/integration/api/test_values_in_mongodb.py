@@ -25,6 +25,7 @@ from neverstale.bson.values import CODEC, decode, elements
 from neverstale.catalog.declarations import CounterDeclaration, ListDeclaration
 from neverstale.derived import queries
 from neverstale.derived.groups import BEYOND, at_path, fact_at, texts_of
+from neverstale.derived.queries import Stretch
 from neverstale.mongodb.replies import REPLY, Reply
 from tests.properties import raw_bson
 from tests.properties.raw_bson import (
@@ -185,7 +186,7 @@ async def pages(stored: Stored, declared: ListDeclaration) -> list[int]:
     found: list[int] = []
     position: Any = None
     while True:
-        rows = await stored.run(queries.list_page("things", declared, ("g",), position))
+        rows = await stored.run(queries.list_page("things", declared, ("g",), Stretch(position)))
         found += [row["_id"] for row in rows[:PAGE]]
         if len(rows) <= PAGE or len(found) > 1_000:
             return found
@@ -259,7 +260,7 @@ async def test_a_page_behind_any_position_reads_little_more_than_it_shows(stored
         await stored.collection.create_index(list(queries.list_index(declared).items()))
         position: Any = None
         while True:
-            command = queries.list_page("things", declared, ("g",), position)
+            command = queries.list_page("things", declared, ("g",), Stretch(position))
             if position is not None:
                 explain = {"explain": command, "verbosity": "executionStats"}
                 raw: Any = await stored.collection.database.command(explain, codec_options=RAW)

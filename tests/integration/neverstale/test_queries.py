@@ -3,6 +3,7 @@
 import datetime
 import random
 from collections.abc import AsyncIterator, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from neverstale.catalog.declarations import CounterDeclaration, Declarations, Li
 from neverstale.derived import queries
 from neverstale.derived.differences import counted
 from neverstale.derived.groups import fact_at, texts_of
+from neverstale.derived.queries import Stretch
 from neverstale.derived.shape import Shape
 from neverstale.errors import TooSlow
 from neverstale.mongodb.loader import Loader
@@ -126,7 +128,7 @@ async def test_pages_of_a_list_are_all_its_documents_in_order(collection: Any, s
     found: list[Any] = []
     position: Sequence[Any] | None = None
     for _ in held:
-        page = await run(collection, queries.list_page("things", declared, (), position))
+        page = await run(collection, queries.list_page("things", declared, (), Stretch(position)))
         found += [one["_id"] for one in page[:7]]
         if len(page) <= 7:
             break
@@ -135,13 +137,38 @@ async def test_pages_of_a_list_are_all_its_documents_in_order(collection: Any, s
     assert found == whole
 
 
+@pytest.mark.parametrize("sort", [("a",), ("-n", "a"), ("_id",)])
+async def test_a_position_parts_all_documents_whichever_way_they_are_read(
+    collection: Any, sort: tuple[str, ...]
+) -> None:
+    """What is before it, backwards, and what is at or behind it, are all; and so the other two."""
+    held = [one for one in documents(5) if not isinstance(one.get("a"), list) and not isinstance(one.get("n"), list)]
+    await collection.insert_many(held)
+    declared = ListDeclaration(sort=sort, page_size=200)
+    whole = await run(collection, queries.list_page("things", declared, ()))
+    keys = [one["_id"] for one in whole]
+    for place in range(0, len(whole), 5):
+        at = whole[place][queries.SORT_KEY]
+        for inclusive in (False, True):
+            before = Stretch(at, back=True, inclusive=inclusive)
+            behind = Stretch(at, inclusive=not inclusive)
+            first = await run(collection, queries.list_page("things", declared, (), before))
+            last = await run(collection, queries.list_page("things", declared, (), behind))
+            assert [one["_id"] for one in [*reversed(first), *last]] == keys
+            assert len(first) == place + inclusive
+
+
 async def test_a_page_behind_a_position_is_read_in_the_order_of_the_index(collection: Any) -> None:
     held = [{name: value for name, value in one.items() if not isinstance(value, list)} for one in documents(4)]
     await collection.insert_many(held)
     declared = ListDeclaration(by=("a",), where={"b": "b"}, sort=("n", "-_id"), page_size=5)
     await collection.create_index(list(queries.list_index(declared).items()))
-    for position in (None, (17, "k3"), (None, "k3"), (DAY, "k3")):
-        command = queries.list_page("things", declared, ("a",), position)
+    positions: list[Any] = [None, (17, "k3"), (None, "k3"), (DAY, "k3")]
+    spans: list[Any] = [{}, {"gte": 3, "lt": 40}]
+    ways = [(back, span) for back in (False, True) for span in spans]
+    for position, (back, span) in product(positions, ways):
+        stretch = Stretch(position, back=back, inclusive=back, span=span)
+        command = queries.list_page("things", declared, ("a",), stretch)
         plan = await collection.database.command({"explain": command, "verbosity": "queryPlanner"})
         stages = repr(plan["queryPlanner"]["winningPlan"])
         assert "'IXSCAN'" in stages

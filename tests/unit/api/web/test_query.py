@@ -112,11 +112,11 @@ def test_a_missing_field_is_named() -> None:
 @pytest.mark.parametrize("text", ["0", "11", "x", "-1", "1.0", "", "٣"])
 def test_a_count_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(Problem):
-        whole_number(Asked({}, {"limit": quote(text).encode()}), "limit", 3, 1, 10)
+        whole_number(Asked({}, {"limit": quote(text).encode()}, {}), "limit", 3, 1, 10)
 
 
 def test_a_count_has_a_default() -> None:
-    assert whole_number(Asked({}, {}), "limit", 3, 1, 10) == 3
+    assert whole_number(Asked({}, {}, {}), "limit", 3, 1, 10) == 3
 
 
 # --- names
