@@ -132,9 +132,10 @@ async def test_openapi_has_one_typed_path_for_each_resource(http: httpx.AsyncCli
 async def test_openapi_documents_key_demands_and_errors_of_every_read(http: httpx.AsyncClient) -> None:
     read = (await http.get("/openapi.json")).json()["paths"]["/v1/objects/{key}"]["get"]
     names = [parameter["name"] for parameter in read["parameters"]]
-    assert names == ["key", "fields", "Cache-Control", "Neverstale-Min-Version", "If-None-Match", "If-Match"]
+    demands = ["Cache-Control", "Neverstale-Min-Version", "If-None-Match", "If-Match", "Last-Event-ID"]
+    assert names == ["key", "fields", *demands]
     assert read["parameters"][0]["schema"]["pattern"] == "^[0-9a-fA-F]{24}$"
-    assert set(read["responses"]) == {"200", "304", "400", "403", "404", "412", "413", "431", "503", "504"}
+    assert set(read["responses"]) == {"200", "304", "400", "403", "404", "412", "413", "429", "431", "503", "504"}
     assert "application/problem+json" in read["responses"]["404"]["content"]
 
 
