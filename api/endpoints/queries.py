@@ -22,7 +22,7 @@ from neverstale.api.linked.many import Each, Many
 from neverstale.api.linked.parameters import require
 from neverstale.api.linked.reading import reading
 from neverstale.api.linked.view import Views
-from neverstale.api.linked.wanted import KEYS, MOST_KEYS, Wanted, wanted_of, wanted_of_several
+from neverstale.api.linked.wanted import KEYS, MOST_KEYS, WantedDocuments, wanted_of, wanted_of_several
 from neverstale.api.reads.answer import Answer, joined
 from neverstale.api.state import state_of
 from neverstale.api.web.bodies import ClientGone, json_body
@@ -83,7 +83,7 @@ class QueryEndpoint:
                     self._seconds[name].observe(time.perf_counter() - started)
             await response(scope, receive, send)
 
-    def _wanted(self, scope: Scope, body: Any) -> dict[str, Wanted]:
+    def _wanted(self, scope: Scope, body: Any) -> dict[str, WantedDocuments]:
         """What the body asks for; a `Problem` if that makes no sense, or the caller may not have it."""
         if self._several:
             wanted = wanted_of_several(body, self._views)
@@ -96,7 +96,7 @@ class QueryEndpoint:
             require(scope, one.view)
         return wanted
 
-    def _content(self, wanted: Mapping[str, Wanted], found: _Found) -> tuple[bytes, list[bytes]]:
+    def _content(self, wanted: Mapping[str, WantedDocuments], found: _Found) -> tuple[bytes, list[bytes]]:
         """ETag and body."""
         etags: list[bytes] = []
         parts: list[bytes] = []

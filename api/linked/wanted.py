@@ -31,14 +31,14 @@ _EXTENDED: Final[Mapping[KeyType, frozenset[str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedDocuments:
     """Documents of one resource."""
 
     view: View
     keys: Sequence[KeyValue]
 
 
-def wanted_of(body: Any, views: Views, within: str = "") -> Wanted:
+def wanted_of(body: Any, views: Views, within: str = "") -> WantedDocuments:
     """What a body asks of one resource; a `Problem` names the member that is wrong. `within`: how those are named."""
     members = _members(body, _MEMBERS, within)
     if KEYS not in members:
@@ -53,10 +53,10 @@ def wanted_of(body: Any, views: Views, within: str = "") -> Wanted:
         if not within:
             raise
         raise bad_parameter(within + problem.members["parameter"], problem.members["detail"]) from None
-    return Wanted(view, [_key(value, views.resource, f"{within}{KEYS}", i) for i, value in enumerate(keys)])
+    return WantedDocuments(view, [_key(value, views.resource, f"{within}{KEYS}", i) for i, value in enumerate(keys)])
 
 
-def wanted_of_several(body: Any, views: Mapping[str, Views]) -> dict[str, Wanted]:
+def wanted_of_several(body: Any, views: Mapping[str, Views]) -> dict[str, WantedDocuments]:
     """What a body asks of several resources, by name."""
     members = _members(body, tuple(views), "")
     if not members:
