@@ -10,9 +10,10 @@ Responses = Mapping[int | str, dict[str, Any]]
 LAST_EVENT_ID: Final[dict[str, Any]] = {
     "name": "Last-Event-ID",
     "in": "header",
-    "description": "With `Accept: text/event-stream`: the `id` of the last event that the caller has seen. The first "
-    "state misses nothing up to it.",
-    "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    "description": "With `Accept: text/event-stream`: the `id` of the last event that the caller has seen, 16 hex "
+    "digits. The first state misses nothing up to it. It means nothing without that `Accept`.",
+    "schema": {"type": "string"},
+    "example": "5117a1b300000001",
 }
 _STREAM: Final[dict[str, Any]] = {
     EVENTS.decode(): {

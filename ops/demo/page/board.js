@@ -86,7 +86,7 @@ function age(name) {
 // --- what is shown
 
 const time = (text) => text.slice(11, 16);
-const minutes = (count) => count > 0 ? `+${count} min` : count < 0 ? `${count} min` : "on time";
+const minutes = (count) => count > 0 ? `+${count} min` : count < 0 ? `−${-count} min` : "on time";
 
 function element(name, text, kind) {
   const made = document.createElement(name);
@@ -101,7 +101,9 @@ function drawFlights(page) {
     const row = document.createElement("tr"), was = before.get(flight._id);
     const said = state(flight), number = element("td", `${flight.carrier?._id ?? "?"} ${flight.flight} `);
     number.append(element("small", flight.carrier?.name ?? ""));
-    row.append(element("td", time(flight.sched_dep)), number, element("td", flight.dest?.name ?? "?"), element("td", ...said));
+    const to = element("td", `${flight.dest?._id ?? "?"} `);
+    to.append(element("small", flight.dest?.name ?? ""));
+    row.append(element("td", time(flight.sched_dep)), number, to, element("td", ...said));
     now.set(flight._id, said.join());
     if (was !== undefined && was !== said.join()) row.className = "changed";
     return row;

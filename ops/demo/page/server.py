@@ -54,7 +54,7 @@ class BoardServer:
             path: (files("neverstale.ops.demo.page").joinpath(name).read_bytes(), media_type)
             for path, (name, media_type) in _FILES.items()
         }
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     @contextlib.asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator[str]:
@@ -66,12 +66,15 @@ class BoardServer:
         finally:
             self._switch.turn(frozen=False)
             server.close()
-            await cancelled(*self._open)
+            for writer in self._open.values():
+                writer.transport.abort()  # then each of them ends
+            if self._open:
+                await asyncio.wait(list(self._open))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._open.add(task)
+        self._open[task] = writer
         try:
             with contextlib.suppress(OSError, EOFError, TimeoutError, asyncio.LimitOverrunError, ValueError):
                 async with asyncio.timeout(PATIENCE_SECONDS):
@@ -83,7 +86,7 @@ class BoardServer:
                         writer.write(await self._answer(request, reader))
                         await writer.drain()
         finally:
-            self._open.discard(task)
+            del self._open[task]
             writer.close()
 
     async def _answer(self, request: BoardRequest, reader: asyncio.StreamReader) -> bytes:
