@@ -1,10 +1,15 @@
 """Clients of ours against the API, on real servers, with the demo's catalog; and the examples in the docs."""
 
 import asyncio
+import json
+import os
 import re
+import shutil
 import textwrap
 import tomllib
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +27,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 DEMO = tomllib.loads((ROOT / "catalog.toml").read_text("utf-8"))["resources"]
 DAY = "2013-02-08"
 KEY = f"{DAY}:UA650:LGA"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "clients.md").read_text("utf-8"), re.M | re.S)
+DOC = (ROOT / "docs" / "clients.md").read_text("utf-8")
+EXAMPLES, SCRIPTS = (re.findall(rf"^```{language}\n(.*?)^```", DOC, re.M | re.S) for language in ("python", "ts"))
+TYPESCRIPT = ROOT / "clients" / "typescript"
 
 
 def departure(key: str, origin: str | None, delay: int) -> dict[str, object]:
@@ -131,3 +138,92 @@ async def test_the_examples_in_the_docs_run(
     async with asyncio.timeout(60):
         await names["example"]()  # type: ignore[operator]
     assert capsys.readouterr().out, "it prints something"
+
+
+# --- TypeScript
+
+
+async def run(*command: str | Path, cwd: Path) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def compiled(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client, its test and the examples, compiled against the types of this API. Node and npm come with CI's
+    machine; elsewhere there may be none. Nothing but `npm ci` uses the network, and only where it has not yet."""
+    if shutil.which("npm") is None and not os.environ.get("CI"):
+        pytest.skip("there is no npm")
+    lock, installed = TYPESCRIPT / "package-lock.json", TYPESCRIPT / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        await run("npm", "ci", "--no-audit", "--no-fund", "--prefer-offline", cwd=TYPESCRIPT)
+    binaries, work = TYPESCRIPT / "node_modules" / ".bin", tmp_path_factory.mktemp("typescript")
+    shutil.copytree(TYPESCRIPT / "src", work / "src")
+    shutil.copy(TYPESCRIPT / "test" / "stack.ts", work / "src")
+    for name in ("tsconfig.json", "package.json"):
+        shutil.copy(TYPESCRIPT / name, work)
+    for number, script in enumerate(SCRIPTS):
+        ours = script.replace('"neverstale-client"', '"./client.js"').replace("http://127.0.0.1:8000", url)
+        (work / "src" / f"example{number}.ts").write_text(ours, "utf-8")
+    async with httpx.AsyncClient() as http:
+        described = await http.get(f"{url}/openapi.json")
+    (work / "openapi.json").write_bytes(described.content)
+    await run(binaries / "openapi-typescript", "openapi.json", "-o", "src/api.d.ts", cwd=work)
+    await run(binaries / "tsc", "-p", "tsconfig.json", cwd=work)
+    return work / "dist"
+
+
+async def test_the_typescript_client_reads_all_that_there_is_and_watches(
+    served: Served, url: str, compiled: Path
+) -> None:
+    version = await served.write(departure(KEY, "LGA", 379) | {"gate": "g0"})
+    await served.applied(version)
+    process = await asyncio.create_subprocess_exec(
+        "node", str(compiled / "stack.js"), url, KEY, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    said: dict[str, Any] = {}
+    seen: list[str] = []
+    try:
+        async with asyncio.timeout(60):
+            async for line in process.stdout:
+                name, what = json.loads(line)
+                if name != "live":
+                    said[name] = what
+                    continue
+                seen.append(what)
+                if what == "g3":
+                    await served.documents.delete_one({"_id": KEY})
+                elif what is not None:
+                    await served.write(departure(KEY, "LGA", 379) | {"gate": f"g{int(what[1:]) + 1}"})
+            assert await process.wait() == 0, (await process.stderr.read()).decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await served.write(departure(KEY, "LGA", 379))
+    assert seen == ["g0", "g1", "g2", "g3", None]
+    rows = [*(f"c{number}" for number in range(5)), KEY]
+    assert said == {
+        "document": ["g0", KEY, True, True],
+        "absent": None,
+        "dots": None,
+        "many": [KEY, None],
+        "page": rows,
+        "count": [7, 389],
+        "ranking": [[KEY, 379, 1]],
+        "lookup": "UA",
+        "demand": "neverstale; fwd=request; detail=mongodb",
+        "session": [True, True],
+        "problem": [400, "urn:neverstale:bad-parameter", "cursor", False],
+        "after": [True, True, True],
+    }
+
+
+async def test_the_typescript_examples_in_the_docs_run(compiled: Path) -> None:
+    for number in range(len(SCRIPTS)):
+        assert await run("node", f"example{number}.js", cwd=compiled), "it prints something"
