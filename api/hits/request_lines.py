@@ -6,8 +6,8 @@
 
 Only lines of characters that may stand in a path segment as they are (RFC 3986, `pchar`), or in a query, are read
 here; every other request takes the ordinary way, where it is also said what is wrong with it. Which page a line names
-never changes, so that is read once, and then found by the line; values that are looked up are as many as keys, and
-are read each time. Only pages that are cached are answered here.
+never changes, so that is read once, and then found by the line; which value, likewise, but apart from pages: callers
+can make up as many values as they like. Only pages that are cached are answered here.
 """
 
 import re
@@ -32,7 +32,7 @@ LOOKUP_LINE: Final = re.compile(
     rb"(GET|HEAD) (/v1/[^/?#%]+/-/by/[A-Za-z0-9_.-]+)/([A-Za-z0-9._~!$&'()*+,;=:@%-]+) HTTP/1\.1"
 )
 MOST: Final = 16_384
-"""Lines of pages that are remembered."""
+"""Lines of pages that are remembered, and as many of values that are looked up."""
 LINE_BYTES: Final = 1024
 """A line that is remembered has at most so many."""
 
@@ -50,6 +50,7 @@ class RequestLines:
             f"{PREFIX}{resource}/-/by/{path}".encode(): source for (resource, path), source in sources.lookups.items()
         }
         self._known: dict[bytes, tuple[PageSource, PageKey]] = {}
+        self._looked_up: dict[bytes, tuple[LookupSource, LookupKey]] = {}
 
     def find(self, line: bytes) -> tuple[CachedSource, Any] | None:
         """The source and the key that a line of `GET` or `HEAD` names, if all is as usual."""
@@ -58,7 +59,7 @@ class RequestLines:
             return page
         match = LINE.fullmatch(line)
         if match is None:
-            return (self._pages and self._find_page(line)) or (self._lookups and self._find_lookup(line)) or None
+            return (self._lookups and self._find_lookup(line)) or (self._pages and self._find_page(line)) or None
         source = self._documents.get(match[2])
         if source is None:
             return None
@@ -82,14 +83,21 @@ class RequestLines:
         return source, key
 
     def _find_lookup(self, line: bytes) -> tuple[LookupSource, LookupKey] | None:
-        match = LOOKUP_LINE.fullmatch(line)
+        known = self._looked_up.get(line)
+        if known is not None:
+            return known
+        match = LOOKUP_LINE.fullmatch(line) if len(line) <= LINE_BYTES else None
         source = self._lookups.get(match[2]) if match is not None else None
         if match is None or source is None:
             return None
         try:
-            return source, source.key(looked_up(match[3].decode("ascii"), source.path, source.resource))
+            found = source, source.key(looked_up(match[3].decode("ascii"), source.path, source.resource))
         except Problem:
             return None
+        if len(self._looked_up) >= MOST:
+            self._looked_up.clear()
+        self._looked_up[line] = found
+        return found
 
 
 def _key(segment: bytes, resource: Resource) -> KeyValue | None:

@@ -1,17 +1,22 @@
 """Every line under which an answer may be kept names its key, and no line names another."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from bson.objectid import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
+from neverstale.api.derived.generations import Known
+from neverstale.api.derived.lookups import LookupSource
 from neverstale.api.derived.sources import Sources
 from neverstale.api.hits.request_lines import LINE, RequestLines
 from neverstale.catalog import Resource
-from neverstale.keys import canonical, value_of
+from neverstale.derived.redis_names import DerivedNames
+from neverstale.keys import Names, canonical, value_of
+from neverstale.redis.cache import Cache
 from tests.support.sources import documents_of
 
 KINDS: Any = ("string", "int", "objectid", "uuid")
@@ -68,3 +73,70 @@ def test_a_line_that_names_no_key_is_not_answered_here(line: bytes) -> None:
 def test_a_line_is_read_only_if_it_has_nothing_but_characters_of_a_path(noise: bytes) -> None:
     match = LINE.fullmatch(b"GET /v1/string/" + noise + b" HTTP/1.1")
     assert (match is not None) == bool(re.fullmatch(rb"[A-Za-z0-9._~!$&'()*+,;=:@%-]+", noise))
+
+
+# --- values that are looked up
+
+
+class NoGeneration:
+    """Nothing is derived yet."""
+
+    names, moment = DerivedNames("ns", "users"), object()
+
+    def for_list(self, name: str, digest: str) -> None:
+        return None
+
+
+USERS = Resource.model_validate(
+    {
+        "name": "users",
+        "key_type": "int",
+        "fields": {"email": "string", "no": "int"},
+        "lookups": ["email", "no", "a.b"],
+    }
+)
+LOOKUPS = {
+    ("users", path): LookupSource(USERS, path, Cache(cast("Redis", None), Names("ns")), cast("Known", NoGeneration()))
+    for path in USERS.lookups
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "value"),
+    [
+        (b"GET /v1/users/-/by/email/ann%40example.org HTTP/1.1", "email", "ann@example.org"),
+        (b"HEAD /v1/users/-/by/email/ann@example.org HTTP/1.1", "email", "ann@example.org"),
+        (b"GET /v1/users/-/by/no/-7 HTTP/1.1", "no", -7),
+        (b"GET /v1/users/-/by/a.b/a%2Fb+c HTTP/1.1", "a.b", "a/b+c"),
+    ],
+)
+def test_a_line_names_the_value_that_is_looked_up(line: bytes, path: str, value: Any) -> None:
+    lines = RequestLines(Sources({}, {}, LOOKUPS))
+    source = LOOKUPS["users", path]
+    assert lines.find(line) == (source, source.key(value))
+    assert lines.find(line) is lines.find(line), "it is remembered"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /v1/users/-/by/name/x HTTP/1.1",
+        b"GET /v1/others/-/by/email/x HTTP/1.1",
+        b"GET /v1/users/-/by/email/ HTTP/1.1",
+        b"GET /v1/users/-/by/email/x?y=1 HTTP/1.1",
+        b"GET /v1/users/-/by/email/%zz HTTP/1.1",
+        b"GET /v1/users/-/by/no/07 HTTP/1.1",
+        b"GET /v1/users/-/by/email/" + b"x" * 511 + b" HTTP/1.1",
+        b"PUT /v1/users/-/by/email/x HTTP/1.1",
+    ],
+)
+def test_a_line_that_names_no_value_takes_the_ordinary_way(line: bytes) -> None:
+    assert RequestLines(Sources({}, {}, LOOKUPS)).find(line) is None
+
+
+def test_made_up_values_are_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neverstale.api.hits.request_lines.MOST", 10)
+    lines = RequestLines(Sources({}, {}, LOOKUPS))
+    for number in range(25):
+        assert lines.find(b"GET /v1/users/-/by/no/%d HTTP/1.1" % number) is not None
+    assert len(lines._looked_up) <= 10
