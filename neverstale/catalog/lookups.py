@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from pydantic_core import PydanticCustomError
+
 from neverstale.catalog.declarations import ListDeclaration, check_distinct, check_path
 from neverstale.misconfiguration import wrong
 
@@ -28,6 +30,15 @@ def list_name(path: str) -> str:
 def as_list(path: str) -> ListDeclaration:
     """A page for each value, with the one document that has it."""
     return ListDeclaration(by=(path,), page_size=1, cached_pages=1)
+
+
+def is_lookup(path: str, fields: Mapping[str, str]) -> bool:
+    """Whether a look-up may go by this field of a collection; `fields` are the types that are known."""
+    try:
+        check_lookups((path,), fields)
+    except PydanticCustomError:
+        return False
+    return True
 
 
 def check_lookups(paths: tuple[str, ...], fields: Mapping[str, str] | None) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from neverstale.catalog.lookups import MOST_LOOKUPS, is_lookup
 from neverstale.ops.init.survey import CollectionSurvey
 from neverstale.ops.privileges.mongodb import roles_script, users_script
 
@@ -26,6 +27,8 @@ FIELD_TYPES: Final = {
 }
 _NOTHING: Final = frozenset(("null", "undefined", "missing"))
 _RESERVED: Final = frozenset(("freshness",))
+_UNIQUE: Final = re.compile(r"([^,()]+?)(?: descending)? \(unique(?:, sparse)?\)")
+"""Of an index in words (`neverstale.ops.init.survey`): one field, unique among all documents that have it."""
 _NO_NAME: Final = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -107,6 +110,9 @@ def _resource(one: CollectionSurvey, name: str) -> Iterator[str]:
     yield f'key_type = "{served}"'
     yield 'on_change = "auto" # refresh what is being read; or "invalidate", "refresh"'
     yield "ttl_seconds = 3600 # frees memory; freshness does not depend on it"
+    if unique := unique_fields(one):
+        yield f"# One document by a field that no two share, at /v1/{name}/-/by/{unique[0]}/{{value}}:"
+        yield f"# lookups = [{', '.join(map(_text, unique))}]"
     shown = [path for path in one.fields if _is_declarable(path)]
     odd = [path for path in one.fields if not _is_declarable(path)]
     if odd:
@@ -116,6 +122,13 @@ def _resource(one: CollectionSurvey, name: str) -> Iterator[str]:
         yield f"# [resources.{name}.fields]"
         yield from (f"# {_key(path)} = {_field(path, one)}" for path in shown)
     yield from _example(one, name)
+
+
+def unique_fields(one: CollectionSurvey) -> list[str]:
+    """The fields that an index of their own keeps unique, and that a look-up may name."""
+    named = [match[1] for index in one.indexes if (match := _UNIQUE.fullmatch(index)) is not None]
+    types = {path: field_type(kinds) for path, kinds in one.fields.items()}
+    return [path for path in dict.fromkeys(named) if is_lookup(path, types)][:MOST_LOOKUPS]
 
 
 def _field(path: str, one: CollectionSurvey) -> str:

@@ -145,19 +145,19 @@ export class Neverstale<Paths extends object> {
   }
 }
 
-/** The path with its parameters: each value is one segment, however it looks. */
+/** The path with its parameters: each value is one segment, however it looks. `.` and `..` alone cannot be one, since `fetch`
+ * resolves them even where they are escaped: such a key is to be asked for in `keys`. */
 export function spelled(path: string, parameters: { path?: unknown; query?: unknown }): string {
   const values = (parameters.path ?? {}) as Record<string, unknown>;
   const target = path.replace(/\{([^}]+)\}/g, (_, name: string) => segment(String(values[name])));
+  if (/\/\.\.?(\/|$)/.test(target)) throw new RangeError("a key of . or .. cannot stand in a path; ask for it in keys");
   const query = Object.entries((parameters.query ?? {}) as Record<string, unknown>)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `${segment(name)}=${[value].flat().map((one) => segment(String(one))).join(",")}`);
   return target + (query.length ? `?${query.join("&")}` : "");
 }
 
-function segment(text: string): string {
-  return /^\.\.?$/.test(text) ? text.replaceAll(".", "%2E") : encodeURIComponent(text);
-}
+const segment = encodeURIComponent;
 
 async function problemOf(answer: Response): Promise<ApiProblem> {
   const text = await answer.text();

@@ -13,7 +13,8 @@ const flight = await api.get("/v1/flights/{key}", { path: { key } });
 const gate: string | null | undefined = flight.value?.gate;
 say("document", [gate, flight.value?._id, flight.bound !== null, /^[0-9a-f]{16}$/.test(flight.version ?? "")]);
 say("absent", (await api.get("/v1/flights/{key}", { path: { key: "a/b é.." } })).value);
-say("dots", (await api.get("/v1/flights/{key}", { path: { key: ".." } })).value);
+say("dots", await api.get("/v1/flights/{key}", { path: { key: ".." } }).catch((why: Error) => why.name));
+say("dots in keys", (await api.get("/v1/flights", { query: { keys: [".."] } })).value?.items);
 
 const many = await api.get("/v1/flights", { query: { keys: [key, "a,b"] } });
 say("many", many.value?.items.map((item) => item.value?._id ?? null));

@@ -88,7 +88,9 @@ async def test_documents_are_read_one_by_one_many_at_once_and_by_another_field(u
         assert one.value is not None and one.value["_id"] == "c/5 é"
         assert one.bound is not None and one.version is not None and one.etag
         absent = await api.get("flights", "nobody")
+        dots = await api.get("flights", "..")
         assert absent.value is None and absent.bound is not None
+        assert dots.value is None and dots.bound is not None
         many = await api.get_many("flights", ["c1", "nobody", "c/5 é"])
         assert [key for key, value in many.value.items() if value] == ["c1", "c/5 é"]
         looked_up = await api.lookup("flights", "tailnum", "C3")
@@ -211,7 +213,8 @@ async def test_the_typescript_client_reads_all_that_there_is_and_watches(
     assert said == {
         "document": ["g0", KEY, True, True],
         "absent": None,
-        "dots": None,
+        "dots": "RangeError",
+        "dots in keys": [{"key": "..", "value": None}],
         "many": [KEY, None],
         "page": rows,
         "count": [7, 389],

@@ -1,5 +1,6 @@
 """The files that `neverstale init` writes, whatever a database looks like."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale.catalog import Catalog
+from neverstale.catalog.lookups import is_lookup
 from neverstale.ops.init import draft
 from neverstale.ops.init.survey import CollectionSurvey
 from neverstale.settings.sources import load
@@ -26,7 +28,9 @@ surveys = st.builds(
     sampled=st.just(9),
     key_types=st.dictionaries(st.sampled_from([*draft.KEY_TYPES, "object", "double"]), st.integers(1, 9), min_size=1),
     fields=st.dictionaries(st.text(max_size=12), counts, max_size=4),
-    indexes=st.lists(st.text(max_size=20), max_size=2).map(tuple),
+    indexes=st.lists(
+        st.text(max_size=20) | st.text(max_size=12).map(lambda path: f"{path} (unique)"), max_size=2
+    ).map(tuple),
 )
 
 
@@ -62,6 +66,32 @@ def test_what_stands_in_comments_is_read_when_the_signs_are_taken_away(one: Coll
     (fields,) = [table["fields"] for table in tomllib.loads("\n".join(block))["resources"].values()]
     assert set(fields) == set(one.fields)
     assert set(fields.values()) <= {*draft.FIELD_TYPES.values(), "any"}
+
+
+@given(surveys)
+def test_a_look_up_that_is_proposed_can_be_declared(one: CollectionSurvey) -> None:
+    types = {path: draft.field_type(kinds) for path, kinds in one.fields.items()}
+    assert all(is_lookup(path, types) for path in draft.unique_fields(one))
+
+
+@pytest.mark.parametrize(
+    ("index", "proposed"),
+    [
+        ("email (unique)", ["email"]),
+        ("address.zip descending (unique, sparse)", ["address.zip"]),
+        ("email", []),
+        ("email, tenant (unique)", []),
+        ("email (unique, partial)", []),
+        ("email (unique, collation)", []),
+        ("e mail (unique)", []),
+        ("_id (unique)", []),
+        ("things (unique)", []),
+    ],
+)
+def test_look_ups_are_proposed_where_an_index_keeps_one_field_unique(index: str, proposed: list[str]) -> None:
+    one = CollectionSurvey("users", None, 9, 9, {"string": 9}, {"things": {"object": 9}}, (index,))
+    assert draft.unique_fields(one) == proposed
+    assert (f"# lookups = {json.dumps(proposed)}" in draft.catalog("shop", [one])) == bool(proposed)
 
 
 @pytest.mark.parametrize(
