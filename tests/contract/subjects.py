@@ -11,6 +11,8 @@ from neverstale.redis.scripts import Name, scripts
 from tests.support.lua_redis import Argument, LuaRedis
 
 PASS_SECONDS = 5.0
+UNTOLD = (b"", b"", b"")
+"""Who sets the watermark tells no coverage."""
 
 
 class Header(NamedTuple):

@@ -14,7 +14,7 @@ from neverstale.ops.stack.errors import StackError
 from neverstale.ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
 from neverstale.redis.corrections import Corrections
 from tests.conftest import have
-from tests.contract.subjects import RealRedis, header
+from tests.contract.subjects import UNTOLD, RealRedis, header
 from tests.support.stack import run
 
 A, B = b"a" * 16, b"b" * 16
@@ -81,7 +81,7 @@ def test_registers_rise_and_come_back_when_memory_is_full(full_redis: RealRedis)
 
 
 def test_watermarks_and_touches_land_when_memory_is_full(full_redis: RealRedis) -> None:
-    assert full_redis.run("watermark", [b"marks"], "here", 1, v(9), 0, v(6), 60) == 1
+    assert full_redis.run("watermark", [b"marks"], "here", 1, v(9), *UNTOLD, 0, v(6), 60) == []
     assert full_redis.run("touch", [b"entry"]) == 1
     assert header(full_redis.command("GET", b"entry")).touched == b"1"
 

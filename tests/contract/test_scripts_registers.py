@@ -1,13 +1,11 @@
 """The scripts that work on registers (`applied`, floors), on what is reached and on the watermarks' hash."""
 
-from tests.contract.subjects import Subject
+from tests.contract.subjects import UNTOLD, Subject
 
 NONCE, OTHER = b"c" * 16, b"d" * 16
 CLAIM_MS = 60_000
 HERE, ELSEWHERE = b"here-1", b"elsewhere-2"
 LATEST = b"f" * 16
-UNTOLD = (b"", b"", b"")
-"""Who sets the watermark tells no coverage."""
 
 
 def v(number: int) -> bytes:

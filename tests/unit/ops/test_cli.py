@@ -206,7 +206,7 @@ def test_demo_hands_on_its_options(fake: Fake, tmp_path: Path) -> None:
     line = f"demo --seconds 5 --json {tmp_path}/out.json --broker embedded --chaos"
     assert call(*line.split()).exit_code == 0
     given = {"seconds": 5.0, "json": tmp_path / "out.json", "broker": "embedded", "chaos": True}
-    defaults = {"data": None, "consumers": 2, "sabotage": False, "seed": 1}
+    defaults = {"data": None, "consumers": 2, "sabotage": False, "open": False, "seed": 1}
     load = {"readers": 16, "reads_per_second": 1000, "writes_per_second": 200}
     assert seen == given | defaults | load
 
