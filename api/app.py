@@ -45,6 +45,7 @@ from neverstale.api.reads.reader import Reader
 from neverstale.api.reads.refused_sources import Refusing
 from neverstale.api.server.heard import Heard
 from neverstale.api.server.sampled import Sampling
+from neverstale.api.service_port import serving_inside
 from neverstale.api.state import STATE, State
 from neverstale.api.warm import KeepWarm, Warmer
 from neverstale.api.web import problems
@@ -82,14 +83,19 @@ WARM_GROUPS_MS = 30_000
 """To find the groups of a list that is warmed."""
 
 
-def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, catalog: Catalog, file: CatalogFile | None = None, service: socket.socket | None = None
+) -> FastAPI:
     """The API of a catalog. Its lifespan must run (every ASGI server does that). `file`: of the catalog, if `/readyz`
-    is to tell that what it says by now is wrong."""
+    is to tell that what it says by now is wrong. `service`: where operators are answered."""
     ready = health()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with serving(settings, catalog, ready, file) as state:
+        async with (
+            serving(settings, catalog, ready, file) as state,
+            serving_inside(app, state, service, ready),
+        ):
             telemetry.UNREAD_BYTES.set_function(lambda: state.unread.bytes)
             if state.hot is not None:
                 telemetry.L1_BYTES.set_function(partial(getattr, state.hot.l1.answers, "size"))
@@ -102,8 +108,8 @@ def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = 
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
-        docs_url="/docs",
-        openapi_url="/openapi.json",
+        docs_url=None,
+        openapi_url=None,
     )
     app.add_middleware(UndecodedPaths)
     app.add_middleware(HotPath)
@@ -112,7 +118,7 @@ def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = 
     app.add_middleware(Decided)
     app.add_middleware(Counted)
     problems.install(app)
-    add_routes(app, catalog, ready)
+    add_routes(app, catalog, ready, settings.api.public_pages)
     app.openapi = lambda: _openapi(app, catalog, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
     return app
 
@@ -196,7 +202,9 @@ async def serving(
         beside.keep("callers", fresh_keys.keep)
     if known:
         beside.keep("generations", partial(keep_known, list(known.values())))
-    beside.keep("card", partial(show_card, life, redis, names))
+    own = settings.service
+    inside = service_url(own.host, own.port) if own.port else None
+    beside.keep("card", partial(show_card, life, redis, names, inside))
     beside.keep("count", hot.keep_counting)
     beside.keep("sample", Sampling(hot).keep)
     beside.keep("tally", partial(read_counts.keep_telling, api.reads_flush_ms / 1000))

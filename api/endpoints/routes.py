@@ -24,6 +24,7 @@ from neverstale.api.endpoints.documents import DocumentEndpoints
 from neverstale.api.endpoints.elsewhere import Elsewhere
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
 from neverstale.api.endpoints.home import home
+from neverstale.api.endpoints.inner import inner_routes
 from neverstale.api.endpoints.live import count_of, document_of, page_at, rank_of, ranking_of, value_of
 from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
@@ -42,7 +43,8 @@ from neverstale.api.web.problems import (
 from neverstale.api.web.route_names import tell_route
 from neverstale.catalog import Catalog, Resource
 from neverstale.mongodb.kinds import Kinds
-from neverstale.role.service import Health, health_routes
+from neverstale.role.service import Health
+from neverstale.settings.api import PublicPages
 from neverstale.versions import to_hex
 
 
@@ -60,7 +62,7 @@ class AsgiRoute(DecidedRoute, APIRoute):
         await super().handle(scope, receive, send)
 
 
-def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
+def add_routes(app: FastAPI, catalog: Catalog, health: Health, public: PublicPages) -> None:
     """All routes; the paths below `/v1/` must come undecoded (see `neverstale.api.web.paths.UndecodedPaths`)."""
     read: list[BaseRoute] = []
     for resource in catalog.resources.values():
@@ -82,9 +84,9 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
     )
     elsewhere = Elsewhere(catalog, read)
     app.router.routes += [
-        home(catalog),
+        home(catalog, public),
         *read,
-        *health_routes(health),
+        *inner_routes(app, health, public),
         PreflightRoute(f"{PREFIX}{{rest:path}}", read, elsewhere),
         DecidedRoute(f"{PREFIX}{{rest:path}}", elsewhere, reads=NOTHING),
     ]
