@@ -37,6 +37,7 @@ from neverstale.api.limits.middleware import Limited
 from neverstale.api.live.endpoint import LiveReads
 from neverstale.api.live.feeds import Feeds
 from neverstale.api.live.places import StreamPlaces
+from neverstale.api.operators.port import serving_inside
 from neverstale.api.reads.breaker import Breaker
 from neverstale.api.reads.bulkhead import Loads
 from neverstale.api.reads.l1 import L1
@@ -45,7 +46,6 @@ from neverstale.api.reads.reader import Reader
 from neverstale.api.reads.refused_sources import Refusing
 from neverstale.api.server.heard import Heard
 from neverstale.api.server.sampled import Sampling
-from neverstale.api.service_port import serving_inside
 from neverstale.api.state import STATE, State
 from neverstale.api.warm import KeepWarm, Warmer
 from neverstale.api.web import problems

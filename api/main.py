@@ -18,10 +18,10 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 from neverstale.api.app import create_app
 from neverstale.api.callers.fresh_keys import check_files
+from neverstale.api.operators.port import listen_inside
 from neverstale.api.server.draining import DrainingConfig, DrainingProcess, DrainingServer
 from neverstale.api.server.open_files import with_room
 from neverstale.api.server.protocol import HotProtocol
-from neverstale.api.service_port import listen_inside
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.role import telemetry

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from neverstale import __version__
-from neverstale.api.endpoints.inner import inside
+from neverstale.api.operators.pages import inside
 from neverstale.api.web.paths import PREFIX
 from neverstale.catalog import Catalog, Resource
 from neverstale.settings.api import PublicPages

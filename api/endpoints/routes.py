@@ -24,7 +24,6 @@ from neverstale.api.endpoints.documents import DocumentEndpoints
 from neverstale.api.endpoints.elsewhere import Elsewhere
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
 from neverstale.api.endpoints.home import home
-from neverstale.api.endpoints.inner import inner_routes
 from neverstale.api.endpoints.live import count_of, document_of, page_at, rank_of, ranking_of, value_of
 from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
@@ -35,6 +34,7 @@ from neverstale.api.endpoints.queries import QueryEndpoint
 from neverstale.api.freshness.watermark import OTHER_CATALOG
 from neverstale.api.linked.view import Views
 from neverstale.api.live.endpoint import LiveOr
+from neverstale.api.operators.pages import inner_routes
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import PREFIX, no_parameters
 from neverstale.api.web.problems import (

@@ -1,4 +1,4 @@
-"""The port of operators: all that the public one answers, and what `neverstale.api.endpoints.inner` keeps from it.
+"""The port of operators: all that the public one answers, and what `neverstale.api.operators.pages` keeps from it.
 
 With several workers each of them listens on it, and whichever takes a connection speaks for itself.
 """
@@ -12,8 +12,8 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from neverstale.api.endpoints.inner import SERVICE
 from neverstale.api.health import ReadHealth
+from neverstale.api.operators.pages import SERVICE
 from neverstale.api.state import STATE, State
 from neverstale.errors import Misconfigured
 from neverstale.role import telemetry

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from neverstale.api.app import create_app
-from neverstale.api.endpoints.inner import SERVICE
+from neverstale.api.operators.pages import SERVICE
 from neverstale.api.state import STATE
 from neverstale.catalog import Catalog
 from neverstale.settings import Api, Settings
