@@ -20,6 +20,7 @@ from neverstale.api.derived.generations import keep_known
 from neverstale.api.derived.sources import Sources, known_of
 from neverstale.api.endpoints import openapi
 from neverstale.api.endpoints.export import Exports
+from neverstale.api.endpoints.openapi_callers import with_callers
 from neverstale.api.endpoints.openapi_views import with_references
 from neverstale.api.endpoints.routes import add_routes
 from neverstale.api.freshness.bound import Bounds
@@ -119,7 +120,7 @@ def create_app(
     app.add_middleware(Counted)
     problems.install(app)
     add_routes(app, catalog, ready, settings.api.public_pages)
-    app.openapi = lambda: _openapi(app, catalog, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, catalog, settings)  # type: ignore[method-assign]
     return app
 
 
@@ -273,9 +274,13 @@ def _held(sources: Sources, freshness: Freshness, resource: Resource) -> str | N
     return None if generation is None else f"{identity} {generation.id}"
 
 
-def _openapi(app: FastAPI, catalog: Catalog, *, limited: bool) -> dict[str, Any]:
+def _openapi(app: FastAPI, catalog: Catalog, settings: Settings) -> dict[str, Any]:
     if app.openapi_schema is None:
         described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         described = with_references(openapi.with_problem_details(described), catalog.resources)
-        app.openapi_schema = openapi.with_limits(described) if limited else described
+        if settings.limits.requests_per_second:
+            described = openapi.with_limits(described)
+        if settings.callers.configured:
+            described = with_callers(described, app.routes, catalog.resources)
+        app.openapi_schema = described
     return app.openapi_schema

@@ -200,26 +200,26 @@ def answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {
         200: {"description": "Found.", "headers": _FACTS | _ETAG},
         304: {"description": "Unchanged since the caller's ETag.", "headers": _FACTS | _ETAG},
-        400: _problem("A parameter is malformed; `parameter` names it."),
-        403: _problem("The cache does not meet the request's demands, and `api.demands` is none."),
-        412: _problem("What is there is not what `If-Match` or `If-Unmodified-Since` expects."),
-        413: _problem("The documents of the answer are too large together."),
-        503: _problem("MongoDB does not answer, or too many reads wait for it.", _RETRY),
-        504: _problem("`only-if-cached`, and the cache holds no answer that will do."),
+        400: problem("A parameter is malformed; `parameter` names it."),
+        403: problem("The cache does not meet the request's demands, and `api.demands` is none."),
+        412: problem("What is there is not what `If-Match` or `If-Unmodified-Since` expects."),
+        413: problem("The documents of the answer are too large together."),
+        503: problem("MongoDB does not answer, or too many reads wait for it.", _RETRY),
+        504: problem("`only-if-cached`, and the cache holds no answer that will do."),
     }
     if absent:
-        found[404] = _problem("There is no document with this key.", _FACTS)
+        found[404] = problem("There is no document with this key.", _FACTS)
     return found
 
 
 def plain_answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
     """The responses of what is not about a state of MongoDB, besides the model of its 200."""
     found: dict[int | str, dict[str, Any]] = {
-        400: _problem("A parameter is malformed; `parameter` names it."),
-        503: _problem("Redis does not answer.", _RETRY),
+        400: problem("A parameter is malformed; `parameter` names it."),
+        503: problem("Redis does not answer.", _RETRY),
     }
     if absent:
-        found[404] = _problem("There is none with this key.")
+        found[404] = problem("There is none with this key.")
     return found
 
 
@@ -227,12 +227,13 @@ def streamed_answers() -> dict[int | str, dict[str, Any]]:
     """The responses of an export, besides the model of a line of its 200."""
     return {
         200: {"description": "Every document, in the order of `_id`, as a line of JSON."},
-        400: _problem("A parameter is malformed; `parameter` names it."),
-        503: _problem("MongoDB does not answer, or too many exports are under way.", _RETRY),
+        400: problem("A parameter is malformed; `parameter` names it."),
+        503: problem("MongoDB does not answer, or too many exports are under way.", _RETRY),
     }
 
 
-def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+def problem(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A response with problem details."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {"description": description, "content": content, "headers": headers or {}}
 
@@ -246,10 +247,10 @@ BODY_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 
 def problem_answer(status: int, description: str) -> dict[int | str, dict[str, Any]]:
     """One more response of a read."""
-    return {status: _problem(description)}
+    return {status: problem(description)}
 
 
-SWITCHED_OFF: Final[dict[int | str, dict[str, Any]]] = {403: _problem("The catalog wants values of all fields.")}
+SWITCHED_OFF: Final[dict[int | str, dict[str, Any]]] = {403: problem("The catalog wants values of all fields.")}
 
 
 def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
@@ -258,7 +259,7 @@ def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
     schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
     for operations in openapi["paths"].values():
         for operation in operations.values():
-            operation["responses"]["431"] = _problem("The request line and the headers are too large together.")
+            operation["responses"]["431"] = problem("The request line and the headers are too large together.")
     return openapi
 
 
@@ -282,7 +283,7 @@ def with_limits(openapi: dict[str, Any]) -> dict[str, Any]:
     for path, operations in openapi["paths"].items():
         if path.startswith(PREFIX):
             for operation in operations.values():
-                operation["responses"]["429"] = _problem("The caller makes more requests than it may.", _RETRY)
+                operation["responses"]["429"] = problem("The caller makes more requests than it may.", _RETRY)
     return openapi
 
 
