@@ -239,9 +239,9 @@ def problem(description: str, headers: dict[str, Any] | None = None) -> dict[str
 
 
 BODY_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    408: _problem("The body took too long to arrive."),
-    413: _problem("The body, or all documents of the answer together, are too large."),
-    415: _problem("The body has another type than `application/json`."),
+    408: problem("The body took too long to arrive."),
+    413: problem("The body, or all documents of the answer together, are too large."),
+    415: problem("The body has another type than `application/json`."),
 }
 
 
