@@ -20,7 +20,6 @@ from neverstale.api.derived.generations import keep_known
 from neverstale.api.derived.sources import Sources, known_of
 from neverstale.api.endpoints import openapi
 from neverstale.api.endpoints.export import Exports
-from neverstale.api.endpoints.openapi_callers import with_callers
 from neverstale.api.endpoints.openapi_views import with_references
 from neverstale.api.endpoints.routes import add_routes
 from neverstale.api.freshness.bound import Bounds
@@ -281,6 +280,6 @@ def _openapi(app: FastAPI, catalog: Catalog, settings: Settings) -> dict[str, An
         if settings.limits.requests_per_second:
             described = openapi.with_limits(described)
         if settings.callers.configured:
-            described = with_callers(described, app.routes, catalog.resources)
+            described = openapi.with_callers(described, app.routes, catalog.resources)
         app.openapi_schema = described
     return app.openapi_schema
