@@ -28,6 +28,7 @@ WRITES_PER_SECOND: Final = 200
 EVICTIONS_PER_SECOND: Final = 20
 AUDITOR: Final = {"reads_per_second": 600, "mongodb_reads_per_second": 150, "again_seconds": 1}
 LAGGED: Final = "reads come from half a second ago"
+LATE: Final = "fills come late"
 
 
 async def audited(turn: Turn) -> Outcome:
@@ -35,7 +36,7 @@ async def audited(turn: Turn) -> Outcome:
     async with deriving_from(turn) as (pipe, deriving):
         _, api, _ = await asyncio.gather(
             pipe.start("watcher"),
-            pipe.start("api", LAGGED),
+            pipe.start("api", LAGGED, LATE),
             pipe.start("consumer", LAGGING),
         )
         await deriving.until_complete()
@@ -139,7 +140,7 @@ SHORT_CONTROLS: Final = ("changes are not applied", "changes are not announced")
 EXPERIMENTS = (
     Experiment(
         number="38",
-        fault="none; entries are evicted, reads lag, 200 writes/s; an auditor asks",
+        fault="none; entries are evicted, reads lag, fills come late, 200 writes/s; an auditor asks",
         holds="the auditor finds nothing wrong, and a broken rule within a minute",
         run=audited,
         controls=CONTROLS,
