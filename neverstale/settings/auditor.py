@@ -11,8 +11,8 @@ class AuditorSettings(SettingsSection):
     )
     share_percent: PositiveFloat = Field(
         100,
-        description="They are at most this share of what readers ask for, where `/metrics` of the API tells that; but at least "
-        "20 a second.",
+        description="They are at most this share of what readers ask for, where `/metrics` of the API tells that; "
+        "but at least 20 a second.",
     )
     mongodb_reads_per_second: PositiveFloat = Field(
         25, description="Reads of MongoDB that the auditor compares answers with, at most."

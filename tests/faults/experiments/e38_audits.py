@@ -20,7 +20,7 @@ from tests.support.diary import Diary
 from tests.worlds.deriving import Deriving, Writer
 
 WRONG: Final = "answers that the auditor found wrong"
-KEYS: Final = 60
+KEYS: Final = 400
 SECONDS: Final = 4.0
 """Of a round."""
 CONTROL_SECONDS: Final = 60.0
