@@ -54,8 +54,6 @@ class RoleStatus:
     url: str
     started_ms: int
     version: str
-    service_url: str = ""
-    """Where it answers operators; empty: at `url`."""
 
 
 _ROLE: Final = TypeAdapter(RoleStatus)

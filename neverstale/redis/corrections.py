@@ -230,7 +230,7 @@ class Corrections(Cache):
         Returns the partitions that were left as they are, with the digest of the coverage that somebody else has
         applied them with: what that one skipped must be made up for first. `made_up`: those for which it is."""
         digest, text = (coverage.digest, coverage.text) if coverage is not None else ("", "")
-        allowed = "".join(f" {partition}={held}" for partition, held in made_up.items())
+        allowed = "".join(f" {partition}={held};" for partition, held in made_up.items())
         arguments: list[Any] = [identity, partitions, to_hex(self.damage.latest()), digest, text, allowed]
         for partition, (version, wall_ms) in marks.items():
             arguments += (partition, to_hex(version), wall_ms)

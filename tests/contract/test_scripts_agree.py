@@ -79,7 +79,7 @@ def scripts_on_registers(draw: st.DrawFn) -> Script:
         identity, partition = draw(st.sampled_from(("here", "there"))), draw(st.integers(0, 1))
         count = draw(st.integers(1, 3))
         coverage = draw(st.sampled_from(("", "a" * 16, "b" * 16)))
-        made_up = draw(st.sampled_from(("", " 0=" + "a" * 16, " 1=" + "b" * 16 + " 0=" + "b" * 16)))
+        made_up = draw(st.sampled_from(("", " 0=" + "a" * 16 + ";", " 1=" + "b" * 16 + "; 0=" + "b" * 16 + ";")))
         mark = (partition, draw(VERSIONS), draw(st.integers(0, 10**13 - 1)))
         return Script(name, (MARKS,), (identity, count, draw(VERSIONS), coverage, "{}", made_up, *mark))
     keys = draw(SOME_REGISTERS)

@@ -1,5 +1,7 @@
 """The scripts that work on registers (`applied`, floors), on what is reached and on the watermarks' hash."""
 
+import pytest
+
 from tests.contract.subjects import UNTOLD, Subject
 
 NONCE, OTHER = b"c" * 16, b"d" * 16
@@ -272,11 +274,23 @@ def test_a_partition_that_was_applied_with_another_coverage_is_left_as_it_is_unt
     offer(subject, key, 5, THEIRS)
     before = subject.hash(key)
     assert offer(subject, key, 6, OURS) == [b"2", THEIRS]
-    assert offer(subject, key, 6, OURS, b" 1=" + THEIRS + b" 2=" + OURS) == [b"2", THEIRS]
+    assert offer(subject, key, 6, OURS, b" 1=" + THEIRS + b"; 2=" + OURS + b";") == [b"2", THEIRS]
     assert subject.hash(key) == before
-    assert offer(subject, key, 6, OURS, b" 1=" + OURS + b" 2=" + THEIRS) == []
+    assert offer(subject, key, 6, OURS, b" 1=" + OURS + b"; 2=" + THEIRS + b";") == []
     assert subject.hash(key)[b"c2"] == OURS and subject.hash(key)[b"2"].startswith(v(6))
     assert offer(subject, key, 7, THEIRS) == [b"2", OURS]
+
+
+@pytest.mark.parametrize("held", [b"", b"x", b"\xff" * 16, b"A" * 16, b"a" * 17])
+def test_a_coverage_that_nobody_can_have_written_is_made_up_for_like_one_that_covers_nothing(
+    subject: Subject, prefix: bytes, held: bytes
+) -> None:
+    key = prefix + b"w"
+    offer(subject, key, 5, OURS)
+    subject.command("HSET", key, "c2", held)
+    assert offer(subject, key, 6, OURS) == [b"2", b""]
+    assert offer(subject, key, 6, OURS, b" 2=;") == []
+    assert subject.hash(key)[b"c2"] == OURS
 
 
 def test_who_tells_no_coverage_is_not_kept_from_a_partition(subject: Subject, prefix: bytes) -> None:

@@ -1,7 +1,7 @@
 -- watermark: note what a consumer group has applied on partitions.
 -- KEYS: the group's hash.
 -- ARGV: Redis identity, number of partitions, the latest version that can be true, the digest and the text of the
---   caller's coverage (both empty: it tells none), coverages that it has made up for (" partition=digest" for each), then
+--   caller's coverage (both empty: it tells none), coverages that it has made up for (" partition=digest;" for each), then
 --   three for each: partition, version, wall time in ms.
 -- Answers partitions that are left as they are, each with the digest of the coverage that they were applied with:
 --   somebody else has applied them, who may have skipped what the caller covers.
@@ -54,8 +54,11 @@ for i = FIRST, #ARGV, 3 do
   local held = digest
   if digest ~= '' then
     held = redis.call('HGET', KEYS[1], covered) or digest
+    if #held ~= 16 or string.find(held, '[^0-9a-f]') then
+      held = '' -- somebody else's: nobody knows what was covered
+    end
   end
-  if held ~= digest and not string.find(made_up, ' ' .. partition .. '=' .. held, 1, true) then
+  if held ~= digest and not string.find(made_up, ' ' .. partition .. '=' .. held .. ';', 1, true) then
     others[#others + 1] = partition
     others[#others + 1] = held
   elseif held_version(partition) < ARGV[i + 1] then

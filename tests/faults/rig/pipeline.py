@@ -86,7 +86,7 @@ class Pipeline:
         """The version up to which all partitions are applied, as Redis has it; 0: not known.
 
         Read from the stored hash itself, field by field, so that the oracle does not share the reader's code:
-        partition -> 16 hex digits of the version, and more behind a colon.
+        partition -> 16 hex digits of the version, and more behind a colon; beside them what was covered.
         """
         try:
             async with Redis.from_url(self.redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
@@ -94,7 +94,8 @@ class Pipeline:
         except Exception:  # whatever is wrong with Redis, then nothing is known
             return 0
         count = int(fields.pop(b"partitions", b"0"))
-        versions = [int(text.split(b":")[0], 16) for number, text in fields.items() if int(number) < count]
+        held = {int(number): text for number, text in fields.items() if number.isdigit()}
+        versions = [int(text.split(b":")[0], 16) for number, text in held.items() if number < count]
         return min(versions) if count and len(versions) == count else 0
 
     async def passed(self, version: int, seconds: float) -> float | None:

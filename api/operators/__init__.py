@@ -1,1 +1,0 @@
-"""What operators see of an API, and the port on which they see it."""
