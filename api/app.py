@@ -50,6 +50,7 @@ from neverstale.api.warm import KeepWarm, Warmer
 from neverstale.api.web import problems
 from neverstale.api.web.compression import Compressed
 from neverstale.api.web.paths import UndecodedPaths
+from neverstale.api.web.shared_caches import SharedCaches
 from neverstale.api.web.unread import Unread
 from neverstale.catalog import Catalog, Resource
 from neverstale.keys import Names
@@ -176,6 +177,9 @@ async def serving(
     gate, fresh_keys = gate_of(settings, catalog, tasks)
     if settings.limits.requests_per_second or not gate.admits_all:
         hot.gate = gate
+    shared_caches = SharedCaches(catalog.resources, gate.access.is_open)
+    if any(resource.shared_max_age_seconds for resource in catalog.resources.values()):
+        hot.shared_caches = shared_caches
     limits: Buckets | None = None
     if settings.limits.requests_per_second:
         limits = hot.limits = Buckets(cache, redis_breaker, settings.limits, tasks)
@@ -236,6 +240,7 @@ async def serving(
                     compressed=compressed,
                     popularity=popularity,
                     exports=exports,
+                    shared_caches=shared_caches,
                     warmer=warmer,
                     kinds=kinds,
                     refusing=refusing,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from neverstale.api.server.heard import Heard
     from neverstale.api.warm import Warmer
     from neverstale.api.web.compression import Compressed
+    from neverstale.api.web.shared_caches import SharedCaches
     from neverstale.api.web.unread import Unread
     from neverstale.mongodb.apply_ops import ApplyOpsGap
     from neverstale.mongodb.kinds import Kinds
@@ -66,6 +67,7 @@ class State:
     compressed: "Compressed"
     popularity: "Popularity"
     exports: "Exports"
+    shared_caches: "SharedCaches"
     warmer: "Warmer"
     kinds: "Kinds"
     apply_ops: "ApplyOpsGap"

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from prometheus_client import Histogram
@@ -27,7 +27,7 @@ from neverstale.api.web.paths import key_of, listed, parameters_of, text_of
 from neverstale.api.web.preconditions import Conditions, conditions_of
 from neverstale.api.web.problems import bad_parameter, switched_off, unranked
 from neverstale.api.web.query import Asked, asked, whole_number
-from neverstale.api.web.responses import absent, facts_of, found_or_unchanged
+from neverstale.api.web.responses import absent, facts_of, found_or_unchanged, shared_headers
 from neverstale.api.web.unread import hold_for
 from neverstale.catalog import Resource
 from neverstale.role import telemetry
@@ -71,7 +71,7 @@ class ListEndpoint:
 
             with hold_for(scope.get("state", {})) as holding:
                 answer = await reading(state_of(scope), wish, holding, EXPAND, read)
-        await respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+        await respond(scope, receive, send, conditions, answer, b"", self._seconds, started, view.resources)
 
     def _totals_of(self, scope: Scope, key: PageKey) -> Totals:
         if self._totals is None:
@@ -124,7 +124,9 @@ class CounterEndpoint:
         figures = state_of(scope).figures
         known = state_of(scope).known[self._counts.resource.name]
         answer = await figures.get(self._counts, known, key, wish)
-        await respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+        await respond(
+            scope, receive, send, conditions, answer, b"", self._seconds, started, {self._counts.resource.name}
+        )
 
     def key(self, query: bytes) -> CountKey:
         """What a query string asks for; a `Problem` if that makes no sense."""
@@ -160,7 +162,9 @@ class RankingEndpoint:
         key, wish = self.key(scope["query_string"]), wish_of(scope["headers"])
         conditions = conditions_of(scope["headers"])
         answer = await _rank(scope, self._ranks)(key, wish)
-        await respond(scope, receive, send, conditions, answer, b"", self._seconds, started)
+        await respond(
+            scope, receive, send, conditions, answer, b"", self._seconds, started, {self._ranks.resource.name}
+        )
 
     def key(self, query: bytes) -> RankKey:
         """What a query string asks for; a `Problem` if that makes no sense."""
@@ -184,7 +188,17 @@ class RankEndpoint:
         key = self.key(scope["path_params"]["key"], scope["query_string"])
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
         answer = await _rank(scope, self._ranks)(key, wish)
-        await respond(scope, receive, send, conditions, answer, self._absence, self._seconds, started)
+        await respond(
+            scope,
+            receive,
+            send,
+            conditions,
+            answer,
+            self._absence,
+            self._seconds,
+            started,
+            {self._ranks.resource.name},
+        )
 
     def key(self, segment: str, query: bytes) -> RankKey:
         """What a path segment and a query string ask for; a `Problem` if that makes no sense."""
@@ -210,13 +224,14 @@ async def respond(
     absence: bytes,
     seconds: Histogram,
     started: float,
+    resources: Collection[str],
 ) -> None:
-    """Sends an answer; `absence`: what is said where there is nothing."""
+    """Sends an answer; `absence`: what is said where there is nothing; `resources`: what it is about."""
     reader = state_of(scope).reader
     facts = facts_of(answer, reader.bound(answer))
     if answer.body is None:
-        response = absent(facts, absence)
+        response = absent(facts, absence, shared_headers(scope, resources))
     else:
-        response = found_or_unchanged(scope, conditions, facts, answer.etag, (answer.body,))
+        response = found_or_unchanged(scope, conditions, facts, answer.etag, (answer.body,), resources)
     seconds.observe(time.perf_counter() - started)
     await response(scope, receive, send)

@@ -22,7 +22,7 @@ from neverstale.api.web.demands import wish_of
 from neverstale.api.web.paths import key_of, keys_of, no_parameters
 from neverstale.api.web.preconditions import conditions_of
 from neverstale.api.web.problems import of_error, unknown_key
-from neverstale.api.web.responses import absent, facts_of, found_or_unchanged
+from neverstale.api.web.responses import absent, facts_of, found_or_unchanged, shared_headers
 from neverstale.api.web.unread import hold_for
 from neverstale.catalog import Resource
 from neverstale.errors import Refused
@@ -65,9 +65,9 @@ class DocumentEndpoints:
             answer = await self._viewed(scope, view, key, wish)
         facts = facts_of(answer, reader.bound(answer))
         if answer.body is None:
-            response = absent(facts, self._unknown_key)
+            response = absent(facts, self._unknown_key, shared_headers(scope, view.resources))
         else:
-            response = found_or_unchanged(scope, conditions, facts, answer.etag, (answer.body,))
+            response = found_or_unchanged(scope, conditions, facts, answer.etag, (answer.body,), view.resources)
         if not wish.audit:
             self._seconds.observe(time.perf_counter() - started)
         await response(scope, receive, send)
@@ -105,7 +105,9 @@ class DocumentEndpoints:
             together = joined(every)
             facts = facts_of(together, reader.bound(together))
             parts = items([(key, answers[key]) for key in keys])
-            response = found_or_unchanged(scope, conditions, facts, etag_of_items(keys, answers), parts)
+            response = found_or_unchanged(
+                scope, conditions, facts, etag_of_items(keys, answers), parts, view.resources
+            )
             if not wish.audit:
                 self._seconds.observe(time.perf_counter() - started)
             await response(scope, receive, send)

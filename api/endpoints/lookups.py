@@ -31,4 +31,6 @@ class LookupEndpoint:
         answer, owner = await reader.get(source, key, wish), visit_of(scope).owner(source.resource)
         if owner is not None:
             answer = owner.seen(answer)
-        await respond(scope, receive, send, conditions, answer, source.absence, self._seconds, started)
+        await respond(
+            scope, receive, send, conditions, answer, source.absence, self._seconds, started, {self._name[0]}
+        )

@@ -31,6 +31,7 @@ from neverstale.api.web.pieces import LARGE_BYTES
 from neverstale.api.web.preconditions import NO_CONDITIONS
 from neverstale.api.web.problems import Problem, internal, of_error, stopping, unknown_key
 from neverstale.api.web.responses import L1_HIT, L2_HIT, ReadyResponse, cache_status, raw, shortened
+from neverstale.api.web.shared_caches import SharedCaches
 from neverstale.errors import NeverstaleError
 from neverstale.redis.entries import facts_of_hit
 from neverstale.role import telemetry
@@ -170,6 +171,8 @@ class Hot:
         """`None`: all that is answered here is for everybody, and nobody's requests are counted."""
         self.limits: Buckets | None = None
         """`None`: there are none."""
+        self.shared_caches: SharedCaches | None = None
+        """`None`: no resource may be kept by any."""
         self.look = self.look_in_l1
         self.find = lines.find
         self.start = reader.start
@@ -213,13 +216,20 @@ class Hot:
             return 200, tail
         parts = (tail[tail.index(BLANK) + 4 :],) if packs else ()
         short = shortened(self._compressed, plain.coding, plain.conditions, tail[ETAG], tail[VERSION], parts)
-        return (200, tail) if short is None else short
+        if short is None:
+            return 200, tail
+        lines = headers.further_lines(tail) if self.shared_caches is not None else b""
+        return (short[0], headers.with_lines(short[1], lines)) if lines else short
 
     def tail(self, source: CachedSource, etag: bytes, version: bytes, body: bytes | None) -> bytes:
         """`version`: 16 hex digits; `body` `None`: an absence."""
         if body is None:
-            return headers.absence_tail(version, self._absences[source.name])
-        return headers.document_tail(etag, version, body)
+            tail = headers.absence_tail(version, self._absences[source.name])
+        else:
+            tail = headers.document_tail(etag, version, body)
+        if self.shared_caches is not None and (lines := self.shared_caches.lines(source.name)):
+            return headers.with_lines(tail, lines)
+        return tail
 
     def large_tail(self, source: CachedSource, entry: bytes) -> bytes:
         """The tail of a large entry: those who ask for it in one turn of the event loop share it."""

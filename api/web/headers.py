@@ -39,6 +39,8 @@ VALID_SECONDS: Final = 0.001
 _REVALIDATE: Final = b"cache-control: no-cache\r\n"
 """Others may store the response but must ask again, with its ETag: only we know when it is stale."""
 _VARY: Final = b"vary: accept, accept-encoding\r\n"
+_NO_SHARED_CACHE: Final = b"cdn-cache-control: no-store\r\n"
+"""Without a bound there is no age to count from, whatever else is said (`neverstale.api.web.shared_caches`)."""
 _PRIVATE: Final = b"private, "
 _AUTHORIZED: Final = b", authorization"
 _JSON: Final = b"content-type: application/json\r\n"
@@ -49,6 +51,7 @@ _STATUS: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.e
 ETAG: Final = slice(7, 23)
 """Where a document's tail has its ETag, and so on."""
 VERSION: Final = slice(46, 62)
+_LENGTH: Final = b"\r\ncontent-length: "
 VALIDATORS: Final = slice(64)
 """The lines that a 304 repeats."""
 DOCUMENT: Final = b"e"[0]
@@ -62,7 +65,7 @@ def status_line(status: int) -> bytes:
 def moving(bound: float | None) -> bytes:
     """The lines about an answer that misses nothing acknowledged more than `bound` seconds ago; `None`: unknown."""
     if bound is None:
-        return b"neverstale-bound: unknown\r\n"
+        return b"neverstale-bound: unknown\r\n" + _NO_SHARED_CACHE
     return b"neverstale-bound: %.3f\r\nage: %d\r\n" % (math.ceil(bound * 1000) / 1000, math.ceil(bound))
 
 
@@ -118,6 +121,12 @@ def with_lines(text: bytes, lines: bytes) -> bytes:
     """A whole response with further header lines, after all others."""
     end = text.index(BLANK) + 2
     return b"".join((text[:end], lines, text[end:]))
+
+
+def further_lines(tail: bytes) -> bytes:
+    """What `with_lines` has put into a tail."""
+    start = tail.index(CRLF, tail.index(_LENGTH) + 2) + 2
+    return tail[start : tail.index(BLANK) + 2]
 
 
 def pairs(lines: bytes) -> RawHeaders:

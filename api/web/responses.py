@@ -1,7 +1,7 @@
 """Answers as HTTP responses: one set of headers, whichever way an answer took."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,25 +102,39 @@ def shortened(
 
 
 def found_or_unchanged(
-    scope: Scope, conditions: Conditions, facts: Provenance, etag: bytes, parts: Sequence[bytes]
+    scope: Scope,
+    conditions: Conditions,
+    facts: Provenance,
+    etag: bytes,
+    parts: Sequence[bytes],
+    resources: Iterable[str] = (),
 ) -> ReadyResponse:
-    """The document, compressed if that is wanted, or that the caller has it; raises as `shortened`."""
+    """The document, compressed if that is wanted, or that the caller has it; raises as `shortened`.
+
+    `resources`: those whose documents it shows, if shared caches may keep it at all.
+    """
+    shared = shared_headers(scope, resources)
     version, coding = _version(facts), coding_of(scope["headers"])
     short = shortened(state_of(scope).compressed, coding, conditions, etag, version, parts)
     if short is None:
-        return _raw(200, facts, headers.document_head(etag, version, length_of(parts)), parts)
+        return _raw(200, facts, headers.document_head(etag, version, length_of(parts)), parts, shared)
     status, tail = short
-    return _raw(status, facts, tail, (tail[tail.index(BLANK) + 4 :],))
+    return _raw(status, facts, tail, (tail[tail.index(BLANK) + 4 :],), shared)
 
 
-def absent(facts: Provenance, body: bytes) -> ReadyResponse:
+def absent(facts: Provenance, body: bytes, shared: RawHeaders) -> ReadyResponse:
     """A 404 that is as good an answer as a document: it has a version and a bound too."""
-    return _raw(404, facts, headers.absence_tail(_version(facts), body), (body,))
+    return _raw(404, facts, headers.absence_tail(_version(facts), body), (body,), shared)
 
 
-def _raw(status: int, facts: Provenance, tail: bytes, parts: Sequence[bytes]) -> ReadyResponse:
+def shared_headers(scope: Scope, resources: Iterable[str]) -> RawHeaders:
+    """What shared caches are told of an answer with documents of these resources; nothing of none."""
+    return state_of(scope).shared_caches.headers(resources) if resources else []
+
+
+def _raw(status: int, facts: Provenance, tail: bytes, parts: Sequence[bytes], shared: RawHeaders) -> ReadyResponse:
     lines = headers.moving(facts.bound) + headers.fixed(status, cache_status(facts)) + headers.without_body(tail)
-    return ReadyResponse(status, headers.pairs(lines), parts=parts)
+    return ReadyResponse(status, headers.pairs(lines) + shared, parts=parts)
 
 
 def _version(facts: Provenance) -> bytes:

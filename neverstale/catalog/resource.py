@@ -111,6 +111,8 @@ class Resource(BaseModel):
     """What consumers do with a cached document that changed; `auto` refreshes what was read since its last fill."""
     stale_while_revalidate_seconds: Annotated[int, Field(ge=0, le=_MAX_TTL_SECONDS)] = 0
     """A stale body that is known to be at most so old is served at once, labelled, and read again; 0: never."""
+    shared_max_age_seconds: Annotated[int, Field(ge=0, le=_MAX_TTL_SECONDS)] = 0
+    """Caches between the API and callers (CDNs) may keep an answer until it is so old; 0: they may not."""
     expires_field: str | None = None
     """A date in the document after which it is not kept, e.g. of a login or a token."""
     refs: References = Field(default_factory=dict)
@@ -174,6 +176,9 @@ class Resource(BaseModel):
     def _tenants_are_told_apart(self) -> Self:
         if self.needs_claims and self.public:
             raise wrong("is true, but some of it depends on who asks", "remove it, or tenant and claims", "public")
+        if self.needs_claims and self.shared_max_age_seconds:
+            problem = "is set, but some of it depends on who asks, which a shared cache does not know"
+            raise wrong(problem, "remove it, or tenant and claims", "shared_max_age_seconds")
         if self.tenant is not None and self.fields is not None:
             kind = self.fields.get(self.tenant.field)
             if kind not in TENANT_TYPES:

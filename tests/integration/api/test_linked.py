@@ -26,7 +26,7 @@ RESOURCES: dict[str, Any] = {
         },
     },
     "airlines": {"key_type": "string", "refs": {"hub": {"to": "airports"}}},
-    "airports": {"key_type": "string"},
+    "airports": {"key_type": "string", "shared_max_age_seconds": 10},
     "gates": {"key_type": "int"},
 }
 FLIGHT = {"_id": "f1", "carrier": "UA", "origin": "EWR", "gates": [1, 9, "x"], "plan": {"next": "f2", "seats": 3}}
@@ -298,3 +298,20 @@ async def test_a_wrong_request_with_a_body_is_told_so(served: Served, request_by
     async with served.connection() as client:
         client.send(request_bytes)
         assert status(await client.receive()) == code
+
+
+async def test_shared_caches_are_told_alike_whichever_way_an_answer_took(served: Served) -> None:
+    lines = b"cdn-cache-control: max-age=10\r\ncache-tag: airports\r\nsurrogate-key: airports\r\n"
+    path = "/v1/airports/EWR"
+    in_l1 = await served.kept(path, "EWR", "airports")
+    assert lines in in_l1
+    tag = f"If-None-Match: {header(in_l1, 'etag')}"
+    async with served.routes() as port, served.connection(port) as slow, served.connection() as fast:
+        for request in ((path,), (path, tag), (path, "Accept-Encoding: gzip"), ("/v1/airports/none",)):
+            answers = [
+                unmoved(await client.get(*request)).replace(b"detail=l1", b"detail=l2") for client in (fast, slow)
+            ]
+            assert answers[0].split(b"\r\n")[1:] == answers[1].split(b"\r\n")[1:]
+            assert lines in answers[0]
+        assert b"cdn-cache-control" not in await slow.get("/v1/flights/f1?expand=origin")
+        assert b"cdn-cache-control" not in await fast.get("/v1/gates/1")

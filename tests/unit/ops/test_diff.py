@@ -112,6 +112,7 @@ def test_cold_is_said_of_exactly_what_entries_show() -> None:
         "on_change": "invalidate",
         "stale_while_revalidate_seconds": 1,
         "expires_field": "ends",
+        "shared_max_age_seconds": 5,
         "export": False,
         "most_read": False,
         "max_groups": 1,
