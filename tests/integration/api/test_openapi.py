@@ -18,7 +18,7 @@ from tests.worlds.hits import Served
 CATALOG = ROOT / "catalog.toml"
 HOOKS = "tests.integration.api.openapi_hooks"
 EXAMPLES = 3
-SECONDS = 90
+SECONDS = 170
 FLIGHT = {
     "_id": "text",
     "carrier": "text",
@@ -53,6 +53,7 @@ expected-statuses = [400, 404, 405, 415, 431]
 """
 
 
+@pytest.mark.timeout(SECONDS + 20)
 async def test_the_api_keeps_to_its_description(served: Served, tmp_path: Path) -> None:
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
