@@ -37,6 +37,7 @@ from neverstale.api.limits.middleware import Limited
 from neverstale.api.live.endpoint import LiveReads
 from neverstale.api.live.feeds import Feeds
 from neverstale.api.live.places import StreamPlaces
+from neverstale.api.operators.port import serving_inside
 from neverstale.api.reads.breaker import Breaker
 from neverstale.api.reads.bulkhead import Loads
 from neverstale.api.reads.l1 import L1
@@ -83,14 +84,19 @@ WARM_GROUPS_MS = 30_000
 """To find the groups of a list that is warmed."""
 
 
-def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, catalog: Catalog, file: CatalogFile | None = None, service: socket.socket | None = None
+) -> FastAPI:
     """The API of a catalog. Its lifespan must run (every ASGI server does that). `file`: of the catalog, if `/readyz`
-    is to tell that what it says by now is wrong."""
+    is to tell that what it says by now is wrong. `service`: where operators are answered."""
     ready = health()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with serving(settings, catalog, ready, file) as state:
+        async with (
+            serving(settings, catalog, ready, file) as state,
+            serving_inside(app, state, service, ready),
+        ):
             telemetry.UNREAD_BYTES.set_function(lambda: state.unread.bytes)
             if state.hot is not None:
                 telemetry.L1_BYTES.set_function(partial(getattr, state.hot.l1.answers, "size"))
@@ -103,8 +109,8 @@ def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = 
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
-        docs_url="/docs",
-        openapi_url="/openapi.json",
+        docs_url=None,
+        openapi_url=None,
     )
     app.add_middleware(UndecodedPaths)
     app.add_middleware(HotPath)
@@ -113,8 +119,8 @@ def create_app(settings: Settings, catalog: Catalog, file: CatalogFile | None = 
     app.add_middleware(Decided)
     app.add_middleware(Counted)
     problems.install(app)
-    add_routes(app, catalog, ready)
-    app.openapi = lambda: _openapi(app, catalog, limited=settings.limits.requests_per_second > 0)  # type: ignore[method-assign]
+    add_routes(app, catalog, ready, settings.api.public_pages)
+    app.openapi = lambda: _openapi(app, catalog, settings)  # type: ignore[method-assign]
     return app
 
 
@@ -200,7 +206,9 @@ async def serving(
         beside.keep("callers", fresh_keys.keep)
     if known:
         beside.keep("generations", partial(keep_known, list(known.values())))
-    beside.keep("card", partial(show_card, life, redis, names))
+    own = settings.service
+    inside = service_url(own.host, own.port) if own.port else None
+    beside.keep("card", partial(show_card, life, redis, names, inside))
     beside.keep("count", hot.keep_counting)
     beside.keep("sample", Sampling(hot).keep)
     beside.keep("tally", partial(read_counts.keep_telling, api.reads_flush_ms / 1000))
@@ -270,9 +278,13 @@ def _held(sources: Sources, freshness: Freshness, resource: Resource) -> str | N
     return None if generation is None else f"{identity} {generation.id}"
 
 
-def _openapi(app: FastAPI, catalog: Catalog, *, limited: bool) -> dict[str, Any]:
+def _openapi(app: FastAPI, catalog: Catalog, settings: Settings) -> dict[str, Any]:
     if app.openapi_schema is None:
         described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         described = with_references(openapi.with_problem_details(described), catalog.resources)
-        app.openapi_schema = openapi.with_limits(described) if limited else described
+        if settings.limits.requests_per_second:
+            described = openapi.with_limits(described)
+        if settings.callers.configured:
+            described = openapi.with_callers(described, app.routes, catalog.resources)
+        app.openapi_schema = described
     return app.openapi_schema

@@ -18,6 +18,7 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 from neverstale.api.app import create_app
 from neverstale.api.callers.fresh_keys import check_files
+from neverstale.api.operators.port import listen_inside
 from neverstale.api.server.draining import DrainingConfig, DrainingProcess, DrainingServer
 from neverstale.api.server.open_files import with_room
 from neverstale.api.server.protocol import HotProtocol
@@ -25,7 +26,7 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.role import telemetry
 from neverstale.role.renewal import LOOK_SECONDS, CatalogFile, Renewal, on_terminal
-from neverstale.role.service import Life, run_role, serve_until_asked, service_url
+from neverstale.role.service import Life, run_role, say_exposed, serve_until_asked, service_url
 from neverstale.role.tasks import start
 from neverstale.settings import Settings
 
@@ -50,13 +51,15 @@ def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) ->
         serve = partial(_serve, settings, catalog, renewal)
         return run_role("api", settings, serve, renewal=renewal, serve_http=False)
     telemetry.configure_logging(settings.service)
+    say_exposed(settings)
     try:
         check_files(settings.callers)
         listener, settings = listen(settings)
+        service, settings = listen_inside(settings)
     except Misconfigured as error:
         log.error("stopped", role="api", reason=str(error))
         return 2
-    config = _config(partial(_worker_app, settings, catalog), settings)
+    config = _config(partial(_worker_app, settings, catalog, service), settings)
     supervisor = Supervisor(config, listener, settings, renewal)
     supervisor.run()
     if not supervisor.asked:
@@ -114,7 +117,8 @@ def _listening(listener: socket.socket, settings: Settings) -> tuple[socket.sock
 async def _serve(settings: Settings, catalog: Catalog, renewal: Renewal | None, life: Life) -> None:
     check_files(settings.callers)
     listener, settings = listen(settings)
-    app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog))
+    service, settings = listen_inside(settings)
+    app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog), service)
     tame_collector()
     server = DrainingServer(_config(app, settings))
     # The role's own signals and shutdown rule; uvicorn must not take them over.
@@ -127,11 +131,11 @@ async def _serve(settings: Settings, catalog: Catalog, renewal: Renewal | None, 
         server.should_exit = True
 
 
-def _worker_app(settings: Settings, catalog: Catalog) -> FastAPI:
+def _worker_app(settings: Settings, catalog: Catalog, service: socket.socket) -> FastAPI:
     """Called in a worker, with the supervisor's own settings and catalog."""
     telemetry.configure_logging(settings.service)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog))
+    app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog), service)
     tame_collector()
     return app
 

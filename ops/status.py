@@ -54,6 +54,8 @@ class RoleStatus:
     url: str
     started_ms: int
     version: str
+    service_url: str = ""
+    """Where it answers operators; empty: at `url`."""
 
 
 _ROLE: Final = TypeAdapter(RoleStatus)

@@ -33,7 +33,7 @@ from neverstale.ops.doctor.group import group_facts
 from neverstale.ops.http_client import Connection
 from neverstale.ops.settings_report import rows
 from neverstale.ops.status import RoleStatus, gather
-from neverstale.ops.why.held import address_of
+from neverstale.ops.why.held import service_address_of
 from neverstale.settings import Settings
 from neverstale.settings.sources import Origins, fields
 
@@ -136,7 +136,7 @@ async def _redis(settings: Settings) -> Any:
 async def _of_role(role: RoleStatus) -> dict[str, str]:
     """What it says of itself; one worker of several speaks for an API."""
     found: dict[str, str] = {}
-    address = address_of(role)
+    address = service_address_of(role)
     if address is None:
         return found
     for path in ("/readyz", "/metrics", *(("/v1/freshness",) if role.role == "api" else ())):

@@ -31,6 +31,7 @@ OWNED: Final = {
     "redis.url": "it starts a Redis of its own",
     **dict.fromkeys((f"redis.{name}" for name in TLS), "its Redis speaks plainly, on loopback"),
     "api.host": "it serves on loopback",
+    "api.public_pages": "it serves on loopback, and shows everything",
     "console.host": "it serves on loopback",
     "service.host": "it serves on loopback",
     "service.port": "each role gets a free port",

@@ -24,7 +24,7 @@ from neverstale.catalog.tenants import Tenant
 LETTERS: Final = 500
 """A claim that names a group has no more."""
 NUMBERS: Final = ("int", "long")
-OURS: Final = frozenset(("around", "cursor", "expand", "fields", "group", "limit"))
+OURS: Final = frozenset(("around", "cursor", "expand", "fields", "group", "limit", "total"))
 """Parameters of ours: a field that is called like one is always named with its type."""
 
 

@@ -10,8 +10,10 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from neverstale import __version__
+from neverstale.api.operators.pages import inside
 from neverstale.api.web.paths import PREFIX
 from neverstale.catalog import Catalog, Resource
+from neverstale.settings.api import PublicPages
 
 _STYLE: Final = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -34,17 +36,19 @@ _HEADERS: Final = {
 }
 
 
-def home(catalog: Catalog) -> Route:
-    """The page of this catalog. It is made once, and shows no data."""
-    page = _page(catalog)
+def home(catalog: Catalog, public: PublicPages) -> Route:
+    """The page of this catalog. It shows no data, and leads nowhere where there is nothing."""
+    inner, outer = _page(catalog, "all"), _page(catalog, public)
 
-    async def answer(_: Request) -> HTMLResponse:
-        return HTMLResponse(page, headers=_HEADERS)
+    async def answer(request: Request) -> HTMLResponse:
+        return HTMLResponse(inner if inside(request.scope) else outer, headers=_HEADERS)
 
     return Route("/", answer, methods=["GET"], include_in_schema=False)
 
 
-def _page(catalog: Catalog) -> str:
+def _page(catalog: Catalog, shown: PublicPages) -> str:
+    docs = '<li><a href="/docs">Every request, with examples to try</a> (<a href="/openapi.json">OpenAPI</a>)</li>\n'
+    inner = '<li><a href="/readyz">Whether this process is ready</a>, and <a href="/metrics">its metrics</a></li>\n'
     resources = "".join(_resource(resource) for resource in catalog.resources.values())
     return f"""<!doctype html>
 <html lang="en">
@@ -59,14 +63,12 @@ def _page(catalog: Catalog) -> str:
 <p>Documents of MongoDB, from a cache that knows how fresh it is. Every answer says how old it can be at most, in the
 header <code>Neverstale-Bound</code>.</p>
 <ul>
-<li><a href="/docs">Every request, with examples to try</a> (<a href="/openapi.json">OpenAPI</a>)</li>
-<li><a href="{PREFIX}freshness">How fresh the cache is now</a></li>
-<li><a href="/readyz">Whether this process is ready</a>, and <a href="/metrics">its metrics</a></li>
-</ul>
+{docs if shown != "none" else ""}<li><a href="{PREFIX}freshness">How fresh the cache is now</a></li>
+{inner if shown == "all" else ""}</ul>
 <h2>What can be read of the database {escape(catalog.database)}</h2>
 <ul>
 {resources}</ul>
-<p>Version {escape(__version__)}</p>
+{f"<p>Version {escape(__version__)}</p>" if shown == "all" else ""}
 </body>
 </html>
 """

@@ -2,10 +2,13 @@
 
 import datetime
 import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from starlette.routing import BaseRoute
 
+from neverstale.api.callers.middleware import DecidedRoute
 from neverstale.api.web.paths import PREFIX
 from neverstale.catalog import FieldType, Resource
 from neverstale.keys import MAX_KEY_BYTES, KeyType
@@ -200,26 +203,26 @@ def answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {
         200: {"description": "Found.", "headers": _FACTS | _ETAG},
         304: {"description": "Unchanged since the caller's ETag.", "headers": _FACTS | _ETAG},
-        400: _problem("A parameter is malformed; `parameter` names it."),
-        403: _problem("The cache does not meet the request's demands, and `api.demands` is none."),
-        412: _problem("What is there is not what `If-Match` or `If-Unmodified-Since` expects."),
-        413: _problem("The documents of the answer are too large together."),
-        503: _problem("MongoDB does not answer, or too many reads wait for it.", _RETRY),
-        504: _problem("`only-if-cached`, and the cache holds no answer that will do."),
+        400: problem("A parameter is malformed; `parameter` names it."),
+        403: problem("The cache does not meet the request's demands, and `api.demands` is none."),
+        412: problem("What is there is not what `If-Match` or `If-Unmodified-Since` expects."),
+        413: problem("The documents of the answer are too large together."),
+        503: problem("MongoDB does not answer, or too many reads wait for it.", _RETRY),
+        504: problem("`only-if-cached`, and the cache holds no answer that will do."),
     }
     if absent:
-        found[404] = _problem("There is no document with this key.", _FACTS)
+        found[404] = problem("There is no document with this key.", _FACTS)
     return found
 
 
 def plain_answers(*, absent: bool) -> dict[int | str, dict[str, Any]]:
     """The responses of what is not about a state of MongoDB, besides the model of its 200."""
     found: dict[int | str, dict[str, Any]] = {
-        400: _problem("A parameter is malformed; `parameter` names it."),
-        503: _problem("Redis does not answer.", _RETRY),
+        400: problem("A parameter is malformed; `parameter` names it."),
+        503: problem("Redis does not answer.", _RETRY),
     }
     if absent:
-        found[404] = _problem("There is none with this key.")
+        found[404] = problem("There is none with this key.")
     return found
 
 
@@ -227,29 +230,30 @@ def streamed_answers() -> dict[int | str, dict[str, Any]]:
     """The responses of an export, besides the model of a line of its 200."""
     return {
         200: {"description": "Every document, in the order of `_id`, as a line of JSON."},
-        400: _problem("A parameter is malformed; `parameter` names it."),
-        503: _problem("MongoDB does not answer, or too many exports are under way.", _RETRY),
+        400: problem("A parameter is malformed; `parameter` names it."),
+        503: problem("MongoDB does not answer, or too many exports are under way.", _RETRY),
     }
 
 
-def _problem(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+def problem(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A response with problem details."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {"description": description, "content": content, "headers": headers or {}}
 
 
 BODY_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    408: _problem("The body took too long to arrive."),
-    413: _problem("The body, or all documents of the answer together, are too large."),
-    415: _problem("The body has another type than `application/json`."),
+    408: problem("The body took too long to arrive."),
+    413: problem("The body, or all documents of the answer together, are too large."),
+    415: problem("The body has another type than `application/json`."),
 }
 
 
 def problem_answer(status: int, description: str) -> dict[int | str, dict[str, Any]]:
     """One more response of a read."""
-    return {status: _problem(description)}
+    return {status: problem(description)}
 
 
-SWITCHED_OFF: Final[dict[int | str, dict[str, Any]]] = {403: _problem("The catalog wants values of all fields.")}
+SWITCHED_OFF: Final[dict[int | str, dict[str, Any]]] = {403: problem("The catalog wants values of all fields.")}
 
 
 def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
@@ -258,7 +262,7 @@ def with_problem_details(openapi: dict[str, Any]) -> dict[str, Any]:
     schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
     for operations in openapi["paths"].values():
         for operation in operations.values():
-            operation["responses"]["431"] = _problem("The request line and the headers are too large together.")
+            operation["responses"]["431"] = problem("The request line and the headers are too large together.")
     return openapi
 
 
@@ -282,10 +286,50 @@ def with_limits(openapi: dict[str, Any]) -> dict[str, Any]:
     for path, operations in openapi["paths"].items():
         if path.startswith(PREFIX):
             for operation in operations.values():
-                operation["responses"]["429"] = _problem("The caller makes more requests than it may.", _RETRY)
+                operation["responses"]["429"] = problem("The caller makes more requests than it may.", _RETRY)
     return openapi
 
 
 def model_name(resource: Resource) -> str:
     """How the names of its models begin."""
     return "".join(part.capitalize() for part in resource.name.replace("-", "_").split("_"))
+
+
+# --- callers
+
+BEARER: Final = "bearer"
+_SCHEME: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A key that `neverstale keys add` has made, or a token of the identity provider.",
+}
+_CHALLENGE: Final = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
+
+
+def with_callers(
+    openapi: dict[str, Any], routes: Iterable[BaseRoute], resources: Mapping[str, Resource]
+) -> dict[str, Any]:
+    """Adds the scheme, and to each operation the scope that it needs."""
+    openapi["components"].setdefault("securitySchemes", {})[BEARER] = _SCHEME
+    for route in routes:
+        if isinstance(route, DecidedRoute) and route.path in openapi["paths"]:
+            for method in route.methods or ():
+                operation = openapi["paths"][route.path].get(method.lower())
+                if operation is not None:
+                    _secure(operation, route, resources)
+    return openapi
+
+
+def _secure(operation: dict[str, Any], route: DecidedRoute, resources: Mapping[str, Resource]) -> None:
+    reads = route.reads
+    operation["responses"]["401"] = problem(
+        "Nobody believes what the request shows, or it shows nothing.", _CHALLENGE
+    )
+    if reads.resource is None or resources[reads.resource].public:
+        operation["security"] = [{}, {BEARER: []}]
+        return
+    scope = f"read:{reads.resource}:{reads.kind}"
+    operation["security"] = [{BEARER: [scope]}]
+    said = operation["responses"].get("403", {}).get("description", "")
+    refused = f"The caller lacks a scope, such as {scope}; `scope` names it."
+    operation["responses"]["403"] = problem(f"{refused} {said}".rstrip(), _CHALLENGE)

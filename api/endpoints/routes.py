@@ -34,6 +34,7 @@ from neverstale.api.endpoints.queries import QueryEndpoint
 from neverstale.api.freshness.watermark import OTHER_CATALOG
 from neverstale.api.linked.view import Views
 from neverstale.api.live.endpoint import LiveOr
+from neverstale.api.operators.pages import inner_routes
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import PREFIX, no_parameters
 from neverstale.api.web.problems import (
@@ -42,7 +43,8 @@ from neverstale.api.web.problems import (
 from neverstale.api.web.route_names import tell_route
 from neverstale.catalog import Catalog, Resource
 from neverstale.mongodb.kinds import Kinds
-from neverstale.role.service import Health, health_routes
+from neverstale.role.service import Health
+from neverstale.settings.api import PublicPages
 from neverstale.versions import to_hex
 
 
@@ -60,7 +62,7 @@ class AsgiRoute(DecidedRoute, APIRoute):
         await super().handle(scope, receive, send)
 
 
-def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
+def add_routes(app: FastAPI, catalog: Catalog, health: Health, public: PublicPages) -> None:
     """All routes; the paths below `/v1/` must come undecoded (see `neverstale.api.web.paths.UndecodedPaths`)."""
     read: list[BaseRoute] = []
     for resource in catalog.resources.values():
@@ -82,9 +84,9 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health) -> None:
     )
     elsewhere = Elsewhere(catalog, read)
     app.router.routes += [
-        home(catalog),
+        home(catalog, public),
         *read,
-        *health_routes(health),
+        *inner_routes(app, health, public),
         PreflightRoute(f"{PREFIX}{{rest:path}}", read, elsewhere),
         DecidedRoute(f"{PREFIX}{{rest:path}}", elsewhere, reads=NOTHING),
     ]

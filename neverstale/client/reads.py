@@ -100,7 +100,9 @@ def documents(resource: str, keys: Sequence[Key]) -> Readable[dict[Key, Json | N
 
 def by_field(resource: str, field: str, value: Any) -> Readable[Json]:
     """A look-up."""
-    _, text = spelled(value)
+    kind, text = spelled(value)
+    if kind == "null" or not text:
+        raise ValueError("no document is found by nothing")
     return Readable(f"{PREFIX}{segment(resource)}/-/by/{segment(field)}/{segment(text)}", _object, may_be_absent=True)
 
 

@@ -6,6 +6,7 @@ seldom. Message texts are never read. aiokafka has no class for some codes (87, 
 topic, is an `UnknownError`), so the topic's configuration is looked at, too (`neverstale.kafka.topic`).
 """
 
+from ssl import SSLCertVerificationError, SSLError
 from typing import Final
 
 from aiokafka import errors
@@ -16,7 +17,7 @@ from neverstale.errors import KafkaRefuses, Outage
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka
 
-_CREDENTIALS: Final = "correct kafka.sasl_username and kafka.sasl_password"
+_CREDENTIALS: Final = "correct kafka.sasl_username and kafka.sasl_password, or what gives tokens (kafka.oauth_*)"
 _MECHANISM: Final = "set kafka.sasl_mechanism and kafka.security_protocol to what the brokers offer"
 _VERSION: Final = "use Apache Kafka 2.1 or later"
 
@@ -98,8 +99,14 @@ def filled(remedy: str, settings: Kafka) -> str:
         servers=settings.bootstrap_servers,
         topic=settings.topic,
         group=settings.group,
-        user=settings.sasl_username or "ANONYMOUS",
+        user=_user(settings),
     )
+
+
+def _user(settings: Kafka) -> str:
+    """Who we are to Kafka, as far as the settings tell: not what a certificate or a token says."""
+    shown = settings.ssl_certfile or settings.oauth_token_file or settings.oauth_token_provider
+    return settings.sasl_username or ("USER" if shown else "ANONYMOUS")
 
 
 def altered(config: str, settings: Kafka) -> str:
@@ -111,6 +118,22 @@ def altered(config: str, settings: Kafka) -> str:
     )
 
 
+def _of_certificates(error: BaseException) -> KafkaRefuses | None:
+    """Whose certificate the other side does not take; `None`: certificates are not the matter."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SSLError):
+        cause = cause.__cause__
+    if isinstance(cause, SSLCertVerificationError):
+        remedy = "set kafka.ssl_cafile to who signed it, and kafka.bootstrap_servers to names that stand in it"
+        return KafkaRefuses(f"its certificate is not trusted ({cause.verify_message})", remedy)
+    if cause is not None:
+        remedy = (
+            "renew kafka.ssl_certfile, signed by an authority of the broker's, or set kafka.security_protocol right"
+        )
+        return KafkaRefuses("it refuses the certificate that we show, or that we show none", remedy)
+    return None
+
+
 async def at_the_door(settings: Kafka) -> KafkaRefuses | None:
     """Whether a broker refuses our way of coming in, or who we are. A client tells only that it did not get in."""
     options = kafka_options(settings)
@@ -120,11 +143,9 @@ async def at_the_door(settings: Kafka) -> KafkaRefuses | None:
         host, _, port = server.rpartition(":")
         try:
             connection = await create_conn(host.strip("[]"), int(port), **options)
-        except KafkaError as error:
-            if (refusal := refused(error, settings)) is not None:
+        except (KafkaError, OSError) as error:
+            if (refusal := refused(error, settings) or _of_certificates(error)) is not None:
                 return refusal
-        except (OSError, TimeoutError):
-            continue
         else:
             connection.close()
             return None

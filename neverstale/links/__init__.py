@@ -1,1 +1,1 @@
-"""How a link to a server is secured: certificates that are renewed, and tokens."""
+"""How a link to a server is secured: certificates that are renewed, tokens, and what is told if it is not."""

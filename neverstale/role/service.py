@@ -29,6 +29,7 @@ from starlette.routing import Route
 from neverstale import __version__
 from neverstale.errors import Stop
 from neverstale.keys import Names
+from neverstale.links.exposure import exposed
 from neverstale.role import telemetry
 from neverstale.role.renewal import Renewal, renewing
 from neverstale.role.retry import forever
@@ -90,11 +91,18 @@ class Life:
 Body = Callable[[Life], Coroutine[Any, Any, None]]
 
 
+def say_exposed(settings: Settings) -> None:
+    """Says in the log what crosses a network in plain text, or is shown to anybody: it is never so without a word."""
+    for one in exposed(settings):
+        log.warning("exposed", subject=one.subject, reason=one.message, setting=one.setting, better=one.better)
+
+
 def run_role(
     role: str, settings: Settings, body: Body, *, renewal: Renewal | None = None, serve_http: bool = True
 ) -> int:
     """Run `body` until it returns, and return the exit code: 0 as asked, 1 on a failure, 2 when a human must act."""
     telemetry.configure_logging(settings.service)
+    say_exposed(settings)
     try:
         return uvloop.run(_live(role, settings, body, renewal, serve_http))
     except Stop as error:
@@ -218,17 +226,18 @@ def service_url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def show_card(life: Life, redis: Redis, names: Names, url: str | None = None) -> NoReturn:
+async def show_card(life: Life, redis: Redis, names: Names, service: str | None = None) -> NoReturn:
     """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort, no promise.
 
-    `url`: where the role serves, if that is not `life.url`.
+    `service`: where it answers operators, if that is not `life.url`.
     """
     card = {
         "role": life.role,
         "instance": life.instance,
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "url": life.url if url is None else url,
+        "url": life.url,
+        "service_url": life.url if service is None else service,
         "started_ms": int(time.time() * 1000),
         "version": __version__,
     }

@@ -17,10 +17,18 @@ from neverstale.settings.section import LeaseMs, Port, SettingsSection
 Demands = Literal["all", "limited", "none"]
 
 
+PublicPages = Literal["none", "docs", "all"]
+
+
 class Api(SettingsSection):
     host: str = Field("127.0.0.1", description="Address to bind.")
     port: Port = Field(8000, description="Port to bind.")
     workers: PositiveInt = Field(1, description="Processes.")
+    public_pages: PublicPages = Field(
+        "none",
+        description="What this port shows besides reads, `/livez` and whether the process is ready: `docs`: `/docs`"
+        " and `/openapi.json`; `all`: also `/metrics` and the details of `/readyz`. All of it is on `service.port`.",
+    )
     lease_ms: LeaseMs = Field(2000, description="Life of a lease: the longest time a fill may take.")
     wait_ms: PositiveInt = Field(500, description="How long a miss waits for another's fill before it reads MongoDB.")
     mongodb_concurrency: PositiveInt = Field(16, description="Reads of MongoDB under way at once, per process.")

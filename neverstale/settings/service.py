@@ -11,7 +11,9 @@ from neverstale.settings.section import Port, SettingsSection
 
 
 class Service(SettingsSection):
-    host: str = Field("127.0.0.1", description="Address of a watcher's or consumer's /livez, /readyz and /metrics.")
+    host: str = Field(
+        "127.0.0.1", description="Address of a role's own /livez, /readyz and /metrics, and of an API's /docs."
+    )
     port: Port = Field(0, description="Port of the same; 0: a free one, logged at start.")
     drain_seconds: PositiveFloat = Field(10, description="Deadline of an orderly stop after SIGTERM.")
     reload_catalog: bool = Field(

@@ -30,8 +30,8 @@ TOGETHER: Final = 100
 class Asker:
     """Asks what processes of the API answer. Its questions say that they are an audit's."""
 
-    def __init__(self, token: str) -> None:
-        self._label = f"{AUDIT}: {token}"
+    def __init__(self, bearer: str | None = None) -> None:
+        self._labels = (f"{AUDIT}: 1", *([f"Authorization: Bearer {bearer}"] if bearer is not None else []))
         self._urls: list[str] = []
         self._open: dict[str, list[tuple[Connection, int]]] = {}
         self._turn = itertools.count()
@@ -103,7 +103,7 @@ class Asker:
         return told
 
     async def _get(self, url: str, path: str, *, cached_only: bool) -> HttpAnswer | None:
-        headers = (self._label, CACHED_ONLY) if cached_only else (self._label,)
+        headers = (*self._labels, CACHED_ONLY) if cached_only else self._labels
         try:
             connection, uses = await self._connection(url)
             answer = await connection.get(path, SECONDS, *headers)

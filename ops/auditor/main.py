@@ -48,7 +48,6 @@ MEET_SECONDS: Final = 2.0
 DRAW_SECONDS: Final = 10.0
 TELL_SECONDS: Final = 2.0
 TRAFFIC_SECONDS: Final = 10.0
-LABEL: Final = "1"
 
 
 def run(settings: Settings, catalog: Catalog, renewal: Renewal) -> int:
@@ -151,7 +150,8 @@ async def open_audit(settings: Settings, catalog: Catalog, *, fills: bool) -> As
     """Clients, and an auditor on them. Nothing is asked yet. `fills`: see `Picks`."""
     mongo = mongo_client(settings.mongodb)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
-    asker = Asker(LABEL)
+    bearer = settings.auditor.bearer
+    asker = Asker(bearer.get_secret_value() if bearer is not None else None)
     try:
         yield _parts(settings, catalog, mongo, redis, asker, fills)
     finally:

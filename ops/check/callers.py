@@ -6,8 +6,8 @@ from neverstale.api.callers.fresh_keys import check_files
 from neverstale.api.callers.openness import openness
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
+from neverstale.links.exposure import is_local
 from neverstale.ops.check.findings import Finding, about
-from neverstale.ops.doctor.exposure import is_local
 from neverstale.settings import Settings
 
 _say = about("callers", "settings")

@@ -6,6 +6,7 @@ from itertools import chain
 
 from neverstale.catalog import Catalog
 from neverstale.ops.check.callers import check_callers
+from neverstale.ops.check.exposure import check_exposure
 from neverstale.ops.check.findings import Finding, about, has_problem
 from neverstale.ops.check.indexes import check_indexes
 from neverstale.ops.check.kafka import check_kafka
@@ -20,7 +21,12 @@ async def check(
     settings: Settings, catalog: Catalog, *, offline: bool = False, create_indexes: bool = False
 ) -> list[Finding]:
     """All findings. The files were read and validated before, or there would be no settings and no catalog."""
-    findings = [_declared(settings, catalog), *_leases(settings), *check_callers(settings, catalog)]
+    findings = [
+        _declared(settings, catalog),
+        *_leases(settings),
+        *check_callers(settings, catalog),
+        *check_exposure(settings),
+    ]
     if offline:
         return findings
     servers = await asyncio.gather(

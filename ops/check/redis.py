@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 from redis.exceptions import OutOfMemoryError
@@ -29,7 +30,8 @@ async def check_redis(settings: RedisSettings) -> list[Finding]:
             # Fails where the user may not run scripts or not touch our keys.
             probe = "return redis.call('EXISTS', KEYS[1])"
             with suppress(OutOfMemoryError):  # it would be run, if there were room
-                await client.eval(probe, 1, Names(settings.prefix).applied)
+                known: Any = await client.script_load(probe)
+                await client.evalsha(known, 1, Names(settings.prefix).applied)
             return findings
     except Outage as outage:
         if "may not" in outage.reason:

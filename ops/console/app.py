@@ -14,8 +14,8 @@ from starlette.routing import Route
 
 from neverstale.catalog import Catalog
 from neverstale.errors import NeverstaleError
+from neverstale.links.exposure import is_local
 from neverstale.ops.console.lookout import Lookout
-from neverstale.ops.doctor.exposure import is_local
 from neverstale.ops.why.story import lines
 from neverstale.ops.why.why import why
 from neverstale.role.service import Health, health_routes

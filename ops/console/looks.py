@@ -23,7 +23,7 @@ from neverstale.ops.doctor.group import GroupFacts, GroupProgress, group_facts
 from neverstale.ops.doctor.oplog import OplogFacts, oplog_facts
 from neverstale.ops.http_client import Connection
 from neverstale.ops.status import RoleStatus, Status, gather
-from neverstale.ops.why.held import address_of
+from neverstale.ops.why.held import service_address_of
 from neverstale.redis.cache import Cache
 from neverstale.settings import Settings
 from neverstale.streams.checkpoint import Checkpoint
@@ -92,7 +92,7 @@ async def look(settings: Settings, catalog: Catalog, known: Sequence[RoleStatus]
 
 
 async def _ask(role: RoleStatus) -> ProcessLook:
-    address = address_of(role)
+    address = service_address_of(role)
     if address is None:
         return ProcessLook(role, "gone", Samples({}))
     try:

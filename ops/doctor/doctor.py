@@ -52,7 +52,7 @@ async def doctor(
     )
     away = {one.subject for one in must_hold if one.check == "reachable" and one.level == "problem"}
     seen = (one for one in chain.from_iterable(looked) if not (one.level == "unknown" and one.subject in away))
-    found = [*must_hold, *seen, *exposure.declared(settings)]
+    found = [*must_hold, *seen]
     return sorted(found, key=lambda finding: ORDER.index(finding.check))
 
 

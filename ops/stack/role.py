@@ -10,6 +10,7 @@ from typing import Final, Literal
 from neverstale.ops.stack.ports import answers_http
 from neverstale.ops.stack.process import Launch, RunningProcess, python
 
+PAGES = "NEVERSTALE_API__PUBLIC_PAGES"
 Role = Literal["watcher", "consumer", "api", "console"]
 _PORT_OF: Final[Mapping[Role, str]] = {"api": "NEVERSTALE_API__PORT", "console": "NEVERSTALE_CONSOLE__PORT"}
 
@@ -39,6 +40,8 @@ async def start_role(options: RoleOptions) -> RunningRole:
     own = {_PORT_OF.get(options.role, "NEVERSTALE_SERVICE__PORT"): str(options.port)}
     if options.role == "consumer":
         own["NEVERSTALE_KAFKA__GROUP_INSTANCE_ID"] = options.name  # one that is killed and back keeps its partitions
+    if options.role == "api" and not options.environment.get(PAGES):
+        own[PAGES] = "all"  # it is on loopback, and whoever started it wants to look around
     return await RunningRole.start(
         Launch(
             name=options.name,

@@ -83,8 +83,17 @@ def addresses_of(roles: Sequence[RoleStatus]) -> list[str]:
 def address_of(role: RoleStatus) -> str | None:
     """Where a role can be reached; one that listens on every address of its host says so by no address. `None`: it
     serves nowhere, or somebody else has written its card."""
+    return _reached(role, role.url)
+
+
+def service_address_of(role: RoleStatus) -> str | None:
+    """Where it answers operators."""
+    return _reached(role, role.service_url or role.url)
+
+
+def _reached(role: RoleStatus, url: str) -> str | None:
     try:
-        parts = urlsplit(role.url)
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         return None

@@ -15,7 +15,7 @@ from neverstale.api.state import STATE
 from neverstale.api.web.demands import Plain
 from neverstale.api.web.unread import Unread
 from neverstale.settings import Clients
-from tests.support.opened import opened
+from tests.support.opened import open_gate, opened
 
 
 class Transport:
@@ -69,6 +69,7 @@ class Connected:
         app: Any,
         *,
         hot: Any = None,
+        gate: Any = None,
         clients: Clients | None = None,
         unread: Unread | None = None,
         heard: Heard | None = None,
@@ -79,6 +80,7 @@ class Connected:
         config = Config(app, access_log=False, log_config=None, **options)
         state = opened(
             hot=hot,
+            gate=gate or open_gate(),
             clients=clients or Clients(keep_alive_seconds=config.timeout_keep_alive),
             unread=unread or Unread(1 << 62),
             heard=heard,

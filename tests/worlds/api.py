@@ -52,7 +52,7 @@ def settings_of(mongo_uri: str, redis_url: str, prefix: str, **api: Any) -> Sett
         redis=sections.RedisSettings(
             url=SecretStr(redis_url), prefix=prefix, read_timeout_ms=PATIENT_MS, connect_timeout_ms=PATIENT_MS
         ),
-        api=sections.Api(**api),
+        api=sections.Api(**{"public_pages": "all", **api}),
     )
 
 

@@ -59,6 +59,7 @@ def settings_of(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, 
             },
             "redis": {"url": redis_url, "prefix": redis_prefix},
             "consumer": {"commit_interval_ms": 50},
+            "api": {"public_pages": "all"},
         }
     )
 

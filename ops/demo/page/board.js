@@ -103,7 +103,9 @@ function drawFlights(page) {
     number.append(element("small", flight.carrier?.name ?? ""));
     const to = element("td", `${flight.dest?._id ?? "?"} `);
     to.append(element("small", flight.dest?.name ?? ""));
-    row.append(element("td", time(flight.sched_dep)), number, to, element("td", ...said));
+    const shown = element("td", said[0].replace(/ min$/, ""), said[1]);
+    if (said[0].endsWith(" min")) shown.append(element("small", " min"));
+    row.append(element("td", time(flight.sched_dep)), number, to, shown);
     now.set(flight._id, said.join());
     if (was !== undefined && was !== said.join()) row.className = "changed";
     return row;
@@ -144,7 +146,7 @@ function drawCarriers(counts) {
     const name = element("span", airlines.get(code) ?? code), average = group.averages.delay_minutes;
     airline(code).then((told) => { name.textContent = told; });
     Object.assign(bar, { max: most, value: Math.max(average, 0), title: `${group.count} flights` });
-    row.append(name, bar, element("span", `${average.toFixed(1)} min`, "amount"));
+    row.append(name, bar, element("span", `${average.toFixed(1).replace("-", "−")} min`, "amount"));
     return row;
   }));
   if (!groups.length) $("carriers").replaceChildren(element("li", "No flight has left yet.", "calm"));

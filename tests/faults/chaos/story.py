@@ -14,6 +14,7 @@ from neverstale.catalog import Catalog
 from neverstale.ops.auditor.main import Parts, auditing
 from neverstale.ops.http_client import Connection
 from neverstale.ops.truth.oracle import Tally
+from neverstale.role.cancellation import heed
 from neverstale.settings import Settings
 from tests.faults.chaos.faults import Stage, shuffled
 from tests.faults.experiments.e37_storms import Republisher, deriving_from
@@ -152,6 +153,7 @@ async def _write(deriving: Deriving, seed: int, report: Report) -> None:
         try:
             await writer.write()
             report.writes += 1
+            heed()
         except Exception:  # others write the same keys, the primary may be away, the collection dropped
             await asyncio.sleep(0.2)
             writer = Writer(deriving, seed + report.writes, KEYS, Diary())
@@ -162,6 +164,7 @@ async def _write(deriving: Deriving, seed: int, report: Report) -> None:
 async def _again(republisher: Republisher) -> None:
     """Records are sent again, out of order, as long as the broker takes them."""
     while True:
+        heed()
         with contextlib.suppress(Exception):
             async with republisher.at_work():
                 await asyncio.sleep(30)
@@ -170,6 +173,7 @@ async def _again(republisher: Republisher) -> None:
 
 async def _look(stage: Stage, parts: Parts, report: Report) -> None:
     while True:
+        heed()
         counts = parts.auditor.ledger.all.values()
         report.looks.append(
             Look(

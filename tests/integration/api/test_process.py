@@ -41,6 +41,27 @@ async def test_sigterm_ends_it_orderly(world: World, tmp_path: Path, variables: 
     assert not await listens(api.ports[0])
 
 
+@pytest.mark.parametrize("variables", [{}, WORKERS], ids=["one worker", "two workers"])
+async def test_what_operators_see_is_on_a_port_of_its_own(
+    world: World, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    port = free_port()
+    closed = {"NEVERSTALE_API__PUBLIC_PAGES": "none", "NEVERSTALE_SERVICE__PORT": str(port)}
+    async with api_process(world, tmp_path, **closed, **variables) as api, client(api) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as inside:
+            for path in ("/metrics", "/docs", "/openapi.json"):
+                assert ((await http.get(path)).status_code, (await inside.get(path)).status_code) == (404, 200)
+            assert (await http.get("/readyz")).json() == {"ready": True}
+            assert (await inside.get("/readyz")).json()["parts"]["mongodb"] == "ok"
+            assert (
+                (await inside.get("/v1/things/a")).json() == (await http.get("/v1/things/a")).json() == {"_id": "a"}
+            )
+        api.signal(Signals.SIGTERM)
+        async with asyncio.timeout(20):
+            assert await api.wait() == 0
+    assert not await listens(port)
+
+
 async def test_requests_under_way_are_answered_before_it_ends(world: World, tmp_path: Path) -> None:
     slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1000}
     slow["namespace"] = f"{world.catalog.database}.things"

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from neverstale.api.app import create_app
-from neverstale.settings import Settings
+from neverstale.settings import Api, Settings
 from tests.support.opened import carrying, opened
 from tests.worlds.api import catalog_of
 
@@ -15,7 +15,9 @@ from tests.worlds.api import catalog_of
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     """The app without its lifespan: it has no clients, so a request that needed one would fail."""
-    transport = httpx.ASGITransport(carrying(create_app(Settings(), catalog_of("unused")), opened()))
+    transport = httpx.ASGITransport(
+        carrying(create_app(Settings(api=Api(public_pages="docs")), catalog_of("unused")), opened())
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
         yield http
 

@@ -8,7 +8,7 @@ import pytest
 
 from neverstale.api.app import create_app
 from neverstale.catalog import Catalog
-from neverstale.settings import Settings
+from neverstale.settings import Api, Settings
 from tests.support.opened import carrying, opened
 
 FLIGHTS: dict[str, Any] = {
@@ -33,7 +33,9 @@ REFUSED = (
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     resources = {"flights": FLIGHTS, "open": {**FLIGHTS, "export": True, "most_read": True, "max_groups": 7}}
-    app = create_app(Settings(), Catalog.model_validate({"database": "nyc", "resources": resources}))
+    app = create_app(
+        Settings(api=Api(public_pages="docs")), Catalog.model_validate({"database": "nyc", "resources": resources})
+    )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(carrying(app, opened())), base_url="http://api"
     ) as client:

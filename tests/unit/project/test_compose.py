@@ -153,7 +153,7 @@ def test_the_environment_of_a_role_is_valid_settings(role: str) -> None:
 @pytest.mark.parametrize("role", sorted(ROLES))
 def test_the_health_of_a_role_is_asked_where_it_serves(role: str) -> None:
     settings, _ = load(services()[role]["environment"])
-    port = {"api": settings.api.port, "console": settings.console.port}.get(role, settings.service.port)
+    port = settings.console.port if role == "console" else settings.service.port
     [command, code] = [services()[role]["healthcheck"]["test"][index] for index in (1, 3)]
     assert command == "python"
     assert f"http://127.0.0.1:{port}/readyz" in code

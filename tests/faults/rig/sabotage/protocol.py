@@ -70,6 +70,22 @@ def _lagging_member() -> Patches:
     yield replaced("neverstale.mongodb.loader:Loader._find", lagging)
 
 
+@rule("fills come late")
+def _late_fills() -> Patches:
+    """Not a control but a fault: between a read of MongoDB and its fill everything may happen."""
+    import random
+
+    from neverstale.redis.cache import Cache
+
+    fill, dice = Cache.fill, random.Random(1)
+
+    async def late(self: Cache, fills: Any) -> Any:
+        await asyncio.sleep(dice.uniform(0, LAG_SECONDS))
+        return await fill(self, fills)
+
+    yield replaced("neverstale.redis.cache:Cache.fill", late)
+
+
 def _invalidate(**changed: Any) -> Any:
     """`Corrections.invalidate` with some of its arguments replaced."""
     from neverstale.redis.corrections import Corrections

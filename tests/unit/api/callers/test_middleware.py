@@ -239,3 +239,17 @@ def test_every_origin_is_named_as_such_and_needs_no_vary() -> None:
     lines = CrossOrigin(Cors(origins="*")).lines([])
     assert lines.startswith(b"access-control-allow-origin: *\r\n")
     assert b"vary" not in lines
+
+
+async def test_the_description_of_the_interface_says_what_a_caller_shows_and_which_scope_it_needs(
+    app: FastAPI,
+) -> None:
+    described = app.openapi()
+    assert described["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for path, reads in {(path, reads) for _, path, reads in routes(app) if reads is not None}:
+        operation = described["paths"].get(path.replace("/1", "/{key}"), {}).get("get")
+        if operation is None:
+            continue
+        assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+        if reads.resource is not None:
+            assert operation["security"] == [{"bearer": [f"read:{reads.resource}:{reads.kind}"]}]

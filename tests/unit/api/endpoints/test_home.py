@@ -3,18 +3,21 @@
 import re
 
 import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from neverstale.api.app import create_app
 from neverstale.catalog import Catalog
 from neverstale.ops.demo.flights.play import demo_catalog
-from neverstale.settings import Settings
+from neverstale.settings import Api, Settings
+from neverstale.settings.api import PublicPages
 from tests.support.opened import carrying, opened
 
 
-async def shown(catalog: Catalog, path: str = "/") -> httpx.Response:
-    transport = httpx.ASGITransport(carrying(create_app(Settings(), catalog), opened()))
+async def shown(catalog: Catalog, path: str = "/", pages: PublicPages = "all") -> httpx.Response:
+    settings = Settings(api=Api(public_pages=pages))
+    transport = httpx.ASGITransport(carrying(create_app(settings, catalog), opened()))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         return await client.get(path)
 
@@ -32,6 +35,13 @@ async def test_its_links_lead_somewhere() -> None:
     assert found == {"/docs", "/openapi.json", "/v1/freshness", "/readyz", "/metrics"}
     assert (await shown(catalog, "/docs")).status_code == 200
     assert (await shown(catalog, "/openapi.json")).status_code == 200
+
+
+@pytest.mark.parametrize(("pages", "docs"), [("none", set()), ("docs", {"/docs", "/openapi.json"})])
+async def test_on_a_public_port_it_leads_only_to_what_is_there(pages: PublicPages, docs: set[str]) -> None:
+    response = await shown(Catalog.load(demo_catalog()), pages=pages)
+    assert set(re.findall(r'href="([^"]+)"', response.text)) == {"/v1/freshness"} | docs
+    assert "Version" not in response.text
 
 
 async def test_no_other_site_is_asked_and_none_may_frame_it() -> None:

@@ -52,6 +52,12 @@ def test_what_cannot_be_spelled_is_said() -> None:
         reads.count("things", "all", {"f": {1}})
 
 
+@pytest.mark.parametrize("nothing", [None, "", b""])
+def test_nobody_is_looked_up_by_nothing(nothing: Any) -> None:
+    with pytest.raises(ValueError, match="by nothing"):
+        reads.by_field("users", "email", nothing)
+
+
 @pytest.mark.parametrize(
     ("key", "path"),
     [

@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from neverstale.ops.why.group_story import GroupStory, verdict
+from neverstale.ops.why.group_story import GroupStory, _path, verdict
 from neverstale.ops.why.held import Held
 
 OLD, NEW = f"{1:016x}", f"{2:016x}"
+
+
+def test_each_kind_is_asked_for_where_it_is() -> None:
+    assert _path("flights", "lists.departures", ["origin=JFK", "gate:null"]).endswith("?origin=JFK&gate:null")
+    assert _path("users", "lookups.email", ["email=a/b@c"]) == "/v1/users/-/by/email/a%2Fb%40c"
 
 
 def held(digest: str, version: str, status: int | None = 200) -> Held:

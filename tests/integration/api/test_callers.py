@@ -120,7 +120,7 @@ async def test_hits_of_callers_are_for_no_shared_cache_whichever_way_they_take(s
     ways = [unmoved(await hot(served, keys.reader)), unmoved(await ask(served, shows(keys.reader), OTHER))]
     assert ways[0].replace(b"=l1", b"=l2") == ways[1]
     assert header(ways[0], "cache-control") == "private, no-cache"
-    assert header(ways[0], "vary") == "accept-encoding, authorization"
+    assert header(ways[0], "vary") == "accept, accept-encoding, authorization"
     bodiless = [await ask(served, shows(keys.reader), *more, method="HEAD") for more in ((), (OTHER,))]
     assert unmoved(bodiless[0]).replace(b"=l1", b"=l2") == unmoved(bodiless[1])
 

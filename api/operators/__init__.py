@@ -1,0 +1,1 @@
+"""What operators see of an API, and the port on which they see it."""

@@ -1,0 +1,16 @@
+"""What crosses a network in plain text, and what is shown to anybody: as far as the settings alone tell."""
+
+from collections.abc import Iterable
+
+from neverstale.links.exposure import exposed, is_local
+from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.paste import export
+from neverstale.settings import Settings
+
+
+def check_exposure(settings: Settings) -> Iterable[Finding]:
+    for one in exposed(settings):
+        yield about("exposure", one.subject)("warning", one.message, export(one.setting, one.better))
+    if not is_local(settings.service.host):
+        message = f"/metrics, /readyz and /docs of all roles listen on {settings.service.host}"
+        yield about("exposure", "settings")("ok", f"{message}: let only your monitoring reach them")
