@@ -11,7 +11,7 @@ from neverstale.api.callers.caller import ANYBODY, Caller
 from neverstale.api.callers.middleware import visit_of
 from neverstale.api.live import events
 from neverstale.api.live.demands import live_wish, wants_events
-from neverstale.api.live.events import EVENT_HEADERS
+from neverstale.api.live.events import EVENT_HEADERS, Words
 from neverstale.api.live.feed import LiveFeed
 from neverstale.api.live.feeds import Feeds
 from neverstale.api.live.places import StreamPlaces
@@ -21,7 +21,6 @@ from neverstale.api.reads.answer import Wish
 from neverstale.api.state import State, state_of
 from neverstale.api.web.responses import ReadyResponse
 from neverstale.api.web.unread import CLIENT
-from neverstale.role import telemetry
 from neverstale.role.tasks import cancelled
 from neverstale.settings import LiveSettings
 
@@ -45,8 +44,7 @@ class LiveOr:
             await ReadyResponse(200, list(EVENT_HEADERS))(scope, receive, send)
             return
         live = state_of(scope).live
-        with live.places.take(scope):
-            await live.run(subject, wish, visit_of(scope).caller, scope, receive, send)
+        await live.run(subject, wish, scope, receive, send)
 
 
 class LiveReads:
@@ -59,27 +57,31 @@ class LiveReads:
         self._random = random
         self._draining = False
 
-    async def run(
-        self, subject: LiveSubject, wish: Wish, caller: Caller, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def run(self, subject: LiveSubject, wish: Wish, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams until the client goes away, the process ends, or the caller is not believed any more. Raises what
-        the first read raises."""
+        the first read raises. On a connection of ours it returns as soon as the stream has begun: a request that
+        waits for its end would keep in memory all that has led to it."""
         if self._draining:
             # A browser that is refused never comes back; one whose stream has ended does.
             await self._begin(send)
             await self._end(send)
             return
+        give_back = self.places.take(scope)
         feed = self.feeds.feed(subject)
+        handed_over = False
         try:
             await self._settle(feed, wish, state_of(scope))
             await self._begin(send)
-            connection = _connection_of(scope)
-            if connection is not None:
-                await self._over_connection(feed, caller, connection, send)
-            else:
+            connection, caller = _connection_of(scope), visit_of(scope).caller
+            if connection is None:
                 await self._over_asgi(feed, caller, receive, send)
+            else:
+                handed_over = True
+                self._over_connection(feed, caller, connection, give_back)
         finally:
             self.feeds.leave(feed)
+            if not handed_over:
+                give_back()
 
     def drain(self) -> None:
         """Ends all streams, each with the time after which to come back."""
@@ -101,43 +103,36 @@ class LiveReads:
             feed.offer((await feed.subject.get(wish)).answer)
         feed.subject.count_read()
 
-    async def _over_connection(
-        self, feed: LiveFeed, caller: Caller, connection: StreamConnection, send: Send
+    def _over_connection(
+        self, feed: LiveFeed, caller: Caller, connection: StreamConnection, give_back: Callable[[], None]
     ) -> None:
-        stream = LiveStream(feed, self.feeds, ConnectionWire(connection), caller)
+        def ended(stream: LiveStream) -> None:
+            give_back()
+            if stream.why != "gone":
+                connection.end_stream(Words(self._again()).chunk)
+
+        stream = LiveStream(feed, self.feeds, ConnectionWire(connection), caller, ended)
+        self.feeds.join(feed, stream)
         connection.begin_stream(stream.writable, stream.gone)
-        try:
-            await self._watch(feed, stream, send)
-        finally:
-            connection.end_stream()
-        if stream.why != "gone":
-            if not connection.takes:
-                connection.cut_off()  # whoever reads nothing shall not hold up the end
-            await self._end(send)
+        stream.writable()
 
     async def _over_asgi(self, feed: LiveFeed, caller: Caller, receive: Receive, send: Send) -> None:
-        wire = AsgiWire(send)
-        stream = LiveStream(feed, self.feeds, wire, caller)
+        wire, end = AsgiWire(send), asyncio.Event()
+        stream = LiveStream(feed, self.feeds, wire, caller, lambda _: end.set())
         wire.writable = stream.writable
         sending = asyncio.create_task(wire.run(), name="live-send")
         gone = asyncio.create_task(until_gone(receive), name="live-client")
         gone.add_done_callback(lambda _: stream.gone())
         sending.add_done_callback(lambda _: stream.gone())
-        try:
-            await self._watch(feed, stream, send)
-        finally:
-            await cancelled(sending, gone)
-        if stream.why != "gone":
-            await self._end(send)
-
-    async def _watch(self, feed: LiveFeed, stream: LiveStream, send: Send) -> None:
         self.feeds.join(feed, stream)
         try:
             stream.writable()
-            await stream.ended()
+            await end.wait()
         finally:
-            self.feeds.part(feed, stream)
-            telemetry.LIVE_ENDED.labels(stream.why).inc()
+            stream.gone()
+            await cancelled(sending, gone)
+        if stream.why != "gone":
+            await self._end(send)
 
     async def _begin(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": list(EVENT_HEADERS)})
@@ -145,9 +140,11 @@ class LiveReads:
         await send({"type": "http.response.body", "body": retry, "more_body": True})
 
     async def _end(self, send: Send) -> None:
+        await send({"type": "http.response.body", "body": self._again(), "more_body": False})
+
+    def _again(self) -> bytes:
         """The next process shall not be asked by all at once."""
-        again = events.retry(round(self._retry_ms * self._random.uniform(0.5, 1.5)))
-        await send({"type": "http.response.body", "body": again, "more_body": False})
+        return events.retry(round(self._retry_ms * self._random.uniform(0.5, 1.5)))
 
 
 def _connection_of(scope: Scope) -> StreamConnection | None:

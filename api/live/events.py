@@ -19,8 +19,9 @@ EVENT_HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"vary", b"accept"),
     (b"x-accel-buffering", b"no"),
+    (b"connection", b"close"),
 )
-"""Nothing on the way may keep a stream, gather it or pack it."""
+"""Nothing on the way may keep a stream, gather it or pack it; the connection ends with it."""
 
 
 class Words:

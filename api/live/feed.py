@@ -247,8 +247,8 @@ class LiveFeed:
         state = self.state
         assert state is not None
         words = events.Words(self._home.bound_line(self) + state.block)
-        for stream in streams:
-            stream.show(state, words)
+        shown = sum([stream.show(state, words) for stream in streams])
+        telemetry.LIVE_STATES.labels(self.subject.name).inc(shown)
 
 
 def answer_tag(answer: Answer) -> bytes | None:

@@ -1,7 +1,7 @@
 """Places: how many streams there may be at once, of one process and of one caller."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from neverstale.api.callers.addresses import of_peer
@@ -22,20 +22,19 @@ class StreamPlaces:
         self._taken = 0
         self._of: dict[bytes, int] = {}
 
-    @contextmanager
-    def take(self, scope: Any) -> Iterator[None]:
-        """A place for this request's caller, until the block ends. Raises a `Problem`."""
+    def take(self, scope: Any) -> Callable[[], None]:
+        """A place for this request's caller; returns what gives it back, to be called once. Raises a `Problem`."""
         caller = visit_of(scope).badge.bucket or of_peer(scope.get("client"))
         self._check(caller)
         self._taken += 1
         self._of[caller] = self._of.get(caller, 0) + 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            self._of[caller] -= 1
-            if not self._of[caller]:
-                del self._of[caller]
+        return partial(self._give_back, caller)
+
+    def _give_back(self, caller: bytes) -> None:
+        self._taken -= 1
+        self._of[caller] -= 1
+        if not self._of[caller]:
+            del self._of[caller]
 
     def _check(self, caller: bytes) -> None:
         if not self._most:

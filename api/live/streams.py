@@ -34,9 +34,17 @@ class StreamWire(Protocol):
 class LiveStream:
     """One client who watches something."""
 
-    __slots__ = ("_ended", "_home", "_shown", "_wire", "caller", "feed", "spoke", "why")
+    __slots__ = ("_ended", "_home", "_on_end", "_shown", "_wire", "caller", "feed", "spoke", "why")
 
-    def __init__(self, feed: "LiveFeed", home: "Feeds", wire: StreamWire, caller: Caller) -> None:
+    def __init__(
+        self,
+        feed: "LiveFeed",
+        home: "Feeds",
+        wire: StreamWire,
+        caller: Caller,
+        on_end: "Callable[[LiveStream], None]" = lambda stream: None,
+    ) -> None:
+        """`on_end`: called once, with this stream, when it has ended."""
         self.feed = feed
         self.caller = caller
         self.spoke = monotonic()
@@ -46,20 +54,21 @@ class LiveStream:
         self._home = home
         self._wire = wire
         self._shown: LiveState | None = None
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_end = on_end
+        self._ended = False
 
     def wants(self, state: "LiveState | None") -> bool:
         """Whether it can be shown this now."""
-        return state is not self._shown and self._wire.takes and not self._ended.done()
+        return state is not self._shown and self._wire.takes and not self._ended
 
-    def show(self, state: "LiveState", words: Words) -> None:
+    def show(self, state: "LiveState", words: Words) -> bool:
         """Shows a state, unless it has been shown, or the client reads too slowly: then it is shown what there is
-        when it has read."""
+        when it has read. Returns whether it does."""
         if not self.wants(state):
-            return
+            return False
         self._shown = state
-        telemetry.LIVE_STATES.labels(self.feed.subject.name).inc()
         self.say_words(words)
+        return True
 
     def say(self, text: bytes) -> None:
         self.say_words(Words(text))
@@ -68,7 +77,7 @@ class LiveStream:
         """Says something that may be left out."""
         self.spoke = monotonic()
         self._home.spoke(self)
-        if self._wire.takes and not self._ended.done():
+        if self._wire.takes and not self._ended:
             self._wire.write(words)
 
     def writable(self) -> None:
@@ -78,15 +87,15 @@ class LiveStream:
 
     def gone(self) -> None:
         """The client is."""
-        if not self._ended.done():
-            self._ended.set_result(None)
+        if not self._ended:
+            self._ended = True
+            self._home.part(self.feed, self)
+            telemetry.LIVE_ENDED.labels(self.why).inc()
+            self._on_end(self)
 
     def end(self, why: str) -> None:
         self.why = why
         self.gone()
-
-    async def ended(self) -> None:
-        await self._ended
 
 
 @runtime_checkable
@@ -94,16 +103,16 @@ class StreamConnection(Protocol):
     """A connection of our server."""
 
     def begin_stream(self, writable: Callable[[], None], gone: Callable[[], None]) -> None:
-        """From now on these are called when all that was written is taken, and when the client is gone."""
+        """From now on the answer goes on without the application. These are called when all that was written is
+        taken, and when the client is gone."""
 
-    def end_stream(self) -> None: ...
+    def end_stream(self, chunk: bytes) -> None:
+        """Writes the last of it, and closes."""
 
     @property
     def takes(self) -> bool: ...
 
     def write_stream(self, chunk: bytes) -> None: ...
-
-    def cut_off(self) -> None: ...
 
 
 class ConnectionWire:

@@ -13,9 +13,9 @@ import socket
 import weakref
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from neverstale.api.state import STATE, State
 from neverstale.api.web.unread import CLIENT
@@ -29,6 +29,23 @@ LINGER_SECONDS: Final = 1.0
 would be reset, and the answer lost with it."""
 LEAST_SECONDS: Final = 0.02
 """Between two looks."""
+STREAM_BYTES: Final = 16 << 10
+"""A stream whose client has not taken so many is not written to."""
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class _Streaming:
+    """What uvicorn meets in place of a request whose answer has no end."""
+
+    def __init__(self) -> None:
+        self.response_started = True
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = False
+        self.message_event = asyncio.Event()
+
+
+STREAMING: Final = cast("RequestResponseCycle", _Streaming())
 
 
 class TimedProtocol(HttpToolsProtocol):
@@ -84,7 +101,8 @@ class TimedProtocol(HttpToolsProtocol):
         if self._unread is not None:
             self._unread.drained(self)
         if self._stream is not None:
-            self._stream[1]()
+            gone, self._stream = self._stream[1], None
+            gone()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -105,13 +123,15 @@ class TimedProtocol(HttpToolsProtocol):
     # --- answers without an end (see `api.live.streams`)
 
     def begin_stream(self, writable: Callable[[], None], gone: Callable[[], None]) -> None:
-        """From now on these are called when all that was written is taken, and when the client is gone. Of what is
-        written nothing is kept here but what the kernel did not take at once."""
+        """The answer that has begun goes on without its application, until `end_stream` or until the client is gone.
+        From now on these are called when all that was written is taken, and when the client is gone."""
         if self.transport.is_closing():
             gone()
             return
+        self.cycle.disconnected = True  # the application may end: nobody waits for more of it
+        self.cycle = STREAMING
         self._stream = writable, gone
-        self.transport.set_write_buffer_limits(0)
+        self.transport.set_write_buffer_limits(STREAM_BYTES)
         connection = self.transport.get_extra_info("socket")
         if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             # Little is written between two states: it would take a quarter of an hour to notice a vanished client.
@@ -119,9 +139,14 @@ class TimedProtocol(HttpToolsProtocol):
                 patience_ms = round(self.clients.stall_seconds * 1000)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
 
-    def end_stream(self) -> None:
+    def end_stream(self, chunk: bytes) -> None:
+        """Writes the last of the answer, and closes. Whoever has not read what was before it gets no end."""
         self._stream = None
-        self.transport.set_write_buffer_limits()
+        if self.takes:
+            self.transport.write(chunk + LAST_CHUNK)
+            self.transport.close()
+        else:
+            self.cut_off()
 
     @property
     def takes(self) -> bool:

@@ -36,6 +36,8 @@ class Transport:
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
     def close(self) -> None:
         self.closed = True
 
