@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 
 from neverstale import __version__
 from neverstale.api.callers.middleware import Decided
@@ -62,7 +63,7 @@ from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache
 from neverstale.redis.most_read import Popularity
 from neverstale.redis.wire import Wire
-from neverstale.role import telemetry
+from neverstale.role import telemetry, traces
 from neverstale.role.damage import Damage
 from neverstale.role.renewal import CatalogFile
 from neverstale.role.service import Life, service_url, show_card
@@ -107,6 +108,7 @@ def create_app(
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        telemetry=_traced(),
         redirect_slashes=False,
         redoc_url=None,
         docs_url=None,
@@ -276,6 +278,15 @@ def _held(sources: Sources, freshness: Freshness, resource: Resource) -> str | N
         return identity if freshness.watermark else None
     generation = sources.pages[resource.name, resource.warm.list_name].generation
     return None if generation is None else f"{identity} {generation.id}"
+
+
+def _traced() -> TelemetryConfig:
+    """Only traces, and only if they are wanted; the environment alone switches nothing on."""
+    provider = traces.provider()
+    config: TelemetryConfig = {"tracing": provider is not None, "metrics": False, "logs": False}
+    if provider is not None:
+        config["tracer_provider"] = provider
+    return {**config, "auto_configure": False, "operation_spans": False}
 
 
 def _openapi(app: FastAPI, catalog: Catalog, settings: Settings) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
-import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess, multiprocess
 
@@ -24,10 +24,11 @@ from neverstale.api.server.open_files import with_room
 from neverstale.api.server.protocol import HotProtocol
 from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
-from neverstale.role import telemetry
+from neverstale.role import telemetry, traces, workers
 from neverstale.role.renewal import LOOK_SECONDS, CatalogFile, Renewal, on_terminal
 from neverstale.role.service import Life, run_role, say_exposed, serve_until_asked, service_url
 from neverstale.role.tasks import start
+from neverstale.role.workers import MetricsAddress, WorkersMetrics
 from neverstale.settings import Settings
 
 log = telemetry.logger(__name__)
@@ -59,9 +60,11 @@ def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) ->
     except Misconfigured as error:
         log.error("stopped", role="api", reason=str(error))
         return 2
-    config = _config(partial(_worker_app, settings, catalog, service), settings)
-    supervisor = Supervisor(config, listener, settings, renewal)
+    metrics = WorkersMetrics()
+    app = partial(_worker_app, service=service, metrics=metrics.address)
+    supervisor = Supervisor(app, listener, settings, catalog, renewal)
     supervisor.run()
+    metrics.close()
     if not supervisor.asked:
         log.error("failed", role="api", reason="a worker did not start")
         return 1
@@ -131,9 +134,11 @@ async def _serve(settings: Settings, catalog: Catalog, renewal: Renewal | None, 
         server.should_exit = True
 
 
-def _worker_app(settings: Settings, catalog: Catalog, service: socket.socket) -> FastAPI:
+def _worker_app(settings: Settings, catalog: Catalog, service: socket.socket, metrics: MetricsAddress) -> FastAPI:
     """Called in a worker, with the supervisor's own settings and catalog."""
     telemetry.configure_logging(settings.service)
+    workers.join(metrics)
+    traces.configure(settings.service, "api")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog), service)
     tame_collector()
@@ -183,13 +188,16 @@ class Supervisor(Multiprocess):
 
     def __init__(
         self,
-        config: uvicorn.Config,
+        app: Callable[[Settings, Catalog], FastAPI],
         listener: socket.socket,
         settings: Settings,
+        catalog: Catalog,
         renewal: Renewal | None = None,
     ) -> None:
         multiprocess.Process = DrainingProcess  # type: ignore[misc]  # there is no other way to name it
-        super().__init__(config, [listener])
+        super().__init__(_config(partial(app, settings, catalog), settings), [listener])
+        self._app = app
+        """What a worker makes of settings and catalog; it can be sent to another process."""
         self._settings = settings
         self._renewal = renewal
         self._looked_at = time.monotonic()
@@ -225,9 +233,12 @@ class Supervisor(Multiprocess):
         if found is None:
             return
         settings, catalog = found
-        api = self._settings.api
-        kept = settings.api.model_copy(update={"host": api.host, "port": api.port, "workers": api.workers})
-        self.config.app = partial(_worker_app, settings.model_copy(update={"api": kept}), catalog)
+        api, service = self._settings.api, self._settings.service
+        kept = {
+            "api": settings.api.model_copy(update={"host": api.host, "port": api.port, "workers": api.workers}),
+            "service": settings.service.model_copy(update={"host": service.host, "port": service.port}),
+        }
+        self.config.app = partial(self._app, settings.model_copy(update=kept), catalog)
         self.restart_all()
 
     def handle_int(self) -> None:

@@ -36,7 +36,7 @@ from neverstale.consumers.replay import Accounts, Gap
 from neverstale.consumers.topic_identity import NOTHING, TopicIdentity
 from neverstale.errors import Outage, Retry
 from neverstale.redis.corrections import Corrections, Invalidated
-from neverstale.role import telemetry
+from neverstale.role import telemetry, traces
 from neverstale.role.log_repetitions import Seldom
 from neverstale.role.retry import Unwanted, Wanted, until_done
 from neverstale.role.service import Health
@@ -116,6 +116,17 @@ class Applier:
 
     async def apply(self, batch: Batch, wanted: Wanted) -> Outcome:
         """Apply it, however often that must be tried."""
+        tracer = traces.tracer()
+        if tracer is None:
+            return await self._apply(batch, wanted)
+        context, links = traces.origin_of(mark.trace for mark in batch.marks.values() if mark.trace is not None)
+        told = {"neverstale.records": batch.records, "neverstale.changes": batch.changes}
+        with tracer.start_as_current_span("apply", context, links=links, attributes=told) as span:
+            outcome = await self._apply(batch, wanted)
+            span.set_attribute("neverstale.applied", outcome.applied)
+        return outcome
+
+    async def _apply(self, batch: Batch, wanted: Wanted) -> Outcome:
         gaps: Mapping[int, Gap] = {}
         try:
             await self._do.doubts.settle(batch)

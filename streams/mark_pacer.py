@@ -44,10 +44,11 @@ class MarkPacer:
         if wall_ms is not None:
             self._wall_ms = wall_ms
 
-    def due(self, token_version: Version, now: float, *, heartbeat: bool) -> Mark | None:
+    def due(self, token_version: Version, now: float, *, heartbeat: bool, trace: str | None = None) -> Mark | None:
         """The mark to publish behind a batch whose post-batch token has this time, if one is due.
 
-        To be called when all events of the batch were put to the publisher. `now` is monotonic seconds.
+        To be called when all events of the batch were put to the publisher. `now` is monotonic seconds; `trace`:
+        the span of that batch.
         """
         version = token_version - 1
         if self._wall_ms is None or version <= self.version:
@@ -55,4 +56,4 @@ class MarkPacer:
         if not heartbeat and now - self._marked_at < self.interval_seconds:
             return None
         self.version, self._marked_at = version, now
-        return Mark(version, self._wall_ms, self.partitions, self.term, self.topic, self.collections)
+        return Mark(version, self._wall_ms, self.partitions, self.term, self.topic, self.collections, trace)

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Final
 
 from neverstale.kafka.events import Floor, encode
-from neverstale.role import telemetry
+from neverstale.role import telemetry, traces
 from neverstale.settings import WatcherSettings
 from neverstale.streams.acks import Acks, SentBatch
 from neverstale.streams.checkpoint import Position
@@ -61,13 +61,17 @@ class Stream:
             await (asyncio.sleep(self.settings.gather_ms / 1000) if self.settings.gather_ms else _turns(3))
 
     async def _send(self, batch: EventBatch) -> None:
-        records = await self._put(batch) if batch.events else Counter()
+        tracer = traces.tracer() if batch.events else None
+        span = tracer.start_span("publish", attributes={"neverstale.changes": len(batch.events)}) if tracer else None
+        records = await self._put(batch, traces.traceparent(span) if span else None) if batch.events else Counter()
         receipt = self.publisher.flush()
+        if span is not None:
+            receipt.acknowledged.add_done_callback(lambda _: span.end())
         position = Position(batch.token, self.publisher.partitions, self.publisher.topic_id)
         wall_ms = wall_ms_of(batch.events[-1]) if records["change"] else None
         await self.acks.add(SentBatch(receipt, position, wall_ms, records))
 
-    async def _put(self, batch: EventBatch) -> Counter[str]:
+    async def _put(self, batch: EventBatch, trace: str | None) -> Counter[str]:
         """Put the records of all events and the mark that is due; how many of which kind."""
         events, put, record = batch.events, self.publisher.put, self.recorder.record
         records: Counter[str] = Counter(change=len(events))
@@ -80,7 +84,7 @@ class Stream:
                 index += 1
             if index < len(events):
                 await asyncio.sleep(0)
-        self._mark(batch, records, heartbeat=heartbeat)
+        self._mark(batch, records, heartbeat=heartbeat, trace=trace)
         _count(events)
         return records
 
@@ -105,10 +109,10 @@ class Stream:
             self.publisher.put_everywhere(encode(floor))
         return len(floors) * self.publisher.partitions
 
-    def _mark(self, batch: EventBatch, records: Counter[str], *, heartbeat: bool) -> None:
+    def _mark(self, batch: EventBatch, records: Counter[str], *, heartbeat: bool, trace: str | None) -> None:
         last = batch.events[-1]
         self.marks.saw(last["wall"])
-        if mark := self.marks.due(batch.version, monotonic(), heartbeat=heartbeat):
+        if mark := self.marks.due(batch.version, monotonic(), heartbeat=heartbeat, trace=trace):
             self.publisher.put_everywhere(encode(mark))
             records["mark"] += self.publisher.partitions
         if meaning_of(last) is not EventMeaning.HEARTBEAT:

@@ -3,7 +3,7 @@ measures takes the place of what answers for that one request.
 """
 
 import asyncio
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Final, NoReturn
 
 from neverstale.api.freshness.bound import Bounds
@@ -12,7 +12,8 @@ from neverstale.api.reads.ask import Ask
 from neverstale.api.reads.l1 import Reading
 from neverstale.api.server.cycle import Cycle
 from neverstale.api.web.demands import PLAIN, Plain
-from neverstale.role import telemetry
+from neverstale.api.web.route_names import route_of
+from neverstale.role import telemetry, traces
 from neverstale.role.retry import forever
 from neverstale.versions import Version
 
@@ -27,7 +28,9 @@ class MeasuredCycle(Cycle):
 
     def hit(self, entry: bytes, watermark: Version, reading: Reading | None) -> None:
         began, hot = self.began, self._hot
+        route = self.source.name
         super().hit(entry, watermark, reading)
+        trace_hit(route, began, "l2")
         telemetry.HIT_SECONDS.labels("l2").observe(monotonic() - began)
         tell_bound(hot.bounds, watermark)
 
@@ -53,7 +56,7 @@ class Sampling:
         hot.look = self._look
         tail = self._look(line, plain)
         if tail is not None:
-            asyncio.get_running_loop().call_soon(self._turn_ends, began)
+            asyncio.get_running_loop().call_soon(self._turn_ends, began, line)
             tell_bound(hot.bounds, hot.l1.watermark)
         return tail
 
@@ -64,8 +67,23 @@ class Sampling:
             ask.began = monotonic()
         self._start(ask)
 
-    def _turn_ends(self, began: float) -> None:
+    def _turn_ends(self, began: float, line: bytes) -> None:
         telemetry.HIT_SECONDS.labels("l1").observe(monotonic() - began)
+        if traces.provider() is not None and (found := self._hot.find(line)) is not None:
+            trace_hit(found[0].name, began, "l1")
+
+
+def trace_hit(source: str, began: float, kept: str) -> None:
+    """A span, after the fact. What the caller says of a trace of its own is not read here."""
+    tracer = traces.tracer()
+    if tracer is None:
+        return
+    from opentelemetry.trace import SpanKind
+
+    route, end = route_of(source), time_ns()
+    start = end - round((monotonic() - began) * 1e9)
+    attributes = {"http.request.method": "GET", "http.route": route, "neverstale.detail": kept}
+    tracer.start_span(f"GET {route}", kind=SpanKind.SERVER, attributes=attributes, start_time=start).end(end)
 
 
 def tell_bound(bounds: Bounds, complete: Version) -> None:

@@ -25,6 +25,7 @@ import orjson
 
 from neverstale.errors import DeadLetter
 from neverstale.role.damage import LATEST_MS, MOST_PARTITIONS
+from neverstale.role.traces import named_by
 from neverstale.versions import Version, from_hex, to_hex
 
 FORMAT = 1
@@ -70,6 +71,8 @@ class Mark:
     """The topic's id, which another topic of the same name does not have; `None`: the broker tells none."""
     collections: tuple[str, ...] | None = None
     """Those whose changes the watcher publishes: of others it says nothing. `None`: it does not tell."""
+    trace: str | None = None
+    """The span of the batch that it ends, as W3C Trace Context spells it; `None`: that is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ def encode(event: Event) -> bytes:
                 }
                 | ({"topic": event.topic} if event.topic is not None else {})
                 | ({"colls": event.collections} if event.collections is not None else {})
+                | ({"trace": event.trace} if event.trace is not None else {})
             )
         case Floor():
             return orjson.dumps(
@@ -220,6 +224,7 @@ def _mark(fields: dict[str, Any]) -> Mark:
         _whole(fields["term"], 0, 2**63),
         _name(topic) if topic is not None else None,
         tuple(map(_text, collections)) if collections is not None else None,
+        named_by(fields.get("trace")),
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import orjson
 import uvicorn
 import uvloop
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
@@ -30,7 +30,7 @@ from neverstale import __version__
 from neverstale.errors import Stop
 from neverstale.keys import Names
 from neverstale.links.exposure import exposed
-from neverstale.role import telemetry
+from neverstale.role import telemetry, traces, workers
 from neverstale.role.renewal import Renewal, renewing
 from neverstale.role.retry import forever
 from neverstale.role.tasks import Ended, cancelled, failed_in, in_words, named
@@ -104,6 +104,7 @@ def run_role(
     telemetry.configure_logging(settings.service)
     say_exposed(settings)
     try:
+        traces.configure(settings.service, role)
         return uvloop.run(_live(role, settings, body, renewal, serve_http))
     except Stop as error:
         log.error("stopped", role=role, reason=str(error))
@@ -186,7 +187,7 @@ def health_routes(health: Health) -> list[Route]:
         return health.answer()
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(telemetry.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        return Response(await workers.shown(), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 

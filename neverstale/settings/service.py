@@ -19,5 +19,12 @@ class Service(SettingsSection):
     reload_catalog: bool = Field(
         True, description="Take up a catalog file that changed, by starting again in place; SIGHUP does it anyway."
     )
+    traced_share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Share of batches and requests that are traced, by OpenTelemetry's OTLP over HTTP; 0: none. Wants"
+        " `pip install neverstale[traces]`; where to send them say OpenTelemetry's own variables (OTEL_...).",
+    )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

@@ -229,17 +229,20 @@ def _figures(seen: Seen) -> list[dict[str, Any]]:
         ),
         ("lists, counters, rankings", _generations(long), True),
     ]
-    if nines := _nines(look):
-        figures.insert(0, ("audited answers that kept their word", nines, True))
+    if (audited := _audited(look)) is not None:
+        figures.insert(0, ("answers that an auditor found true", *audited))
     return [{"name": name, "value": value, "well": well} for name, value, well in figures]
 
 
-def _nines(look: QuickLook) -> str:
-    """What an auditor has found, if one runs."""
-    for one in look.processes:
-        for _, value in one.samples.of("neverstale_audit_nines"):
-            return f"{value:.1f} nines"
-    return ""
+def _audited(look: QuickLook) -> tuple[str, bool] | None:
+    """What auditors have found, and whether it is well; `None`: none runs, or none has found anything yet."""
+    samples = [one.samples for one in look.answering("auditor")]
+    nines = min((value for one in samples for _, value in one.of("neverstale_audit_nines")), default=None)
+    wrong = sum(one.total("neverstale_audit_wrong_total") for one in samples)
+    if nines is None and not wrong:
+        return None
+    told = "" if nines is None else f"{nines:.1f} nines in the last hour"
+    return (told, True) if not wrong else (f"{told}; {wrong:.0f} were wrong".removeprefix("; "), False)
 
 
 def _oplog(long: LongLook | None) -> str:

@@ -120,10 +120,16 @@ async def _is_read(world: World) -> bool:
     return entry is not None
 
 
-async def test_a_worker_that_dies_is_replaced(world: World, tmp_path: Path) -> None:
+async def test_a_worker_that_dies_is_replaced_and_what_it_has_counted_stays_in_the_sums(
+    world: World, tmp_path: Path
+) -> None:
     async with api_process(world, tmp_path, **WORKERS) as api, client(api) as http:
         workers = _workers(api)
         assert len(workers) == 2
+        for _ in range(40):
+            async with client(api) as another:  # a connection of its own: each worker gets some
+                await another.get("/v1/things/a", headers={"cache-control": "no-cache"})
+        await eventually(partial(_counts, api, 40), "all that both have answered is counted", seconds=20)
         workers[0].kill()
         workers[0].wait(5)
 
@@ -132,6 +138,7 @@ async def test_a_worker_that_dies_is_replaced(world: World, tmp_path: Path) -> N
 
         await eventually(replaced, "there are two workers again", seconds=20)
         await eventually(lambda: _answers(http), "the API answers", seconds=20)
+        assert await _counts(api, 40)
 
 
 async def test_workers_that_are_slow_to_start_are_waited_for(world: World, tmp_path: Path) -> None:
@@ -262,6 +269,18 @@ async def test_a_port_in_use_is_a_sentence_and_exit_2(world: World, tmp_path: Pa
             with pytest.raises(StackError, match=r"exited with code 2.*NEVERSTALE_API__PORT") as error:
                 await start_role(replace(wanted, port=port))
             assert "Traceback" not in str(error.value)
+
+
+async def _counts(api: RunningRole, requests: int) -> bool:
+    """Whether each worker that may be asked says that at least so many were answered."""
+    sample = 'neverstale_requests_total{route="/v1/things/{key}",status="200"}'
+    for _ in range(6):
+        async with client(api) as http:
+            lines = (await http.get("/metrics")).text.splitlines()
+        found = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(sample)]
+        if not found or found[0] < requests:
+            return False
+    return True
 
 
 def _workers(api: RunningRole) -> list[psutil.Process]:

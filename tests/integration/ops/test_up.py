@@ -161,7 +161,7 @@ async def test_a_role_and_a_server_that_are_killed_are_started_again_and_that_is
             process_of(tmp_path, name).kill()
             await running.says(f"{name} was ended by SIGKILL; it is started again (1 of 2)")
             await running.says(f"{name} runs again")
-        assert len(processes_of(tmp_path)) == 7
+        assert len(processes_of(tmp_path)) == 8
         running.process.send_signal(signal.SIGTERM)
         assert await running.ended() == 0
     assert processes_of(tmp_path) == []
