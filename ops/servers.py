@@ -20,6 +20,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from neverstale.errors import Outage
 from neverstale.kafka.topic import topic_configs
+from neverstale.links.tls import refused_by
 from neverstale.servers import kafka_options, mongo_client, redis_client
 from neverstale.settings import Kafka, MongoDB, RedisSettings
 
@@ -204,6 +205,8 @@ async def redis(settings: RedisSettings) -> AsyncIterator[Redis]:
 
 def _redis_reason(error: Exception) -> str:
     name = type(error).__name__
+    if (by := refused_by(error)) is not None:
+        return "its certificate is not trusted" if by == "us" else "it refuses our certificate, or that we show none"
     return {"ConnectionError": "no connection", "TimeoutError": "no answer in time"}.get(name, name)
 
 

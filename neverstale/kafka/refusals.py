@@ -6,7 +6,6 @@ seldom. Message texts are never read. aiokafka has no class for some codes (87, 
 topic, is an `UnknownError`), so the topic's configuration is looked at, too (`neverstale.kafka.topic`).
 """
 
-from ssl import SSLCertVerificationError, SSLError
 from typing import Final
 
 from aiokafka import errors
@@ -14,6 +13,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 
 from neverstale.errors import KafkaRefuses, Outage
+from neverstale.links.tls import refused_by
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka
 
@@ -120,17 +120,13 @@ def altered(config: str, settings: Kafka) -> str:
 
 def _of_certificates(error: BaseException) -> KafkaRefuses | None:
     """Whose certificate the other side does not take; `None`: certificates are not the matter."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, SSLError):
-        cause = cause.__cause__
-    if isinstance(cause, SSLCertVerificationError):
-        remedy = "set kafka.ssl_cafile to who signed it, and kafka.bootstrap_servers to names that stand in it"
-        return KafkaRefuses(f"its certificate is not trusted ({cause.verify_message})", remedy)
-    if cause is not None:
-        remedy = (
-            "renew kafka.ssl_certfile, signed by an authority of the broker's, or set kafka.security_protocol right"
-        )
-        return KafkaRefuses("it refuses the certificate that we show, or that we show none", remedy)
+    match refused_by(error):
+        case "us":
+            remedy = "set kafka.ssl_cafile to who signed it, and kafka.bootstrap_servers to names that stand in it"
+            return KafkaRefuses("its certificate is not trusted", remedy)
+        case "them":
+            remedy = "renew kafka.ssl_certfile, signed by an authority of the broker's, or correct security_protocol"
+            return KafkaRefuses("it refuses the certificate that we show, or that we show none", remedy)
     return None
 
 

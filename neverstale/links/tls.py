@@ -6,11 +6,10 @@ together (a renewal is half done), change nothing: the last ones that could be r
 """
 
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from neverstale.structured import structlog
 
@@ -84,10 +83,19 @@ class RenewedContext(ssl.SSLContext):
         return [str(path) for path in (self._files.ca, self._files.certificate, self._files.key) if path is not None]
 
 
+def refused_by(error: BaseException) -> Literal["us", "them"] | None:
+    """Who does not take the other's certificate, by the class of the error or of what caused it; `None`: nobody."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "us"
+        if isinstance(cause, ssl.SSLError):
+            return "them"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 @cache
 def context_of(files: Files) -> RenewedContext:
     """The context of these files, the same for all clients of a process. Raises as `Files.read` does."""
     return RenewedContext(files)
-
-
-forget: Callable[[], None] = context_of.cache_clear

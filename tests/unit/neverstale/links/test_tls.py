@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from neverstale.errors import Misconfigured
-from neverstale.links.tls import Files, RenewedContext
+from neverstale.links.tls import Files, RenewedContext, refused_by
 from neverstale.servers import kafka_options, redis_client
 from neverstale.settings import Kafka, RedisSettings
 from tests.support.authority import Authority, Certificate
@@ -117,6 +117,15 @@ def test_files_that_do_not_belong_together_are_a_wrong_setting(authority: Author
         kafka_options(Kafka.model_validate({"security_protocol": "SSL", **files}))
     with pytest.raises(Misconfigured, match=r"redis\.ssl_\*"):
         redis_client(RedisSettings.model_validate({"url": "rediss://h:1", **files}), timeout_ms=1)
+
+
+def test_who_refuses_is_told_by_the_cause() -> None:
+    outer = OSError("outer")
+    assert refused_by(outer) is None
+    outer.__cause__ = ssl.SSLError("alert")
+    assert refused_by(outer) == "them"
+    outer.__cause__ = ssl.SSLCertVerificationError("untrusted")
+    assert refused_by(outer) == "us"
 
 
 def test_all_clients_of_one_link_share_what_was_read(authority: Authority) -> None:
