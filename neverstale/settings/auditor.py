@@ -22,9 +22,14 @@ class AuditorSettings(SettingsSection):
         description="Comma-separated addresses of APIs to ask; default: those that APIs name themselves in Redis.",
     )
     bearer: SecretStr | None = Field(
-        None, description="Key or token that the auditor shows to APIs that want one (`Authorization: Bearer …`)."
+        None, description="Key or token that the auditor and `neverstale why` show to APIs that want one."
     )
     again_seconds: PositiveFloat = Field(
         10, description="After this a wrong answer is asked for again: what is still wrong counts as permanent."
     )
     violations: PositiveInt = Field(100, description="Wrong answers whose evidence is kept, the last ones.")
+
+    @property
+    def own_lines(self) -> tuple[str, ...]:
+        """Header lines that say who asks."""
+        return () if self.bearer is None else (f"Authorization: Bearer {self.bearer.get_secret_value()}",)

@@ -116,7 +116,7 @@ async def _story(
 ) -> GroupStory:
     path = _path(resource.name, named, by)
     status = await gather(settings, catalog)
-    mongodb, value = await _from_mongodb(status.roles, path)
+    mongodb, value = await _from_mongodb(status.roles, path, settings.auditor.own_lines)
     for _ in range(round(APPLIED_SECONDS / POLL_SECONDS)):
         marks = [one.watermark for one in status.partitions]
         known = [mark for mark in marks if mark is not None]
@@ -125,7 +125,7 @@ async def _story(
             break
         await asyncio.sleep(POLL_SECONDS)
         status = await gather(settings, catalog)
-    held = await held_by_all(status.roles, path)
+    held = await held_by_all(status.roles, path, settings.auditor.own_lines)
     problem, generation, floor = await _in_redis(settings, resource, named, group)
     return GroupStory(
         resource.name,
@@ -143,9 +143,9 @@ async def _story(
     )
 
 
-async def _from_mongodb(roles: Sequence[RoleStatus], path: str) -> tuple[Held | None, Any]:
+async def _from_mongodb(roles: Sequence[RoleStatus], path: str, own_lines: Sequence[str]) -> tuple[Held | None, Any]:
     for address in sorted(set(addresses_of(roles))):
-        held, body = await ask(address, path, "no-cache")
+        held, body = await ask(address, path, "no-cache", own_lines)
         if held.status is not None:
             return held, json.loads(body) if held.status == 200 else None
     return None, None

@@ -42,21 +42,21 @@ class Held:
         return self.status in (200, 404) and self.version is not None
 
 
-async def held_by_all(roles: Sequence[RoleStatus], path: str) -> list[Held]:
-    """The different answers of all processes."""
+async def held_by_all(roles: Sequence[RoleStatus], path: str, own_lines: Sequence[str]) -> list[Held]:
+    """The different answers of all processes. `own_lines`: header lines that say who asks."""
     addresses = addresses_of(roles)
     asked = [address for address in sorted(set(addresses)) for _ in range(1 + ASKED * (addresses.count(address) - 1))]
-    answers = await asyncio.gather(*(ask(address, path, "only-if-cached") for address in asked))
+    answers = await asyncio.gather(*(ask(address, path, "only-if-cached", own_lines) for address in asked))
     different = {(one.url, one.status, one.version, one.digest): one for one, _ in answers}
     return list(different.values())
 
 
-async def ask(url: str, path: str, wish: str) -> tuple[Held, bytes]:
+async def ask(url: str, path: str, wish: str, own_lines: Sequence[str]) -> tuple[Held, bytes]:
     """One answer, over a connection of its own, and its body."""
     try:
         connection = await Connection.open(url)
         try:
-            answer = await connection.get(path, SECONDS, f"Cache-Control: {wish}", "Connection: close")
+            answer = await connection.get(path, SECONDS, f"Cache-Control: {wish}", "Connection: close", *own_lines)
         finally:
             connection.close()
     except (OSError, TimeoutError):

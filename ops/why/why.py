@@ -122,7 +122,8 @@ async def _story(asked: Question, before: Searched | None = None) -> Story:
     mongodb = await _in_mongodb(asked, redis)
     age_ms = next((one.age_ms for one in status.partitions if one.partition == number), None)
     partition, searched = await _in_kafka(asked, number, before)
-    held = await held_by_all(status.roles, f"/v1/{asked.resource.name}/{quote(asked.text, safe='')}")
+    own_lines = asked.settings.auditor.own_lines
+    held = await held_by_all(status.roles, f"/v1/{asked.resource.name}/{quote(asked.text, safe='')}", own_lines)
     if searched is not None and searched.found is not None and redis.problem is None:
         redis = replace(redis, reached=await _reached(asked, number))
     return Story(

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
 from neverstale.api.endpoints import routes
+from neverstale.catalog import Resource
 from neverstale.ops.caller_keys import add, revoke
 from neverstale.settings import CallerSettings
 from tests.support.dropping import drop_database
@@ -27,6 +29,19 @@ PROVIDER, NEWER = Provider(), Provider("-2")
 PATH = "/v1/things/a"
 OTHER = "Cache-Control: max-stale"
 """Changes no answer, and takes the ordinary way."""
+
+
+TENANTS = ("acme", "other")
+ORDERS = Resource.model_validate(
+    {
+        "name": "orders",
+        "key_type": "string",
+        "tenant": {"field": "who", "claim": "org"},
+        "lists": {"mine": {"by": {"who": "claim:org"}}, "every": {}},
+        "counters": {"mine": {"by": ["who"]}},
+        "rankings": {"mine": {"by": ["who"], "score": "n"}},
+    }
+)
 
 
 class Keys:
@@ -53,9 +68,10 @@ async def world(mongo_uri: str, redis_url: str, keys: Keys) -> AsyncIterator[Wor
     name = f"test_{secrets.token_hex(6)}"
     catalog = catalog_of(name)
     public = {"tokens": catalog.resources["tokens"].model_copy(update={"public": True})}
-    catalog = catalog.model_copy(update={"resources": catalog.resources | public})
+    catalog = catalog.model_copy(update={"resources": catalog.resources | public | {"orders": ORDERS}})
     async with World.of(settings_of(mongo_uri, redis_url, name), catalog) as world:
         await world.write("things", {"_id": "a", "n": 1})
+        await world.write("orders", *({"_id": f"{who}{n}", "who": who, "n": n} for who in TENANTS for n in range(3)))
         world.settings = world.settings.model_copy(update={"callers": keys.settings})
         yield world
         await asyncio.to_thread(drop_database, mongo_uri, name)
@@ -220,3 +236,40 @@ async def test_a_file_that_became_unreadable_changes_nothing(served: Served, key
         assert status(await ask(served, shows(keys.reader))) == 200
     finally:
         keys.file.write_bytes(text)
+
+
+async def found(served: Served, path: str, token: str) -> tuple[int, Any]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", timeout=20) as client:
+        response = await client.get(f"/v1/orders{path}", headers={"authorization": f"Bearer {token}"})
+        if response.headers["content-type"] == "application/x-ndjson":
+            return response.status_code, sorted(json.loads(line)["_id"] for line in response.text.splitlines())
+        return response.status_code, response.json()
+
+
+async def test_a_tenant_sees_its_own_whatever_it_asks_for(served: Served) -> None:
+    acme = PROVIDER.token(scope="read:orders", org="acme")
+    assert (await found(served, "/acme1", acme))[0] == 200
+    foreign, missing = [await found(served, path, acme) for path in ("/other1", "/none")]
+    assert foreign == missing and foreign[0] == 404
+    _, many = await found(served, "?keys=acme0,other0", acme)
+    assert [item["value"] is None for item in many["items"]] == [False, True]
+    assert await found(served, "/-/export", acme) == (200, ["acme0", "acme1", "acme2"])
+    _, page = await found(served, "/-/lists/mine", acme)
+    assert [item["_id"] for item in page["items"]] == ["acme0", "acme1", "acme2"]
+    assert (await found(served, "/-/counters/mine", acme))[1]["count"] == 3
+    _, ranking = await found(served, "/-/rankings/mine", acme)
+    assert ranking["items"][0]["key"] == "acme2"
+
+
+@pytest.mark.parametrize(
+    "path", ["/-/lists/mine?who=other", "/-/counters/mine?who=other", "/-/rankings/mine?who=other", "/-/lists/every"]
+)
+async def test_a_tenant_asks_for_no_others(served: Served, path: str) -> None:
+    assert (await found(served, path, PROVIDER.token(scope="read:orders", org="acme")))[0] == 403
+    assert (await found(served, path, PROVIDER.token(scope="read:orders tenants:orders")))[0] == 200
+
+
+async def test_who_names_no_tenant_sees_nothing(served: Served) -> None:
+    nobody = PROVIDER.token(scope="read:orders")
+    for path in ("/acme1", "?keys=acme0", "/-/export", "/-/lists/mine", "/-/counters/mine"):
+        assert (await found(served, path, nobody))[0] == 403
