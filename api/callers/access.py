@@ -30,6 +30,8 @@ RIGHTS: Final = 1024
 """Sets of scopes whose hits are remembered."""
 LINES: Final = 65_536
 """Request lines whose hits are remembered."""
+LINE_BYTES: Final = 256
+"""Each has at most so many."""
 _EVENTS: Final = b"text/event-stream"
 
 
@@ -164,7 +166,7 @@ class Access:
         if hit is None:
             parts = line.split(b"/", 5)  # GET , v1, resource, key HTTP, 1.1; or GET , v1, resource, -, lists, name…
             hit = self._hits.get((parts[2], parts[4] if parts[3] == b"-" else b"")) if len(parts) > 3 else None
-            if hit is not None:
+            if hit is not None and len(line) <= LINE_BYTES:
                 if len(self.lines) >= LINES:
                     self.lines.clear()
                 self.lines[line] = hit

@@ -199,3 +199,11 @@ def test_a_badge_ends_with_its_caller() -> None:
     assert gate.of_block(b"block") is not None
     now[0] = 101.0
     assert gate.of_block(b"block") is None
+
+
+def test_lines_that_are_remembered_are_few_and_short() -> None:
+    access = Access(CONFIGURED, RESOURCES)
+    for key in (b"x" * 300, b"x"):
+        assert access.hit_of(b"GET /v1/a/%b HTTP/1.1" % key) == b"a:documents"
+    access.hit_of(b"GET /v1/nothing/x HTTP/1.1")
+    assert list(access.lines) == [b"GET /v1/a/x HTTP/1.1"]
