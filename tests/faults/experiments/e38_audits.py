@@ -25,7 +25,7 @@ SECONDS: Final = 4.0
 """Of a round."""
 CONTROL_SECONDS: Final = 60.0
 WRITES_PER_SECOND: Final = 200
-EVICTIONS_PER_SECOND: Final = 20
+EVICTIONS_PER_SECOND: Final = 150
 AUDITOR: Final = {"reads_per_second": 600, "mongodb_reads_per_second": 150, "again_seconds": 1}
 LAGGED: Final = "reads come from half a second ago"
 LATE: Final = "fills come late"
@@ -91,7 +91,7 @@ async def _evict(pipe: Pipeline, turn: Turn) -> None:
     async with Redis.from_url(pipe.redis_url) as redis:
         while True:
             keys = [key async for key in redis.scan_iter(match=f"{pipe.name}:flights:d:*", count=1000)]
-            for key in dice.sample(keys, min(5, len(keys))):
+            for key in dice.sample(keys, min(30, len(keys))):
                 await redis.delete(key)
                 await asyncio.sleep(1 / EVICTIONS_PER_SECOND)
             await asyncio.sleep(0.02)
