@@ -10,6 +10,7 @@ from typing import Final
 from neverstale.catalog import Resource
 from neverstale.ops.auditor.asking import TOGETHER, Asker
 from neverstale.ops.auditor.counts import WINDOWS, About, AuditCounts, Ledger
+from neverstale.ops.auditor.feed import Feed
 from neverstale.ops.auditor.judging.drifting import Drifting
 from neverstale.ops.auditor.judging.judge import Judge, Judged
 from neverstale.ops.auditor.judging.questions import AuditQuestion
@@ -26,6 +27,8 @@ BY_THEMSELVES: Final = 40
 DERIVED_SHARE: Final = 0.02
 """Of all questions; each takes a read of MongoDB of its own."""
 LEAST_DERIVED: Final = 1
+TOLD_SECONDS: Final = 0.3
+"""Within this the feed has told of a drop."""
 MOST_STEP: Final = 2000
 
 
@@ -44,6 +47,7 @@ class Auditor:
         judge: Judge,
         picks: Picks,
         witness: Witness,
+        feed: Feed,
     ) -> None:
         self.ledger = Ledger()
         self.rate = 0.0
@@ -53,6 +57,7 @@ class Auditor:
         self._judge = judge
         self._picks = picks
         self._witness = witness
+        self._feed = feed
         self._drifting = Drifting()
         self._again: list[_Again] = []
         self._turns = cycle(resources)
@@ -118,6 +123,9 @@ class Auditor:
         self._add(about, counts)
 
     async def _count(self, found: Judged, counts: AuditCounts) -> None:
+        if found.wrong and await self._lost_its_past(found):
+            counts.undecided += 1
+            return
         if found.verdict in ("undecided", "differs"):
             counts.undecided += 1
             return
@@ -129,6 +137,11 @@ class Auditor:
         if found.wrong:
             self._again.append(_Again(time.monotonic() + self._settings.again_seconds, found))
             await self._witness.saw(found)
+
+    async def _lost_its_past(self, found: Judged) -> bool:
+        """Whether the collection was dropped or renamed since the version of the answer: then it cannot be judged."""
+        await asyncio.sleep(TOLD_SECONDS)
+        return self._feed.gone_at(found.told.question.source.collection) > (found.told.version or 0)
 
     async def _ask_again(self) -> None:
         now = time.monotonic()

@@ -18,10 +18,11 @@ from neverstale.catalog import Catalog
 from neverstale.ops.auditor.judging.timeline import Timeline
 from neverstale.role import telemetry
 from neverstale.role.cancellation import heed
-from neverstale.versions import from_timestamp
+from neverstale.versions import Version, from_timestamp
 
 log = telemetry.logger(__name__)
 
+GONE: Final = ("drop", "rename", "create")
 MOST: Final = 2000
 """Changes of a resource that are remembered."""
 AWAIT_MS: Final = 250
@@ -36,6 +37,7 @@ class Feed:
         self._changed: Mapping[str, deque[Any]] = {
             one.collection: deque(maxlen=MOST) for one in catalog.resources.values()
         }
+        self._gone: dict[str, Version] = {}
         self.problem: str | None = "not open yet"
         """Why nothing is told; `None`: it is."""
 
@@ -43,6 +45,11 @@ class Feed:
         """Keys that were changed and that nobody has taken yet, the last ones first."""
         changed = self._changed[collection]
         return [changed.pop() for _ in range(min(most, len(changed)))]
+
+    def gone_at(self, collection: str) -> Version:
+        """When the collection was dropped or renamed last; 0: not since we listen. What it held before that MongoDB 6
+        no longer tells: it answers that there was nothing."""
+        return self._gone.get(collection, 0)
 
     def peek(self, collection: str, most: int) -> list[Any]:
         """The keys that were changed last and that nobody has taken yet."""
@@ -77,6 +84,8 @@ class Feed:
 
     def _note(self, change: Mapping[str, Any]) -> None:
         self._timeline.saw(from_timestamp(change["clusterTime"]), time.monotonic())
+        if change["operationType"] in GONE:
+            self._gone[change["ns"]["coll"]] = from_timestamp(change["clusterTime"])
         key = change.get("documentKey", {}).get("_id")
         if key is not None:
             self._changed[change["ns"]["coll"]].append(key)

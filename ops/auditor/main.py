@@ -176,7 +176,7 @@ def _parts(settings: Settings, catalog: Catalog, mongo: Any, redis: Redis, asker
     feed = Feed(mongo, catalog, timeline)
     picks = Picks(mongo, catalog, sources, feed, popularity, Random(), fills=fills)
     witness = Witness(cache, partial(_described, settings, catalog, cache), ours.violations)
-    auditor = Auditor(ours, list(catalog.resources.values()), asker, Judge(truth, timeline), picks, witness)
+    auditor = Auditor(ours, list(catalog.resources.values()), asker, Judge(truth, timeline), picks, witness, feed)
     return Parts(settings, catalog, redis, cache, feed, picks, asker, auditor, witness, Traffic())
 
 

@@ -104,6 +104,10 @@ class Judge:
             return Judged(told, "undecided")
         if self._is(told, states):
             return Judged(told, "true")
+        # A collection that does not exist is read at no version of its own; the answer then states an earlier one,
+        # which promises less. What shows nothing, straight from MongoDB, is therefore no proof of an untruth.
+        if told.source == "mongodb" and told.question.source.is_absence(told.body):
+            return Judged(told, "undecided")
         return Judged(told, "untrue", state=states.of(told))
 
     async def _late(self, told: Told, before: SeenVersion) -> Judged:

@@ -115,6 +115,8 @@ def settings_of(pipe: Pipeline, url: str) -> Settings:
     )
 
 
+# What shows only where an eviction, a late read or a batch meets a change within milliseconds is seen by experiments
+# 4, 5, 37 and the searches, which make it happen; here chance would have to, within a minute.
 CONTROLS: Final = dict.fromkeys(
     (
         "changes are not applied",
@@ -123,15 +125,9 @@ CONTROLS: Final = dict.fromkeys(
         "applied is not raised",
         "floors are not raised",
         "fills are not compared",
-        "a missing entry counts as fresh",
-        "a plain SET fills",
         "no lower bound",
         "the bound is ignored",
-        "INCR instead of contributions",
-        "tags of stored groups are not raised",
         "tags of named groups are not raised",
-        "tags are raised to s alone",
-        "any contribution takes the place of any other",
     ),
     WRONG,
 )

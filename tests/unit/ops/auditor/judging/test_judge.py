@@ -1,7 +1,7 @@
 """The judgement: over every history of a small document nobody innocent is found guilty, and the guilty are found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,7 +20,9 @@ from neverstale.ops.auditor.judging.timeline import Timeline
 from neverstale.ops.auditor.judging.told import Told
 from neverstale.ops.auditor.judging.truth import Truth
 
-SOURCE = cast("Source", SimpleNamespace(name="things", keys_a_read=500, canonical=str))
+SOURCE = cast(
+    "Source", SimpleNamespace(name="things", keys_a_read=500, canonical=str, is_absence=lambda body: body is None)
+)
 
 
 def question(kind: Kind = "documents") -> AuditQuestion:
@@ -108,6 +110,14 @@ async def test_what_mongodb_did_not_hold_at_its_version_is_untrue() -> None:
     assert (found.verdict, found.wrong) == ("untrue", True)
     found = await past.judge(told(b'{"a":1}', 8, 8.5, 0.1), [3, 8])
     assert (found.verdict, found.wrong) == ("true", False)
+
+
+async def test_an_absence_straight_from_mongodb_may_state_an_earlier_version_than_it_was_read_at() -> None:
+    """So it is where the collection does not exist at the moment: there is no version of a read of nothing."""
+    past = Past({0: b"{}", 9: None, 12: b"{}"}, now=20)
+    answer = replace(told(None, 8, 8.5, 0.1), source="mongodb")
+    assert (await past.judge(answer, [3, 8])).verdict == "undecided"
+    assert (await past.judge(replace(answer, source="l2"), [3, 8])).verdict == "untrue"
 
 
 async def test_without_a_past_nothing_is_decided() -> None:
