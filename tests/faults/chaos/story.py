@@ -103,7 +103,11 @@ async def story(bench: Bench, seconds: float, seed: int) -> Report:
             writers = [_write(deriving, seed + number, report) for number in range(WRITERS)]
             async with _beside(*writers, _look(stage, parts, report), _again(republisher)):
                 await _faults(stage, report, seconds)
-            await _converged(stage, report)
+            try:
+                await _converged(stage, report)
+            except Exception as error:  # what the auditor has found must not be lost with it
+                report.at_the_end["compared at all"] = Tally(1, 1)
+                report.failed.append(f"the comparison at the end: {type(error).__name__}: {error}")
         report.seconds = report.now
         _tell(report, parts, republisher)
     return report
