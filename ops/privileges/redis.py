@@ -62,8 +62,19 @@ _SCRIPTS: Final[dict[Role, tuple[Name, ...]]] = {
     "api": ("lease", "fill", "touch", "limit", "read"),
 }
 
-_LOOKS: Final = ("config|get", "client|list", "acl|getuser", "acl|whoami", "info", "dbsize", "ttl")
-"""What `neverstale doctor` asks besides."""
+_LOOKS: Final = (
+    "config|get",
+    "client|list",
+    "acl|getuser",
+    "acl|whoami",
+    "info",
+    "dbsize",
+    "ttl",
+    "lpush",
+    "ltrim",
+    "lrange",
+)
+"""What `neverstale doctor` asks besides, and how an auditor keeps its evidence."""
 
 
 def commands_of(role: Role) -> list[str]:
