@@ -16,9 +16,8 @@ async def nothing_refused(servers: Servers) -> AsyncIterator[None]:
         assert await servers.refusals_of_redis() == []
 
 
-async def test_the_pipeline_runs_with_the_users_and_rights_of_the_docs(secured: Servers) -> None:
-    place = await Place.on(secured)
-    async with nothing_refused(secured), pipeline(place) as http, place.writing() as flights:
+async def test_the_pipeline_runs_with_the_users_and_rights_of_the_docs(place: Place) -> None:
+    async with nothing_refused(place.servers), pipeline(place) as http, place.writing() as flights:
         await flights.update_one({"_id": "1"}, {"$set": {"delay": 100}})
         await flights.delete_one({"_id": "2"})
         await flights.insert_one({"_id": "9", "origin": "JFK", "delay": 9})
