@@ -121,6 +121,6 @@ EXPERIMENTS = (
             "a channel that broke vouches for nothing": BOUND,
         },
         short=0,  # CI has tests/unit/api/live/test_feeds.py, which takes the same rules away
-        long=2,
+        long=1,
     ),
 )

@@ -31,7 +31,7 @@ class LiveWatcher:
     load: Load
     urls: list[str]
     slow: bool = False
-    """Reads only now and then."""
+    """Reads only now and then, as long as writers write."""
     revision: int | None = None
     last_id: str = ""
     streams: int = 0
@@ -64,7 +64,7 @@ class LiveWatcher:
                 *blocks, rest = rest.split(b"\n\n")
                 for block in blocks:
                     self._take(parsed(block))
-                if self.slow:
+                if self.slow and self.load.gate.is_set():
                     await asyncio.sleep(SLOW_SECONDS)
         finally:
             writer.close()
