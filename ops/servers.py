@@ -71,7 +71,8 @@ class RedisFacts:
 async def mongodb(settings: MongoDB) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
     """A client whose errors leave as `Outage`."""
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS), mongo_client(settings) as client:
+        # The deadline is for what is asked: a client that is cut off while it closes stays open.
+        async with mongo_client(settings) as client, asyncio.timeout(DEADLINE_SECONDS):
             yield client
     except ServerSelectionTimeoutError:
         seconds = settings.server_selection_timeout_ms / 1000

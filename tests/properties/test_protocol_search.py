@@ -101,7 +101,8 @@ DROPPED = {
         PAIR, patch=("invalidate", "if held >= version then", "if false then")
     ),
     "floor: not looked at": Dropped(
-        Bounds(changes=2, readers=2, floors=True), patch=("lease", "if version >= floor and ours then", "if ours then")
+        Bounds(changes=2, readers=2, floors=True),
+        patch=("lease", "if version >= floor and ours then", "if ours then"),
     ),
     "floor: unknown counts as zero": Dropped(
         Bounds(changes=1, readers=1, claimants=1, floors=True), Rules(unknown_floor_is_not_zero=False)

@@ -201,7 +201,9 @@ async def test_a_redis_user_without_scripts_is_a_problem(
 ) -> None:
     await documents.create_collection("flights")
     with Redis.from_url(redis_url) as redis:
-        redis.acl_setuser(redis_prefix, enabled=True, passwords=["+s3cret"], keys=["*"], commands=["+@all", "-evalsha"])
+        redis.acl_setuser(
+            redis_prefix, enabled=True, passwords=["+s3cret"], keys=["*"], commands=["+@all", "-evalsha"]
+        )
         try:
             url = redis_url.replace("redis://", f"redis://{redis_prefix}:s3cret@")
             [finding] = await problems(environ | {"NEVERSTALE_REDIS__URL": url}, catalog(documents.name))

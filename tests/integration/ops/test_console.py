@@ -97,7 +97,7 @@ async def _console(settings: Settings, folder: Path) -> AsyncIterator[Life]:
 
 
 async def text(page: Page) -> str:
-    return str(await page.value("document.body.innerText"))
+    return str(await page.value("document.body ? document.body.innerText : ''"))
 
 
 async def says(page: Page, *words: str) -> None:
