@@ -60,7 +60,7 @@ def settings_of(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, 
             "redis": {"url": redis_url, "prefix": prefix, "read_timeout_ms": PATIENCE_MS},
             "watcher": {"group": topic, "heartbeat_ms": 100},
             "consumer": {"commit_interval_ms": 50, "dead_letters_burst": 100_000},
-            "api": {"channel_silence_ms": PATIENCE_MS, "reads_flush_ms": 50},
+            "api": {"channel_silence_ms": PATIENCE_MS, "reads_flush_ms": 50, "public_pages": "all"},
         }
     )
 

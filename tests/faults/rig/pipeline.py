@@ -139,6 +139,7 @@ async def pipeline(
         "WATCHER__HEARTBEAT_MS": "300",
         "WATCHER__MAX_AWAIT_MS": "200",
         "SERVICE__LOG_FORMAT": "json",
+        "API__PUBLIC_PAGES": "all",
     }
     made = Pipeline(bench, name, broker, redis_url, rule, environment)
     try:
@@ -152,11 +153,14 @@ async def metrics(role: RunningRole) -> dict[str, float]:
     """What a role counts, summed over labels; also each labelled line by itself."""
     connection = await Connection.open(role.url)
     try:
-        text = (await connection.get("/metrics", 5)).body.decode()
+        answer = await connection.get("/metrics", 5)
     finally:
         connection.close()
+    assert answer.status == 200, (
+        f"{role.name} shows no metrics: {answer.status}"
+    )
     found: dict[str, float] = {}
-    for line in re.findall(r"^(neverstale_\S+) (\S+)$", text, re.MULTILINE):
+    for line in re.findall(r"^(neverstale_\S+) (\S+)$", answer.body.decode(), re.MULTILINE):
         name, value = line[0], float(line[1])
         found[name] = value
         if "{" in name:
