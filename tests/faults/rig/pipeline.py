@@ -156,9 +156,7 @@ async def metrics(role: RunningRole) -> dict[str, float]:
         answer = await connection.get("/metrics", 5)
     finally:
         connection.close()
-    assert answer.status == 200, (
-        f"{role.name} shows no metrics: {answer.status}"
-    )
+    assert answer.status == 200, f"{role.name} shows no metrics: {answer.status}"
     found: dict[str, float] = {}
     for line in re.findall(r"^(neverstale_\S+) (\S+)$", answer.body.decode(), re.MULTILINE):
         name, value = line[0], float(line[1])

@@ -159,7 +159,7 @@ async def test_a_server_that_is_down_is_a_line_and_not_a_traceback(
 async def test_the_answer_in_json_has_the_same_parts(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     print_status(await gather(settings, CATALOG), as_json=True)
     answer = json.loads(capsys.readouterr().out)
-    assert answer.keys() == {"ok", "servers", "roles", "partitions", "registers", "problems"}
+    assert answer.keys() == {"ok", "servers", "roles", "partitions", "registers", "problems", "audit"}
 
 
 async def publish(settings: Settings, partition: int, count: int) -> None:
