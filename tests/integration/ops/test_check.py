@@ -56,7 +56,7 @@ async def test_nothing_is_wrong_with_a_prepared_pipeline(
     settings, _ = load(environ)
     findings = await check(settings, catalog(documents.name))
     assert {finding.level for finding in findings} == {"ok"}
-    assert {finding.subject for finding in findings} == {"catalog", "mongodb", "kafka", "redis"}
+    assert {finding.subject for finding in findings} == {"catalog", "mongodb", "kafka", "redis", "settings"}
 
 
 async def test_a_missing_collection_is_a_problem_that_names_the_likely_one(

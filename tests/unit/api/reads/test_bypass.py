@@ -254,7 +254,7 @@ async def test_where_nobody_may_demand_a_read_it_is_refused() -> None:
 @pytest.mark.parametrize("seed", range(20))
 async def test_whoever_insists_is_answered_by_a_read_that_was_issued_later(seed: int) -> None:
     """Asks of all kinds come at random moments, and reads end in any order: each is given what it demands."""
-    desk, dice = Desk(mongodb_concurrency=2, demanded_percent=100), Random(seed)
+    desk, dice = Desk(mongodb_concurrency=2, demanded_percent=100, queue_deadline_ms=60_000), Random(seed)
     futures = {}
     for _ in range(150):
         kind = dice.randrange(4)
