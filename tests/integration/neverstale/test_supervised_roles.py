@@ -34,6 +34,9 @@ API = {
     "tally": "neverstale.api.reads.read_counts.ReadCounts.keep_telling",
     "warm": "neverstale.api.warm.KeepWarm.run",
     "channel": "neverstale.api.hits.channel.Channel.listen",
+    "live-reads": "neverstale.api.live.feeds.Feeds.keep_looking",
+    "live-bounds": "neverstale.api.live.feeds.Feeds.keep_telling",
+    "sample": "neverstale.api.app.Sampling.keep",
 }
 CONSUMER = {
     "card": "neverstale.consumers.main.show_card",
@@ -49,6 +52,7 @@ WATCHER = {
     "walk": "neverstale.streams.walk.Walker.run",
     "kinds": "neverstale.mongodb.kinds.Kinds.keep",
     "apply-ops": "neverstale.mongodb.apply_ops.ApplyOpsGap.keep",
+    "headroom": "neverstale.streams.main.keep_headroom",
 }
 
 STORY_OF_CONSUMER = {
@@ -85,7 +89,7 @@ def _target(path: str) -> tuple[Any, str]:
 
     parts = path.split(".")
     found: Any = importlib.import_module(".".join(parts[:3]))
-    for name in parts[2:-1]:
+    for name in parts[3:-1]:
         found = getattr(found, name)
     return found, parts[-1]
 

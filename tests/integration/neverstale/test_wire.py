@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis as PlainRedis
@@ -39,8 +40,8 @@ class Told:
 
 
 @asynccontextmanager
-async def wire_to(url: str, timeout_ms: int = PATIENT_MS) -> AsyncIterator[tuple[Wire, Told]]:
-    settings = RedisSettings.model_validate({"url": url, "connect_timeout_ms": PATIENT_MS})
+async def wire_to(url: str, timeout_ms: int = PATIENT_MS, **more: Any) -> AsyncIterator[tuple[Wire, Told]]:
+    settings = RedisSettings.model_validate({"url": url, "connect_timeout_ms": PATIENT_MS, **more})
     client, told = redis_client(settings, timeout_ms=timeout_ms), Told()
     tell_identity(client, told.identities.append)
     wire = Wire(client, told.vouches)
@@ -106,7 +107,7 @@ async def test_tls_is_spoken_and_the_certificate_checked(redis_url: str, tmp_pat
     listener = socket.create_server((LOOPBACK, 0))
     address = f"rediss://{LOOPBACK}:{listener.getsockname()[1]}/0"
     async with relayed(redis_url, lambda serve: asyncio.start_server(serve, sock=listener, ssl=context)):
-        async with wire_to(f"{address}?ssl_ca_certs={certificate}") as (wire, _):
+        async with wire_to(address, ssl_cafile=certificate) as (wire, _):
             large = b"x" * 300_000
             assert await wire.exchange([(b"ECHO", large)]) == [large]
         async with wire_to(address) as (wire, _):
