@@ -597,28 +597,28 @@ async def test_openapi_has_typed_routes(served: Served) -> None:
 
 
 async def test_a_page_a_counter_and_a_ranking_are_streams_of_their_states(served: Served, hot: hits.Served) -> None:
-    await served.applied(await served.write(flight("l1", origin="LIV", day=70, gate="b", delay=5)))
+    await served.applied(await served.write(flight("l1", origin="LIV", day=170, gate="b", delay=5)))
     await served.until_hit("counters/by_status", origin="LIV")
     base = f"/v1/{RESOURCE}/-/"
     async with (
-        listening(hot.port, f"{base}lists/departures?origin=LIV&day=70") as page,
+        listening(hot.port, f"{base}lists/departures?origin=LIV&day=170") as page,
         listening(hot.port, f"{base}counters/by_status?origin=LIV&status=s") as one,
         listening(hot.port, f"{base}counters/by_status?origin=LIV") as groups,
-        listening(hot.port, f"{base}rankings/late?day=70") as top,
-        listening(hot.port, f"{base}rankings/late/l2?day=70") as rank,
+        listening(hot.port, f"{base}rankings/late?day=170") as top,
+        listening(hot.port, f"{base}rankings/late/l2?day=170") as rank,
     ):
         await page.until(lambda _: bool(page.states), "a page")
         assert [item["_id"] for item in page.last["items"]] == ["l1"]
         await rank.until(lambda _: bool(rank.states), "an absence")
         assert rank.states[-1].event == "absent"
-        await served.write(flight("l2", origin="LIV", day=70, gate="a", delay=9))
+        await served.write(flight("l2", origin="LIV", day=170, gate="a", delay=9))
         await page.until(lambda _: [item["_id"] for item in page.last["items"]] == ["l2", "l1"], "both on the page")
         await one.until(lambda _: one.last["count"] == 2, "both are counted")
         await groups.until(lambda _: groups.last["total"]["count"] == 2, "both are counted in groups")
         await top.until(lambda _: [item["key"] for item in top.last["items"]] == ["l2", "l1"], "both are ranked")
         await rank.until(lambda _: rank.states[-1].event == "state", "the second has a rank")
         assert rank.last["rank"] == 1
-        await served.documents.update_one({"_id": "l2"}, {"$set": {"origin": "GONE", "day": 71}})
+        await served.documents.update_one({"_id": "l2"}, {"$set": {"origin": "LIV-GONE", "day": 171}})
         await page.until(lambda _: [item["_id"] for item in page.last["items"]] == ["l1"], "one has left the page")
         await one.until(lambda _: one.last["count"] == 1, "one has left the counter")
         await rank.until(lambda _: rank.states[-1].event == "absent", "one has left the ranking")
