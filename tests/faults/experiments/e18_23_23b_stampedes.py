@@ -53,6 +53,8 @@ GROWTH_MB = 120
 FIRST_MADE_UP = 10**9
 NO_HURRY = {"REDIS__READ_TIMEOUT_MS": "3000", "MONGODB__READ_TIMEOUT_MS": "20000"}
 """Who does not answer in time counts as away. Here only the guards are to count, not a busy machine."""
+PATIENT = {"CLIENTS__HEAD_SECONDS": "120", "CLIENTS__KEEP_ALIVE_SECONDS": "120"}
+"""Thousands of connections are opened before the first one asks."""
 
 
 # --- 18
@@ -244,7 +246,7 @@ async def _start(pipe: Pipeline, apis: int, **variables: str) -> list[RunningRol
     async def start(role: Role, **variables: str) -> None:
         await pipe.start(role, **variables)
 
-    variables |= NO_HURRY
+    variables |= NO_HURRY | PATIENT
     await together(start("watcher"), start("consumer"), *(start("api", **variables) for _ in range(apis)))
     return [role for role in pipe.roles if role.name.startswith("api")]
 
