@@ -17,6 +17,7 @@ from neverstale.api.callers.access import Reads
 from neverstale.api.callers.middleware import visit_of
 from neverstale.api.endpoints import openapi
 from neverstale.api.endpoints.documents import etag_of_items, items, seen
+from neverstale.api.endpoints.openapi_views import view_parameters
 from neverstale.api.linked.linker import Linker
 from neverstale.api.linked.many import Each, Many
 from neverstale.api.linked.parameters import require
@@ -138,32 +139,31 @@ def several_model(models: Mapping[str, type[BaseModel]]) -> type[BaseModel]:
     return create_model("SeveralResources", __doc__="The items of each resource that was asked for.", **members)
 
 
-def body_of(resource: Resource) -> dict[str, Any]:
-    """The request's body, as an operation describes it."""
-    return _required(_schema(resource), {"keys": [openapi.key_type(resource)[1]]})
+def body_of(resource: Resource, resources: Mapping[str, Resource]) -> dict[str, Any]:
+    """The request's body, as an operation describes it. `resources`: all of the catalog."""
+    return _required(_schema(resource, resources), {"keys": [openapi.key_type(resource)[1]]})
 
 
-def body_of_several(resources: Iterable[Resource]) -> dict[str, Any]:
-    named = list(resources)
+def body_of_several(resources: Mapping[str, Resource]) -> dict[str, Any]:
+    named = list(resources.values())
     schema = {
         "type": "object",
-        "properties": {one.name: _schema(one) for one in named},
+        "properties": {one.name: _schema(one, resources) for one in named},
         "additionalProperties": False,
         "minProperties": 1,
     }
     return _required(schema, {named[0].name: {"keys": [openapi.key_type(named[0])[1]]}})
 
 
-def _schema(resource: Resource) -> dict[str, Any]:
-    names = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+def _schema(resource: Resource, resources: Mapping[str, Resource]) -> dict[str, Any]:
+    views = {one["name"]: one["schema"] for one in view_parameters(resource, resources)}
     keys = {"type": "array", "items": openapi.key_schema(resource), "minItems": 1, "maxItems": MOST_KEYS}
     text = f"Up to {MOST_KEYS} of all resources together, as the key's type is; or as Extended JSON spells it."
     return {
         "type": "object",
         "properties": {
             "keys": keys | {"description": text},
-            "expand": names | {"description": "As the parameter `expand`."},
-            "fields": names | {"description": "As the parameter `fields`."},
+            **{name: schema | {"description": f"As the parameter `{name}`."} for name, schema in views.items()},
         },
         "required": ["keys"],
         "additionalProperties": False,

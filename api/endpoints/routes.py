@@ -175,7 +175,7 @@ def _by_body(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
         tags=[resource.name],
         reads=Reads(resource.name),
         responses=openapi.answers(absent=False) | openapi.BODY_ANSWERS,
-        openapi_extra={"requestBody": queries.body_of(resource), "parameters": openapi.DEMANDS},
+        openapi_extra={"requestBody": queries.body_of(resource, resources), "parameters": openapi.DEMANDS},
     )
 
 
@@ -191,7 +191,7 @@ def _several(resources: Mapping[str, Resource]) -> list[BaseRoute]:
         tags=["documents"],
         reads=NOTHING,  # before it is known what of: the endpoint decides
         responses=openapi.answers(absent=False) | openapi.BODY_ANSWERS,
-        openapi_extra={"requestBody": queries.body_of_several(resources.values()), "parameters": openapi.DEMANDS},
+        openapi_extra={"requestBody": queries.body_of_several(resources), "parameters": openapi.DEMANDS},
     )
 
 

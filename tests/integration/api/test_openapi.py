@@ -49,7 +49,7 @@ async def served(mongo_uri: str, redis_url: str, redis_prefix: str, database: st
 
 CONFIGURATION = """
 [checks.negative_data_rejection]
-expected-statuses = [400, 404, 405, 415, 431]
+expected-statuses = [400, 404, 405, 413, 415, 431]
 
 # OpenAPI 3.1 has no word for QUERY, which is answered all the same.
 [phases.coverage]
