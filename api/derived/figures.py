@@ -139,8 +139,7 @@ class Figures:
             ask.how = "request"
             return False
         evidence = self._freshness.evidence()
-        kind = self._kinds.last(figure.collection)
-        if kind is None or not kind.bounded:
+        if not self._kinds.bounds(figure.collection):
             return False  # what was counted once, nothing keeps up to date
         if not evidence.watermark or not self._breaker.allows():
             return False

@@ -5,6 +5,7 @@ tag, which are looked up in the same pipeline, behind the entry (see docs/derive
 kind, and so are look-ups, whose groups have one document each.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -19,7 +20,7 @@ from neverstale.catalog.declarations import declared_as
 from neverstale.derived import reading
 from neverstale.derived.generations import Generation
 from neverstale.derived.redis_names import LIST_FLOOR, PRESENT, GenerationNames, slot_of
-from neverstale.mongodb.loader import Loader, Snapshot
+from neverstale.mongodb.loader import Found, Loader, Snapshot
 from neverstale.redis.announcements import group_name
 from neverstale.redis.cache import Cache
 from neverstale.role.damage import Damage
@@ -74,6 +75,20 @@ class GroupedSource(ABC):
     @abstractmethod
     async def load(self, loader: Loader, keys: Sequence[Any], at_least: Version) -> Snapshot:
         """Reads all at one version."""
+
+    @abstractmethod
+    async def _find(self, loader: Loader, key: Any, at_least: Version, at: Version) -> Found:
+        """Reads what one key asks for, at a version >= `at_least`, or exactly `at`."""
+
+    async def _find_all(self, loader: Loader, keys: Sequence[Any], at_least: Version) -> list[Found]:
+        """Reads all, in order, at the version of the first."""
+        first, *rest = keys
+        found = [await self._find(loader, first, at_least, 0)]
+        version = found[0].version
+        for start in range(0, len(rest), AT_ONCE):
+            some = (self._find(loader, key, at_least, version) for key in rest[start : start + AT_ONCE])
+            found += await asyncio.gather(*some)
+        return found
 
     @abstractmethod
     def is_absence(self, body: bytes | None) -> bool: ...

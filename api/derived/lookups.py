@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from neverstale.api.derived.generations import Known
-from neverstale.api.derived.grouped import AT_ONCE, GroupedSource
+from neverstale.api.derived.grouped import GroupedSource
 from neverstale.api.reads.answer import NotUnique
 from neverstale.api.reads.source import measured
 from neverstale.api.web.problems import unknown_value
@@ -67,12 +67,7 @@ class LookupSource(GroupedSource):
     @measured
     async def load(self, loader: Loader, keys: Sequence[LookupKey], at_least: Version) -> Snapshot:
         """Reads all at the version of the first."""
-        first, *rest = keys
-        found = [await self._find(loader, first, at_least, 0)]
-        version = found[0].version
-        for start in range(0, len(rest), AT_ONCE):
-            some = (self._find(loader, key, at_least, version) for key in rest[start : start + AT_ONCE])
-            found += await asyncio.gather(*some)
+        found = await self._find_all(loader, keys, at_least)
         bodies: dict[str, bytes] = {}
         etags: dict[str, bytes] = {}
         expiries: dict[str, int] = {}
@@ -87,7 +82,7 @@ class LookupSource(GroupedSource):
                 if (expiry := first_expiry(one.rows, self.resource.expires_field)) is not None:
                     expiries[key.canonical] = expiry
         kind = least_told(one.kind for one in found)
-        return Snapshot(version, bodies, expiries, kind, etags, refused)
+        return Snapshot(found[0].version, bodies, expiries, kind, etags, refused)
 
     async def _find(self, loader: Loader, key: LookupKey, at_least: Version, at: Version) -> Found:
         command = queries.lookup(self.collection, self.path, key.value, self._projection)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from neverstale.api.derived import cursors
 from neverstale.api.derived.cursors import Cursor
 from neverstale.api.derived.generations import Known
-from neverstale.api.derived.grouped import AT_ONCE, GroupedSource
+from neverstale.api.derived.grouped import GroupedSource
 from neverstale.api.reads.answer import TooLong
 from neverstale.api.reads.source import is_nothing, measured
 from neverstale.bson.texts import text_of
@@ -94,12 +94,7 @@ class PageSource(GroupedSource):
     @measured
     async def load(self, loader: Loader, keys: Sequence[PageKey], at_least: Version) -> Snapshot:
         """Reads all at the version of the first."""
-        first, *rest = keys
-        found = await self._find(loader, first, at_least, 0)
-        pages = [found]
-        for start in range(0, len(rest), AT_ONCE):
-            some = (self._find(loader, key, at_least, found.version) for key in rest[start : start + AT_ONCE])
-            pages += await asyncio.gather(*some)
+        pages = await self._find_all(loader, keys, at_least)
         bodies: dict[str, bytes] = {}
         etags: dict[str, bytes] = {}
         expiries: dict[str, int] = {}
@@ -113,7 +108,7 @@ class PageSource(GroupedSource):
                 expiry = round(time.time() + self.absent_ttl_seconds) * 1000
             if expiry is not None:
                 expiries[key.canonical] = expiry
-        return Snapshot(found.version, bodies, expiries, least_told(page.kind for page in pages), _etags=etags)
+        return Snapshot(pages[0].version, bodies, expiries, least_told(page.kind for page in pages), _etags=etags)
 
     async def _find(self, loader: Loader, key: PageKey, at_least: Version, at: Version) -> Found:
         stretch, begin = Stretch(limit=key.limit, span=key.span), key.cursor

@@ -175,8 +175,8 @@ class LookupSubject:
         return frozenset((self.source.locate(self.key)[1].group,))
 
     def told(self) -> Hashable | None:
-        generation, kind = self.source.generation, self.state.kinds.last(self.source.collection)
-        return None if generation is None or kind is None or not kind.bounded else generation.id
+        generation = self.source.generation
+        return generation.id if generation is not None and self.state.kinds.bounds(self.source.collection) else None
 
     async def get(self, wish: Wish) -> SubjectAnswer:
         return SubjectAnswer(await self.state.reader.get(self.source, self.key, wish), self.names)
@@ -208,9 +208,8 @@ class FigureSubject:
         return frozenset((group_name(figure.resource.name, figure.declaration, figure.slot(self.key)).encode(),))
 
     def told(self) -> Hashable | None:
-        kind = self.state.kinds.last(self.figure.collection)
         generation = self.figure.generation(self.state.known[self.figure.resource.name])
-        return None if generation is None or kind is None or not kind.bounded else generation.id
+        return generation.id if generation is not None and self.state.kinds.bounds(self.figure.collection) else None
 
     async def get(self, wish: Wish) -> SubjectAnswer:
         known = self.state.known[self.figure.resource.name]
@@ -222,8 +221,7 @@ class FigureSubject:
 
 def _all_told(state: State, view: View) -> bool:
     """Whether changes of all documents that it may show are told. Those of a collection that is made later are."""
-    kinds = (state.kinds.last(state.sources.documents[resource].collection) for resource in view.resources)
-    return all(kind is not None and kind.bounded for kind in kinds)
+    return all(state.kinds.bounds(state.sources.documents[resource].collection) for resource in view.resources)
 
 
 def _entries(state: State, parts: Iterable[Part]) -> frozenset[bytes]:

@@ -98,6 +98,11 @@ class Kinds:
         """As of the last look; `None`: nobody has looked."""
         return self._held.get(collection)
 
+    def bounds(self, collection: str) -> bool:
+        """Whether what is read of it has a bound, as of the last look; not while nobody has looked."""
+        kind = self._held.get(collection)
+        return kind is not None and kind.bounded
+
     def ordinary(self, collections: Iterable[str]) -> str:
         """One that is, as far as anybody knows; for who wants to read any."""
         return min(collections, key=lambda name: (not self._held.get(name, Kind("collection")).told, name))

@@ -18,6 +18,8 @@ from neverstale.ops.http_client import Connection
 from tests.support.waiting import eventually
 
 CHROMIUM: Final = shutil.which("chromium")
+NARROW, WIDE = 375, 1440
+"""Widths of pages, px."""
 SECONDS: Final = 60.0
 """A browser is slow to start where everything else runs, too."""
 ARTIFACTS: Final = "NEVERSTALE_TEST_ARTIFACTS"
@@ -100,6 +102,16 @@ def shots(otherwise: Path) -> Path:
     folder = Path(os.environ.get(ARTIFACTS) or otherwise)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+async def keep(page: Page, folder: Path, name: str) -> None:
+    """Screenshots in each size and colour; in none of them is anything cut off at the right."""
+    for width in (NARROW, WIDE):
+        for dark in (False, True):
+            await page.look(width, 900, dark=dark)
+            over = await page.value("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert over <= 0, f"{name} at {width} px is {over} px too wide"
+            await page.screenshot(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -23,6 +22,7 @@ from tests.faults.experiments.e38_audits import settings_of
 from tests.faults.rig.bench import Bench
 from tests.faults.rig.derived_truth import Asked, compared
 from tests.faults.rig.experiment import Turn
+from tests.support.beside import beside
 from tests.support.diary import Diary
 from tests.worlds.deriving import Deriving, Writer
 
@@ -104,7 +104,7 @@ async def story(bench: Bench, seconds: float, seed: int) -> Report:
         report.began = time.monotonic()
         async with auditing(settings, Catalog.load(settings.catalog), fills=True) as parts:
             writers = [_write(deriving, seed + number, report) for number in range(WRITERS)]
-            async with _beside(*writers, _look(stage, parts, report), _again(republisher)):
+            async with beside(*writers, _look(stage, parts, report), _again(republisher)):
                 await _faults(stage, report, seconds)
             try:
                 await _converged(stage, report)
@@ -123,17 +123,6 @@ def _fast(settings: Settings) -> Settings:
         "again_seconds": 5,
     }
     return settings.model_copy(update={"auditor": settings.auditor.model_copy(update=given)})
-
-
-@contextlib.asynccontextmanager
-async def _beside(*work: Any) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _faults(stage: Stage, report: Report, seconds: float) -> None:

@@ -53,11 +53,16 @@ async def promote(turn: Turn) -> Outcome:
             primary = replica
             await stage.load.recovered(outcome, began)
             await stage.load.check(outcome)
-        counted = await metrics(stage.consumer)
-        replayed = counted.get('neverstale_redis_lacked_total{action="replayed"}', 0)
-        voided = counted.get('neverstale_redis_lacked_total{action="voided"}', 0)
-        outcome.tally(VOIDED).note(voided > 0 or not replayed, f"voided {voided:.0f}, replayed {replayed:.0f}")
+        await note_replays(stage, outcome)
     return outcome
+
+
+async def note_replays(stage: Scene, outcome: Outcome) -> None:
+    """What the Redis that took over lacked was applied again, and nothing voided."""
+    counted = await metrics(stage.consumer)
+    replayed = counted.get('neverstale_redis_lacked_total{action="replayed"}', 0)
+    voided = counted.get('neverstale_redis_lacked_total{action="voided"}', 0)
+    outcome.tally(VOIDED).note(voided > 0 or not replayed, f"voided {voided:.0f}, replayed {replayed:.0f}")
 
 
 async def in_step(primary: RunningProcess, replica: RunningProcess) -> None:

@@ -7,9 +7,8 @@ from redis.asyncio import Redis
 
 from neverstale.ops.stack.ports import LOOPBACK
 from neverstale.ops.stack.process import RunningProcess
-from tests.faults.experiments.e19_21_redises import CHANGES, VOIDED, in_step
+from tests.faults.experiments.e19_21_redises import CHANGES, in_step, note_replays
 from tests.faults.rig.experiment import STALE, Experiment, Outcome, Turn
-from tests.faults.rig.pipeline import metrics
 from tests.faults.rig.scene import scene
 from tests.support.sentinels import MASTER, sentinel_url, start_sentinel
 from tests.support.waiting import eventually
@@ -52,10 +51,7 @@ async def failover(turn: Turn) -> Outcome:
             if round_ + 1 < turn.rounds:
                 await replica.restart(0)
                 await _follow(replica, primary)
-        counted = await metrics(stage.consumer)
-        replayed = counted.get('neverstale_redis_lacked_total{action="replayed"}', 0)
-        voided = counted.get('neverstale_redis_lacked_total{action="voided"}', 0)
-        outcome.tally(VOIDED).note(voided > 0 or not replayed, f"voided {voided:.0f}, replayed {replayed:.0f}")
+        await note_replays(stage, outcome)
     return outcome
 
 

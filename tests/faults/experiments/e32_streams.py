@@ -12,7 +12,8 @@ from neverstale.ops.truth.oracle import judge
 from tests.faults.rig.experiment import BOUND, Experiment, Outcome, Turn
 from tests.faults.rig.load import Shape
 from tests.faults.rig.scene import Scene, scene
-from tests.faults.rig.watching import ARRIVES_SECONDS, BACK, LAST, LiveWatcher, watching
+from tests.faults.rig.watching import ARRIVES_SECONDS, BACK, LAST, LiveWatcher
+from tests.support.beside import beside
 from tests.support.waiting import eventually
 
 KEYS: Final = 12
@@ -33,7 +34,7 @@ async def storm(turn: Turn) -> Outcome:
             LiveWatcher(number, number % KEYS, stage.load, urls, slow=number // KEYS == STREAMS_A_KEY - 1)
             for number in range(KEYS * STREAMS_A_KEY)
         ]
-        async with watching(watchers):
+        async with beside(*(watcher.run() for watcher in watchers)):
             for _ in turn.each_round(outcome):
                 for fault in (_freeze, _empty, _kill, _cut):
                     await asyncio.sleep(0.5)

@@ -1,7 +1,6 @@
 """38: nothing fails, and an auditor asks. It finds nothing, and finds each rule that a consumer breaks."""
 
 import asyncio
-import contextlib
 import time
 from typing import Final
 
@@ -16,6 +15,7 @@ from neverstale.settings import Settings
 from tests.faults.experiments.e37_storms import LAGGING, deriving_from
 from tests.faults.rig.experiment import Experiment, Outcome, Turn
 from tests.faults.rig.pipeline import Pipeline
+from tests.support.beside import beside
 from tests.support.diary import Diary
 from tests.worlds.deriving import Deriving, Writer
 
@@ -56,22 +56,11 @@ async def _under_load(turn: Turn, pipe: Pipeline, deriving: Deriving, parts: Par
     """Until the time is over, or until something is found where something must be."""
     limit = SECONDS * turn.rounds if turn.rule is None else CONTROL_SECONDS
     until = time.monotonic() + limit
-    async with _at_work(_write(turn, deriving), _evict(pipe, turn)):
+    async with beside(_write(turn, deriving), _evict(pipe, turn)):
         while time.monotonic() < until:
             await asyncio.sleep(0.1)
             if turn.rule and total(parts.auditor.ledger.all.values()).wrong:
                 return
-
-
-@contextlib.asynccontextmanager
-async def _at_work(*work):  # type: ignore[no-untyped-def]
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _write(turn: Turn, deriving: Deriving) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from typing import Final
@@ -83,15 +82,3 @@ class LiveWatcher:
         now = time.monotonic()
         start, version = now - LATE_SECONDS, int(self.last_id, 16)
         self.reads.append(Read(self.key, self.key, -2 - self.number, self.revision, start, now, bound, version))
-
-
-@contextlib.asynccontextmanager
-async def watching(watchers: Sequence[LiveWatcher]) -> AsyncIterator[None]:
-    """All of them watch until the block ends."""
-    tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

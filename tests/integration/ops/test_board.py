@@ -15,11 +15,10 @@ from neverstale.ops.demo.flights.play import demo_catalog, loaded
 from neverstale.ops.demo.flights.player import Player
 from neverstale.ops.demo.page.showing import shown
 from neverstale.ops.stack.stack import LocalStack, StackOptions
-from tests.support.chromium import CHROMIUM, Page, opened, shots
+from tests.support.chromium import CHROMIUM, keep, opened, shots
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
 
-NARROW, WIDE = 375, 1440
 AGE = "Number(document.getElementById('{}-age').dataset.seconds)"
 LISTEN = """
 window.told = [];
@@ -49,16 +48,6 @@ async def demo() -> AsyncIterator[Demo]:
         yield Demo(stack, player, url)
         stop.set()
         await playing
-
-
-async def keep(page: Page, folder: Path, name: str) -> None:
-    """Screenshots in each size and colour; in none of them is anything cut off at the right."""
-    for width in (NARROW, WIDE):
-        for dark in (False, True):
-            await page.look(width, 900, dark=dark)
-            over = await page.value("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert over <= 0, f"{name} at {width} px is {over} px too wide"
-            await page.screenshot(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
 
 
 async def test_the_board_is_live_and_says_how_old_it_is(demo: Demo, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from neverstale.role.service import Health, Life
 from neverstale.servers import mongo_client
 from neverstale.settings import Settings
 from neverstale.settings.sources import load
-from tests.support.chromium import CHROMIUM, Page, opened, shots
+from tests.support.chromium import CHROMIUM, Page, keep, opened, shots
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
@@ -31,7 +31,6 @@ key_type = "string"
 [resources.things.counters.kinds]
 by = ["kind"]
 """
-NARROW, WIDE = 375, 1440
 SECONDS = 60.0
 TAB, ENTER = ("Tab", 9), ("Enter", 13)
 
@@ -120,23 +119,13 @@ async def says_no_more(page: Page, word: str) -> None:
     await eventually(gone, f"the page says no more {word!r}", SECONDS)
 
 
-async def keep(page: Page, folder: Path, name: str) -> None:
-    """Screenshots in each size and colour; in none of them is anything cut off at the right."""
-    for width in (NARROW, WIDE):
-        for dark in (False, True):
-            await page.look(width, 900, dark=dark)
-            over = await page.value("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert over <= 0, f"{name} at {width} px is {over} px too wide"
-            await page.screenshot(folder / f"console-{name}-{width}-{'dark' if dark else 'light'}.png")
-
-
 async def test_the_page_alone_says_what_is_wrong_and_what_to_do(scene: Scene, tmp_path: Path) -> None:
     folder = shots(tmp_path / "screenshots")
     async with opened(f"{scene.url}/") as page:
         await says(
             page, "Nobody is served", "no watcher runs", "neverstale run watcher", "none has said that it runs"
         )
-        await keep(page, folder, "nothing-runs")
+        await keep(page, folder, "console-nothing-runs")
 
         async with mongo_client(scene.settings.mongodb) as mongo:
             await mongo[scene_database(scene)]["things"].insert_one({"_id": "a/b", "kind": "x"})
@@ -146,12 +135,12 @@ async def test_the_page_alone_says_what_is_wrong_and_what_to_do(scene: Scene, tm
             await http.get("/v1/things/a%2Fb")
         await ask_by_keyboard(page, "a/b")
         await says(page, "digest", "records wait")
-        await keep(page, folder, "well")
+        await keep(page, folder, "console-well")
 
         consumer = scene.roles["consumer"]
         consumer.signal(Signals.SIGSTOP)
         await says(page, "it is frozen", f"kill -9 {consumer.pid}", "neverstale run consumer", "1 silent")
-        await keep(page, folder, "frozen")
+        await keep(page, folder, "console-frozen")
         consumer.signal(Signals.SIGCONT)
         await says_no_more(page, "it is frozen")
 
@@ -159,7 +148,7 @@ async def test_the_page_alone_says_what_is_wrong_and_what_to_do(scene: Scene, tm
         await says(page, "Redis does not answer", "last known; away: Redis since", "redis-cli -u redis://")
         assert await page.value("document.getElementById('partitions').hasAttribute('data-old')")
         assert await page.value("document.getElementById('partitions').rows.length") == 2
-        await keep(page, folder, "redis-away")
+        await keep(page, folder, "console-redis-away")
 
         scene.life.stop.set()
         await says(page, "The console does not answer: this is what it showed")
