@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import Any, Final
+
+AGAIN_SECONDS: Final = 1.0
+"""A client may lose a cancellation (`neverstale.role.cancellation`), so it is said again."""
 
 
 @contextlib.asynccontextmanager
@@ -13,6 +16,8 @@ async def beside(*work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
+        while going := [task for task in tasks if not task.done()]:
+            for task in going:
+                task.cancel()
+            await asyncio.wait(going, timeout=AGAIN_SECONDS)
         await asyncio.gather(*tasks, return_exceptions=True)
