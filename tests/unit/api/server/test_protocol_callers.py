@@ -1,6 +1,7 @@
 """A hit in memory, over a connection: the short way answers nobody whom the long way refuses."""
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -47,18 +48,19 @@ APP = create_app(Settings(callers=SETTINGS), CATALOG)
 PROVIDER, STRANGER = Provider(), Provider()
 SECRET = "s" * 43
 READS: Final = ("things", "shown", "mine")
-CREDENTIALS: dict[str, list[str]] = {
-    "nothing": [],
-    "a key": [f"Bearer nsk_aaaaaaaa_{SECRET}"],
-    "a wrong key": [f"Bearer nsk_aaaaaaaa_{SECRET[1:]}t"],
-    "a token": [f"Bearer {PROVIDER.token(tenant='acme')}"],
-    "a token for all": [f"Bearer {PROVIDER.token(scope='read:* tenants:*')}"],
-    "a token for others": [f"Bearer {PROVIDER.token(scope='read:numbers')}"],
-    "a stranger's token": [f"Bearer {STRANGER.token()}"],
-    "a token that has ended": [f"Bearer {PROVIDER.token(exp=int(time.time()) - 60)}"],
-    "two": [f"Bearer {PROVIDER.token()}"] * 2,
-    "another scheme": ["Basic eDp5"],
+CREDENTIALS: dict[str, Callable[[], list[str]]] = {
+    "nothing": list,
+    "a key": lambda: [f"Bearer nsk_aaaaaaaa_{SECRET}"],
+    "a wrong key": lambda: [f"Bearer nsk_aaaaaaaa_{SECRET[1:]}t"],
+    "a token": lambda: [f"Bearer {PROVIDER.token(tenant='acme')}"],
+    "a token for all": lambda: [f"Bearer {PROVIDER.token(scope='read:* tenants:*')}"],
+    "a token for others": lambda: [f"Bearer {PROVIDER.token(scope='read:numbers')}"],
+    "a stranger's token": lambda: [f"Bearer {STRANGER.token()}"],
+    "a token that has ended": lambda: [f"Bearer {PROVIDER.token(exp=int(time.time()) - 60)}"],
+    "two": lambda: [f"Bearer {PROVIDER.token()}"] * 2,
+    "another scheme": lambda: ["Basic eDp5"],
 }
+"""Made within each test: a token lives a while, and a long run collects its tests long before."""
 ALLOWED: dict[str, set[str]] = {
     "nothing": {"shown"},
     "a key": {"things", "shown"},
@@ -125,7 +127,8 @@ def unmoved(answer: bytes) -> bytes:
 @pytest.mark.parametrize("name", CREDENTIALS)
 async def test_both_ways_answer_alike_and_refuse_alike(name: str, resource: str) -> None:
     world = World()
-    answers = [await world.ask(resource, CREDENTIALS[name]) for _ in range(4)]
+    shown = CREDENTIALS[name]()
+    answers = [await world.ask(resource, shown) for _ in range(4)]
     if resource in ALLOWED.get(name, ()):
         assert [status(each) for each in answers] == [200] * 4
         assert len({unmoved(each) for each in answers}) == 1
@@ -143,8 +146,9 @@ async def test_both_ways_answer_alike_and_refuse_alike(name: str, resource: str)
 @settings(max_examples=25, deadline=None)
 async def test_what_a_connection_was_asked_before_changes_no_answer(asks: list[tuple[str, str]]) -> None:
     world = World()
+    shown = {name: made() for name, made in CREDENTIALS.items()}
     for name, resource in asks:
-        answer = await world.ask(resource, CREDENTIALS[name])
+        answer = await world.ask(resource, shown[name])
         assert (status(answer) == 200) == (resource in ALLOWED.get(name, ())), (name, resource)
 
 
@@ -158,15 +162,15 @@ async def test_a_token_ends_on_a_connection_that_was_answered_before() -> None:
 
 async def test_a_revoked_key_is_refused_on_a_connection_that_was_answered_before() -> None:
     world = World()
-    assert [status(await world.ask("things", CREDENTIALS["a key"])) for _ in range(3)] == [200] * 3
+    assert [status(await world.ask("things", CREDENTIALS["a key"]())) for _ in range(3)] == [200] * 3
     world.callers.take_keys(StaticKeys(()))
-    assert [status(await world.ask("things", CREDENTIALS["a key"])) for _ in range(2)] == [401] * 2
+    assert [status(await world.ask("things", CREDENTIALS["a key"]())) for _ in range(2)] == [401] * 2
 
 
 async def test_pages_of_other_origins_are_told_on_both_ways() -> None:
     world = World(origins="https://shop.test")
     for origin, allowed in (("https://shop.test", True), ("https://evil.test", False)):
-        answers = [await world.ask("things", CREDENTIALS["a key"], f"Origin: {origin}") for _ in range(3)]
+        answers = [await world.ask("things", CREDENTIALS["a key"](), f"Origin: {origin}") for _ in range(3)]
         assert len({unmoved(each) for each in answers}) == 1
         assert (f"access-control-allow-origin: {origin}".encode() in answers[0]) == allowed
         assert b"vary: origin" in answers[0]
