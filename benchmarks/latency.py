@@ -25,7 +25,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from redis.asyncio import Redis as RedisClient
 from benchmarks import bare_stream, paced_writer
 from benchmarks.beside import cpu_seconds, finish, noting
 from benchmarks.latency_report import Measured, Rate, as_json, show
+from benchmarks.parts import WRONG, attempt
 from benchmarks.peers import bare_pipeline
 from neverstale.keys import Names, canonical
 from neverstale.ops.http_client import Connection
@@ -92,15 +93,25 @@ async def measure(options: LatencyOptions) -> Measured:
             await stack.start_roles()
             await _exercise(stack.mongo_uri, options.exercise_seconds)
             await _fill(stack, sum(counts))
-            found = []
+            found, wrong = list[Rate](), dict[int, str]()
             for place, rate in enumerate(options.rates):
                 first = sum(counts[:place])
                 numbers = range(first, first + counts[place])
-                found.append(await _measure_rate(stack, folder, rate, numbers))
-                found[-1].peer = await _measure_peer(stack, folder, rate, numbers)
+                limit = 2 * (WARM_UP_SECONDS + options.seconds + SETTLE_SECONDS)
+                outcome = await attempt(_measure_both(stack, folder, rate, numbers, found), limit)
+                if WRONG in outcome:
+                    wrong[rate] = outcome[WRONG]
             async with _bounds(stack.api_url) as idle:
                 await asyncio.sleep(IDLE_SECONDS)
-            return Measured(stack.kafka.description, found, sorted(idle))
+            return Measured(stack.kafka.description, found, sorted(idle), wrong)
+
+
+async def _measure_both(
+    stack: LocalStack, folder: Path, rate: int, numbers: range, found: list[Rate]
+) -> Mapping[str, Any]:
+    found.append(await _measure_rate(stack, folder, rate, numbers))
+    found[-1].peer = await _measure_peer(stack, folder, rate, numbers)
+    return {}
 
 
 @dataclass(frozen=True, slots=True)

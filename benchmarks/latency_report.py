@@ -51,10 +51,12 @@ class Measured:
     rates: list[Rate]
     idle_bounds: list[float]
     """Milliseconds, ascending; that answers stated while nothing was written."""
+    wrong: Mapping[int, str] = field(default_factory=dict)
+    """Writes a second -> why there are no figures at this rate."""
 
     @property
     def good(self) -> bool:
-        return all(rate.good for rate in self.rates) and self.idle_bounds[-1] <= IDLE_BOUND_MS
+        return not self.wrong and all(rate.good for rate in self.rates) and self.idle_bounds[-1] <= IDLE_BOUND_MS
 
 
 def show(measured: Measured) -> str:
@@ -81,6 +83,7 @@ def show(measured: Measured) -> str:
         )
         if rate.missing:
             lines.append(f"not seen at {rate.per_second:,} writes/s: {rate.missing:,} corrections")
+    lines += [f"failed at {rate:,} writes/s: {why}" for rate, why in measured.wrong.items()]
     lines.append(f"stated bound while nothing is written: {_pair(measured.idle_bounds)} (wanted: {IDLE_BOUND_MS:g})")
     return "\n".join(lines)
 
@@ -92,7 +95,8 @@ def _pair(values: Sequence[float]) -> str:
 
 def as_json(measured: Measured) -> dict[str, Any]:
     return {"broker": measured.broker, "rates": list(map(_figures, measured.rates)), "good": measured.good} | {
-        "idle_bound_ms": _shares(measured.idle_bounds)
+        "idle_bound_ms": _shares(measured.idle_bounds),
+        "wrong": dict(measured.wrong),
     }
 
 

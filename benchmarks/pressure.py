@@ -6,13 +6,16 @@
   MongoDB once for each request, with the same kind of read.
 - *stampede*: 5,000 clients ask for one document that has just been invalidated; how often MongoDB was read.
 - *loops*: hits in L1, asked for by a closed loop of our own and by an open one at 60 % of what `wrk` reaches.
-- *memory*: resident size with 100,000 answers of 600 bytes in L1.
+- *memory*: resident size with 100,000 answers of 600 bytes in L1, or with as many as it held in the end.
 - *workers*: requests a second with 1, 2 and 4 workers, on all cores but the client's.
+
+Each part has three minutes. One that fails says why, and the others go on.
 """
 
 import argparse
 import asyncio
 import json
+import math
 import os
 import re
 import resource
@@ -20,7 +23,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,6 +33,7 @@ import psutil
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from benchmarks.parts import attempt, failed
 from benchmarks.serving import Bench, Spread, bench, document, last_core, wrk
 from benchmarks.targets import Line, at_least, at_most
 from benchmarks.targets import show as show_lines
@@ -54,9 +58,10 @@ ROOM_BYTES: Final = 256 << 20
 """L1's share of which one half must have room for all."""
 HELD: Final = 0.999
 """Hit ratio of all of them from which they are taken to be there."""
-READINGS: Final = 30
-READING_SECONDS: Final = 5
+READINGS: Final = 12
 CHUNK: Final = 5_000
+PART_SECONDS: Final = 180.0
+"""What a part may take."""
 SETTLED_SECONDS: Final = 60.0
 TARGET_MISSES: Final = 10
 TARGET_RSS_MB: Final = 150
@@ -69,11 +74,15 @@ async def misses(servers: Bench, seconds: int) -> dict[str, Any]:
         await _insert(servers, f"miss{number}", MISSES)
         for server in found:
             load = await servers.load(server, MISS_SECONDS, {}, Spread(f"miss{number}", MISSES, MISSING))
-            # More requests than documents: the last ones were no misses.
-            assert load.requests <= MISSES, f"{load.requests} requests for {MISSES} documents"
             if number:  # in the first round connections are opened
                 found[server].append(asdict(load))
-    pairs = list(zip(found["L2"], found["one-find"], strict=True))
+    # More requests than documents: the last ones were no misses.
+    pairs = [
+        (one, other)
+        for one, other in zip(found["L2"], found["one-find"], strict=True)
+        if max(one["requests"], other["requests"]) <= MISSES
+    ]
+    assert pairs, f"in every round there were more than {MISSES:,} requests, and so many documents"
     return {
         **found,
         "ratio": median(one["per_second"] / other["per_second"] for one, other in pairs),
@@ -145,16 +154,24 @@ async def memory(servers: Bench, seconds: int) -> dict[str, Any]:
     port = role.ports[0]
     await wrk(port, 1, {})
     empty = _rss_mb(role.pid)
+    held, seconds_a_sweep = 0.0, 1.0
     for _ in range(READINGS):
         before = _metric(port, "neverstale_reads_total"), _metric(port, "neverstale_l1_hits_total")
-        load = await wrk(port, READING_SECONDS, {}, Spread("room", ENTRIES))
+        load = await wrk(port, math.ceil(seconds_a_sweep), {}, Spread("room", ENTRIES))
         reads = _metric(port, "neverstale_reads_total") - before[0]
         hits = _metric(port, "neverstale_l1_hits_total") - before[1]
-        if load.requests >= ENTRIES and hits / reads > HELD:
+        held = min(1.0, load.requests / ENTRIES) * hits / reads
+        if held > HELD:
             break
-    else:
-        raise AssertionError(f"only {hits:,} of {reads:,} reads were answered from L1: it does not hold them all")
-    return {"entries": ENTRIES, "body_bytes": ENTRY_BYTES, "rss_mb_empty": empty, "rss_mb": _rss_mb(role.pid)}
+        # `wrk` begins with the first document each time, so a reading must be long enough to come to the last one.
+        seconds_a_sweep = 1.2 * ENTRIES / load.per_second
+    return {
+        "entries": ENTRIES,
+        "body_bytes": ENTRY_BYTES,
+        "held": held,
+        "rss_mb_empty": empty,
+        "rss_mb": _rss_mb(role.pid),
+    }
 
 
 async def workers(servers: Bench, seconds: int) -> dict[str, Any]:
@@ -229,22 +246,30 @@ PARTS: Final[dict[str, Callable[[Bench, int], Awaitable[dict[str, Any]]]]] = {
 
 
 async def measure_parts(servers: Bench, parts: Sequence[str], seconds: int) -> dict[str, Any]:
+    """What each part found; one that fails leaves the others what they find."""
     found = {}
     for part in parts:
-        found[part] = await PARTS[part](servers, seconds)
+        found[part] = await attempt(PARTS[part](servers, seconds), PART_SECONDS)
         print(part, json.dumps(found[part]), flush=True)
     return found
 
 
 def lines_of(found: Mapping[str, Any]) -> Iterator[Line]:
     """What was measured beside what is wanted."""
-    if part := found.get("misses"):
-        yield at_least("misses, 200 at once ÷ one find for each", part["ratio"], TARGET_MISSES, "{:.1f}")
-    if part := found.get("stampede"):
-        yield at_most(f"MongoDB reads for {part['clients']:,} clients of one key", part["mongodb_reads"], 1)
-    if part := found.get("memory"):
-        figure = f"resident MB with {part['entries']:,} answers of {part['body_bytes']} bytes"
-        yield at_most(figure, part["rss_mb"], TARGET_RSS_MB)
+    for name, part in found.items():
+        if line := failed(name, part):
+            yield line
+        elif name == "misses":
+            yield at_least("misses, 200 at once ÷ one find for each", part["ratio"], TARGET_MISSES, "{:.1f}")
+        elif name == "stampede":
+            yield at_most(f"MongoDB reads for {part['clients']:,} clients of one key", part["mongodb_reads"], 1)
+        elif name == "memory":
+            # What is not held yet takes no memory yet.
+            figure = (
+                f"resident MB with {part['held']:.0%} of {part['entries']:,} answers of {part['body_bytes']} bytes"
+            )
+            line = at_most(figure, part["rss_mb"], TARGET_RSS_MB)
+            yield replace(line, good=line.good and part["held"] > HELD)
 
 
 async def _alone(parts: Sequence[str], seconds: int) -> dict[str, Any]:

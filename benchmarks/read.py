@@ -6,7 +6,8 @@ wanted of it.
 Real MongoDB, Redis, watcher and consumer. Every server has core 0 for itself while it is asked, `wrk` has the last
 core; the servers are asked in turn, round after round, and each round's figures are compared with those of the same
 round, so that what else the machine does concerns all alike. 64 connections, 1,000 documents of 557 bytes. Then come
-the parts of `benchmarks.pressure`. Answers 0 if all targets are met, else 1.
+the parts of `benchmarks.pressure`. What fails says so in its row, and the others go on. Answers 0 if all targets are
+met, else 1.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks import pressure
-from benchmarks.serving import EVEN, PAGES, Bench, Load, Spread, bench, wrk
+from benchmarks.parts import WRONG, attempt
+from benchmarks.serving import EVEN, PAGES, Bench, Load, Spread, bench
 from benchmarks.targets import Line, at_least, at_most
 from benchmarks.targets import show as show_lines
 
@@ -36,8 +38,10 @@ class Row:
 @dataclass(slots=True)
 class Figures:
     row: Row
-    loads: list[Load] = field(default_factory=list)
-    """One for each round."""
+    loads: dict[int, Load] = field(default_factory=dict)
+    """Round -> what was found in it."""
+    wrong: str | None = None
+    """Why a round is missing."""
 
 
 BASELINE: Final = "raw ASGI constant"
@@ -78,6 +82,8 @@ TARGETS: Final = (
 )
 """Row, the row beside it, and how many times as fast it shall be."""
 TARGET_P99_MS: Final = 3
+PATIENCE_SECONDS: Final = 30.0
+"""What starting a server may take, and `wrk` beyond its own time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,42 +103,55 @@ async def measure(options: ReadOptions) -> tuple[list[Figures], dict[str, Any]]:
 
 
 async def _rows(servers: Bench, options: ReadOptions) -> list[Figures]:
-    for row in options.rows:
-        port = await servers.port(row.server)
-        if port is not None:  # warm: fill the caches, then let the announcements be heard
-            await wrk(port, 1, row.headers, row.spread)
-    await asyncio.sleep(1.5)
     figures = [Figures(row) for row in options.rows]
-    for _ in range(options.rounds):
+    for figure in figures:  # warm: fill the caches, then let the announcements be heard
+        await _ask(servers, figure, 1)
+    await asyncio.sleep(1.5)
+    for number in range(options.rounds):
         for figure in figures:
-            row = figure.row
-            if await servers.port(row.server) is not None:
-                figure.loads.append(await servers.load(row.server, options.seconds, row.headers, row.spread))
+            if (load := await _ask(servers, figure, options.seconds)) is not None:
+                figure.loads[number] = load
     return figures
+
+
+async def _ask(servers: Bench, figure: Figures, seconds: int) -> Load | None:
+    """`None`: it is not installed, or it failed; then the row says why, and keeps what it has."""
+    row = figure.row
+    found = await attempt(_loaded(servers, row, seconds), seconds + PATIENCE_SECONDS)
+    figure.wrong = found.get(WRONG, figure.wrong)
+    load: Load | None = found.get("load")
+    return load
+
+
+async def _loaded(servers: Bench, row: Row, seconds: int) -> dict[str, Load | None]:
+    if await servers.port(row.server) is None:
+        return {"load": None}
+    return {"load": await servers.load(row.server, seconds, row.headers, row.spread)}
 
 
 def ratio(figures: Sequence[Figures], name: str, beside: str) -> float | None:
     """How many times as fast, in the median of the rounds."""
     by_name = {figure.row.name: figure.loads for figure in figures}
-    pairs = list(zip(by_name.get(name, []), by_name.get(beside, []), strict=False))
-    return median(one.per_second / other.per_second for one, other in pairs) if pairs else None
+    ours, theirs = by_name.get(name, {}), by_name.get(beside, {})
+    both = ours.keys() & theirs.keys()
+    return median(ours[number].per_second / theirs[number].per_second for number in both) if both else None
 
 
 def show(figures: Sequence[Figures]) -> str:
     lines = [f"{'':<36}{'req/s':>10}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPU µs':>9}{'ratio':>8}{'errors':>8}"]
-    base = next((figure.loads for figure in figures if figure.row.name == BASELINE), [])
-    base_cpu = median(load.cpu_us for load in base) if base else 0.0
+    base = next((figure.loads for figure in figures if figure.row.name == BASELINE), {})
+    base_cpu = median(load.cpu_us for load in base.values()) if base else 0.0
     for figure in figures:
         if not figure.loads:
-            lines.append(f"{figure.row.name:<36}{'not installed':>18}")
+            lines.append(f"{figure.row.name:<36}{figure.wrong or 'not installed':>18}")
             continue
         rate, p50, p99, cpu = (
-            median(getattr(load, name) for load in figure.loads)
+            median(getattr(load, name) for load in figure.loads.values())
             for name in ("per_second", "p50_ms", "p99_ms", "cpu_us")
         )
         times = ratio(figures, figure.row.name, BASELINE)
         shown = f"{rate:>10,.0f}{times or 0:>8.2f}{p50:>9.2f}{p99:>9.2f}{cpu:>9.1f}{base_cpu / cpu:>8.2f}"
-        lines.append(f"{figure.row.name:<36}{shown}{sum(load.errors for load in figure.loads):>8}")
+        lines.append(f"{figure.row.name:<36}{shown}{sum(load.errors for load in figure.loads.values()):>8}")
     return "\n".join(lines)
 
 
@@ -143,8 +162,10 @@ def lines_of(figures: Sequence[Figures], found: Mapping[str, Any]) -> Iterator[L
         if times is not None:
             yield at_least(f"{name} ÷ {beside}", times, wanted, "{:.2f}")
     for figure in figures:
+        if figure.wrong is not None:
+            yield Line(figure.row.name, f"{len(figure.loads)} rounds, then {figure.wrong}", "", good=False)
         if figure.row.name in (L1, L2) and figure.loads:
-            p99 = median(load.p99_ms for load in figure.loads)
+            p99 = median(load.p99_ms for load in figure.loads.values())
             yield at_most(f"{figure.row.name}, p99 ms at 64 connections", p99, TARGET_P99_MS, "{:.2f}")
     yield from pressure.lines_of(found)
 

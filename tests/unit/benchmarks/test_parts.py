@@ -1,0 +1,145 @@
+"""What a part's failure costs: that part."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import __main__ as everything
+from benchmarks import pressure, read
+from benchmarks.parts import attempt
+from benchmarks.serving import Load
+
+Work = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+async def works() -> Mapping[str, Any]:
+    return {"ratio": 6.5}
+
+
+async def refuses() -> Mapping[str, Any]:
+    raise AssertionError("the consumer did not apply\n  everything in time")
+
+
+async def exits() -> Mapping[str, Any]:
+    raise SystemExit("the consumer did not keep up")
+
+
+async def hangs() -> Mapping[str, Any]:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def times_out() -> Mapping[str, Any]:
+    raise TimeoutError("no answer")
+
+
+@pytest.mark.parametrize(
+    ("work", "found"),
+    [
+        (works, {"ratio": 6.5}),
+        (refuses, {"wrong": "AssertionError: the consumer did not apply everything in time"}),
+        (exits, {"wrong": "the consumer did not keep up"}),
+        (hangs, {"wrong": "it was not done within 0.01 s"}),
+        (times_out, {"wrong": "TimeoutError: no answer"}),
+    ],
+)
+async def test_a_part_finds_something_or_says_why_not(work: Work, found: Mapping[str, Any]) -> None:
+    assert await attempt(work(), 0.01) == found
+
+
+async def test_an_interrupt_ends_a_part_and_all_others() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        await attempt(interrupted(), 1)
+
+
+async def interrupted() -> Mapping[str, Any]:
+    raise KeyboardInterrupt
+
+
+async def test_a_part_under_pressure_that_fails_leaves_the_lines_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = {"entries": 100_000, "body_bytes": 600, "held": 0.93, "rss_mb": 120.0}
+
+    async def remembers() -> Mapping[str, Any]:
+        return memory
+
+    parts = {"misses": works, "stampede": exits, "memory": remembers, "workers": refuses}
+    monkeypatch.setattr(pressure, "PARTS", {name: lambda *_, work=work: work() for name, work in parts.items()})
+    found = await pressure.measure_parts(None, list(parts), 1)  # type: ignore[arg-type]
+    lines = {line.figure: (line.here, line.good) for line in pressure.lines_of(found)}
+    assert lines == {
+        "misses, 200 at once ÷ one find for each": ("6.5", False),
+        "stampede": ("failed: the consumer did not keep up", False),
+        "resident MB with 93% of 100,000 answers of 600 bytes": ("120", False),
+        "workers": ("failed: AssertionError: the consumer did not apply everything in time", False),
+    }
+
+
+class FakeBench:
+    """Three servers: one answers, one is not installed, one answers once."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def port(self, server: str) -> int | None:
+        return None if server == "nginx" else 1
+
+    async def load(self, server: str, seconds: int, headers: object, spread: object) -> Load:
+        if server == "L2":
+            self.asked += 1
+            if self.asked > 2:
+                raise OSError("wrk said nothing")
+        return Load(100.0 if server == "L2" else 50.0, 1, 2, 0, 100, 10.0)
+
+
+async def test_a_row_that_fails_keeps_its_rounds_and_leaves_the_others_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pause = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda _: pause(0))
+    rows = [row for row in read.ROWS if row.name in (read.BASELINE, read.L2, "nginx constant")]
+    options = read.ReadOptions(rounds=3, rows=rows)
+    figures = await read._rows(FakeBench(), options)  # type: ignore[arg-type]
+    assert [len(figure.loads) for figure in figures] == [3, 1, 0]
+    assert read.ratio(figures, read.L2, read.BASELINE) == 2.0, "of the rounds that both have"
+    shown = read.show(figures)
+    assert "not installed" in shown and "100" in shown
+    told = {line.figure: line.here for line in read.lines_of(figures, {})}
+    assert told[read.L2] == "1 rounds, then OSError: wrk said nothing"
+    assert f"{read.L2} ÷ {read.BASELINE}" in told
+
+
+def test_a_row_that_never_answers_says_why() -> None:
+    figure = read.Figures(read.ROWS[1], wrong="OSError: gone")
+    assert "OSError: gone" in read.show([figure])
+
+
+def test_a_benchmark_that_ends_without_figures_leaves_the_others_theirs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(argv: Sequence[str], *, timeout: float, **_: object) -> subprocess.CompletedProcess[bytes]:
+        part, file = argv[2].removeprefix("benchmarks."), Path(argv[-1])
+        if part == "capture":
+            raise subprocess.TimeoutExpired(argv, timeout)
+        if part == "apply":
+            file.write_text(json.dumps({"best": {"per_second": 70_000.0}, "max_rss_mb": 90.0}))
+        if part == "latency":
+            file.write_text(json.dumps({"rates": [], "wrong": {"200": "mongod cannot keep up"}}))
+        return subprocess.CompletedProcess(argv, 3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    assert everything.main(["--json", str(tmp_path / "all.json")]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "it was not done within 300 s" in told
+    assert "70,000" in told
+    assert "it ended with 3 and without" in told
+    assert "mongod cannot keep up" in told
+    assert set(json.loads((tmp_path / "all.json").read_text())) == {"capture", "apply", "derive", "latency"}
