@@ -8,6 +8,7 @@ from neverstale.catalog import Catalog
 from neverstale.errors import Misconfigured
 from neverstale.links.exposure import is_local
 from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.names import FindingName
 from neverstale.settings import Settings
 
 _say = about("callers", "settings")
@@ -17,7 +18,11 @@ def check_callers(settings: Settings, catalog: Catalog) -> Iterable[Finding]:
     try:
         check_files(settings.callers)
     except Misconfigured as error:
-        yield _say("problem", f"{error.where}: {error.problem}", error.remedy)
+        yield _say("problem", "keys-unreadable", f"{error.where}: {error.problem}", error.remedy)
     outside = not is_local(settings.api.host)
     for found in openness(settings.callers, catalog, reached_from_outside=outside):
-        yield _say(found.level, found.message, found.remedy if found.level != "ok" else "")
+        if found.level == "ok":
+            yield _say.well(found.message)
+        else:
+            name: FindingName = "nobody-can-read" if found.level == "problem" else "open-to-everybody"
+            yield _say(found.level, name, found.message, found.remedy)

@@ -46,7 +46,7 @@ async def _check_mongodb(settings: Settings, catalog: Catalog, create_indexes: b
 def _declared(settings: Settings, catalog: Catalog) -> Finding:
     resources, collections = len(catalog.resources), len(catalog.collections)
     counted = f"{resources} resource{'s' * (resources > 1)} on {collections} collection{'s' * (collections > 1)}"
-    return about("declared", "catalog")("ok", f"{settings.catalog}: {counted} of {catalog.database}")
+    return about("declared", "catalog").well(f"{settings.catalog}: {counted} of {catalog.database}")
 
 
 def _leases(settings: Settings) -> Iterable[Finding]:
@@ -59,6 +59,7 @@ def _leases(settings: Settings) -> Iterable[Finding]:
         if lease_ms < read_ms:
             yield about("declared", "settings")(
                 "warning",
+                "lease-too-short",
                 f"{setting} ({lease_ms}) is below mongodb.read_timeout_ms ({read_ms}): slow reads fill nothing",
                 export(setting, read_ms),
             )

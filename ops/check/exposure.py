@@ -10,7 +10,8 @@ from neverstale.settings import Settings
 
 def check_exposure(settings: Settings) -> Iterable[Finding]:
     for one in exposed(settings):
-        yield about("exposure", one.subject)("warning", one.message, export(one.setting, one.better))
+        say = about("exposure", one.subject)
+        yield say("warning", "plain-text", one.message, export(one.setting, one.better))
     if not is_local(settings.service.host):
         message = f"/metrics, /readyz and /docs of all roles listen on {settings.service.host}"
-        yield about("exposure", "settings")("ok", f"{message}: let only your monitoring reach them")
+        yield about("exposure", "settings").well(f"{message}: let only your monitoring reach them")

@@ -1,11 +1,12 @@
 """What `neverstale check` and `neverstale doctor` have found, and how they say it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 from rich.console import Console
 
+from neverstale.ops.check.names import UNSEEN, WELL, FindingName
 from neverstale.ops.terminal.output import console, plain, print_json
 
 Check = Literal[
@@ -34,6 +35,7 @@ Check = Literal[
 Subject = Literal["catalog", "settings", "mongodb", "kafka", "redis", "roles"]
 Level = Literal["ok", "unknown", "warning", "problem"]
 """`unknown`: it could not be looked at. Only a `problem` makes a command end with 1."""
+Wrong = Literal["warning", "problem"]
 
 _STYLE: Final = {"ok": "green", "unknown": "cyan", "warning": "yellow", "problem": "bold red"}
 _WIDEST: Final = {"level": 7, "check": 12, "subject": 8}
@@ -44,21 +46,33 @@ class Finding:
     check: Check
     subject: Subject
     level: Level
+    name: FindingName | Literal["well", "unseen"]
+    """Which of the things that may be wrong; it stays, whatever becomes of the message."""
     message: str
     remedy: str = ""
     """What to do, as a line to paste where there is one; empty where all is well."""
 
 
-Say: TypeAlias = Callable[..., Finding]
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Findings of one check about one thing: what is left to say is how bad it is, which it is, and what to do."""
+
+    check: Check
+    subject: Subject
+
+    def __call__(self, level: Wrong, name: FindingName, message: str, remedy: str) -> Finding:
+        return Finding(self.check, self.subject, level, name, message, remedy)
+
+    def well(self, message: str, remedy: str = "") -> Finding:
+        return Finding(self.check, self.subject, "ok", WELL, message, remedy)
+
+    def unseen(self, message: str, remedy: str = "") -> Finding:
+        """It could not be looked at."""
+        return Finding(self.check, self.subject, "unknown", UNSEEN, message, remedy)
 
 
 def about(check: Check, subject: Subject) -> Say:
-    """Findings of one check about one thing: what is left to say is level, message and remedy."""
-
-    def say(level: Level, message: str, remedy: str = "") -> Finding:
-        return Finding(check, subject, level, message, remedy)
-
-    return say
+    return Say(check, subject)
 
 
 def has_problem(findings: Iterable[Finding]) -> bool:
@@ -66,7 +80,7 @@ def has_problem(findings: Iterable[Finding]) -> bool:
 
 
 def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
-    """As JSON: `{ok, findings: [{check, subject, level, message, remedy}]}`; `ok` allows warnings."""
+    """As JSON: `{ok, findings: [{check, subject, level, name, message, remedy}]}`; `ok` allows warnings."""
     if as_json:
         print_json({"ok": not has_problem(findings), "findings": [asdict(finding) for finding in findings]})
         return

@@ -22,7 +22,7 @@ from neverstale.bson.values import decode
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived import queries
 from neverstale.derived.groups import at_path
-from neverstale.ops.check.findings import Finding, Level, about
+from neverstale.ops.check.findings import Finding, Wrong, about
 from neverstale.ops.servers import UNAUTHORIZED
 from neverstale.servers import mongo_client
 from neverstale.settings import MongoDB
@@ -49,7 +49,7 @@ class Query:
     """In which it is found, in its order."""
     equal: tuple[str, ...]
     """Paths that are compared with one value each."""
-    level: Level
+    level: Wrong
     """Of a finding that says that the index is missing."""
     unique: bool = False
     """No two documents may have the same values."""
@@ -68,7 +68,8 @@ async def check_indexes(settings: MongoDB, catalog: Catalog, *, create: bool = F
             derived = [one for one in catalog.resources.values() if one.derived]
             return [finding for one in derived async for finding in _resource(database, one, create)]
         except PyMongoError as error:
-            return [_say("problem", f"{type(error).__name__} while queries were explained", "try again")]
+            message = f"{type(error).__name__} while queries were explained"
+            return [_say("problem", "not-explained", message, "try again")]
 
 
 async def _resource(database: AsyncDatabase[Document], resource: Resource, create: bool) -> AsyncIterator[Finding]:
@@ -132,20 +133,20 @@ async def _explained(
     spelled = _spelled(resource, query, _other(query, options))
     if wrong is None:
         if not query.unique or await _is_unique(database, resource.collection, query.index):
-            return _say("ok", f"{declared} is read in an index")
+            return _say.well(f"{declared} is read in an index")
         if await _has(database, resource.collection, query.index):
             spelled = f"drop the index {_shown(query.index)}, then {spelled}"
-        return _say("warning", f"{declared} is read in an index that is not unique", spelled)
+        return _say("warning", "index-not-unique", f"{declared} is read in an index that is not unique", spelled)
     if await _has(database, resource.collection, query.index):
         remedy = f"the index {_shown(query.index)} is there, but partial, sparse, hidden or collated: drop it"
         if query.unique:
             # It may keep values apart in a way of its own, as one that takes A and a for the same.
             beside = {"name": f"{query.name}", **_other(query, options), "collation": queries.BYTES}
             remedy = f"{remedy}, or make another one beside it: {_spelled(resource, query, beside)}"
-        return _say(level, f"{declared} {wrong}", remedy)
+        return _say(level, "index-unfit", f"{declared} {wrong}", remedy)
     if not create:
         remedy = f"{spelled}, or: neverstale check --create-indexes"
-        return _say(level, f"{declared} {wrong}", remedy)
+        return _say(level, "no-index", f"{declared} {wrong}", remedy)
     return await _create(database, resource, query, declared, spelled)
 
 
@@ -160,11 +161,13 @@ async def _create(
         reason = _REASONS.get(
             error.code or 0, f"error {error.code}: {(error.details or {}).get('codeName', 'unnamed')}"
         )
-        return _say(query.level, f"the index of {declared} cannot be created: {reason}", spelled)
+        message = f"the index of {declared} cannot be created: {reason}"
+        return _say(query.level, "index-not-made", message, spelled)
     wrong = await _wrong(database, query)
     if wrong is not None:
-        return _say(query.level, f"{declared} {wrong}, although its index was created", spelled)
-    return _say("ok", f"{declared} is read in an index, created just now: {spelled}")
+        message = f"{declared} {wrong}, although its index was created"
+        return _say(query.level, "index-does-not-help", message, spelled)
+    return _say.well(f"{declared} is read in an index, created just now: {spelled}")
 
 
 _REASONS: Final = {

@@ -24,15 +24,15 @@ async def check_kafka(settings: Settings) -> list[Finding]:
         async with kafka_admin(kafka) as admin:
             dead = topic_of(kafka)
             facts = await kafka_facts(admin, kafka.topic)
-            brokers = _reachable("ok", f"{facts.brokers} broker{'s' if facts.brokers > 1 else ''}")
+            brokers = _reachable.well(f"{facts.brokers} broker{'s' if facts.brokers > 1 else ''}")
             found = judge(facts, kafka, settings.consumer.replay_seconds)
             letters = judge_dead(await kafka_facts(admin, dead.topic), dead)
             return list(chain([brokers], found, letters, await _may_create(admin, kafka)))
     except Outage as outage:
         if (refusal := await at_the_door(kafka)) is not None:
-            return [_reachable("problem", f"refuses us: {refusal.reason}", refusal.remedy)]
+            return [_reachable("problem", "kafka-refuses", f"refuses us: {refusal.reason}", refusal.remedy)]
         remedy = f"start it, or correct: {export('kafka.bootstrap_servers', kafka.bootstrap_servers)}"
-        return [_reachable("problem", f"does not answer: {outage.reason}", remedy)]
+        return [_reachable("problem", "no-answer", f"does not answer: {outage.reason}", remedy)]
 
 
 async def _may_create(admin: AIOKafkaAdminClient, settings: Kafka) -> list[Finding]:
@@ -46,5 +46,5 @@ async def _may_create(admin: AIOKafkaAdminClient, settings: Kafka) -> list[Findi
         refusal = refused(for_code(code)(), one) if code else None
         if refusal is not None:
             message = f"topic {one.topic} cannot be created: {for_code(code).__name__}"
-            found.append(about("topics", "kafka")("problem", message, refusal.remedy))
+            found.append(about("topics", "kafka")("problem", "topic-not-creatable", message, refusal.remedy))
     return found

@@ -49,20 +49,21 @@ async def check_mongodb(settings: MongoDB, catalog: Catalog) -> list[Finding]:
 def judge(facts: MongoFacts) -> Iterable[Finding]:
     version = tuple(int(part) for part in facts.version.split(".")[:2])
     if version < LEAST_VERSION:
-        yield _version("problem", f"the server is {facts.version}", "run MongoDB 5.0 or later")
+        yield _version("problem", "too-old", f"the server is {facts.version}", "run MongoDB 5.0 or later")
     elif version < WALL_TIME_VERSION:
         message = f"the server is {facts.version}; its change events carry no wall time, so bounds are wider"
-        yield _version("warning", message, "run MongoDB 6.0 or later")
+        yield _version("warning", "no-wall-times", message, "run MongoDB 6.0 or later")
     if facts.set_name is None and not facts.is_mongos:
         yield _NO_REPLICA_SET
         return
     if facts.is_mongos:
         message = f"MongoDB {facts.version} behind a mongos: nobody has proved that no stale value stays there"
-        yield _set("warning", message, "read docs/works-with.md#sharded-mongodb, and try it before you rely on it")
+        remedy = "read docs/works-with.md#sharded-mongodb, and try it before you rely on it"
+        yield _set("warning", "sharded", message, remedy)
     else:
-        yield _set("ok", f"MongoDB {facts.version}, replica set {facts.set_name}")
+        yield _set.well(f"MongoDB {facts.version}, replica set {facts.set_name}")
     if not apply_ops.is_told(version):
-        yield _version("ok", apply_ops.UNTOLD, apply_ops.REMEDY)
+        yield _version.well(apply_ops.UNTOLD, apply_ops.REMEDY)
 
 
 async def _contents(database: AsyncDatabase[Document], catalog: Catalog, settings: MongoDB) -> AsyncIterator[Finding]:
@@ -79,7 +80,7 @@ async def _may_watch(database: AsyncDatabase[Document]) -> Finding:
     except OperationFailure as error:
         grant = f'grant find and changeStream on {{db: "{database.name}", collection: ""}} to the watcher'
         return _refused(error, f"the user may not open a change stream on {database.name}", grant)
-    return _privileges("ok", f"change streams can be opened on {database.name}")
+    return _privileges.well(f"change streams can be opened on {database.name}")
 
 
 async def _may_write(database: AsyncDatabase[Document]) -> Finding:
@@ -90,7 +91,7 @@ async def _may_write(database: AsyncDatabase[Document]) -> Finding:
         except OperationFailure as error:
             grant = f'grant readWrite on {{db: "{database.name}", collection: "{name}"}} to the watcher'
             return _refused(error, f"the user may not write to {database.name}.{name}", grant)
-    return _privileges("ok", f"{database.name}.{CONTROL} and {HEARTBEATS} can be written")
+    return _privileges.well(f"{database.name}.{CONTROL} and {HEARTBEATS} can be written")
 
 
 async def _kinds(database: AsyncDatabase[Document]) -> dict[str, Kind]:
@@ -114,7 +115,7 @@ async def _collection(
     kind = kinds.get(resource.collection)
     if kind is not None and (why := kind.why(namespace)) is not None:
         sentence, _, remedy = why.partition("; ")
-        return _collections("problem", sentence, f"{remedy}: {path}")
+        return _collections("problem", "nothing-tells", sentence, f"{remedy}: {path}")
     try:
         ends = [found for order in (1, -1) async for found in _end(database, resource.collection, order)]
     except OperationFailure as error:
@@ -125,12 +126,15 @@ async def _collection(
         create = f"db.getSiblingDB({database.name!r}).createCollection({resource.collection!r})"
         hint = remedy if remedy.startswith("did you mean") else mongosh(settings, create)
         return _collections(
-            "problem", f"there is no collection {namespace}", f"{hint}, or correct {path} in the catalog"
+            "problem",
+            "no-collection",
+            f"there is no collection {namespace}",
+            f"{hint}, or correct {path} in the catalog",
         )
     other = [end for end in ends if not keys.type_matches(keys.canonical(end), resource.key_type)]
     if other:
         return _of_another_type(resource, namespace, other, mixed=len(other) < len(ends), settings=settings)
-    return _collections("ok", f"{namespace} is there and answers snapshot reads")
+    return _collections.well(f"{namespace} is there and answers snapshot reads")
 
 
 def _of_another_type(
@@ -140,11 +144,12 @@ def _of_another_type(
     declared = f"resources.{resource.name}.key_type says {resource.key_type}"
     if not mixed:
         message = f"{namespace} holds an _id that is a {name}; such documents are not served"
-        return _collections("warning", message, f"{declared}; correct it if most are like this one")
+        remedy = f"{declared}; correct it if most are like this one"
+        return _collections("warning", "other-keys", message, remedy)
     message = f"{namespace} mixes types of _id: some are a {name}, and are not served, though {declared}"
     groups = f"db.getSiblingDB({namespace.partition('.')[0]!r}).getCollection({resource.collection!r})"
     count = "aggregate([{ $group: { _id: { $type: '$_id' }, documents: { $sum: 1 } } }])"
-    return _collections("warning", message, mongosh(settings, f"{groups}.{count}"))
+    return _collections("warning", "mixed-keys", message, mongosh(settings, f"{groups}.{count}"))
 
 
 async def _end(database: AsyncDatabase[Document], collection: str, order: int) -> AsyncIterator[Any]:
@@ -181,7 +186,7 @@ async def _unreachable(settings: MongoDB, reason: str) -> Finding:
             hello = await _hello(str(host), int(port or 27017), parsed["options"].get("tls", False), settings)
             if hello:
                 return explain(hello, parsed["options"].get("replicaSet"), reason)
-    return _reachable("problem", f"does not answer: {reason}", f"start it, or correct: {_ELSEWHERE}")
+    return _reachable("problem", "no-answer", f"does not answer: {reason}", f"start it, or correct: {_ELSEWHERE}")
 
 
 async def _hello(host: str, port: int, tls: bool, settings: MongoDB) -> Document | None:
@@ -201,33 +206,38 @@ def explain(hello: Document, wanted: str | None, reason: str) -> Finding:
     """Why a set of which one member says `hello` cannot be used; `wanted` is the name in the connection string."""
     name = hello.get("setName")
     if hello.get("isreplicaset") and name is None:
-        return _set("problem", "the replica set was never initiated", "run rs.initiate() in mongosh")
+        return _set(
+            "problem", "never-initiated", "the replica set was never initiated", "run rs.initiate() in mongosh"
+        )
     if name is None and hello.get("msg") != "isdbgrid":
         return _NO_REPLICA_SET
     if wanted and name != wanted:
         message = f"the replica set is {name}, but the connection string says {wanted}"
-        return _reachable("problem", message, export("mongodb.uri", f"mongodb://HOST:27017/?replicaSet={name}"))
+        remedy = export("mongodb.uri", f"mongodb://HOST:27017/?replicaSet={name}")
+        return _reachable("problem", "another-set", message, remedy)
     if not hello.get("primary"):
-        return _set("problem", f"replica set {name} has no primary at the moment", "see rs.status() on a member")
+        message = f"replica set {name} has no primary at the moment"
+        return _set("problem", "no-primary", message, "see rs.status() on a member")
     if "user" in reason:
-        return _reachable("problem", reason, f"correct them, or grant the role: {_ELSEWHERE}")
+        return _reachable("problem", "login-refused", reason, f"correct them, or grant the role: {_ELSEWHERE}")
     members = ", ".join(hello.get("hosts", ()))
     message = f"a member answers, but the set's members cannot be used from here ({reason})"
-    return _reachable("problem", message, f"their names must resolve here: {members}")
+    return _reachable("problem", "members-unreachable", message, f"their names must resolve here: {members}")
 
 
 def _refused(error: OperationFailure, sentence: str, grant: str) -> Finding:
     if error.code in (UNAUTHORIZED, AUTHENTICATION_FAILED):
-        return _privileges("problem", sentence, grant)
+        return _privileges("problem", "rights-too-narrow", sentence, grant)
     row = row_of(error.code, "keys")
     name = row.name if row is not None else (error.details or {}).get("codeName")
     remedy = (row.remedy if row is not None else "") or "see the server's log"
-    return _reachable("problem", f"error {error.code}, {name}", remedy)
+    return _reachable("problem", "reads-refused", f"error {error.code}, {name}", remedy)
 
 
 _ELSEWHERE = export("mongodb.uri", "mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0")
 _NO_REPLICA_SET = _set(
     "problem",
+    "no-replica-set",
     "the server is no replica set, so it has no change streams",
     "start mongod with --replSet rs0 and run rs.initiate() once; one member is enough",
 )

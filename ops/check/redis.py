@@ -37,9 +37,10 @@ async def check_redis(settings: RedisSettings) -> list[Finding]:
         if "may not" in outage.reason:
             mine = f"~{settings.prefix}:* resetchannels &{settings.prefix}:* +@all -@admin -@dangerous +info"
             remedy = redis_cli(settings, f"ACL SETUSER {_user(settings)} resetkeys {mine}")
-            return [about("privileges", "redis")("problem", f"cannot be used: {outage.reason}", remedy)]
+            message = f"cannot be used: {outage.reason}"
+            return [about("privileges", "redis")("problem", "rights-too-narrow", message, remedy)]
         remedy = f"start it, or correct: {export('redis.url', 'redis://USER:PASSWORD@HOST:6379/0')}"
-        return [_reachable("problem", f"cannot be used: {outage.reason}", remedy)]
+        return [_reachable("problem", "no-answer", f"cannot be used: {outage.reason}", remedy)]
 
 
 def _user(settings: RedisSettings) -> str:
@@ -49,16 +50,16 @@ def _user(settings: RedisSettings) -> str:
 def judge(facts: RedisFacts, settings: RedisSettings) -> Iterable[Finding]:
     version = tuple(int(part) for part in facts.version.split(".")[:2])
     if version < LEAST_VERSION:
-        yield _version("problem", f"the server is {facts.version}", "run Redis 6.2 or later")
+        yield _version("problem", "too-old", f"the server is {facts.version}", "run Redis 6.2 or later")
     elif facts.is_cluster:
         remedy = "use a single primary, with replicas or without, or sentinels"
-        yield _reachable("problem", "the server is a cluster", remedy)
+        yield _reachable("problem", "redis-is-cluster", "the server is a cluster", remedy)
     elif facts.role != "master":
         remedy = f"name the primary: {export('redis.url', 'redis://PRIMARY:6379/0')}"
-        yield _reachable("problem", "the server is a replica and refuses writes", remedy)
+        yield _reachable("problem", "redis-is-replica", "the server is a replica and refuses writes", remedy)
     else:
         limit = f"{facts.max_bytes / 2**20:.0f} MiB, {facts.policy}" if facts.max_bytes else "no memory limit"
-        yield _reachable("ok", f"Redis {facts.version}, {limit}")
+        yield _reachable.well(f"Redis {facts.version}, {limit}")
     if facts.max_bytes:
         yield from _when_full(facts, version, redis_cli(settings, _BETTER_POLICY))
 
@@ -66,14 +67,14 @@ def judge(facts: RedisFacts, settings: RedisSettings) -> Iterable[Finding]:
 def _when_full(facts: RedisFacts, version: tuple[int, ...], better: str) -> Iterable[Finding]:
     if facts.policy == "noeviction":
         message = "when memory is full, nothing new is cached: the policy is noeviction"
-        yield _memory("warning", message, better)
+        yield _memory("warning", "noeviction", message, better)
     if facts.policy == "volatile-ttl":
         message = (
             "when memory is full, leases and absences go first, whatever is read most: the policy is volatile-ttl"
         )
-        yield _memory("warning", message, better)
+        yield _memory("warning", "volatile-ttl", message, better)
     if version < FLAGS_VERSION:
         message = (
             "when memory is full, changed entries are deleted, not kept as stale: Redis below 7 has no script flags"
         )
-        yield _memory("warning", message, "run Redis 7 or later")
+        yield _memory("warning", "no-script-flags", message, "run Redis 7 or later")

@@ -37,7 +37,8 @@ async def check_references(settings: MongoDB, catalog: Catalog) -> list[Finding]
                 async for finding in _references(database, resource, catalog)
             ]
         except PyMongoError as error:
-            return [_say("problem", f"{type(error).__name__} while references were looked at", "try again")]
+            message = f"{type(error).__name__} while references were looked at"
+            return [_say("problem", "references-unread", message, "try again")]
 
 
 async def _references(
@@ -60,8 +61,8 @@ def judge(path: str, target: str, key_type: KeyType, values: Iterable[Any]) -> F
     others = Counter(type(each).__name__ for each in named if not keys.type_matches(keys.canonical(each), key_type))
     wrong = others.total()
     if not wrong:
-        return _say("ok", f"{path}: {len(named)} values that were looked at can be keys of {target}")
+        return _say.well(f"{path}: {len(named)} values that were looked at can be keys of {target}")
     shown = ", ".join(sorted(others))
     message = f"{path}: {wrong} of {len(named)} values are no {key_type} ({shown}); expand shows null for them"
     remedy = f"name the field that holds keys of {target}, or correct its key_type"
-    return _say("problem" if wrong == len(named) else "warning", message, remedy)
+    return _say("problem" if wrong == len(named) else "warning", "reference-no-key", message, remedy)

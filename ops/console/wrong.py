@@ -51,7 +51,8 @@ def _servers_away(look: QuickLook, settings: Settings) -> Iterator[Finding]:
     for subject, name, remedy in servers:
         if (problem := look.away.get(subject)) is not None:
             message = f"{name} cannot be used ({problem}): {_MEANS[subject]}"
-            yield about("reachable", subject)("problem", message, f"{remedy}  # if that fails, start {name}")
+            say = about("reachable", subject)
+            yield say("problem", "no-answer", message, f"{remedy}  # if that fails, start {name}")
 
 
 def _silent(look: QuickLook, long_looks: Sequence[LongLook], silent: Mapping[str, float]) -> Iterator[Finding]:
@@ -63,7 +64,7 @@ def _silent(look: QuickLook, long_looks: Sequence[LongLook], silent: Mapping[str
                 f"it is frozen, or has far too much to do{_waits_for(one, long_looks)}"
             )
             remedy = f"kill -9 {one.role.pid}  # on {one.role.host}\nneverstale run {one.role.role}"
-            yield _reachable("problem", message, remedy)
+            yield _reachable("problem", "process-silent", message, remedy)
 
 
 def _waits_for(one: ProcessLook, long_looks: Sequence[LongLook]) -> str:
@@ -86,7 +87,7 @@ def _group(look: QuickLook, long_looks: Sequence[LongLook], settings: Settings) 
     known = [one for one in long_looks if one.group is not None and one.progress is not None]
     if len(known) < 2:
         yield from (
-            _reachable("problem", f"no {role} runs", f"neverstale run {role}")
+            _reachable("problem", "role-missing", f"no {role} runs", f"neverstale run {role}")
             for role in missing_roles(look.status.roles)
             if role not in _silent_roles(look)
         )
@@ -112,14 +113,15 @@ def _said_by_processes(look: QuickLook) -> Iterable[Finding]:
             if part not in (*look.away, *ALWAYS):
                 said.setdefault((part, wrong), []).append(f"the {one.role.role} {one.role.instance}")
     for (part, wrong), who in said.items():
-        yield _reachable("warning", f"{part}: {wrong} (says {', '.join(who)})", "neverstale doctor")
+        message = f"{part}: {wrong} (says {', '.join(who)})"
+        yield _reachable("warning", "process-says", message, "neverstale doctor")
 
 
 def _letters_left(long_looks: Sequence[LongLook]) -> Iterator[Finding]:
     letters = next((one.letters for one in reversed(long_looks) if one.letters is not None), None)
     if letters:
         message = f"{letters} record{'s' * (letters > 1)} could not be applied: what they named is read from MongoDB"
-        yield _letters("warning", message, "neverstale dlq list")
+        yield _letters("warning", "letters-left", message, "neverstale dlq list")
 
 
 def _oplog(long_looks: Sequence[LongLook], settings: Settings) -> Iterator[Finding]:

@@ -23,11 +23,11 @@ async def allowed(
         return [await question() for question in questions]
     except OperationFailure as error:
         if error.code in NOT_HERE:
-            return say("unknown", "this server has no such command: look at each shard's members instead")
+            return say.unseen("this server has no such command: look at each shard's members instead")
         if error.code != UNAUTHORIZED:
             raise
     script = f"db.getSiblingDB('admin').grantRolesToUser('USER', ['{role}'])"
-    return say("unknown", f"the user may not look: it lacks the role {role}", mongosh(settings, script))
+    return say.unseen(f"the user may not look: it lacks the role {role}", mongosh(settings, script))
 
 
 async def allowed_by_redis(
@@ -38,6 +38,6 @@ async def allowed_by_redis(
         return await question()
     except NoPermissionError:
         remedy = redis_cli(settings, f"ACL SETUSER USER '+{needs}'")
-        return say("unknown", "the user may not look", remedy)
+        return say.unseen("the user may not look", remedy)
     except ResponseError as error:
-        return say("unknown", f"this server does not tell: {type(error).__name__}")
+        return say.unseen(f"this server does not tell: {type(error).__name__}")

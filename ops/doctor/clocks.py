@@ -17,7 +17,8 @@ from pymongo.read_preferences import Nearest
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.ops import servers
-from neverstale.ops.check.findings import Finding, Level, about
+from neverstale.ops.check.findings import Finding, Wrong, about
+from neverstale.ops.check.names import FindingName
 from neverstale.servers import mongo_client
 from neverstale.settings import RedisSettings, Settings
 
@@ -77,19 +78,21 @@ async def _of_member(settings: Settings, host: str, port: int | None) -> tuple[f
 
 def judge(hosts: Apart, members: Apart) -> Iterable[Finding]:
     found = [
-        *_wrong(members, MEMBER_MS, "problem", "after an election to it bounds are wrong by as much"),
-        *_wrong(hosts, HOST_MS, "warning", "no bound is wrong for that, but times in logs and records are"),
+        *_wrong(members, MEMBER_MS, "problem", "member-clock", "after an election to it bounds are wrong by as much"),
+        *_wrong(
+            hosts, HOST_MS, "warning", "host-clock", "no bound is wrong for that, but times in logs and records are"
+        ),
     ]
     farthest = max((abs(ahead) for ahead, _ in (*hosts.values(), *members.values())), default=0.0)
-    yield from found or [_say("ok", f"all clocks agree with the primary's within {farthest:.0f} ms")]
+    yield from found or [_say.well(f"all clocks agree with the primary's within {farthest:.0f} ms")]
 
 
-def _wrong(clocks: Apart, most_ms: float, level: Level, why: str) -> Iterable[Finding]:
+def _wrong(clocks: Apart, most_ms: float, level: Wrong, name: FindingName, why: str) -> Iterable[Finding]:
     for whose, (ahead, error) in clocks.items():
         if abs(ahead) - error > most_ms:
             where = "ahead of" if ahead > 0 else "behind"
             message = f"the clock of {whose} is {abs(ahead) / 1000:.1f} s {where} the primary's: {why}"
-            yield _say(level, message, f"{SET_CLOCK}  # there")
+            yield _say(level, name, message, f"{SET_CLOCK}  # there")
 
 
 def _apart(primary: PrimaryClock, ms: float, error: float) -> tuple[float, float]:

@@ -37,7 +37,7 @@ def to_mongodb(roles: Sequence[RoleStatus], settings: Settings) -> int:
 async def look_at_redis_connections(client: Redis, settings: Settings, roles: Sequence[RoleStatus]) -> list[Finding]:
     info = await client.info("clients")
     if "maxclients" not in info:
-        return [_redis("unknown", "this Redis does not tell how many connections it takes")]
+        return [_redis.unseen("this Redis does not tell how many connections it takes")]
     return list(
         judge_redis(to_redis(roles, settings), int(info["connected_clients"]), int(info["maxclients"]), settings)
     )
@@ -49,11 +49,12 @@ def judge_redis(ours: int, open_now: int, most: int, settings: Settings) -> Iter
         message = (
             f"{open_now} connections are open and ours may be {ours}, but maxclients is {most}: more are refused"
         )
-        yield _redis("problem", message, better)
+        yield _redis("problem", "connections-short", message, better)
     elif ours > most * CLOSE:
-        yield _redis("warning", f"ours may be {ours} connections, close to maxclients, {most}", better)
+        message = f"ours may be {ours} connections, close to maxclients, {most}"
+        yield _redis("warning", "connections-close", message, better)
     else:
-        yield _redis("ok", f"{open_now} are open, ours may be {ours}, of {most}")
+        yield _redis.well(f"{open_now} are open, ours may be {ours}, of {most}")
 
 
 async def look_at_mongodb_connections(
@@ -72,6 +73,6 @@ def judge_mongodb(ours: int, open_now: int, most: int, settings: MongoDB) -> Ite
     if ours > most or open_now > most * CLOSE:
         message = f"{open_now} connections are open and ours may be {ours}, but the primary takes {most}"
         script = "db.serverCmdLineOpts().parsed.net.maxIncomingConnections // raise it, and the limit of open files"
-        yield _mongodb("problem", message, mongosh(settings, script))
+        yield _mongodb("problem", "connections-short", message, mongosh(settings, script))
     else:
-        yield _mongodb("ok", f"{open_now} are open, ours may be {ours}, of {most}")
+        yield _mongodb.well(f"{open_now} are open, ours may be {ours}, of {most}")

@@ -92,10 +92,10 @@ async def _asked(
         async with connected as client:
             return await look(client)
     except Outage as outage:
-        return [say("unknown", f"it could not be looked at: {outage.reason}")]
+        return [say.unseen(f"it could not be looked at: {outage.reason}")]
     except (LookupError, ValueError, TypeError) as error:
         # A service that speaks the protocol of another server need not tell all that this one does.
-        return [say("unknown", f"the server tells it in a way that nobody here knows: {error!r}")]
+        return [say.unseen(f"the server tells it in a way that nobody here knows: {error!r}")]
 
 
 async def _of_group(settings: Settings, catalog: Catalog, observed_seconds: float) -> list[Finding]:

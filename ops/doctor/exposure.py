@@ -27,8 +27,9 @@ async def of_mongodb(client: AsyncMongoClient[dict[str, Any]]) -> list[Finding]:
     everywhere = bool(net.get("bindIpAll")) or any(not is_local(address.strip()) for address in bound)
     if everywhere and not users:
         remedy = "start mongod with --auth --keyFile FILE, and create users (docs/security.md)"
-        return [_mongodb("problem", "MongoDB listens beyond this machine and asks nobody who he is", remedy)]
-    return [_mongodb("ok", "reached only from its own machine" if not everywhere else "asks who comes")]
+        message = "MongoDB listens beyond this machine and asks nobody who he is"
+        return [_mongodb("problem", "mongodb-open", message, remedy)]
+    return [_mongodb.well("reached only from its own machine" if not everywhere else "asks who comes")]
 
 
 async def of_redis(client: Redis, settings: Settings) -> list[Finding]:
@@ -43,5 +44,5 @@ async def of_redis(client: Redis, settings: Settings) -> list[Finding]:
     open_to_all = user is not None and all(flag in user["flags"] for flag in ("on", "nopass"))
     if everywhere and open_to_all:
         message = "Redis listens beyond its machine and asks nobody for a password: all that we believe can be forged"
-        return [_redis("problem", message, redis_cli(settings.redis, "CONFIG SET protected-mode yes"))]
-    return [_redis("ok", "asks who comes" if not open_to_all else "reached only from its own machine")]
+        return [_redis("problem", "redis-open", message, redis_cli(settings.redis, "CONFIG SET protected-mode yes"))]
+    return [_redis.well("asks who comes" if not open_to_all else "reached only from its own machine")]

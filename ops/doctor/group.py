@@ -86,39 +86,43 @@ def judge(
         *_members(group, len(after.offsets), settings.kafka),
         *_partitions(status, before, after, settings),
     ]
-    yield from found or [_say("ok", _summary(group, after))]
+    yield from found or [_say.well(_summary(group, after))]
 
 
 def _who_runs(status: Status, group: GroupFacts) -> Iterable[Finding]:
     for role in missing_roles(status.roles):
         if role != "consumer" or group.members:
-            yield _roles("problem", f"no {role} runs, or it cannot say so in Redis", f"neverstale run {role}")
+            message = f"no {role} runs, or it cannot say so in Redis"
+            yield _roles("problem", "role-missing", message, f"neverstale run {role}")
 
 
 def _members(group: GroupFacts, partitions: int, settings: Kafka) -> Iterable[Finding]:
     if not group.members:
         message = f"group {settings.group} has no member: nobody applies changes"
-        yield _say("problem", message, "neverstale run consumer")
+        yield _say("problem", "no-member", message, "neverstale run consumer")
         return
     if group.state in _BUSY:
-        yield _say("warning", f"group {settings.group} is being shared out anew: {group.state}", "neverstale doctor")
+        message = f"group {settings.group} is being shared out anew: {group.state}"
+        yield _say("warning", "shared-out", message, "neverstale doctor")
         return
     without = [number for number in range(partitions) if group.owner(number) is None]
     if without:
         message = f"no consumer has {named_partitions(without)} of {settings.topic}"
-        yield _say("problem", message, "neverstale run consumer")
+        yield _say("problem", "partition-unowned", message, "neverstale run consumer")
     if len(group.members) > partitions:
         idle = len(group.members) - partitions
         remedy = (
             f"kafka-topics --bootstrap-server {settings.bootstrap_servers} --alter --topic {settings.topic} "
             f"--partitions {len(group.members)}  # voids everything cached, once"
         )
-        yield _say("warning", f"{idle} of {len(group.members)} consumers have nothing to do", remedy)
+        message = f"{idle} of {len(group.members)} consumers have nothing to do"
+        yield _say("warning", "idle-consumers", message, remedy)
     unnamed = [member for member in group.members if not member.is_named]
     if 0 < len(unnamed) < len(group.members):
         where = ", ".join(sorted({member.host.lstrip("/") for member in unnamed}))
         message = f"{len(unnamed)} of {len(group.members)} consumers have no name: their restart stops all of them"
-        yield _say("warning", f"{message} ({where})", 'export NEVERSTALE_KAFKA__GROUP_INSTANCE_ID="$HOSTNAME"')
+        remedy = 'export NEVERSTALE_KAFKA__GROUP_INSTANCE_ID="$HOSTNAME"'
+        yield _say("warning", "unnamed-consumers", f"{message} ({where})", remedy)
 
 
 def _partitions(status: Status, before: GroupProgress, after: GroupProgress, settings: Settings) -> Iterable[Finding]:
@@ -130,16 +134,16 @@ def _partitions(status: Status, before: GroupProgress, after: GroupProgress, set
         last = f", last by {by}" if by else ""
         message = f"{named_partitions(stuck)} {'do' if len(stuck) > 1 else 'does'} not move, and {behind} wait{last}"
         remedy = "# see the log of the consumer that has it, and restart it:\nneverstale run consumer"
-        yield _say("problem", message, remedy)
+        yield _say("problem", "stuck", message, remedy)
     if nothing := [one for one in unknown(status.partitions) if one not in stuck]:
         message = f"no mark was applied to this Redis on {named_partitions(nothing)}"
-        yield _say("problem", message, "neverstale run watcher\nneverstale run consumer")
+        yield _say("problem", "no-mark", message, "neverstale run watcher\nneverstale run consumer")
     old = [one for one in standing(status.partitions, settings) if one.partition not in stuck]
     if old:
         seconds = max(one.age_ms or 0 for one in old) / 1000
         where = named_partitions([one.partition for one in old])
         message = f"the watermark of {where} is {seconds:.0f} s old: no marks come"
-        yield _say("problem", message, "neverstale run watcher")
+        yield _say("problem", "watermark-stands", message, "neverstale run watcher")
 
 
 def _is_stuck(number: int, before: GroupProgress, after: GroupProgress) -> bool:

@@ -8,7 +8,7 @@ lets strangers in is a warning. What loses or invents data is a problem.
 from dataclasses import dataclass
 from typing import Final
 
-from neverstale.ops.check.findings import Level
+from neverstale.ops.check.findings import Wrong
 
 Version = tuple[int, ...]
 
@@ -19,11 +19,11 @@ class Bad:
     first: Version
     fixed: Version
     """The first version of the same series that is right."""
-    level: Level
+    level: Wrong
     why: str
 
 
-def _mongodb(first: Version, fixed: Version, level: Level, why: str) -> Bad:
+def _mongodb(first: Version, fixed: Version, level: Wrong, why: str) -> Bad:
     return Bad("mongodb", first, fixed, level, why)
 
 

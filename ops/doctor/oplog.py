@@ -9,7 +9,7 @@ from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
 from neverstale.mongodb.oplog import end_of_oplog
-from neverstale.ops.check.findings import Finding, about
+from neverstale.ops.check.findings import Finding, Wrong, about
 from neverstale.ops.check.paste import mongosh
 from neverstale.ops.doctor.allowed import allowed
 from neverstale.settings import Settings
@@ -74,19 +74,20 @@ def judge(facts: OplogFacts, position: Version | None, settings: Settings) -> It
             f"the position of watcher group {settings.watcher.group} is {_hours(facts.first, position):.1f} h older "
             "than the oplog: its next start voids everything cached"
         )
-        yield _say("problem", message, f"neverstale run watcher\n{larger}")
+        yield _say("problem", "position-lost", message, f"neverstale run watcher\n{larger}")
     elif position is not None and (away := _hours(facts.last, position)) > window / 2:
         message = (
             f"the position of watcher group {settings.watcher.group} is {_spoken(away)} old, and the oplog reaches "
             f"back {_spoken(window)}: soon everything cached is void"
         )
-        yield _say("problem", message, f"neverstale run watcher\n{larger}")
+        yield _say("problem", "position-old", message, f"neverstale run watcher\n{larger}")
     if window < WANTED_HOURS:
         message = f"at the present rate the oplog reaches back {_spoken(window)}: a watcher that is away longer"
-        yield _say("problem" if window < LEAST_HOURS else "warning", f"{message} voids everything", larger)
+        level: Wrong = "problem" if window < LEAST_HOURS else "warning"
+        yield _say(level, "oplog-short", f"{message} voids everything", larger)
     elif position is None or position >= facts.first:
         old = "no position is stored" if position is None else f"position {_spoken(_hours(facts.last, position))} old"
-        yield _say("ok", f"{old}, the oplog reaches back {_spoken(window)} at the present rate")
+        yield _say.well(f"{old}, the oplog reaches back {_spoken(window)} at the present rate")
 
 
 def _wanted_mb(facts: OplogFacts) -> int:

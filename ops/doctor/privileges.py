@@ -49,11 +49,13 @@ def judge(info: Mapping[str, Any], settings: MongoDB, database: str) -> Iterable
     for user in info["authenticatedUsers"][:1]:
         if wide:
             message = f"user {user['user']} has {', '.join(wide)}, more than any role of ours needs"
-            yield _say("warning", message, _narrower(settings, database, user["user"], user["db"]))
+            remedy = _narrower(settings, database, user["user"], user["db"])
+            yield _say("warning", "rights-too-wide", message, remedy)
         elif writes:
-            yield _say("warning", f"user {user['user']} may write to {', '.join(writes)}, too", _only_here(settings))
+            message = f"user {user['user']} may write to {', '.join(writes)}, too"
+            yield _say("warning", "writes-elsewhere", message, _only_here(settings))
         else:
-            yield _say("ok", f"user {user['user']} has no role that reaches too far")
+            yield _say.well(f"user {user['user']} has no role that reaches too far")
 
 
 def _narrower(settings: MongoDB, database: str, user: str, where: str) -> str:

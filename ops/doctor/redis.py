@@ -47,15 +47,15 @@ def memory(info: Facts, settings: RedisSettings) -> Iterable[Finding]:
     half = redis_cli(settings, f"CONFIG SET maxmemory {int(machine * HALF) >> 20}mb")
     if most and used > most * FULL and policy == "noeviction":
         message = f"{_mib(used)} of {_mib(most)} are used and the policy is noeviction: soon nothing new is cached"
-        yield _memory("problem", message, redis_cli(settings, "CONFIG SET maxmemory-policy volatile-lfu"))
+        yield _memory("problem", "full", message, redis_cli(settings, "CONFIG SET maxmemory-policy volatile-lfu"))
     elif most > machine * FULL > 0:
         message = f"maxmemory is {_mib(most)}, and the machine has {_mib(machine)}: the system ends Redis before that"
-        yield _memory("warning", message, half)
+        yield _memory("warning", "memory-above-machine", message, half)
     elif not most and used > machine * HALF > 0:
         message = f"{_mib(used)} are used without a limit, more than half of the machine's {_mib(machine)}"
-        yield _memory("warning", message, half)
+        yield _memory("warning", "memory-unlimited", message, half)
     else:
-        yield _memory("ok", f"{_mib(used)} of {_mib(most) if most else _mib(machine)} used")
+        yield _memory.well(f"{_mib(used)} of {_mib(most) if most else _mib(machine)} used")
 
 
 def persistence(info: Facts, configs: Facts, settings: Settings) -> Iterable[Finding]:
@@ -66,20 +66,24 @@ def persistence(info: Facts, configs: Facts, settings: Settings) -> Iterable[Fin
             "Redis cannot write its data to disk, and refuses all writes while stop-writes-on-bgsave-error is on"
         )
         commands = ("CONFIG SET save ''", "CONFIG SET stop-writes-on-bgsave-error no")
-        yield _persistence("problem", message, "\n".join(redis_cli(redis, command) for command in commands))
+        yield _persistence(
+            "problem", "disk-refuses", message, "\n".join(redis_cli(redis, command) for command in commands)
+        )
     elif configs.get("appendonly") == "yes" and configs.get("appendfsync") == "always":
         message = "appendfsync is always: every write waits for the disk, and each change with it"
-        yield _persistence("warning", message, redis_cli(redis, "CONFIG SET appendfsync everysec"))
+        yield _persistence("warning", "disk-waits", message, redis_cli(redis, "CONFIG SET appendfsync everysec"))
     elif configs.get("save") and configs.get("appendonly") == "no" and (rarest := _rarest(configs["save"])) > replay:
         message = (
             f"a snapshot may be {rarest} s old, and consumers apply no more than consumer.replay_seconds={replay} "
             "again: after a restart all that was restored is void"
         )
         remedy = redis_cli(redis, "CONFIG SET save ''")
-        yield _persistence("warning", message, f"{remedy}\n# or: {export('consumer.replay_seconds', rarest)}")
+        yield _persistence(
+            "warning", "snapshots-too-old", message, f"{remedy}\n# or: {export('consumer.replay_seconds', rarest)}"
+        )
     elif configs:
         kept = "snapshots" if configs.get("save") else "nothing"
-        yield _persistence("ok", f"keeps {'an append-only file' if configs.get('appendonly') == 'yes' else kept}")
+        yield _persistence.well(f"keeps {'an append-only file' if configs.get('appendonly') == 'yes' else kept}")
 
 
 def _rarest(save: str) -> int:
@@ -92,7 +96,9 @@ def replicas(info: Facts, configs: Facts, settings: RedisSettings) -> Iterable[F
     needed = int(configs.get("min-replicas-to-write") or 0)
     if needed > int(info.get("min_slaves_good_slaves", connected)):
         message = f"min-replicas-to-write is {needed} and fewer are well: Redis refuses all writes"
-        yield _replicas("problem", message, redis_cli(settings, "CONFIG SET min-replicas-to-write 0"))
+        yield _replicas(
+            "problem", "too-few-replicas", message, redis_cli(settings, "CONFIG SET min-replicas-to-write 0")
+        )
         return
     behind = [
         f"{one['ip']}:{one['port']}"
@@ -103,9 +109,9 @@ def replicas(info: Facts, configs: Facts, settings: RedisSettings) -> Iterable[F
         message = (
             f"replica {', '.join(behind)} is behind: a failover to it loses what it lacks, which is applied again"
         )
-        yield _replicas("warning", message, redis_cli(settings, "INFO replication"))
+        yield _replicas("warning", "replica-behind", message, redis_cli(settings, "INFO replication"))
     else:
-        yield _replicas("ok", f"{connected} replica{'' if connected == 1 else 's'}")
+        yield _replicas.well(f"{connected} replica{'' if connected == 1 else 's'}")
 
 
 def pubsub(configs: Facts, settings: RedisSettings) -> Iterable[Finding]:
@@ -121,9 +127,9 @@ def pubsub(configs: Facts, settings: RedisSettings) -> Iterable[Finding]:
             "changes are applied, processes of the API lose what they hold in memory"
         )
         better = f"CONFIG SET client-output-buffer-limit 'pubsub {HARD_BYTES} {SOFT_BYTES} 60'"
-        yield _pubsub("warning", message, redis_cli(settings, better))
+        yield _pubsub("warning", "subscribers-cut", message, redis_cli(settings, better))
     else:
-        yield _pubsub("ok", f"subscribers may have {_mib(hard) if hard else 'any number of bytes'} unread")
+        yield _pubsub.well(f"subscribers may have {_mib(hard) if hard else 'any number of bytes'} unread")
 
 
 def _mib(number: int) -> str:

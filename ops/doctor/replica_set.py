@@ -36,7 +36,7 @@ async def look_at_replica_set(
     status, config = answers
     found = list(judge(status, config["config"], settings, lag_seconds))
     counted = f"{len(status['members'])} member{'s' * (len(status['members']) > 1)}, no lag to speak of"
-    return found or [_say("ok", counted)]
+    return found or [_say.well(counted)]
 
 
 def judge(status: Document, config: Document, settings: MongoDB, lag_seconds: float) -> Iterable[Finding]:
@@ -48,19 +48,21 @@ def judge(status: Document, config: Document, settings: MongoDB, lag_seconds: fl
         declared = members.get(member["name"], {})
         if member["health"] != 1 or member["stateStr"] not in _WELL:
             message = f"member {member['name']} is {member['stateStr']}: fewer may fail before the majority stands"
-            yield _say("problem", message, f"see its log, and {mongosh(settings, 'rs.status()')}")
+            yield _say("problem", "member-down", message, f"see its log, and {mongosh(settings, 'rs.status()')}")
         elif declared.get("arbiterOnly"):
             message = (
                 f"{member['name']} is an arbiter, which holds no data: one more member down, the majority stands"
             )
-            yield _say("warning", message, mongosh(settings, "rs.add('HOST:27017') // then rs.remove the arbiter"))
+            remedy = mongosh(settings, "rs.add('HOST:27017') // then rs.remove the arbiter")
+            yield _say("warning", "arbiter", message, remedy)
         elif (delay := declared.get("secondaryDelaySecs", 0)) and declared.get("votes"):
             message = f"member {member['name']} is delayed by {delay} s and votes: it holds up the majority"
-            yield _say("warning", message, _reconfigured(settings, config, member["name"], "votes = 0"))
+            remedy = _reconfigured(settings, config, member["name"], "votes = 0")
+            yield _say("warning", "delayed-voter", message, remedy)
         elif primary is not None and (lag := _lag(primary, member)) > lag_seconds:
             message = f"member {member['name']} is {lag:.0f} s behind the primary"
             remedy = mongosh(settings, "rs.printSecondaryReplicationInfo()")
-            yield _say("problem" if declared.get("votes") else "warning", message, remedy)
+            yield _say("problem" if declared.get("votes") else "warning", "member-behind", message, remedy)
 
 
 def _majority(status: Document, settings: MongoDB) -> Iterable[Finding]:
@@ -70,7 +72,7 @@ def _majority(status: Document, settings: MongoDB) -> Iterable[Finding]:
     behind = (times["lastAppliedWallTime"] - times["lastCommittedWallTime"]).total_seconds()
     if behind > MAJORITY_SECONDS:
         message = f"the majority is {behind:.0f} s behind: changes since then are told to nobody, and bounds grow"
-        yield _say("problem", message, mongosh(settings, "rs.status().members"))
+        yield _say("problem", "majority-stands", message, mongosh(settings, "rs.status().members"))
 
 
 def _lag(primary: Document, member: Document) -> float:

@@ -25,6 +25,7 @@ def judge(subject: Subject, version: str) -> Iterable[Finding]:
     bad = why_bad(subject, version)
     for one in bad:
         fixed = ".".join(map(str, one.fixed))
-        yield say(one.level, f"the server is {version}: {one.why}", f"run {fixed} or later, or a package that has it")
+        remedy = f"run {fixed} or later, or a package that has it"
+        yield say(one.level, "known-bad", f"the server is {version}: {one.why}", remedy)
     if not bad:
-        yield say("ok", f"nothing is known against {version}")
+        yield say.well(f"nothing is known against {version}")

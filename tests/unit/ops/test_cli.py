@@ -366,7 +366,7 @@ def test_check_and_doctor_end_with_1_only_on_a_problem(
     monkeypatch: pytest.MonkeyPatch, command: str, level: Any, code: int
 ) -> None:
     async def found(*_: Any, **__: Any) -> list[Finding]:
-        return [Finding("memory", "redis", level, "[this] is\x1b[2J said", f"do [that]\n{'x' * 500}")]
+        return [Finding("memory", "redis", level, "full", "[this] is\x1b[2J said", f"do [that]\n{'x' * 500}")]
 
     monkeypatch.setattr(f"neverstale.ops.{command}.{command}.{command}", found)
     result = call(command, "--catalog", CATALOG)

@@ -52,7 +52,7 @@ def test_a_replica_set_is_right_and_a_sharded_cluster_is_not_proved() -> None:
 
 def test_a_server_without_snapshot_reads_is_a_problem() -> None:
     assert mongo("4.4.29")[0] == Finding(
-        "versions", "mongodb", "problem", "the server is 4.4.29", "run MongoDB 5.0 or later"
+        "versions", "mongodb", "problem", "too-old", "the server is 4.4.29", "run MongoDB 5.0 or later"
     )
 
 

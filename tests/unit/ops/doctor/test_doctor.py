@@ -26,6 +26,6 @@ async def test_what_cannot_be_looked_at_is_said_as_such(error: Exception) -> Non
 
 async def test_what_is_found_is_handed_on() -> None:
     async def look(client: str) -> list[Finding]:
-        return [about("oplog", "mongodb")("ok", client)]
+        return [about("oplog", "mongodb").well(client)]
 
     assert [one.message for one in await _asked(about("oplog", "mongodb"), server(), look)] == ["open"]
