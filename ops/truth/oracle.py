@@ -127,8 +127,13 @@ class Writes:
         return revision
 
     def acknowledge(self, key: int, revision: int, at: float, version: Version) -> None:
-        """The majority has it. `version` is the session's operation time with the acknowledgement."""
+        """The majority has it. `version` is the session's operation time with the acknowledgement.
+
+        Whoever wrote a key out of turn is told so by a `ValueError`: what he wrote could accuse a right answer.
+        """
         writes = self._keys[key]
+        if writes.acknowledged_revisions and revision <= writes.acknowledged_revisions[-1]:
+            raise ValueError(f"revision {revision} of key {key} was acknowledged out of turn")
         writes.acknowledged_at.append(at)
         writes.acknowledged_revisions.append(revision)
         self.acknowledged_count += 1

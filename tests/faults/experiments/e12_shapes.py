@@ -39,8 +39,8 @@ async def change_shapes(turn: Turn) -> Outcome:
 
 async def _blow_up(load: Load, key: int) -> None:
     """The second time this is an update from 10 MB to 10 MB, whose event would hold both."""
-    revision = load.writes.begin(key, time.monotonic())
-    async with load.client.start_session() as session:
+    async with load.turn([key]), load.client.start_session() as session:
+        revision = load.writes.begin(key, time.monotonic())
         change = {"$set": {"rev": revision, "blob": Random(revision).randbytes(8).hex() * (BLOB_BYTES // 16)}}
         await load.collection.update_one({"_id": key}, change, upsert=True, session=session)
         load.acknowledge(key, revision, session)
@@ -48,14 +48,15 @@ async def _blow_up(load: Load, key: int) -> None:
 
 async def _transact(load: Load, keys: Sequence[int]) -> None:
     """All in one transaction; of a key that comes twice only the last revision is ever seen."""
-    begun: list[tuple[int, int]] = [(key, load.writes.begin(key, time.monotonic())) for key in keys]
+    begun: list[tuple[int, int]] = []
 
     async def work(session: Any) -> None:
         for key, revision in begun:
             change = {"$set": {"rev": revision}}
             await load.collection.update_one({"_id": key}, change, upsert=True, session=session)
 
-    async with load.client.start_session() as session:
+    async with load.turn(keys), load.client.start_session() as session:
+        begun += [(key, load.writes.begin(key, time.monotonic())) for key in keys]
         await session.with_transaction(work)
         for key, revision in begun:
             load.acknowledge(key, revision, session)

@@ -1,6 +1,7 @@
 """Writers, readers and the oracle between them.
 
-Writers of different keys work side by side; the writes of one key follow one another. A key whose write has an
+Writers of different keys work side by side; the writes of one key follow one another, whoever makes them: writers of
+the load and the experiment itself take turns. A key whose write has an
 unknown outcome is not written again: nobody could tell in which order MongoDB took the two.
 """
 
@@ -9,6 +10,7 @@ import contextlib
 import json
 import random
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import nan
@@ -65,6 +67,7 @@ class Load:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    _turns: defaultdict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     @property
     def collection(self) -> Any:
@@ -99,32 +102,42 @@ class Load:
                 writing.add_done_callback(self._under_way.discard)
                 await writing
 
+    @contextlib.asynccontextmanager
+    async def turn(self, keys: Iterable[int]) -> AsyncIterator[None]:
+        """Wait until nobody else writes these keys, always in the same order, so that nobody waits for ever."""
+        async with contextlib.AsyncExitStack() as turns:
+            for key in sorted(set(keys)):
+                await turns.enter_async_context(self._turns[key])
+            yield
+
     async def change(self, key: int, *, removal: bool | None = None) -> None:
         """One write to a key, noted before and after; by chance it removes the document."""
-        if key in self.unknown:
-            return
         if removal is None:
             removal = self.random.random() < self.shape.removals
-        revision = self.writes.begin(key, time.monotonic(), removal=removal)
-        try:
-            async with self.client.start_session() as session:
-                if removal:
-                    await self.collection.delete_one({"_id": key}, session=session)
-                else:
-                    change = {"$set": {"rev": revision}}
-                    await self.collection.update_one({"_id": key}, change, upsert=True, session=session)
-                self.acknowledge(key, revision, session)
-        except PyMongoError:
-            self.unknown.add(key)
+        async with self.turn([key]):
+            if key in self.unknown:
+                return
+            revision = self.writes.begin(key, time.monotonic(), removal=removal)
+            try:
+                async with self.client.start_session() as session:
+                    if removal:
+                        await self.collection.delete_one({"_id": key}, session=session)
+                    else:
+                        change = {"$set": {"rev": revision}}
+                        await self.collection.update_one({"_id": key}, change, upsert=True, session=session)
+                    self.acknowledge(key, revision, session)
+            except PyMongoError:
+                self.unknown.add(key)
 
     async def change_together(self, keys: Sequence[int]) -> None:
         """One bulk write; the changes arrive together, too."""
-        begun = [(key, self.writes.begin(key, time.monotonic())) for key in keys]
-        changes = [UpdateOne({"_id": key}, {"$set": {"rev": revision}}, upsert=True) for key, revision in begun]
-        async with self.client.start_session() as session:
-            await self.collection.bulk_write(changes, ordered=False, session=session)
-            for key, revision in begun:
-                self.acknowledge(key, revision, session)
+        async with self.turn(keys):
+            begun = [(key, self.writes.begin(key, time.monotonic())) for key in keys]
+            changes = [UpdateOne({"_id": key}, {"$set": {"rev": revision}}, upsert=True) for key, revision in begun]
+            async with self.client.start_session() as session:
+                await self.collection.bulk_write(changes, ordered=False, session=session)
+                for key, revision in begun:
+                    self.acknowledge(key, revision, session)
 
     def acknowledge(self, key: int, revision: int, session: Any) -> None:
         """The write that this session did last is acknowledged."""

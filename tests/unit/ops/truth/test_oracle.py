@@ -60,6 +60,14 @@ def test_a_write_of_unknown_outcome_may_be_seen_or_missed() -> None:
     assert verdict.clean
 
 
+def test_who_writes_a_key_out_of_turn_is_told_so() -> None:
+    writes = written(10.0)
+    first, second = writes.begin(KEY, 20.0), writes.begin(KEY, 20.1)
+    writes.acknowledge(KEY, second, 20.2, 20)
+    with pytest.raises(ValueError, match="out of turn"):
+        writes.acknowledge(KEY, first, 20.3, 21)
+
+
 def test_an_absence_is_explained_by_a_removal() -> None:
     verdict = verdict_on(written(10.0, 20.0, removals=(2,)), read(ABSENT, 30.0, bound=0.0))
     assert verdict.clean
