@@ -240,6 +240,8 @@ async def test_sums_have_their_scale_and_averages_their_numbers(served: Served) 
 
 
 async def test_what_redis_and_mongodb_say_is_the_same(served: Served) -> None:
+    # Redis does not know a sum over all groups while one has a number that does not fit its scale.
+    await served.documents.delete_many({})
     some = [
         flight(f"e{i}", day=[60, 61][i % 2], status="sda"[i % 3], delay=[3, -1, None, 7][i % 4]) for i in range(20)
     ]
