@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -22,6 +23,9 @@ from tests.support.project import ROOT
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").rglob("*.md")
 )
+
+SHORT = 60
+"""Letters of a line that may stand twice on a page."""
 
 every_document = pytest.mark.parametrize("document", DOCS, ids=[str(path.relative_to(ROOT)) for path in DOCS])
 
@@ -124,8 +128,32 @@ def test_make_targets_in_the_docs_exist(document: Path) -> None:
 
 @every_document
 def test_links_between_the_docs_lead_somewhere(document: Path) -> None:
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
-    assert [target for target in targets if not (document.parent / target).exists()] == []
+    targets = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", document.read_text(encoding="utf-8"))
+    assert [link for link in targets if not leads_somewhere(document, *link)] == []
+
+
+def leads_somewhere(document: Path, target: str, anchor: str) -> bool:
+    page = document.parent / target if target else document
+    return page.exists() and (not anchor or anchor in anchors(page))
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading)).strip().lower().replace(" ", "-")
+        for heading in headings
+    }
+
+
+@every_document
+def test_nothing_is_said_twice_on_a_page(document: Path) -> None:
+    """Two branches that were merged may both bring a line."""
+    prose = re.sub(r"^```.*?^```|^<!--.*?-->$", "", document.read_text(encoding="utf-8"), flags=re.M | re.S)
+    lines = [line for line in prose.splitlines() if len(line) > SHORT and not line.startswith("|  |")]
+    assert [line for line, times in Counter(lines).items() if times > 1] == []
+    rows = [tuple(line.split("|")[1:3]) for line in lines if line.startswith("| ") and document.name == "http.md"]
+    assert [row for row, times in Counter(rows).items() if times > 1] == []
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda path: str(path.relative_to(ROOT)))
