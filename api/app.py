@@ -24,9 +24,10 @@ from neverstale.api.endpoints.export import Exports
 from neverstale.api.endpoints.openapi_views import with_references
 from neverstale.api.endpoints.routes import add_routes
 from neverstale.api.freshness.bound import Bounds
+from neverstale.api.freshness.groups import GroupedFreshness, task_of
 from neverstale.api.freshness.proofs import PATIENCE_SECONDS, Proofs
 from neverstale.api.freshness.redis_identity import reconnection, tell_identity
-from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.freshness.watermark import Freshness, keep_clock
 from neverstale.api.health import ReadHealth, health
 from neverstale.api.hits.channel import Channel
 from neverstale.api.hits.counted import Counted
@@ -71,6 +72,7 @@ from neverstale.role.supervised import Supervised
 from neverstale.role.tasks import Tasks
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
+from neverstale.watcher_groups import watcher_groups
 
 DESCRIPTION = """Documents of MongoDB, from a cache that knows how fresh it is.
 
@@ -140,7 +142,16 @@ async def serving(
     looks = Wire(redis)
     watermarks = Cache(redis, names, round_trip=looks.exchange, damage=damage)
     marks = Bounds(clock)
-    freshness = Freshness(watermarks, settings.kafka.group, marks, health, reconnection(redis, looks), catalog)
+    reconnect = reconnection(redis, looks)
+    groups = watcher_groups(settings, catalog)
+    freshness = GroupedFreshness(
+        catalog,
+        {
+            one.name: Freshness(watermarks, one.settings.kafka.group, marks, health, reconnect, one.catalog, one.name)
+            for one in groups
+        },
+        marks,
+    )
     tell_identity(redis, freshness.opened)
     # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
     vouched = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
@@ -162,7 +173,8 @@ async def serving(
     few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})
     aggregating = Loader(mongo, catalog.database, api.aggregation_timeout_ms, kinds)
     aggregations = Loads(aggregating, few, mongodb, tasks, proofs, refusing)
-    l1 = L1(api.l1_bytes, min(resource.ttl_seconds for resource in catalog.resources.values()))
+    life_seconds = min(resource.ttl_seconds for resource in catalog.resources.values())
+    l1 = L1(api.l1_bytes, life_seconds, groups=catalog.groups)
     known = known_of(catalog, cache, lambda: freshness.identity)
     popularity = Popularity(cache, api.reads_half_life_seconds)
     read_counts = ReadCounts(names, popularity)
@@ -198,8 +210,10 @@ async def serving(
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), health, url)
     beside = Supervised(health)
-    beside.keep("clock", partial(freshness.keep_clock, mongo, clock))
-    beside.keep("watermark", partial(freshness.keep_watermark, api.freshness_interval_ms, catalog.resources))
+    beside.keep("clock", partial(keep_clock, mongo, clock, health))
+    for one in groups:
+        keep_watermark = freshness.groups[one.name].keep_watermark
+        beside.keep(task_of(one.name), partial(keep_watermark, api.freshness_interval_ms, one.catalog.resources))
     beside.keep("kinds", partial(kinds.keep, catalog, health))
     beside.keep("apply-ops", apply_ops.keep)
     if file is not None:
@@ -270,12 +284,12 @@ async def serving(
         await mongo.close()
 
 
-def _held(sources: Sources, freshness: Freshness, resource: Resource) -> str | None:
+def _held(sources: Sources, freshness: GroupedFreshness, resource: Resource) -> str | None:
     """In which Redis, and in which generation if pages are warmed, what is warmed lies."""
     assert resource.warm is not None
-    identity = freshness.identity
-    if identity is None or not freshness.watermark or not resource.warm.list_name:
-        return identity if freshness.watermark else None
+    identity, watermark = freshness.identity, freshness.of(resource.name).watermark
+    if identity is None or not watermark or not resource.warm.list_name:
+        return identity if watermark else None
     generation = sources.pages[resource.name, resource.warm.list_name].generation
     return None if generation is None else f"{identity} {generation.id}"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from neverstale.api.derived.generations import Known
     from neverstale.api.derived.sources import Sources
     from neverstale.api.endpoints.export import Exports
-    from neverstale.api.freshness.watermark import Freshness
+    from neverstale.api.freshness.groups import GroupedFreshness
     from neverstale.api.health import ReadHealth
     from neverstale.api.hits.channel import Channel
     from neverstale.api.hits.fast_path import Hot
@@ -61,7 +61,7 @@ class State:
     figures: "Figures"
     known: "Mapping[str, Known]"
     """By resource: the generations of what is derived from it."""
-    freshness: "Freshness"
+    freshness: "GroupedFreshness"
     channel: "Channel | None"
     """`None`: there is no L1 to be kept true, and nothing may be watched."""
     compressed: "Compressed"

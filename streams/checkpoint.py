@@ -2,7 +2,7 @@
 
 One document per watcher group, in the control collection:
 
-    {_id: "checkpoint:<group>", token, version, partitions, topic, term, saved_at}
+    {_id: "checkpoint:<group>", token, version, partitions, topic, collections, term, saved_at}
 
 It is written with majority only after the acknowledgements, by a side task, so that it never delays the
 stream; of a watcher with a later term it is never overwritten.
@@ -37,6 +37,8 @@ class Position:
     """How many the topic had when everything before the token was published to it."""
     topic: str | None = None
     """Its id then, as far as it is known."""
+    collections: tuple[str, ...] | None = None
+    """Those whose changes before the token were published, as far as it is known."""
 
     @property
     def version(self) -> Version:
@@ -69,7 +71,7 @@ class Checkpoint:
         self.found_term = int(found.get("term", 0))
         match found:
             case {"token": {"_data": str()} as token, "partitions": int(partitions)}:
-                return Position(token, partitions, found.get("topic"))
+                return Position(token, partitions, found.get("topic"), _names(found.get("collections")))
         return None
 
     def reached(self, position: Position) -> None:
@@ -104,6 +106,7 @@ class Checkpoint:
                 "version": to_timestamp(position.version),
                 "partitions": position.partitions,
                 "topic": position.topic,
+                "collections": position.collections,
                 "term": self.term,
             },
             "$currentDate": {"saved_at": True},
@@ -117,6 +120,10 @@ class Checkpoint:
             raise LeaseLost(f"a watcher with a later term than {self.term} has taken over") from None
         except PyMongoError as error:
             raise _outage(error, "storing") from error
+
+
+def _names(stored: object) -> tuple[str, ...] | None:
+    return tuple(map(str, stored)) if isinstance(stored, list) else None
 
 
 def _outage(error: PyMongoError, doing: str) -> NeverstaleError:

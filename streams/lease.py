@@ -21,6 +21,7 @@ import pymongo
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import NeverstaleError, Outage, Retry
 from neverstale.mongodb.control import control, lease_id
 from neverstale.role import telemetry
@@ -45,7 +46,10 @@ class LeaseLost(Retry):
 class Lease:
     """The lease of a watcher group, as one watcher sees it."""
 
-    def __init__(self, database: Database, group: str, lease_ms: int) -> None:
+    def __init__(self, database: Database, group: str, lease_ms: int, watches: str = DEFAULT_GROUP) -> None:
+        """`watches`: what the catalog calls the group."""
+        self._leads = telemetry.WATCHER_LEADS.labels(watches)
+        self._told_term = telemetry.WATCHER_TERM.labels(watches)
         self._collection = control(database)
         self._id = lease_id(group)
         self._lease_ms = lease_ms
@@ -65,11 +69,11 @@ class Lease:
         }
         held = await self._set(take, SECONDS, "taking")
         ours = held is not None and held["holder"] == self._holder
-        telemetry.WATCHER_LEADS.set(ours)
+        self._leads.set(ours)
         if held is None or not ours:
             return False
         self.term = held["term"]
-        telemetry.WATCHER_TERM.set(self.term)
+        self._told_term.set(self.term)
         log.info("lease_taken", reason="nobody held it", term=self.term)
         return True
 
@@ -85,7 +89,7 @@ class Lease:
             if not raised.matched_count:
                 raise LeaseLost("another watcher took the lease")
             self.term = term + 1
-            telemetry.WATCHER_TERM.set(self.term)
+            self._told_term.set(self.term)
         return self.term
 
     async def keep(self) -> NoReturn:
@@ -104,7 +108,7 @@ class Lease:
             return
         mine = {"_id": self._id, "holder": self._holder, "term": self.term}
         self.term = 0
-        telemetry.WATCHER_LEADS.set(0)
+        self._leads.set(0)
         try:
             with pymongo.timeout(SECONDS):
                 await self._collection.update_one(mine, [{"$set": {"until": "$$NOW"}}])
@@ -121,7 +125,7 @@ class Lease:
         }
         held = await self._set(renew, min(SECONDS, self._lease_ms / 1000), "renewing")
         ours = held is not None and held["holder"] == self._holder and held["term"] == self.term
-        telemetry.WATCHER_LEADS.set(ours)
+        self._leads.set(ours)
         return ours
 
     async def _set(self, fields: dict[str, Any], seconds: float, doing: str) -> dict[str, Any] | None:

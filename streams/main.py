@@ -19,6 +19,7 @@ from neverstale.settings import Settings
 from neverstale.streams.translate import Watched
 from neverstale.streams.walk import Walker
 from neverstale.streams.watcher import Watcher
+from neverstale.watcher_groups import watched_group
 
 GARBAGE_THRESHOLD: Final = 50_000
 
@@ -29,7 +30,9 @@ def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) ->
 
 
 async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
-    """Watch until `life.stop`."""
+    """Watch the collections of one watcher group until `life.stop`."""
+    of = watched_group(settings, catalog)
+    settings, catalog = of.settings, of.catalog
     tune_garbage_collection()
     watched = Watched.of(catalog)
     async with AsyncExitStack() as stack:

@@ -64,10 +64,11 @@ class Stream:
         tracer = traces.tracer() if batch.events else None
         span = tracer.start_span("publish", attributes={"neverstale.changes": len(batch.events)}) if tracer else None
         records = await self._put(batch, traces.traceparent(span) if span else None) if batch.events else Counter()
-        receipt = self.publisher.flush()
+        publisher = self.publisher
+        receipt = publisher.flush()
         if span is not None:
             receipt.acknowledged.add_done_callback(lambda _: span.end())
-        position = Position(batch.token, self.publisher.partitions, self.publisher.topic_id)
+        position = Position(batch.token, publisher.partitions, publisher.topic_id, self.watched.collections)
         wall_ms = wall_ms_of(batch.events[-1]) if records["change"] else None
         await self.acks.add(SentBatch(receipt, position, wall_ms, records))
 

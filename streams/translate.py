@@ -12,7 +12,7 @@
 An event of the heartbeat collection becomes nothing, whatever its operation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, Self, cast
@@ -129,12 +129,11 @@ class Watched:
         if event["op"] == "dropDatabase":
             return self.every_floor(version_of(event), "dropDatabase")
         reason = event["op"] if event["op"] in ("drop", "rename") else "a record is too large"
-        concerned = {event["coll"], event.get("to")}
-        return [
-            Floor(self.database, collection, version_of(event), reason)
-            for collection in self.collections
-            if collection in concerned
-        ]
+        return self.some_floors({event["coll"], event.get("to", "")}, version_of(event), reason)
 
     def every_floor(self, version: Version, reason: str) -> list[Floor]:
-        return [Floor(self.database, collection, version, reason) for collection in self.collections]
+        return self.some_floors(self.collections, version, reason)
+
+    def some_floors(self, concerned: Collection[str], version: Version, reason: str) -> list[Floor]:
+        """Of the collections among these that are watched."""
+        return [Floor(self.database, name, version, reason) for name in self.collections if name in concerned]

@@ -6,6 +6,7 @@ position. What had been published behind it is published once more, which change
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -56,10 +57,14 @@ class Start:
     position: Position | None
     """`None`: at the present time."""
     floor_reason: str | None
+    joined: frozenset[str] = frozenset()
+    """Collections that were not watched up to this position: what changed in them before it, this topic does not
+    tell. They came from another group of watchers, or are new in the catalog."""
 
 
-def plan(stored: Position | None, topic: Topic, lost: str | None) -> Start:
-    """Where to start, from what is stored, what the topic looks like and why the last stream was lost."""
+def plan(stored: Position | None, topic: Topic, lost: str | None, collections: Collection[str] = ()) -> Start:
+    """Where to start with these collections, from what is stored, what the topic looks like and why the last stream
+    was lost."""
     if lost is not None:
         return Start(None, lost)
     if stored is None:
@@ -69,7 +74,8 @@ def plan(stored: Position | None, topic: Topic, lost: str | None) -> Start:
         return Start(stored, "the topic was created again")
     if stored.partitions != topic.partitions:
         return Start(stored, f"the topic has {topic.partitions} partitions instead of {stored.partitions}")
-    return Start(stored, None)
+    watched = collections if stored.collections is None else stored.collections
+    return Start(stored, None, frozenset(collections).difference(watched))
 
 
 @dataclass
@@ -96,7 +102,7 @@ class Watcher:
 
     def __post_init__(self) -> None:
         watcher = self.settings.watcher
-        self.lease = Lease(self.database, watcher.group, watcher.lease_ms)
+        self.lease = Lease(self.database, watcher.group, watcher.lease_ms, watcher.watches)
 
     @property
     def position(self) -> Version | None:
@@ -160,7 +166,7 @@ class Watcher:
         checkpoint = Checkpoint(self.database, settings.watcher.group, self.lease.term)
         async with AsyncExitStack() as stack:
             publisher = await stack.enter_async_context(Publisher.open(settings.kafka, topic))
-            start = plan(await checkpoint.load(), topic, self._lost)
+            start = plan(await checkpoint.load(), topic, self._lost, self.watched.collections)
             checkpoint.term = await self.lease.outrank(checkpoint.found_term)
             cursor, floors = await self._open(stack, start)
             stack.callback(self._note_progress, checkpoint, publisher, of_resume_token(cursor.token["_data"]))
@@ -214,10 +220,12 @@ class Watcher:
         is read from then on contains every change before it, and the stream delivers every change from then on.
         """
         telemetry.STREAM_OPENED.labels(how).inc()
-        log.info("stream_opened", how=how, at=to_hex(version), floor=start.floor_reason)
-        if start.floor_reason is None:
+        log.info("stream_opened", how=how, at=to_hex(version), floor=start.floor_reason, joined=sorted(start.joined))
+        if start.floor_reason is None and not start.joined:
             return []
         at = version if start.position is None else await present_time(self.database)
+        if start.floor_reason is None:
+            return self.watched.some_floors(start.joined, at, "watched from now on")
         return self.watched.every_floor(at, start.floor_reason)
 
     async def _read(self, stream: Stream, checkpoint: Checkpoint, stop: asyncio.Event) -> None:

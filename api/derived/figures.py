@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from neverstale.api.derived.generations import Known
-from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.freshness.groups import GroupedFreshness
 from neverstale.api.reads.answer import Answer, NotCached, Wish
 from neverstale.api.reads.ask import Ask, FutureAsk
 from neverstale.api.reads.breaker import Breaker
@@ -96,7 +96,7 @@ class Figures:
         cache: Cache,
         loads: Loads,
         demands: Demands,
-        freshness: Freshness,
+        freshness: GroupedFreshness,
         breaker: Breaker,
         tasks: Tasks,
         keep_seconds: float,
@@ -138,12 +138,13 @@ class Figures:
         if ask.wish.no_cache:
             ask.how = "request"
             return False
-        evidence = self._freshness.evidence()
+        freshness = self._freshness.of(figure.name)
+        evidence = freshness.evidence()
         if not self._kinds.bounds(figure.collection):
             return False  # what was counted once, nothing keeps up to date
         if not evidence.watermark or not self._breaker.allows():
             return False
-        if self._freshness.lacks and not self._freshness.lacks.isdisjoint(needs_of(figure.name)):
+        if freshness.lacks and not freshness.lacks.isdisjoint(needs_of(figure.name)):
             return False
         try:
             held = await figure.look(self._cache, known, ask.key)
@@ -155,7 +156,7 @@ class Figures:
             self._breaker.succeeded()
             self._cache.damage.met("derived", f"{figure.name}: {type(error).__name__}: {error}")
             return False
-        if held is None or not self._freshness.still_holds(evidence):
+        if held is None or not freshness.still_holds(evidence):
             return False
         etag = etag_of(held.body) if held.body is not None else NO_ETAG
         answer = Answer(held.body, etag, evidence.watermark, evidence.watermark, "hit", "l2")

@@ -25,8 +25,10 @@ class Known:
     `identity`: the Redis that is read; what was built on another one counts for nothing.
     """
 
-    def __init__(self, store: DerivedStore, identity: Identity) -> None:
+    def __init__(self, store: DerivedStore, identity: Identity, resource: str = "") -> None:
+        """`resource`: its name in metrics; default: that of its store."""
         self.names = store.names
+        self._resource = resource or store.names.resource
         self._store = store
         self._identity = identity
         self._all = Generations()
@@ -74,7 +76,7 @@ class Known:
         """In the metrics: how far what is derived has come."""
         phases = {one.phase for one in self._all.all}
         for phase in PHASES:
-            telemetry.GENERATION.labels(self.names.resource, phase).set(phase in phases)
+            telemetry.GENERATION.labels(self._resource, phase).set(phase in phases)
 
     async def look(self) -> None:
         """Reads the register."""

@@ -75,7 +75,7 @@ class FigureSources:
 def known_of(catalog: Catalog, cache: Cache, identity: Callable[[], str | None]) -> dict[str, Known]:
     """The generations of derived data, by resource, of those that declare some."""
     return {
-        name: Known(DerivedStore(cache, name), identity)
+        name: Known(DerivedStore(cache, resource.derived_name), identity, name)
         for name, resource in catalog.resources.items()
         if resource.derived
     }

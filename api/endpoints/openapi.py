@@ -77,6 +77,7 @@ class ResourceFreshness(BaseModel):
     )
     bound: float | None = Field(description="Seconds: no change committed longer ago is missing.", examples=[0.105])
     why: str | None = Field(description="Why there is no bound.", examples=[None])
+    watcher_group: str = Field("default", description="Whose marks the bound rests on.", examples=["default"])
     refused: dict[str, str] = Field(
         {}, description="What MongoDB refuses to read of it, by source, and what helps; missing: nothing."
     )

@@ -31,7 +31,7 @@ from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
 from neverstale.api.endpoints.openapi_views import view_parameters
 from neverstale.api.endpoints.preflight import PreflightRoute
 from neverstale.api.endpoints.queries import QueryEndpoint
-from neverstale.api.freshness.watermark import OTHER_CATALOG
+from neverstale.api.freshness.watermark import OTHER_CATALOG, Freshness
 from neverstale.api.linked.view import Views
 from neverstale.api.live.endpoint import LiveOr
 from neverstale.api.operators.pages import inner_routes
@@ -343,19 +343,17 @@ def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
 def _freshness_of(catalog: Catalog) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         no_parameters(scope["query_string"])
+        # The resources of a watcher group share one topic, so they share its watermark.
         freshness = state_of(scope).freshness
-        watermark = freshness.watermark
-        state = {
-            "watermark": to_hex(watermark) if watermark is not None else None,
-            "bound": freshness.bound(watermark) if watermark is not None else None,
-            "why": freshness.why,
-        }
-        # All resources share one topic, so they share its watermark.
+        told = {group: _told_of(one) for group, one in freshness.groups.items()}
         kinds, reasons = state_of(scope).kinds, state_of(scope).refusing.reasons
         seen = [one for one in catalog.resources.values() if visit_of(scope).may_see(one.name)]
         found = await audits_of(state_of(scope).hits)
         resources = {
-            one.name: state | _less_of(one, kinds, reasons, freshness.lacks) | found.get(one.name, {}) for one in seen
+            one.name: told[one.watcher_group]
+            | _less_of(one, kinds, reasons, freshness.of(one.name).lacks)
+            | found.get(one.name, {})
+            for one in seen
         }
         note = state_of(scope).apply_ops.note
         body = orjson.dumps({"resources": resources, "notes": [note] if note is not None else []})
@@ -363,6 +361,17 @@ def _freshness_of(catalog: Catalog) -> ASGIApp:
         await Response(body, headers=headers, media_type="application/json")(scope, receive, send)
 
     return answer
+
+
+def _told_of(freshness: Freshness) -> dict[str, Any]:
+    """What is said of every resource of a watcher group."""
+    watermark = freshness.watermark
+    return {
+        "watermark": to_hex(watermark) if watermark is not None else None,
+        "bound": freshness.bound(watermark) if watermark is not None else None,
+        "why": freshness.why,
+        "watcher_group": freshness.watches,
+    }
 
 
 def _less_of(resource: Resource, kinds: Kinds, reasons: Mapping[str, str], lacks: Collection[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pymongo.errors import PyMongoError
 from neverstale.api.freshness.bound import Bounds
 from neverstale.catalog import Catalog
 from neverstale.catalog.coverage import lacks
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache
@@ -64,8 +65,11 @@ class Freshness:
         health: Health,
         reconnect: Callable[[], Awaitable[None]],
         catalog: Catalog | None = None,
+        watches: str = DEFAULT_GROUP,
     ) -> None:
+        """`catalog`: of the watcher group alone whose changes the consumer group applies; `watches`: its name."""
         self.marks = marks
+        self.watches = watches
         self._health = health
         self._cache = cache
         self._group = group
@@ -163,9 +167,9 @@ class Freshness:
         try:
             held = await self._cache.watermarks(self._group)
         except Outage as outage:
-            self._note("redis", outage.reason)
+            _note(self._health, "redis", outage.reason)
             return
-        self._note("redis", None)
+        _note(self._health, "redis", None)
         await self._learn(held.coverages)
         self.take(held)
         if held.identity != self._expected:
@@ -209,24 +213,7 @@ class Freshness:
             mark = held.by_partition.get(partition)
             known = mark is not None and mark.identity == held.identity
             age = (latest - mark.wall_ms) / 1000 if mark is not None and known else NOT_KNOWN
-            telemetry.WATERMARK_AGE.labels(str(partition)).set(age)
-
-    async def keep_clock(self, client: AsyncMongoClient[Any], clock: PrimaryClock) -> NoReturn:
-        """Ask the primary for its time again and again, until cancelled."""
-
-        async def look() -> float:
-            try:
-                with pymongo.timeout(2 * CLOCK_SECONDS):
-                    await clock.sample(client)
-                self._note("mongodb", None)
-            except PyMongoError as error:
-                self._note("mongodb", type(error).__name__)
-            estimate = clock.now_ms()
-            if estimate is not None:
-                telemetry.CLOCK_ERROR.set(estimate[1] / 1000)
-            return CLOCK_SECONDS
-
-        await forever(look)
+            telemetry.WATERMARK_AGE.labels(self.watches, str(partition)).set(age)
 
     def _void(self) -> None:
         self._epoch += 1
@@ -234,16 +221,35 @@ class Freshness:
         self._why = REDIS_CHANGED
         self._on_void()
 
-    def _note(self, server: str, wrong: str | None) -> None:
-        before = self._health.parts.get(server)
-        if wrong is None:
-            self._health.ok(server)
-            if before is not None:
-                log.info("server_answers", server=server)
-        else:
-            self._health.wrong(server, wrong)
-            if before is None:
-                log.warning("server_away", server=server, reason=wrong)
+
+async def keep_clock(client: AsyncMongoClient[Any], clock: PrimaryClock, health: Health) -> NoReturn:
+    """Ask the primary for its time again and again, until cancelled."""
+
+    async def look() -> float:
+        try:
+            with pymongo.timeout(2 * CLOCK_SECONDS):
+                await clock.sample(client)
+            _note(health, "mongodb", None)
+        except PyMongoError as error:
+            _note(health, "mongodb", type(error).__name__)
+        estimate = clock.now_ms()
+        if estimate is not None:
+            telemetry.CLOCK_ERROR.set(estimate[1] / 1000)
+        return CLOCK_SECONDS
+
+    await forever(look)
+
+
+def _note(health: Health, server: str, wrong: str | None) -> None:
+    before = health.parts.get(server)
+    if wrong is None:
+        health.ok(server)
+        if before is not None:
+            log.info("server_answers", server=server)
+    else:
+        health.wrong(server, wrong)
+        if before is None:
+            log.warning("server_away", server=server, reason=wrong)
 
 
 def _counted(held: Watermarks) -> list[Watermark]:

@@ -10,17 +10,19 @@ void, and another one begins.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from neverstale.api.freshness.groups import GroupedFreshness
 from neverstale.api.freshness.redis_identity import tell_identity
-from neverstale.api.freshness.watermark import Freshness
 from neverstale.api.live.feeds import Feeds
 from neverstale.api.reads.l1 import L1
 from neverstale.api.reads.source import DocumentSource
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.keys import Names
 from neverstale.redis.announcements import EVERY, AnnouncedMarks, Announcement, Unreadable, decode
 from neverstale.role import telemetry
@@ -39,10 +41,25 @@ class BrokenSubscription(Exception):
     """Something may not have been heard."""
 
 
+class HeardTopic:
+    """The marks of one watcher group's topic, as far as they were heard."""
+
+    def __init__(self) -> None:
+        self.partitions = 0
+        self.marks: dict[int, Version] = {}
+        self.publishers: dict[int, str] = {}
+        self.coverages: dict[int, str] = {}
+
+    @property
+    def is_whole(self) -> bool:
+        return 0 < self.partitions == len(self.marks)
+
+
 class Hearing:
     """What one unbroken subscription has heard, and what that is worth.
 
-    `identity`: the Redis that the subscription leads to. `note` is told of every mark that counts.
+    `identity`: the Redis that the subscription leads to. `note` is told of every mark that counts; `covers` says
+    whether a coverage is all that is declared here of a watcher group.
     """
 
     def __init__(
@@ -50,25 +67,24 @@ class Hearing:
         identity: str,
         note: Callable[[Version, int], None],
         damage: Damage,
-        covers: Callable[[str], bool] = lambda coverage: True,
+        covers: Callable[[str, str], bool] = lambda group, coverage: True,
     ) -> None:
         self._identity = identity
         self._damage = damage
         self._note = note
         self._numbers: dict[str, int] = {}
-        self._marks: dict[int, Version] = {}
-        self._publishers: dict[int, str] = {}
+        self._topics: defaultdict[str, HeardTopic] = defaultdict(HeardTopic)
+        """By watcher group."""
         self._covers = covers
-        self._coverages: dict[int, str] = {}
-        self._partitions = 0
 
-    @property
-    def watermark(self) -> Version:
-        """Everything up to here was announced, or applied before this hearing began; 0: unknown yet, or not all that
-        is read here is announced, since a publisher has another catalog."""
-        if not 0 < self._partitions == len(self._marks):
+    def watermark(self, group: str = DEFAULT_GROUP) -> Version:
+        """Everything of a watcher group up to here was announced, or applied before this hearing began; 0: unknown
+        yet, or not all that is read here is announced, since a publisher has another catalog."""
+        topic = self._topics[group]
+        if not topic.is_whole:
             return 0
-        return min(self._marks.values()) if all(map(self._covers, set(self._coverages.values()))) else 0
+        covered = all(self._covers(group, coverage) for coverage in set(topic.coverages.values()))
+        return min(topic.marks.values()) if covered else 0
 
     def follows(self, announcement: Announcement) -> None:
         """Notes the number. Raises `BrokenSubscription` if one before it is missing; one may come twice."""
@@ -82,18 +98,19 @@ class Hearing:
 
     def mark(self, publisher: str, marks: AnnouncedMarks) -> None:
         """Takes in marks. Comes after the changes that were announced before them have been dropped."""
+        topic = self._topics[marks.group]
         if marks.identity != self._identity:
             raise BrokenSubscription("marks of another Redis")
-        if marks.partitions != self._partitions and self._partitions:
+        if marks.partitions != topic.partitions and topic.partitions:
             raise BrokenSubscription("the number of partitions changed")
-        self._partitions = marks.partitions
+        topic.partitions = marks.partitions
         for partition, (version, wall_ms) in marks.by_partition.items():
             if version > self._damage.latest() or self._damage.is_ahead(wall_ms):
                 raise Unreadable(f"mark {to_hex(version)}, wall time {wall_ms}, lies ahead of MongoDB's clock")
-            if self._publishers.setdefault(partition, publisher) != publisher:
+            if topic.publishers.setdefault(partition, publisher) != publisher:
                 raise BrokenSubscription(f"partition {partition} has another publisher")
-            self._marks[partition] = max(version, self._marks.get(partition, 0))
-            self._coverages[partition] = marks.coverage
+            topic.marks[partition] = max(version, topic.marks.get(partition, 0))
+            topic.coverages[partition] = marks.coverage
             self._note(version, wall_ms)
 
 
@@ -105,7 +122,7 @@ class Channel:
         redis: Redis,
         names: Names,
         l1: L1,
-        freshness: Freshness,
+        freshness: GroupedFreshness,
         silence_seconds: float,
         damage: Damage,
         documents: Mapping[str, DocumentSource],
@@ -163,10 +180,17 @@ class Channel:
         hearing.follows(announcement)
         self._drop(announcement)
         if announcement.marks is not None:
-            hearing.mark(announcement.publisher, announcement.marks)
-            if hearing.watermark and self._identity == self._freshness.identity:
-                self._l1.vouch(hearing.watermark)
-                self._feeds.vouch(hearing.watermark)
+            self._mark(hearing, announcement.publisher, announcement.marks)
+
+    def _mark(self, hearing: Hearing, publisher: str, marks: AnnouncedMarks) -> None:
+        group = marks.group
+        if group not in self._freshness.groups:
+            return  # nothing of it is declared here
+        hearing.mark(publisher, marks)
+        watermark = hearing.watermark(group)
+        if watermark and self._identity == self._freshness.identity:
+            self._l1.vouch(watermark, group)
+            self._feeds.vouch(watermark, group)
 
     def _drop(self, announcement: Announcement) -> None:
         if not self._feeds.idle:

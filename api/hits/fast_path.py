@@ -139,6 +139,20 @@ class WireAsk(Ask):
         self.send_raw(raw(problem))
 
 
+class L1Evidence:
+    """What vouches for the answers of one watcher group's resources in L1."""
+
+    __slots__ = ("_group", "_l1")
+
+    def __init__(self, l1: L1, group: str) -> None:
+        self._l1 = l1
+        self._group = group
+
+    @property
+    def watermark(self) -> Version:
+        return self._l1.watermark_of(self._group)
+
+
 class Hot:
     """The fast path of one process."""
 
@@ -153,10 +167,21 @@ class Hot:
     ) -> None:
         self.l1 = l1
         self.server = ServerHeader()
-        self.shared = SharedHeaders(bounds, self.server, L1_HIT, l1)
-        """By all answers from L1."""
-        self.private = SharedHeaders(bounds, self.server, L1_HIT, l1, private=True)
+        groups = {name: source.resource.watcher_group for name, source in sources.documents.items()}
+        vouchers = {group: L1Evidence(l1, group) for group in groups.values()}
+        evidence = next(iter(vouchers.values())) if len(vouchers) == 1 else l1
+        self.shared = SharedHeaders(bounds, self.server, L1_HIT, evidence)
+        """By all answers from L1; with several watcher groups, by those of the group of the last one."""
+        self.private = SharedHeaders(bounds, self.server, L1_HIT, evidence, private=True)
         """By those for one caller alone."""
+        by_group = {
+            group: (
+                SharedHeaders(bounds, self.server, L1_HIT, one),
+                SharedHeaders(bounds, self.server, L1_HIT, one, private=True),
+            )
+            for group, one in vouchers.items()
+        }
+        self._by_resource = {name.encode(): by_group[group] for name, group in groups.items()}
         self.blocks: dict[bytes, Plain] = {}
         """What blocks of header lines mean, of those that were plain."""
         self.hits: dict[bytes, int] = {}
@@ -173,7 +198,7 @@ class Hot:
         """`None`: there are none."""
         self.shared_caches: SharedCaches | None = None
         """`None`: no resource may be kept by any."""
-        self.look = self.look_in_l1
+        self.look = self.look_in_l1 if len(vouchers) <= 1 else self.look_among_groups
         self.find = lines.find
         self.start = reader.start
         """Has an ask answered with the others of this turn of the event loop."""
@@ -200,6 +225,13 @@ class Hot:
             return tail
         hits = self.hits
         hits[line] = hits.get(line, 0) + 1
+        return tail
+
+    def look_among_groups(self, line: bytes, plain: Plain = PLAIN) -> bytes | None:
+        """The same; `shared` and `private` are those of the watcher group of what was found, until the next look."""
+        tail = self.look_in_l1(line, plain)
+        if tail is not None:
+            self.shared, self.private = self._by_resource[line.split(b"/", 3)[2]]
         return tail
 
     def count(self, source: CachedSource, status: int) -> None:

@@ -81,7 +81,7 @@ class LiveFeed:
         self._home = home
         self._announced: Version = 0
         self._complete: Version = 0
-        self._hearing: object = None
+        self._hearing: Hashable | None = None
         """The one that has lasted since before the last read; `None`: none has."""
         self._told: Hashable | None = None
         self._dirty = self._reading = self._failed = self._delivering = False
@@ -100,12 +100,18 @@ class LiveFeed:
 
     @property
     def _is_heard(self) -> bool:
-        return self._hearing is not None and self._hearing is self._home.hearing and self._told is not None
+        if self._hearing is None or self._told is None:
+            return False
+        return self._hearing == self._home.vouched.hearing(self.subject.groups)
 
     @property
     def complete(self) -> Version:
         """The state misses no change up to here; 0: unknown."""
-        return max(self._complete, self._home.watermark) if self.is_current else self._complete
+        return max(self._complete, self._vouched) if self.is_current else self._complete
+
+    @property
+    def _vouched(self) -> Version:
+        return self._home.vouched.watermark(self.subject.groups)
 
     @property
     def is_doubtful(self) -> bool:
@@ -151,7 +157,7 @@ class LiveFeed:
         async with self._home.reading:
             self._until = monotonic() + self._home.state_seconds
             home, self._dirty = self._home, False
-            hearing, told = home.hearing, self.subject.told()
+            hearing, told = home.vouched.hearing(self.subject.groups), self.subject.told()
             try:
                 answer, names = await self._answer()
             except Exception as error:

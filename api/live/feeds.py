@@ -18,6 +18,8 @@ from neverstale.api.live import events
 from neverstale.api.live.feed import LiveFeed
 from neverstale.api.live.streams import LiveStream
 from neverstale.api.live.subjects import LiveSubject
+from neverstale.api.reads.vouched import Vouched
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.redis.announcements import EVERY
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
@@ -42,12 +44,10 @@ class Feeds:
     def __init__(
         self, settings: LiveSettings, tasks: Tasks, bound: Bound, clock: Callable[[], float] = time.time
     ) -> None:
-        self.hearing: object = None
-        """What is heard now, in one piece; `None`: nothing."""
-        self.watermark: Version = 0
-        """All up to here was announced in this hearing, or applied before it began; 0: that is not known yet."""
+        self.vouched = Vouched()
+        """What is heard now, and up to where all was announced in this hearing, or applied before it began."""
         self.announced: Version = 0
-        """The highest version that was announced in this hearing, or the watermark if it is higher."""
+        """The highest version that was announced in this hearing, or a watermark if one is higher."""
         self._at: Version = 0
         """What is being announced now has no higher version."""
         self.reading = asyncio.Semaphore(READS_AT_ONCE)
@@ -141,19 +141,18 @@ class Feeds:
     def all_changed(self) -> None:
         self._wake(self._feeds.values())
 
-    def vouch(self, watermark: Version) -> None:
-        """All up to here was announced, or applied before the hearing began."""
-        if not self.watermark:
-            self.hearing = object()
+    def vouch(self, watermark: Version, group: str = DEFAULT_GROUP) -> None:
+        """All of a watcher group up to here was announced, or applied before the hearing began."""
+        if self.vouched.vouch(watermark, group):
             self._looks_soon.set()
-        self.watermark = max(self.watermark, watermark)
         self.announced = max(self.announced, watermark)
 
     def void(self) -> None:
         """Something may not have been heard."""
         for feed in self._feeds.values():
             feed.keep_complete()
-        self.hearing, self.watermark, self.announced = None, 0, 0
+        self.vouched.void()
+        self.announced = 0
 
     def _wake(self, feeds: Iterable[LiveFeed]) -> None:
         for feed in list(feeds):

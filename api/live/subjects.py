@@ -42,6 +42,10 @@ class LiveSubject(Protocol):
         """Equal subjects are read once for all who watch them."""
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """The watcher groups of all that it may show."""
+
+    @property
     def names(self) -> frozenset[bytes]:
         """What announcements call it, as far as that is known before it was read."""
 
@@ -70,8 +74,10 @@ class DocumentSubject:
     view: View
     absence: bytes
     names: frozenset[bytes] = field(init=False)
+    groups: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", _groups(self.state, self.view))
         object.__setattr__(self, "names", frozenset((self.source.locate(self.key)[0],)))
 
     @property
@@ -114,8 +120,10 @@ class PageSubject:
     view: View
     absence: bytes = b""
     names: frozenset[bytes] = field(init=False)
+    groups: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", _groups(self.state, self.view))
         place = self.pages.locate(self.key)[1]
         object.__setattr__(self, "names", frozenset((place.group,) if place is not None else ()))
 
@@ -167,6 +175,10 @@ class LookupSubject:
         return self.source.name, self.key.canonical
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        return (self.state.freshness.of(self.source.name).watches,)
+
+    @property
     def absence(self) -> bytes:
         return self.source.absence
 
@@ -199,6 +211,10 @@ class FigureSubject:
         return self.figure.name
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        return (self.figure.resource.watcher_group,)
+
+    @property
     def identity(self) -> Hashable:
         return self.figure.name, self.figure.canonical(self.key)
 
@@ -222,6 +238,11 @@ class FigureSubject:
 def _all_told(state: State, view: View) -> bool:
     """Whether changes of all documents that it may show are told. Those of a collection that is made later are."""
     return all(state.kinds.bounds(state.sources.documents[resource].collection) for resource in view.resources)
+
+
+def _groups(state: State, view: View) -> tuple[str, ...]:
+    of = state.freshness.of
+    return tuple(dict.fromkeys(of(resource).watches for resource in view.resources))
 
 
 def _entries(state: State, parts: Iterable[Part]) -> frozenset[bytes]:

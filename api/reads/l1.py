@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterable
 from time import monotonic
 
 from neverstale.api.reads.recently_used import Recent
+from neverstale.api.reads.vouched import Vouched
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.versions import Version
 
 MOST_PAGES = 65_536
@@ -47,9 +49,16 @@ class Reading:
 class L1:
     """`limit_bytes` 0: keeps nothing. Nothing stays longer than `life_seconds`."""
 
-    def __init__(self, limit_bytes: int, life_seconds: float, clock: Callable[[], float] = monotonic) -> None:
-        self.watermark: Version = 0
-        """Every answer here misses no change up to this version; 0: nothing is vouched for."""
+    def __init__(
+        self,
+        limit_bytes: int,
+        life_seconds: float,
+        clock: Callable[[], float] = monotonic,
+        groups: Collection[str] = (DEFAULT_GROUP,),
+    ) -> None:
+        """`groups`: the watcher groups whose changes are announced."""
+        self._groups = groups
+        self._vouched = Vouched()
         self.answers = Recent(limit_bytes)
         self._keeps = limit_bytes > 0
         self._life_seconds = life_seconds
@@ -61,13 +70,22 @@ class L1:
         self._page_count = 0
 
     @property
+    def watermark(self) -> Version:
+        """No answer here misses a change up to this version; 0: nothing vouches for some."""
+        return self._vouched.watermark(self._groups)
+
+    def watermark_of(self, group: str) -> Version:
+        """No answer of this watcher group misses a change up to this version; 0: nothing vouches for them."""
+        return self._vouched.watermark((group,))
+
+    @property
     def idle(self) -> bool:
         """Nothing is kept, and nothing is being read."""
         return not (self._readings or self.answers)
 
-    def begin(self, keys: Collection[bytes]) -> Reading:
-        """Holds the places of these keys; comes before the read is issued."""
-        reading = Reading(keys, spoilt=not self.watermark)
+    def begin(self, keys: Collection[bytes], group: str = DEFAULT_GROUP) -> Reading:
+        """Holds the places of these keys; comes before the read is issued. `group`: the watcher group of all."""
+        reading = Reading(keys, spoilt=not self.watermark_of(group))
         self._readings.add(reading)
         return reading
 
@@ -123,11 +141,11 @@ class L1:
             reading.spoil_all()
         self._forget()
 
-    def vouch(self, watermark: Version) -> None:
-        """All changes up to here have been announced. Comes after they were."""
+    def vouch(self, watermark: Version, group: str = DEFAULT_GROUP) -> None:
+        """All changes of a watcher group up to here have been announced. Comes after they were."""
         if not self._keeps:
             return
-        self.watermark = max(self.watermark, watermark)
+        self._vouched.vouch(watermark, group)
         if self._clock() >= self._ends:
             self._ends = self._clock() + self._life_seconds
             self._forget()
@@ -139,5 +157,5 @@ class L1:
 
     def void(self) -> None:
         """Announcements may have been missed."""
-        self.watermark = 0
+        self._vouched.void()
         self.clear()

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from prometheus_client import Counter
 
+from neverstale.api.freshness.groups import GroupedFreshness
 from neverstale.api.freshness.watermark import Evidence, Freshness
 from neverstale.api.reads.answer import ANYTHING, AUDIT, Answer, NotCached, Wish
 from neverstale.api.reads.ask import Ask, FutureAsk, bypassing, fail_all
@@ -53,6 +54,9 @@ class _Turn:
     name: str
     hits: Counter
     weight: Weight
+    freshness: Freshness
+    """Of its watcher group."""
+    group: str
     asks: list[Ask] = field(default_factory=list)
     scheduled: bool = False
     under_way: int = 0
@@ -69,7 +73,7 @@ class Reader:
         self,
         cache: Cache,
         loads: Loads,
-        freshness: Freshness,
+        freshness: GroupedFreshness,
         breaker: Breaker,
         settings: Api,
         tasks: Tasks,
@@ -92,6 +96,8 @@ class Reader:
                 f"read-{source.name}",
                 telemetry.READS.labels(source.name, "hit"),
                 loads.weight(source),
+                freshness.of(source.name),
+                freshness.of(source.name).watches,
                 needs=needs_of(source.name),
             )
             for source in sources
@@ -182,16 +188,17 @@ class Reader:
 
     async def _answer_hits(self, turn: _Turn, asks: Sequence[Ask]) -> list[_Rest]:
         """Returns the asks that are still to be answered."""
-        evidence = self._freshness.evidence()
-        lacks = self._freshness.lacks
+        freshness = turn.freshness
+        evidence, lacks = freshness.evidence(), freshness.lacks
         if not self._breaker.allows() or (lacks and not lacks.isdisjoint(turn.needs)):
             return [(None, bypassing(asks))]
-        reading = self._l1.begin(turn.source.announced(asks)) if self._l1.watermark else None
+        l1 = self._l1
+        reading = l1.begin(turn.source.announced(asks), turn.group) if l1.watermark_of(turn.group) else None
         try:
             parts = await turn.source.read(asks)
             self._breaker.succeeded()
             _weigh(turn.weight, parts)
-            if not self._freshness.still_holds(evidence):
+            if not freshness.still_holds(evidence):
                 evidence = NO_EVIDENCE
             rest: list[_Rest] = []
             for part, some in _shared_out(parts, asks):
@@ -293,8 +300,8 @@ class Reader:
         if missing or direct:
             self._loads.proofs.expect()
         # Of sources with answers that Redis does not take: as of now, announcements spoil what is being read.
-        keeps = missing and turn.has_large and self._l1.watermark
-        reading = self._l1.begin(turn.source.announced(missing)) if keeps else None
+        keeps = missing and turn.has_large and self._l1.watermark_of(turn.group)
+        reading = self._l1.begin(turn.source.announced(missing), turn.group) if keeps else None
         try:
             await at_once(
                 self._misses.fetch(turn.source, missing, floor) if missing and floor is not None else None,

@@ -57,7 +57,7 @@ class Sampling:
         tail = self._look(line, plain)
         if tail is not None:
             asyncio.get_running_loop().call_soon(self._turn_ends, began, line)
-            tell_bound(hot.bounds, hot.l1.watermark)
+            tell_bound(hot.bounds, hot.shared.evidence.watermark)
         return tail
 
     def start(self, ask: Ask) -> None:

@@ -171,7 +171,7 @@ class BoundEvidence(Protocol):
 class SharedHeaders:
     """The beginnings of hits that rest on the same evidence, renewed by whoever finds them expired."""
 
-    __slots__ = ("_evidence", "_fixed", "_marks", "_server", "absent", "found", "moving", "unchanged", "until")
+    __slots__ = ("_fixed", "_marks", "_server", "absent", "evidence", "found", "moving", "unchanged", "until")
 
     def __init__(
         self,
@@ -188,13 +188,13 @@ class SharedHeaders:
         self.found = self.unchanged = self.absent = self.moving = b""
         self._marks = marks
         self._server = server
-        self._evidence = evidence
+        self.evidence = evidence
         every = [fixed(status, cache_status) for status in (200, 304, 404)]
         self._fixed = [lines(for_one(pairs(each))) for each in every] if private else every
 
     def renew(self, now: float) -> None:
         """`now`: monotonic seconds, taken before."""
-        bound = self._marks.bound(self._evidence.watermark)
+        bound = self._marks.bound(self.evidence.watermark)
         self.moving = moving(None if bound is None else bound + VALID_SECONDS)
         shared = self._server.text() + self.moving
         found, unchanged, absent = self._fixed

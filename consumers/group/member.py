@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.consumers.apply import Apply
 from neverstale.consumers.group.client import close, let_go, options
 from neverstale.consumers.group.offsets import Offsets
@@ -64,6 +65,8 @@ class Consumed:
     apply: Apply
     instance: str
     """Of whom the group is told that he has applied what he commits."""
+    watcher_group: str = DEFAULT_GROUP
+    """Whose topic it is."""
 
     @property
     def topic(self) -> str:
@@ -192,7 +195,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         except BaseException:
             self._progress.forget()
             raise
-        telemetry.CONSUMER_LAG.set(sum(max(0, ends[partition] - at) for partition, at in positions.items()))
+        lag = sum(max(0, ends[partition] - at) for partition, at in positions.items())
+        telemetry.CONSUMER_LAG.labels(self._consumed.watcher_group).set(lag)
         self.heard_at = time.monotonic()
         if self._joining_since is None:
             self._progress.look(positions, ends)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails
 
 from neverstale.catalog.declarations import (
@@ -15,6 +15,7 @@ from neverstale.catalog.declarations import (
 )
 from neverstale.catalog.references import Reference, path_of, wrong_field
 from neverstale.catalog.resource import NO_CHANGE_STREAMS, Resource, Warm
+from neverstale.catalog.watchers import GroupDeclaration, check_groups, grouped
 from neverstale.errors import Misconfigured
 from neverstale.misconfiguration import Location, did_you_mean, read_toml, sentence, together, wrong
 
@@ -27,6 +28,8 @@ class Catalog(BaseModel):
     database: str
     resources: dict[str, Resource]
     """By name."""
+    watchers: dict[str, GroupDeclaration] = Field(default_factory=dict)
+    """Watcher groups besides the default group, by name."""
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -50,10 +53,31 @@ class Catalog(BaseModel):
         """The resources that are served from a collection."""
         return tuple(resource for resource in self.resources.values() if resource.collection == collection)
 
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Watcher group -> its collections; the default group first, unless it has none."""
+        return dict(grouped(self.watchers, self.collections))
+
+    def of_group(self, group: str) -> Self:
+        """The same, with the resources of one watcher group alone."""
+        collections = self.groups[group]
+        mine = {name: resource for name, resource in self.resources.items() if resource.collection in collections}
+        declared = {name: one for name, one in self.watchers.items() if name == group}
+        return self.model_copy(update={"resources": mine, "watchers": declared})
+
     @model_validator(mode="after")
     def _resources_are_of_the_database(self) -> Self:
         for resource in self.resources.values():
             resource._database = self.database
+        return self
+
+    @model_validator(mode="after")
+    def _collections_are_in_one_group(self) -> Self:
+        check_groups(self.watchers, self.collections)
+        for group, collections in self.groups.items():
+            for resource in self.resources.values():
+                if resource.collection in collections:
+                    resource._watcher_group = group
         return self
 
     @field_validator("database")
@@ -128,6 +152,7 @@ _EXAMPLES = {
     "score": 'score = "dep_delay"',
     "field": 'field = "dep_delay"',
     "to": 'to = "airlines"',
+    "collections": 'collections = ["orders"]',
 }
 
 
@@ -144,6 +169,8 @@ def _known(location: Location) -> list[str]:
             return list(Catalog.model_fields)
         case ["resources", _, "counters", _, "sums", _, _]:
             return list(SumDeclaration.model_fields)
+        case ["watchers", _, _]:
+            return list(GroupDeclaration.model_fields)
         case ["resources", _, "refs", _, _]:
             return list(Reference.model_fields)
         case ["resources", _, "warm", _]:

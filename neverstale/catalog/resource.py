@@ -18,6 +18,7 @@ from neverstale.catalog.declarations import (
 from neverstale.catalog.lookups import MOST_LOOKUPS, as_list, check_lookups, list_name
 from neverstale.catalog.references import References
 from neverstale.catalog.tenants import TENANT_TYPES, Tenant
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.keys import KeyType
 from neverstale.misconfiguration import wrong
 
@@ -152,6 +153,18 @@ class Resource(BaseModel):
 
     _database: str = PrivateAttr("")
     """Of the catalog that declares it."""
+    _watcher_group: str = PrivateAttr(DEFAULT_GROUP)
+
+    @property
+    def watcher_group(self) -> str:
+        """The group of watchers through whose stream and topic all of it comes."""
+        return self._watcher_group
+
+    @property
+    def derived_name(self) -> str:
+        """Under which its derived data is in Redis. Another watcher group, with owners of other partitions, derives
+        under another name."""
+        return derived_name(self.name, self.watcher_group)
 
     @cached_property
     def shows(self) -> str:
@@ -262,3 +275,8 @@ class Resource(BaseModel):
                     'name the top-level field, e.g. address = "object"',
                 )
         return fields
+
+
+def derived_name(resource: str, group: str) -> str:
+    """The name of what a watcher group derives of a resource."""
+    return resource if group == DEFAULT_GROUP else f"{resource}@{group}"

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import orjson
 
+from neverstale.catalog.watchers import DEFAULT_GROUP, LONGEST_NAME
 from neverstale.role.damage import LATEST_MS, MOST_PARTITIONS
 from neverstale.versions import Version, from_hex, to_hex
 
@@ -45,6 +46,8 @@ class AnnouncedMarks:
     """Partition -> version and wall time in ms of its last mark."""
     coverage: str = ""
     """Digest of what the publisher covers (`neverstale.catalog.coverage`); empty: it tells none."""
+    group: str = DEFAULT_GROUP
+    """The watcher group whose topic the partitions are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,11 @@ class Announcement:
 
 
 class Announcer:
-    """One publisher's messages, each with the next number."""
+    """One publisher's messages, each with the next number. It applies the changes of one watcher group."""
 
-    def __init__(self, publisher: str | None = None) -> None:
+    def __init__(self, publisher: str | None = None, group: str = DEFAULT_GROUP) -> None:
         self._publisher = publisher or secrets.token_hex(8)
+        self._group = {"group": group} if group != DEFAULT_GROUP else {}
         self._number = 0
 
     def changes(self, keys: Sequence[bytes], floors: Collection[str], at: Version = 0) -> bytes:
@@ -80,7 +84,7 @@ class Announcer:
     ) -> bytes:
         told = [(partition, to_hex(version), wall_ms) for partition, (version, wall_ms) in marks.items()]
         covers = {"covers": coverage} if coverage else {}
-        return self._encode({"redis": identity, "partitions": partitions, "marks": told, **covers})
+        return self._encode({"redis": identity, "partitions": partitions, "marks": told, **covers, **self._group})
 
     def _encode(self, said: Mapping[str, Any]) -> bytes:
         self._number += 1
@@ -121,7 +125,10 @@ def _marks(said: Mapping[str, Any]) -> AnnouncedMarks:
     coverage = said.get("covers", "")
     if not isinstance(coverage, str) or len(coverage) > LONGEST_PUBLISHER:
         raise ValueError("a coverage is a digest")
-    return AnnouncedMarks(identity, partitions, by_partition, coverage)
+    group = said.get("group", DEFAULT_GROUP)
+    if not isinstance(group, str) or len(group) > LONGEST_NAME:
+        raise ValueError("a watcher group has a short name")
+    return AnnouncedMarks(identity, partitions, by_partition, coverage, group)
 
 
 def _whole(value: Any, most: int) -> int:

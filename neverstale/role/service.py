@@ -27,6 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from neverstale import __version__
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Stop
 from neverstale.keys import Names
 from neverstale.links.exposure import exposed
@@ -62,6 +63,10 @@ class Health:
         """Tell of it for so long."""
         self.noted[part] = time.monotonic() + seconds, met
 
+    def of(self, group: str) -> "Health":
+        """The same, for what works for one watcher group: its parts are told apart from those of the others."""
+        return self if group == DEFAULT_GROUP else GroupHealth(self.parts, self.noted, f" of {group}")
+
     @property
     def ready(self) -> bool:
         return bool(self.parts) and not any(self.parts.values())
@@ -73,6 +78,22 @@ class Health:
         parts |= {part: met for part, (until, met) in self.noted.items() if now < until}
         body = orjson.dumps({"ready": self.ready, "parts": parts})
         return Response(body, 200 if self.ready else 503, media_type="application/json")
+
+
+@dataclass
+class GroupHealth(Health):
+    """A view of a role's health, in which the names of all parts end in something more."""
+
+    ending: str = ""
+
+    def ok(self, part: str) -> None:
+        super().ok(part + self.ending)
+
+    def wrong(self, part: str, reason: str) -> None:
+        super().wrong(part + self.ending, reason)
+
+    def note(self, part: str, met: str, seconds: float = NOTED_SECONDS) -> None:
+        super().note(part + self.ending, met, seconds)
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,10 @@ OPLOG_HEADROOM = _gauge(
     "may not read local.oplog.rs.",
 )
 POSITION_LOST = _counter("position_lost", "Positions that could not be resumed; floors were published.")
-WATCHER_LEADS = _gauge("watcher_leads", "1 while this watcher holds the lease of its group, 0 while it stands by.")
-WATCHER_TERM = _gauge("watcher_term", "Term of the last lease that this watcher held.")
+WATCHER_LEADS = _gauge(
+    "watcher_leads", "1 while this watcher holds the lease of its watcher group, 0 while it stands by.", "group"
+)
+WATCHER_TERM = _gauge("watcher_term", "Term of the last lease that this watcher held.", "group")
 WATCHER_RECOVERIES = _counter("watcher_recoveries", "Times the watcher closed all and began again.", "server")
 RECORDS_TOO_LARGE = _counter(
     "records_too_large",
@@ -79,7 +81,9 @@ INVALIDATIONS = _counter("invalidations", "Entries met by an invalidation, by wh
 REFRESHES = _counter("refreshes", "Refreshes after an invalidation, by result.", "result")
 COMMITS = _counter("commits", "Commits of offsets, by result; a failed one is made up for by the next.", "result")
 CONSUMER_LAG = _gauge(
-    "consumer_lag_records", "Records that this consumer's partitions hold and it has not fetched yet."
+    "consumer_lag_records",
+    "Records that this consumer's partitions of a watcher group's topic hold and it has not fetched yet.",
+    "group",
 )
 REBALANCES = _counter("rebalances", "Times the partitions of a consumer were taken away.")
 OFFSETS_LOST = _counter("offsets_lost", "Partitions that had no offset to go on at; everything cached was voided.")
@@ -187,7 +191,9 @@ BREAKER_OPEN = _gauge("breaker_open", "1 while reads avoid a server.", "server")
 BOUND_SECONDS = _gauge("bound_seconds", "How old an answer from the cache can be at most; NaN: unknown.", "resource")
 WATERMARK_AGE = _gauge(
     "watermark_age_seconds",
-    "Since the wall time of the newest mark that was applied on a partition; NaN: none, or on another Redis.",
+    "Since the wall time of the newest mark that was applied on a partition of a watcher group's topic; NaN: none, "
+    "or on another Redis.",
+    "group",
     "partition",
 )
 SERVED_BOUND = _histogram(

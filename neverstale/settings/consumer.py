@@ -10,6 +10,9 @@ from neverstale.settings.section import LeaseMs, SettingsSection
 
 
 class ConsumerSettings(SettingsSection):
+    consumes: str = Field(
+        "", description="Comma-separated watcher groups of the catalog whose changes it applies; empty: all."
+    )
     max_batch: PositiveInt = Field(8000, description="Records applied together.")
     commit_interval_ms: PositiveInt = Field(500, description="Offsets of applied records are committed this often.")
     replay_seconds: PositiveInt = Field(

@@ -16,6 +16,9 @@ class WatcherSettings(SettingsSection):
     group: str = Field(
         "default", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Watchers of one group share a position."
     )
+    watches: str = Field(
+        "default", min_length=1, description="Watcher group of the catalog (`[watchers.NAME]`) that this one is of."
+    )
     lease_ms: PositiveInt = Field(2000, description="A silent watcher loses its place to a standby after this.")
     heartbeat_ms: PositiveInt = Field(1000, description="Period of the heartbeat write; an idle bound stays near it.")
     mark_interval_ms: PositiveInt = Field(50, description="Marks are at least this far apart under load.")

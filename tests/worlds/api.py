@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from neverstale import settings as sections
 from neverstale.api.app import create_app
-from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.freshness.groups import GroupedFreshness
 from neverstale.api.reads.reader import Reader
 from neverstale.api.reads.source import DocumentSource
 from neverstale.api.state import State
@@ -101,7 +101,7 @@ class World:
         return self.state.reader
 
     @property
-    def freshness(self) -> Freshness:
+    def freshness(self) -> GroupedFreshness:
         return self.state.freshness
 
     @property

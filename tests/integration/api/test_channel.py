@@ -206,8 +206,8 @@ def no_placeholder(l1: L1) -> Iterator[None]:
 
     begin = l1.begin
 
-    def deaf(keys: frozenset[bytes]) -> Reading:
-        l1.end(begin(keys))
+    def deaf(keys: frozenset[bytes], group: str) -> Reading:
+        l1.end(begin(keys, group))
         reading = Deaf(keys, spoilt=not l1.watermark)
         l1._readings.add(reading)
         return reading

@@ -111,7 +111,7 @@ CASES = [
 async def test_hits_in_redis_are_byte_identical_on_every_way(
     served: Served, path: str, headers: tuple[str, ...], method: str
 ) -> None:
-    served.hot.l1.vouch = lambda watermark: None  # type: ignore[method-assign]
+    served.hot.l1.vouch = lambda watermark, group="": None  # type: ignore[method-assign]
     served.hot.l1.void()
     await filled(served, path)
     async with served.connection() as client:

@@ -187,11 +187,11 @@ async def test_a_server_that_becomes_another_one_while_connected_is_believed_aft
     settings = settings_of(mongo_uri, replica.url, "test")
     async with World.of(settings, catalog_of(database), established=False) as world:
         await explained(world, "no consumer has stored a watermark")
-        before = world.freshness.evidence()
+        before = world.freshness.of("things").evidence()
         await promote(replica)  # a new replication id, and no connection is lost
 
         async def voided() -> bool:
-            return not world.freshness.still_holds(before)
+            return not world.freshness.of("things").still_holds(before)
 
         await eventually(voided, "the evidence is void")
         await world.mark()
@@ -206,7 +206,7 @@ async def test_a_demoted_master_vouches_for_nothing_more_although_nobody_was_dis
         await world.reader.get(world.things, "a")
         await world.until_filled("things", "a")
         assert (await world.reader.get(world.things, "a")).complete == mark
-        before = world.freshness.evidence()
+        before = world.freshness.of("things").evidence()
         await world.redis.wait(1, 5000)
         await promote(second)
         await world.redis.replicaof("127.0.0.1", str(second.port))
@@ -217,7 +217,7 @@ async def test_a_demoted_master_vouches_for_nothing_more_although_nobody_was_dis
         await eventually(followed, "the first one has the second one's data")
 
         async def void() -> bool:
-            return not world.freshness.still_holds(before)
+            return not world.freshness.of("things").still_holds(before)
 
         await eventually(void, "the evidence is void")
         await explained(world, "is of another Redis")

@@ -24,7 +24,7 @@ from tests.worlds.api import World
 from tests.worlds.consuming import running_life
 
 API = {
-    "clock": "neverstale.api.freshness.watermark.Freshness.keep_clock",
+    "clock": "neverstale.api.app.keep_clock",
     "watermark": "neverstale.api.freshness.watermark.Freshness.keep_watermark",
     "generations": "neverstale.api.app.keep_known",
     "card": "neverstale.api.app.show_card",
@@ -141,7 +141,7 @@ async def test_each_task_of_the_api_that_dies_is_started_again_and_readyz_says_s
         make_die(monkeypatch, name, path, begun)
     with capture_logs() as logs:
         async with World.of(settings, catalog) as world:
-            health = world.state.freshness._health
+            health = world.state.health
             await all_die_and_live(health, API, begun)
             said = (await world.http.get("/readyz")).json()["parts"]
             assert all("KeyError" in said[part(name)] for name in API)

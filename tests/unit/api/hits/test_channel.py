@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.freshness.groups import GroupedFreshness
 from neverstale.api.hits.channel import BrokenSubscription, Channel, Hearing
 from neverstale.api.live.feeds import Feeds
 from neverstale.api.reads.l1 import L1
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.keys import Names
 from neverstale.redis.announcements import AnnouncedMarks, Announcement, Announcer
 from neverstale.role.damage import Damage
@@ -30,16 +31,16 @@ def marks(version: int, *partitions: int, identity: str = "redis-1", count: int 
 def test_the_watermark_is_the_lowest_once_all_partitions_were_heard() -> None:
     heard = hearing()
     heard.mark("p", marks(9, 0))
-    assert heard.watermark == 0
+    assert heard.watermark() == 0
     heard.mark("q", marks(7, 1))
-    assert heard.watermark == 7
+    assert heard.watermark() == 7
 
 
 def test_a_mark_of_the_past_lowers_nothing() -> None:
     heard = hearing()
     heard.mark("p", marks(9, 0, 1))
     heard.mark("p", marks(5, 0, 1))
-    assert heard.watermark == 9
+    assert heard.watermark() == 9
 
 
 def test_a_missing_number_breaks_the_hearing() -> None:
@@ -81,7 +82,7 @@ def feeds() -> Feeds:
 @given(st.lists(patched(CHANGES) | patched(MARKS), max_size=5))
 def test_no_message_ends_the_hearing(messages: list[bytes]) -> None:
     redis = Redis.from_url("redis://127.0.0.1:1")
-    freshness = cast("Freshness", FreshnessOfOne())
+    freshness = cast("GroupedFreshness", FreshnessOfOne())
     channel = Channel(redis, Names("ns"), L1(1 << 20, 60), freshness, 1.0, Damage(lambda: LAST), {}, feeds())
     channel._opened("redis-1")
     for message in messages:
@@ -92,6 +93,7 @@ def test_no_message_ends_the_hearing(messages: list[bytes]) -> None:
 
 class FreshnessOfOne:
     identity = "redis-1"
+    groups = (DEFAULT_GROUP,)
 
     def __init__(self) -> None:
         self.marks = self
@@ -99,7 +101,7 @@ class FreshnessOfOne:
     def on_void(self, call: object) -> None:
         pass
 
-    def covers(self, coverage: str) -> bool:
+    def covers(self, group: str, coverage: str) -> bool:
         return True
 
     def note(self, version: int, wall_ms: int) -> None:
@@ -108,7 +110,7 @@ class FreshnessOfOne:
 
 def test_a_publisher_that_does_not_cover_our_catalog_vouches_for_nothing() -> None:
     covered = {"", "0" * 16}
-    heard = Hearing("redis-1", lambda *_: None, Damage(lambda: LAST), covered.__contains__)
+    heard = Hearing("redis-1", lambda *_: None, Damage(lambda: LAST), lambda group, coverage: coverage in covered)
     for coverage, watermark in (("", 8), ("f" * 16, 0), ("0" * 16, 8)):
         heard.mark("p", AnnouncedMarks("redis-1", 1, {0: (8, 10)}, coverage))
-        assert heard.watermark == watermark
+        assert heard.watermark() == watermark

@@ -17,6 +17,7 @@ from neverstale.api.live.subjects import SubjectAnswer
 from neverstale.api.reads.answer import Answer, Wish
 from neverstale.api.state import STATE
 from neverstale.api.web.problems import Problem
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.role.tasks import Tasks
 from neverstale.settings import Clients, LiveSettings
 from tests.support.connected import Connected
@@ -30,6 +31,7 @@ class OneNumber:
     """A subject whose state is a number."""
 
     name, identity, absence, names = "things", "a", b"{}", frozenset((NAME,))
+    groups = (DEFAULT_GROUP,)
     number = 1
 
     def told(self) -> str:

@@ -21,6 +21,7 @@ from neverstale.api.live.feeds import Feeds
 from neverstale.api.live.streams import LiveStream
 from neverstale.api.live.subjects import SubjectAnswer
 from neverstale.api.reads.answer import Answer, Wish
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Outage
 from neverstale.role.tasks import Tasks
 from neverstale.settings import LiveSettings
@@ -56,6 +57,7 @@ class OneDocument:
     identity: str = "a"
     absence: bytes = b"{}"
     names: frozenset[bytes] = frozenset((NAME,))
+    groups: tuple[str, ...] = (DEFAULT_GROUP,)
     is_told: bool = True
 
     def told(self) -> str | None:
@@ -236,7 +238,7 @@ RULES: Final[dict[str, tuple[Any, str, Any]]] = {
     "a state that is being read again is not vouched for": (
         LiveFeed,
         "complete",
-        property(lambda feed: max(feed._complete, feed._home.watermark)),
+        property(lambda feed: max(feed._complete, feed._vouched)),
     ),
     "reads of MongoDB miss nothing that was announced": (Feeds, "hear", lambda feeds, at: None),
     "what is announced while it is read is read again": (

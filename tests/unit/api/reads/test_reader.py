@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from neverstale.api.freshness.bound import Bounds
-from neverstale.api.freshness.watermark import Evidence, Freshness
+from neverstale.api.freshness.groups import GroupedFreshness
+from neverstale.api.freshness.watermark import Evidence
 from neverstale.api.reads.answer import ANYTHING, Answer, NotCached, Wish
 from neverstale.api.reads.ask import Ask, FutureAsk
 from neverstale.api.reads.breaker import Breaker
@@ -20,6 +21,7 @@ from neverstale.api.reads.l1 import L1, Reading
 from neverstale.api.reads.reader import Reader
 from neverstale.api.reads.source import DocumentSource, Part
 from neverstale.catalog import Resource
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Outage
 from neverstale.keys import Names, digest
 from neverstale.mongodb.loader import Loader
@@ -65,6 +67,10 @@ class Known:
     """What is known of the age of hits."""
 
     lacks: frozenset[str] = frozenset()
+    watches = DEFAULT_GROUP
+
+    def of(self, source: str) -> "Known":
+        return self
 
     def __init__(self, watermark: Version) -> None:
         self.marks = Bounds(PrimaryClock())
@@ -84,7 +90,7 @@ def reader_of(source: DocumentSource, watermark: Version = 9) -> tuple[Reader, l
     """A reader, and all asks that the cache did not answer."""
     tasks, api, missed = Tasks(), Api(), list[Ask]()
     loads = Loads(cast("Loader", None), api, Breaker("mongodb", 3, 60), tasks, no_proofs())
-    freshness, cache = cast("Freshness", Known(watermark)), Cache(cast("Redis", None), Names("ns"))
+    freshness, cache = cast("GroupedFreshness", Known(watermark)), Cache(cast("Redis", None), Names("ns"))
     breaker, l1 = Breaker("redis", 3, 60), L1(0, 60)
     reader = Reader(cache, loads, freshness, breaker, api, tasks, Random(1), l1, [source])
 

@@ -1,0 +1,33 @@
+"""What one unbroken hearing vouches for, by watcher group: a group that stands still lets no other wait."""
+
+from collections.abc import Collection, Hashable
+
+from neverstale.catalog.watchers import DEFAULT_GROUP
+from neverstale.versions import Version
+
+
+class Vouched:
+    """Up to which version all changes of each group were announced, or applied before they were listened for."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, tuple[object, Version]] = {}
+
+    def vouch(self, watermark: Version, group: str = DEFAULT_GROUP) -> bool:
+        """Whether this is the first that is heard of a group."""
+        token, known = self._groups.get(group, (None, 0))
+        self._groups[group] = token or object(), max(known, watermark)
+        return token is None
+
+    def watermark(self, groups: Collection[str]) -> Version:
+        """Up to where all of these are vouched for; 0: one of them is not."""
+        return min([self._groups[group][1] if group in self._groups else 0 for group in groups])
+
+    def hearing(self, groups: Collection[str]) -> Hashable | None:
+        """What is heard of these groups now, in one piece; `None`: one of them is not heard."""
+        if not all(group in self._groups for group in groups):
+            return None
+        return tuple(self._groups[group][0] for group in groups)
+
+    def void(self) -> None:
+        """Something may not have been heard."""
+        self._groups.clear()
