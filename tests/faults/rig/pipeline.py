@@ -45,6 +45,8 @@ class Pipeline:
     rule: str | None
     """Taken away in every role."""
     environment: dict[str, str]
+    consumer_group: str
+    """Of those who apply the changes of `RESOURCE`."""
     roles: list[RunningRole] = field(default_factory=list)
 
     async def start(self, role: Role, *injected: str, **variables: str) -> RunningRole:
@@ -90,7 +92,7 @@ class Pipeline:
         """
         try:
             async with Redis.from_url(self.redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
-                fields: dict[Any, Any] = await redis.hgetall(f"{self.name}:watermarks:{self.name}")
+                fields: dict[Any, Any] = await redis.hgetall(f"{self.name}:watermarks:{self.consumer_group}")
         except Exception:  # whatever is wrong with Redis, then nothing is known
             return 0
         count = int(fields.pop(b"partitions", b"0"))
@@ -141,7 +143,7 @@ async def pipeline(
         "SERVICE__LOG_FORMAT": "json",
         "API__PUBLIC_PAGES": "all",
     }
-    made = Pipeline(bench, name, broker, redis_url, rule, environment)
+    made = Pipeline(bench, name, broker, redis_url, rule, environment, name)
     try:
         yield made
     finally:

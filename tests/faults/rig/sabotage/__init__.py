@@ -5,7 +5,7 @@
 starts a role in which the rules do not hold; `without(rule)` does the same within this process.
 """
 
-from tests.faults.rig.sabotage import consumer, derived, live, mongodb, protocol, reads, serving, watcher
+from tests.faults.rig.sabotage import consumer, derived, groups, live, mongodb, protocol, reads, serving, watcher
 from tests.faults.rig.sabotage.rules import RULES, SEPARATOR, without
 
 __all__ = (
@@ -13,6 +13,7 @@ __all__ = (
     "SEPARATOR",
     "consumer",
     "derived",
+    "groups",
     "live",
     "mongodb",
     "protocol",
