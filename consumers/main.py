@@ -11,7 +11,6 @@ from neverstale.keys import Names
 from neverstale.role.renewal import Renewal
 from neverstale.role.service import Life, run_role, show_card
 from neverstale.role.supervised import Supervised
-from neverstale.role.tasks import start
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
 from neverstale.watcher_groups import consumed_groups
@@ -37,7 +36,8 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
         async with Supervised(life.health) as beside, asyncio.TaskGroup() as together:
             beside.keep("card", partial(show_card, life, redis, Names(settings.redis.prefix)))
             for one in groups:
-                start(together, consume(one, catalog, life, mongo), f"consume-{one.name}")
+                # Not by `start`: what fails within it says itself which task it was.
+                together.create_task(consume(one, catalog, life, mongo), name=f"consume-{one.name}")
     finally:
         await mongo.close()
         await redis.aclose()
