@@ -14,11 +14,11 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from time import monotonic
 from typing import Any, Final, NoReturn
 
+from neverstale.api.freshness.vouched import Vouched
 from neverstale.api.live import events
 from neverstale.api.live.feed import LiveFeed
 from neverstale.api.live.streams import LiveStream
 from neverstale.api.live.subjects import LiveSubject
-from neverstale.api.reads.vouched import Vouched
 from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.redis.announcements import EVERY
 from neverstale.role import telemetry

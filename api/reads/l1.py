@@ -13,8 +13,8 @@ and `Channel` hands that on. Two things make it safe:
 from collections.abc import Callable, Collection, Iterable
 from time import monotonic
 
+from neverstale.api.freshness.vouched import Vouched
 from neverstale.api.reads.recently_used import Recent
-from neverstale.api.reads.vouched import Vouched
 from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.versions import Version
 

@@ -1,6 +1,7 @@
 """Options and arguments that most commands share, and what the files that they name hold."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -25,10 +26,14 @@ ResourceName = Annotated[str, typer.Argument(metavar="RESOURCE", help="As the ca
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask for it, and leave.")]
 
 
-def settings_from(config: Path | None, catalog: Path | None) -> "tuple[Settings, Origins]":
+def settings_from(
+    config: Path | None, catalog: Path | None, options: "Mapping[str, object] | None" = None
+) -> "tuple[Settings, Origins]":
+    """`options`: settings that other options of the command line say."""
     from neverstale.settings.sources import load
 
-    return load(os.environ, config_file(config), {"catalog": catalog} if catalog else {})
+    given = {"catalog": catalog} if catalog else {}
+    return load(os.environ, config_file(config), {**given, **(options or {})})
 
 
 def config_file(config: Path | None) -> Path | None:

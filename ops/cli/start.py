@@ -143,13 +143,25 @@ def play(config: Config = None) -> None:
     asyncio.run(play_week(settings.mongodb.uri.get_secret_value()))
 
 
-def run(role: RoleName, config: Config = None, catalog: CatalogFile = None) -> None:
+def run(
+    role: RoleName,
+    config: Config = None,
+    catalog: CatalogFile = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="Watcher group: of a watcher, or of a consumer, for which it may be repeated."),
+    ] = None,
+) -> None:
     """Run one role in the foreground until SIGTERM or Ctrl-C."""
     from neverstale.role.renewal import CatalogFile, Renewal
 
+    chosen = _chosen(role, group or [])
+
     def read() -> "tuple[Settings, Catalog]":
-        settings, _ = settings_from(config, catalog)
-        return settings, catalog_of(settings)
+        settings, _ = settings_from(config, catalog, chosen)
+        declared = catalog_of(settings)
+        _check_groups(role, settings, declared)
+        return settings, declared
 
     settings, declared = read()
     file = CatalogFile(settings.catalog, declared)
@@ -158,6 +170,32 @@ def run(role: RoleName, config: Config = None, catalog: CatalogFile = None) -> N
     if renewal.granted:
         renewal.start_again()
     raise typer.Exit(code)
+
+
+def _chosen(role: RoleName, groups: list[str]) -> dict[str, str]:
+    """The setting that a role's groups are."""
+    from neverstale.errors import Misconfigured
+
+    match role, groups:
+        case _, []:
+            return {}
+        case RoleName.WATCHER, [one]:
+            return {"watcher.watches": one}
+        case RoleName.WATCHER, _:
+            raise Misconfigured("--group", "a watcher is of one group", "start one for each")
+        case RoleName.CONSUMER, _:
+            return {"consumer.consumes": ",".join(groups)}
+    raise Misconfigured("--group", f"the {role.value} is for all watcher groups", "drop it")
+
+
+def _check_groups(role: RoleName, settings: "Settings", catalog: "Catalog") -> None:
+    """Raises `Misconfigured` for groups that the catalog does not have."""
+    from neverstale.watcher_groups import consumed_groups, watched_group
+
+    if role is RoleName.WATCHER:
+        watched_group(settings, catalog)
+    if role is RoleName.CONSUMER:
+        consumed_groups(settings, catalog)
 
 
 def _run(role: RoleName, settings: "Settings", catalog: "Catalog", renewal: "Renewal") -> int:

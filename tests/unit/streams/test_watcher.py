@@ -110,3 +110,26 @@ def test_a_refusal_is_graver_than_an_outage_and_less_than_a_lost_position() -> N
     away, no, lost = Outage("kafka", "away"), refusal(TopicAuthorizationFailedError("t")), PositionLost("gone")
     assert ours(ExceptionGroup("", [away, no])) is no
     assert ours(ExceptionGroup("", [no, lost])) is lost
+
+
+JOINING = {
+    "none joined": (("a", "b"), ("a", "b"), set()),
+    "one joined": (("a",), ("a", "b"), {"b"}),
+    "one left": (("a", "b"), ("a",), set()),
+    "one for another": (("a",), ("b",), {"b"}),
+    "a position that does not say": (None, ("a", "b"), set()),
+}
+
+
+@pytest.mark.parametrize("case", JOINING)
+def test_what_was_not_watched_up_to_the_position_begins_with_a_floor(case: str) -> None:
+    before, now, joined = JOINING[case]
+    stored = Position({"_data": "82" + "0" * 16}, 4, "t", before)
+    start = plan(stored, Topic("changes", 4, created=False, complaint=None, id="t"), None, now)
+    assert (start.floor_reason, start.joined) == (None, frozenset(joined))
+
+
+def test_floors_are_of_what_joined_alone() -> None:
+    watched = Watched("shop", ("a", "b", "c"))
+    assert [floor.collection for floor in watched.some_floors({"b", "z"}, 7, "joined")] == ["b"]
+    assert all(floor.lost for floor in watched.some_floors({"b"}, 7, "joined"))

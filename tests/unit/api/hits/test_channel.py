@@ -114,3 +114,24 @@ def test_a_publisher_that_does_not_cover_our_catalog_vouches_for_nothing() -> No
     for coverage, watermark in (("", 8), ("f" * 16, 0), ("0" * 16, 8)):
         heard.mark("p", AnnouncedMarks("redis-1", 1, {0: (8, 10)}, coverage))
         assert heard.watermark() == watermark
+
+
+def of_group(group: str, version: int, *partitions: int, count: int = 2) -> AnnouncedMarks:
+    return AnnouncedMarks("redis-1", count, dict.fromkeys(partitions, (version, 1000)), group=group)
+
+
+def test_each_watcher_group_is_heard_for_itself() -> None:
+    heard = hearing()
+    heard.mark("p", of_group("a", 9, 0, 1))
+    heard.mark("q", of_group("b", 7, 0, count=3))
+    heard.mark("r", of_group("b", 8, 1, count=3))
+    assert (heard.watermark("a"), heard.watermark("b"), heard.watermark("c")) == (9, 0, 0)
+    heard.mark("q", of_group("b", 5, 2, count=3))
+    assert (heard.watermark("a"), heard.watermark("b")) == (9, 5)
+
+
+def test_who_covers_too_little_of_one_group_vouches_for_the_others() -> None:
+    heard = Hearing("redis-1", lambda *_: None, Damage(lambda: LAST), lambda group, coverage: group != "b")
+    heard.mark("p", of_group("a", 9, 0, 1))
+    heard.mark("q", of_group("b", 9, 0, 1))
+    assert (heard.watermark("a"), heard.watermark("b")) == (9, 0)
