@@ -76,6 +76,7 @@ class ConsumerLoop:
                 start(group, self._commit_often(member), "commit"),
                 start(group, self._watch(member), "watch-kafka"),
                 start(group, member.until_replaced(), "watch-group"),
+                start(group, member.watch_peers(), "watch-peers"),
             )
             await self._apply_all(member)
             for task in beside:

@@ -99,7 +99,10 @@ async def _consume(
     applier = Applier(cache, steps, section, life.health)
     ours = settings.consumer
     consumed = Consumed(
-        settings.kafka, ours.max_batch, ours.replay_seconds, folding, accounts, applier.apply, life.instance, of.name
+        *(settings.kafka, ours.max_batch, ours.replay_seconds, folding, accounts, applier.apply),
+        url=life.url,
+        instance=life.instance,
+        watcher_group=of.name,
     )
     consumer = ConsumerLoop(settings, consumed, life)
     async with letters, Supervised(life.health) as beside:

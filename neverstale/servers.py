@@ -15,7 +15,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from neverstale import __version__
 from neverstale.errors import Misconfigured
-from neverstale.links import tls, tokens
+from neverstale.links import tls
 from neverstale.sentinels import Sentinels, ToMaster
 from neverstale.settings import Kafka, MongoDB, RedisSettings
 from neverstale.settings.redis_url import Sentinel, sentinel_of
@@ -136,6 +136,8 @@ def kafka_options(settings: Kafka) -> dict[str, Any]:
         return options
     options["sasl_mechanism"] = settings.sasl_mechanism
     if settings.sasl_mechanism == "OAUTHBEARER":
+        from neverstale.links import tokens  # brings aiokafka along, of which the API needs nothing
+
         provider = tokens.provider(settings.oauth_token_provider, settings.oauth_token_file)
         options["sasl_oauth_token_provider"] = provider
     else:

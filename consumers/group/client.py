@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
 
-from neverstale.consumers.group.assignor import PatientAssignor
 from neverstale.role import cancellation, telemetry
 from neverstale.servers import kafka_options
 from neverstale.settings import Settings
@@ -28,10 +27,9 @@ def options(settings: Settings) -> dict[str, Any]:
         "group_instance_id": kafka.group_instance_id,
         "enable_auto_commit": False,
         "auto_offset_reset": "none",
-        "partition_assignment_strategy": (PatientAssignor,),
         "session_timeout_ms": kafka.session_timeout_ms,
         # Members learn of a rebalance by their heartbeats; the slowest holds up all.
-        "heartbeat_interval_ms": max(100, min(1000, kafka.session_timeout_ms // 10)),
+        "heartbeat_interval_ms": max(100, min(1000, kafka.session_timeout_ms // 20)),
         # Shorter than the request's own deadline, or a slow member would make the others lose their coordinator.
         "rebalance_timeout_ms": max(1000, kafka.request_timeout_ms - 2000),
         # While Redis is away nothing is fetched, for as long as that takes; leaving the group would not help.
@@ -44,8 +42,10 @@ def options(settings: Settings) -> dict[str, Any]:
 
 
 async def close(kafka: AIOKafkaConsumer) -> None:
-    """Leave the group, unless we stay a member over a restart, and close every connection, whatever state the
-    client is in."""
+    """Leave the group and close every connection, whatever state the client is in. aiokafka lets a named member
+    stay, in order that its partitions wait for it; but others can have them at once."""
+    if kafka._coordinator is not None:
+        kafka._coordinator._group_instance_id = None
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await kafka.stop()

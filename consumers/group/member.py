@@ -17,8 +17,10 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 
 from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.consumers.apply import Apply
+from neverstale.consumers.group.assignor import PatientAssignor
 from neverstale.consumers.group.client import close, let_go, options
 from neverstale.consumers.group.offsets import Offsets
+from neverstale.consumers.group.peers import Peers, where
 from neverstale.consumers.group.static_membership import Replaced, is_taken
 from neverstale.consumers.group.stuck import Progress, Stuck
 from neverstale.consumers.records.batch import Batch, Folding
@@ -63,6 +65,8 @@ class Consumed:
     folding: Folding
     accounts: Accounts
     apply: Apply
+    url: str
+    """Where this consumer answers HTTP; the other members watch whether it does."""
     instance: str
     """Of whom the group is told that he has applied what he commits."""
     watcher_group: str = DEFAULT_GROUP
@@ -76,8 +80,9 @@ class Consumed:
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     """Fetches, applies and commits under the assignment of the moment."""
 
-    def __init__(self, kafka: AIOKafkaConsumer, consumed: Consumed, stop: asyncio.Event) -> None:
+    def __init__(self, kafka: AIOKafkaConsumer, consumed: Consumed, stop: asyncio.Event, peers: Peers) -> None:
         self._kafka = kafka
+        self._peers = peers
         self._consumed = consumed
         self._stop = stop
         self._offsets = Offsets(consumed.topic, consumed.instance)
@@ -230,6 +235,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
     def is_replaced(self) -> bool:
         return self._replaced.is_set()
 
+    async def watch_peers(self) -> NoReturn:
+        """Until cancelled: who has ended without a word is taken out of the group."""
+        await self._peers.watch(self._kafka, self._consumed.kafka.group)
+
     async def until_replaced(self) -> NoReturn:
         """Raises `Replaced` when another consumer is the member that we were."""
         await self._replaced.wait()
@@ -280,8 +289,12 @@ async def membership(settings: Settings, consumed: Consumed, stop: asyncio.Event
 
     Raises `KafkaError` or `TimeoutError` if the group cannot be joined.
     """
-    kafka = AIOKafkaConsumer(**options(settings))
-    member = Member(kafka, consumed, stop)
+    peers = Peers()
+    assignor = PatientAssignor(
+        lambda: where(kafka, consumed.url), lambda told: peers.meet(told, kafka._coordinator.member_id)
+    )
+    kafka = AIOKafkaConsumer(partition_assignment_strategy=(assignor,), **options(settings))
+    member = Member(kafka, consumed, stop, peers)
     kafka.subscribe([settings.kafka.topic], listener=member)
     try:
         async with asyncio.timeout(START_SECONDS):

@@ -43,7 +43,7 @@ class Kafka(SettingsSection):
     group_instance_id: str | None = Field(
         None,
         pattern=r"^[a-zA-Z0-9._-]{1,200}$",
-        description="A consumer's own name in the group: back within the session time-out, it keeps its partitions.",
+        description="A consumer's own name in the group: after a crash it takes its old place again at once.",
     )
     partitions: int = Field(4, gt=0, le=10_000, description="Partitions of the topic, when we create it.")
     replication_factor: PositiveInt = Field(1, description="Replicas of the topic, when we create it.")

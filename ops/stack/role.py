@@ -39,7 +39,7 @@ async def start_role(options: RoleOptions) -> RunningRole:
     """
     own = {_PORT_OF.get(options.role, "NEVERSTALE_SERVICE__PORT"): str(options.port)}
     if options.role == "consumer":
-        own["NEVERSTALE_KAFKA__GROUP_INSTANCE_ID"] = options.name  # one that is killed and back keeps its partitions
+        own["NEVERSTALE_KAFKA__GROUP_INSTANCE_ID"] = options.name  # one that is killed and back takes its place
     if options.role == "api" and not options.environment.get(PAGES):
         own[PAGES] = "all"  # it is on loopback, and whoever started it wants to look around
     return await RunningRole.start(

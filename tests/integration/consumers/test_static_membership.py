@@ -1,4 +1,4 @@
-"""Consumers with names of their own: a restart keeps their partitions, and a name is one consumer's only.
+"""Members of the group: who ends hands over at once, and a name is one consumer's only.
 
 The embedded broker does not know such names; these tests bring Apache Kafka.
 """
@@ -7,9 +7,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from neverstale.consumers.group.assignor import PatientAssignor
+from neverstale.consumers.group.client import close, let_go, options
 from neverstale.consumers.group.member import Member
+from neverstale.consumers.group.peers import where
 from neverstale.consumers.group.static_membership import Replaced, is_of
 from neverstale.consumers.main import live
 from neverstale.ops.stack.kafka import KafkaCluster, KafkaOptions, start_kafka
@@ -40,6 +43,12 @@ def named(settings: Settings, instance: str) -> Settings:
     return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"group_instance_id": instance})})
 
 
+def patient(settings: Settings, instance: str) -> Settings:
+    """A named consumer whose session lasts longer than any test."""
+    kafka = settings.kafka.model_copy(update={"group_instance_id": instance, "session_timeout_ms": 120_000})
+    return settings.model_copy(update={"kafka": kafka})
+
+
 class Handed:
     """How often partitions were handed out, and which, by the name of the consumer that has them."""
 
@@ -64,22 +73,60 @@ class Handed:
         )
 
 
-async def test_a_consumer_that_comes_back_keeps_its_partitions_and_nobody_else_notices(
+async def test_a_consumer_that_stops_hands_over_at_once_whether_it_has_a_name_or_not(
     rig: Consuming, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its session would last for the whole test."""
     handed = Handed(monkeypatch)
-    async with rig.consumer(named(rig.settings, "one")):
-        async with rig.consumer(named(rig.settings, "two")):
+
+    async def all_are_mine() -> bool:
+        return len(handed.partitions["one"]) == len(rig.partitions)
+
+    async with rig.consumer(patient(rig.settings, "one")):
+        async with rig.consumer(patient(rig.settings, "two")):
             await eventually(handed.shared, "the two share the partitions", 20)
             await rig.until_applied()
-        times, partitions = handed.times["one"], handed.partitions["two"]
+        await eventually(all_are_mine, "the other has all partitions", 20)
         await rig.fill("quiet", *[text(number) for number in range(20)])
         await rig.publish(*[await rig.change("quiet", text(number)) for number in range(20)])
-        async with rig.consumer(named(rig.settings, "two")):
-            await rig.until_applied()
-            assert handed.partitions["two"] == partitions
-            assert handed.times["one"] == times
+        await rig.until_applied()
     assert set(await rig.states("quiet", [text(number) for number in range(20)])) == {"STALE"}
+
+
+async def test_a_consumer_whose_process_has_ended_is_not_waited_for(
+    rig: Consuming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here its session would last for the whole test; what is noticed is that it is silent where it answered HTTP."""
+    handed, kafka = Handed(monkeypatch), patient(rig.settings, "two").kafka
+
+    async def all_are_mine() -> bool:
+        return len(handed.partitions["one"]) == len(rig.partitions)
+
+    async def never_all() -> bool:
+        return 0 < len(handed.partitions["one"]) < len(rig.partitions)
+
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assignor = PatientAssignor(lambda: where(None, f"http://127.0.0.1:{port}"), lambda _: None)
+    given = options(rig.settings.model_copy(update={"kafka": kafka}))
+    other = AIOKafkaConsumer(kafka.topic, partition_assignment_strategy=(assignor,), **given)
+    async with rig.consumer(patient(rig.settings, "one")):
+        await other.start()
+        try:
+            await eventually(never_all, "the two share the partitions", 20)
+            await eventually(lambda: nonempty(held), "it is watched", 20)
+            let_go(other)  # as a process ends: nothing is said to the group
+            server.close()
+            for writer in held:
+                writer.transport.abort()
+            await eventually(all_are_mine, "the other has all partitions", 20)
+        finally:
+            await close(other)
+
+
+async def nonempty(some: list[asyncio.StreamWriter]) -> bool:
+    return bool(some)
 
 
 async def test_of_two_consumers_with_one_name_the_older_ends_and_says_why(rig: Consuming) -> None:

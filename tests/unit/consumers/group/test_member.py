@@ -12,6 +12,7 @@ from aiokafka.structs import OffsetAndTimestamp
 from neverstale.consumers.apply import Outcome
 from neverstale.consumers.group import member
 from neverstale.consumers.group.member import Consumed, Member
+from neverstale.consumers.group.peers import Peers
 from neverstale.consumers.records.batch import Batch, Folding
 from neverstale.consumers.replay import Accounts, Gap
 from neverstale.keys import Names
@@ -106,12 +107,12 @@ class Taken:
 
 def consumed(redis: Taken) -> Consumed:
     accounts = Accounts(Corrections.__new__(Corrections), "group", CATALOG.collections, Health())
-    return Consumed(Kafka(topic="t"), 10, 900, Folding(CATALOG, Names("ns")), accounts, redis.apply, "h-1")
+    return Consumed(Kafka(topic="t"), 10, 900, Folding(CATALOG, Names("ns")), accounts, redis.apply, "", "h-1")
 
 
 def rewinding(kafka: Rewound) -> tuple[Member, Taken]:
     redis = Taken()
-    return Member(cast("AIOKafkaConsumer", kafka), consumed(redis), asyncio.Event()), redis
+    return Member(cast("AIOKafkaConsumer", kafka), consumed(redis), asyncio.Event(), Peers()), redis
 
 
 async def apply_next(made: Member) -> None:
