@@ -58,8 +58,9 @@ release: $(VENV)/.dev  ## Build wheel, source archive, SBOM and checksums into d
 chaos: $(VENV)/.dev  ## One seeded storm of all faults with an auditor beside it; ends with chaos.html. HOURS=1 SEED=1.
 	$(BIN)/python -m tests.faults.chaos --hours $(or $(HOURS),1) --seed $(or $(SEED),1) --html chaos.html
 
-recovery: $(VENV)/.dev  ## For each single fault: seconds until all state at most a second again; ROUNDS=5.
-	$(BIN)/python -m tests.faults.recovery --rounds $(or $(ROUNDS),5)
+recovery: $(VENV)/.dev  ## For each single fault: seconds until all state at most a second again; ROUNDS=5; into the docs.
+	$(BIN)/python -m tests.faults.recovery --rounds $(or $(ROUNDS),5) --json docs/recovery.json
+	$(BIN)/python -m neverstale.ops.docs
 
 fuzz: $(VENV)/.dev  ## Fuzz all that decodes bytes from outside, and the fast path against the routes; SECONDS=60 SEED=1.
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet atheris || echo 'without atheris: mutations only'

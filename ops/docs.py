@@ -1,12 +1,14 @@
 """The tables of the docs that are written from the code, and the width of all pages: `python -m neverstale.ops.docs`
 (`make docs`) in the repository."""
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final
+from statistics import median
+from typing import Any, Final
 
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -17,16 +19,17 @@ from neverstale.role import telemetry
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- The table is written by `make docs`. -->"
+MEASURED = "<!-- The table is written by `make docs` from docs/recovery.json. -->"
 END = "<!-- End of the table. -->"
 
 
-def with_table(document: str, table: str) -> str:
+def with_table(document: str, table: str, begin: str = BEGIN) -> str:
     """The document with what stands between its markers replaced by the table."""
-    head, begin, rest = document.partition(BEGIN)
+    head, found, rest = document.partition(begin)
     _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document lacks {BEGIN!r} or {END!r}")
-    return f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}"
+    if not found or not end:
+        raise ValueError(f"the document lacks {begin!r} or {END!r}")
+    return f"{head}{begin}\n\n{table}\n\n{END}{tail}"
 
 
 def metrics() -> str:
@@ -48,6 +51,33 @@ def shown_by() -> str:
     return "\n".join(lines)
 
 
+def recovery() -> str:
+    """How long each single fault was felt, and how long a role took to start, as `make recovery` has measured it."""
+    held = json.loads((ROOT / "docs" / "recovery.json").read_text(encoding="utf-8"))
+    lines = ["| fault | goal | median | most | start-up | lease | session, rebalance | rest | rounds | measured |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    for name, one in held["faults"].items():
+        goal = "" if one["goal_seconds"] is None else f"{one['goal_seconds']:g} s"
+        causes = [one["causes"].get(cause) for cause in ("start-up", "lease", "group", "rest")]
+        shares = [f"{median(some):.1f}" if some and median(some) >= 0.05 else "" for some in causes]
+        cells = [name, goal, _seconds(median(one["seconds"])), _seconds(max(one["seconds"])), *shares]
+        lines.append(f"| {' | '.join(cells)} | {len(one['seconds'])} | {_when(one)} |")
+    lines += ["", "| start of a role | ready after, median | CPU until then, median | rounds | measured |"]
+    lines.append("|---|---|---|---|---|")
+    for role, one in held["starts"].items():
+        cells = [role, _seconds(median(one["seconds"])), _seconds(median(one["cpu_seconds"]))]
+        lines.append(f"| {' | '.join(cells)} | {len(one['seconds'])} | {_when(one)} |")
+    return "\n".join(lines)
+
+
+def _seconds(found: float) -> str:
+    return f"{found:.1f} s" if found else "not felt"
+
+
+def _when(measured: Mapping[str, Any]) -> str:
+    return f"{measured['date']}, load {measured['load']:g} on {measured['cores']} cores"
+
+
 @cache
 def files_of_tests() -> Mapping[str, str]:
     """Every test, and its file from the root on."""
@@ -64,6 +94,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "docs/outages.md": shown_by,
     "docs/security.md": security.document,
 }
+
+
+MARKED: Mapping[str, tuple[str, Callable[[], str]]] = {"docs/outages.md": (MEASURED, recovery)}
+"""Second tables: between which markers they stand."""
 
 
 def pages() -> list[Path]:
@@ -86,5 +120,8 @@ if __name__ == "__main__":
     for name, table in TABLES.items():
         path = ROOT / name
         path.write_text(with_table(path.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    for name, (begin, table) in MARKED.items():
+        path = ROOT / name
+        path.write_text(with_table(path.read_text(encoding="utf-8"), table(), begin), encoding="utf-8")
     for path in pages():
         path.write_text(reflowed(path.read_text(encoding="utf-8")), encoding="utf-8")

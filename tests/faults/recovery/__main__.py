@@ -1,43 +1,54 @@
-"""`make recovery`: a table of how long each single fault is felt, with medians of some rounds.
+"""`make recovery`: how long each single fault is felt, and how long a role takes to start; some rounds of each.
 
 python -m tests.faults.recovery [--rounds N] [--json FILE] [FAULT ...]
+
+What was measured is written into FILE, beside what it holds of other faults; docs/outages.md shows docs/recovery.json
+(`make docs`).
 """
 
 import argparse
 import json
 import os
-import resource
-import subprocess
+import platform
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
+from neverstale.ops.stack.process import version_of
+from neverstale.ops.stack.redis import find_redis_server
 from neverstale.role import telemetry
 from neverstale.settings import Service
-from tests.faults.recovery.measure import CAUSES, Recovery, measure
+from tests.faults.recovery.measure import Measured, measure
 from tests.faults.recovery.single_faults import FAULTS
 from tests.faults.rig.bench import Bench
 
 
-def start_up_cpu(role: str) -> float:
-    """CPU seconds until a role has imported all that it needs: what a loaded machine does not change much."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    module = {"watcher": "streams", "consumer": "consumers", "api": "api"}[role]
-    subprocess.run([sys.executable, "-c", f"import neverstale.{module}.main"], check=True, env=os.environ)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def recorded(held: dict[str, Any], found: Measured, versions: dict[str, str], load: float) -> dict[str, Any]:
+    """What was measured now takes the place of what was held of the same."""
+    when = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "cores": os.cpu_count(), "load": round(load, 1)}
+    faults = held.get("faults", {}) | {
+        name: {"goal_seconds": FAULTS[name].goal_seconds, "seconds": one.seconds, "causes": one.causes, **when}
+        for name, one in found.faults.items()
+    }
+    starts = {role: {**vars(one), **when} for role, one in found.starts.items()}
+    return {
+        "versions": versions,
+        "faults": {name: faults[name] for name in FAULTS if name in faults},
+        "starts": held.get("starts", {}) | starts,
+    }
 
 
-def table(found: dict[str, Recovery]) -> str:
-    lines = [
-        "| fault | seconds, median | most | of it: start-up | lease | session, rebalance | replay, the next mark |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
-    for name, one in found.items():
-        shares = [f"{one.cause(cause):.1f}" for cause in (*CAUSES, "rest")]
-        lines.append(f"| {name} | {one.median:.1f} | {max(one.seconds):.1f} | {' | '.join(shares)} |")
-    return "\n".join(lines)
+async def story(bench: Bench, rounds: int, names: list[str]) -> tuple[Measured, dict[str, str]]:
+    found = await measure(bench, rounds, names)
+    versions = {
+        "MongoDB": (await bench.mongod()).description,
+        "Redis": version_of(find_redis_server()),
+        "Python": platform.python_version(),
+    }
+    return found, versions
 
 
 def main() -> int:
@@ -47,18 +58,22 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     names = [name for name in FAULTS if not options.faults or any(part in name for part in options.faults)]
+    load = os.getloadavg()[0]
     bench = Bench()
     with (bench.data / "logs" / "here.log").open("w") as own_log:
         telemetry.configure_logging(Service(log_format="json"), own_log)
         try:
-            found = uvloop.run(measure(bench, options.rounds, names))
+            found, versions = uvloop.run(story(bench, options.rounds, names))
         finally:
             bench.close()
-    print(table(found))
-    for role in ("watcher", "consumer", "api"):
-        print(f"start-up of a {role}: {min(start_up_cpu(role) for _ in range(3)):.2f} CPU seconds of imports")
+    for name, one in found.faults.items():
+        goal = FAULTS[name].goal_seconds
+        print(f"{name}: {one.median:.2f} s, at most {max(one.seconds):.2f} s{f', goal {goal:g} s' if goal else ''}")
+    for role, start in found.starts.items():
+        print(f"{role}: ready after {min(start.seconds):.2f} s and {min(start.cpu_seconds):.2f} s of CPU")
     if options.json:
-        options.json.write_text(json.dumps({name: vars(one) for name, one in found.items()}, indent=1))
+        held = json.loads(options.json.read_text()) if options.json.exists() else {}
+        options.json.write_text(json.dumps(recorded(held, found, versions, load), indent=1) + "\n")
     return 0
 
 

@@ -10,9 +10,10 @@ from statistics import median
 from typing import Any, Final
 
 import orjson
+import psutil
 
 from neverstale.ops.http_client import Connection
-from neverstale.ops.stack.role import RunningRole
+from neverstale.ops.stack.role import Role, RunningRole
 from tests.faults.recovery.single_faults import FAULTS, Recovering, heal, recovering
 from tests.faults.rig.bench import Bench
 
@@ -23,6 +24,7 @@ SLACK_SECONDS: Final = 0.25
 STEADY_SECONDS: Final = 3.0
 LONGEST_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.02
+ROLES: Final[tuple[Role, ...]] = ("watcher", "consumer", "api")
 CAUSES: Final = ("start-up", "lease", "group")
 """From a process's start to `started`; from the fault to `lease_taken`; from the fault, or from `started`, to
 `assigned`: session and rebalance. The rest is replay, and the next mark."""
@@ -43,26 +45,57 @@ class Recovery:
         return median(self.causes[name]) if self.causes.get(name) else 0.0
 
 
-async def measure(bench: Bench, rounds: int, names: Sequence[str]) -> dict[str, Recovery]:
+@dataclass
+class Start:
+    """Of one role, in all rounds: from nothing to `/readyz`."""
+
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    """Of the process until then: what a busy machine does not change much."""
+
+
+@dataclass
+class Measured:
+    faults: dict[str, Recovery]
+    starts: dict[str, Start]
+
+
+async def measure(bench: Bench, rounds: int, names: Sequence[str]) -> Measured:
     found = {name: Recovery() for name in names}
+    starts: dict[str, Start] = {role: Start() for role in ROLES}
     async with recovering(bench) as world:
+        for _ in range(rounds):
+            for role in ROLES:
+                await _start(world, role, starts[role])
         await _steady(world, time.monotonic())
         for _ in range(rounds):
             for name in names:
                 seconds, causes = await _one(world, name)
-                found[name].seconds.append(seconds)
+                found[name].seconds.append(round(seconds, 2))
                 for cause, share in causes.items():
                     found[name].causes.setdefault(cause, []).append(share)
                 print(f"{name}: {seconds:.2f} s  {causes}", flush=True)
                 await heal(world)
                 await _steady(world, time.monotonic())
-    return found
+    return Measured(found, starts)
+
+
+async def _start(world: Recovering, role: Role, into: Start) -> None:
+    """One more of a role, for a moment. What it needs is there: the topic, the group, the registers."""
+    began = time.monotonic()
+    running = await world.pipe.start(role)
+    into.seconds.append(round(time.monotonic() - began, 2))
+    times = psutil.Process(running.pid).cpu_times()
+    into.cpu_seconds.append(round(times.user + times.system, 2))
+    print(f"{role}: {into.seconds[-1]} s, {into.cpu_seconds[-1]} s of CPU", flush=True)
+    await running.stop()
+    world.pipe.roles.remove(running)
 
 
 async def _one(world: Recovering, name: str) -> tuple[float, dict[str, float]]:
     began, wall = time.monotonic(), time.time()
     looking = asyncio.create_task(_steady(world, began))
-    await FAULTS[name](world)
+    await FAULTS[name].make(world)
     seconds = await looking
     return seconds, _causes(world, wall, seconds)
 

@@ -52,7 +52,7 @@ async def recovering(bench: Bench) -> AsyncIterator[Recovering]:
         yield Recovering(pipe, list(roles[:2]), list(roles[2:4]), roles[4], *servers)
 
 
-SingleFault = Callable[[Recovering], Awaitable[None]]
+MakeFault = Callable[[Recovering], Awaitable[None]]
 
 
 async def _frozen(process: RunningProcess) -> None:
@@ -116,17 +116,29 @@ async def heal(world: Recovering) -> None:
             await process.restart(0)
 
 
+@dataclass(frozen=True, slots=True)
+class SingleFault:
+    make: MakeFault
+    goal_seconds: float | None = None
+    """`None`: the server's own start decides."""
+
+
+LEASE_SECONDS: Final = 2.0
+SESSION_SECONDS: Final = 6.0
+KILLED: Final = 3.0
+ORDERLY: Final = 1.0
+
 FAULTS: Final[dict[str, SingleFault]] = {
-    "the watcher is killed, another stands by": kill_watcher,
-    "the watcher is frozen, another stands by": freeze_watcher,
-    "the watcher is restarted in order": restart_watcher,
-    "a named consumer is killed and started again": kill_consumer,
-    "a consumer is killed for good": lose_consumer,
-    "a consumer is frozen": freeze_consumer,
-    "a named consumer is restarted in order": restart_consumer,
-    "a consumer is added": add_consumer,
-    "a consumer is taken away": remove_consumer,
-    "the broker is killed and started again": restart_broker,
-    "Redis is killed and started again, empty": restart_redis,
-    "the primary is killed and started again": restart_primary,
+    "the watcher is killed, another stands by": SingleFault(kill_watcher, KILLED),
+    "the watcher is frozen, another stands by": SingleFault(freeze_watcher, LEASE_SECONDS + 1),
+    "the watcher is restarted in order": SingleFault(restart_watcher, ORDERLY),
+    "a consumer is killed and started again": SingleFault(kill_consumer, KILLED),
+    "a consumer is killed for good": SingleFault(lose_consumer, KILLED),
+    "a consumer is frozen": SingleFault(freeze_consumer, SESSION_SECONDS + 1),
+    "a consumer is restarted in order": SingleFault(restart_consumer, ORDERLY),
+    "a consumer is added": SingleFault(add_consumer, ORDERLY),
+    "a consumer is taken away": SingleFault(remove_consumer, ORDERLY),
+    "the only broker is killed and started again": SingleFault(restart_broker),
+    "Redis is killed and started again, empty": SingleFault(restart_redis),
+    "the primary of one member is killed and started again": SingleFault(restart_primary),
 }

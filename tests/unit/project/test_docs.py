@@ -13,7 +13,7 @@ from typer.main import get_command
 from neverstale.catalog import Catalog, FieldType, OnChange, Resource
 from neverstale.keys import KeyType
 from neverstale.ops import cli
-from neverstale.ops.docs import TABLES, pages, with_table
+from neverstale.ops.docs import MARKED, TABLES, pages, with_table
 from neverstale.ops.reflow import reflowed
 from neverstale.ops.settings_report import reference
 from neverstale.role import telemetry
@@ -43,6 +43,12 @@ def blocks(text: str, language: str) -> list[str]:
 @pytest.mark.parametrize("name", TABLES)
 def test_generated_tables_are_as_the_code_has_them(name: str) -> None:
     assert read(name) == with_table(read(name), TABLES[name]()), "run: make docs"
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_what_was_measured_is_shown_as_it_was_recorded(name: str) -> None:
+    begin, table = MARKED[name]
+    assert read(name) == with_table(read(name), table(), begin), "run: make docs"
 
 
 def test_every_registered_metric_is_documented() -> None:
