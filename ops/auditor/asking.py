@@ -4,9 +4,9 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -18,13 +18,17 @@ from neverstale.ops.http_client import Connection, HttpAnswer
 SECONDS: Final = 5.0
 """An API that answers later has not answered."""
 CONNECTIONS: Final = 2
-"""To each process at once."""
+"""To each process at once, for each lane."""
+LANES: Final = 10
+"""So many are asked for different things at once."""
 LIVES: Final = 200
 """Questions over one connection: workers share an address, and a new connection may lead to another one."""
 AUDIT: Final = "Neverstale-Audit"
 CACHED_ONLY: Final = "Cache-Control: only-if-cached"
-TOGETHER: Final = 100
+TOGETHER: Final = 200
 """Keys in one question."""
+
+T = TypeVar("T")
 
 
 class Asker:
@@ -51,34 +55,49 @@ class Asker:
         for url in list(self._open):
             self._close(url)
 
-    async def ask(self, questions: Sequence[AuditQuestion]) -> list[Told]:
-        """The answers that came, in no order."""
+    def address(self, lane: int) -> str | None:
+        """The process that a lane asks now; `None`: there is none. Each lane has some for itself where there are
+        enough, so that one that hangs holds up its own lane only."""
         if not self._urls:
+            return None
+        mine = self._urls[lane::LANES] or [self._urls[lane % len(self._urls)]]
+        return mine[next(self._turn) % len(mine)]
+
+    async def ask(self, questions: Sequence[AuditQuestion], lane: int) -> list[Told]:
+        """The answers that came, in no order."""
+
+        async def one(question: AuditQuestion, url: str) -> list[Told]:
+            told = await self._one(question, url)
+            return [] if told is None else [told]
+
+        return await self._over_connections(questions, one, lane)
+
+    async def ask_together(self, questions: Sequence[AuditQuestion], lane: int) -> list[Told]:
+        """Documents of one resource, many in one answer, each of which is then told without a version of its own."""
+        parcels = [questions[start : start + TOGETHER] for start in range(0, len(questions), TOGETHER)]
+        return await self._over_connections(parcels, self._parcel, lane)
+
+    async def _over_connections(
+        self, some: Sequence[T], ask: Callable[[T, str], Awaitable[list[Told]]], lane: int
+    ) -> list[Told]:
+        url = self.address(lane)
+        if url is None:
             return []
-        lanes = min(len(questions), CONNECTIONS * len(self._urls))
-        left = iter(questions)
+        left = iter(some)
         found: list[Told] = []
 
-        async def lane(url: str) -> None:
-            for question in left:
-                told = await self._one(question, url)
-                if told is not None:
-                    found.append(told)
+        async def connection() -> None:
+            for one in left:
+                found.extend(await ask(one, url))
 
-        first = next(self._turn)
-        urls = [self._urls[(first + number) % len(self._urls)] for number in range(lanes)]
-        await asyncio.gather(*map(lane, urls))
+        await asyncio.gather(*(connection() for _ in range(min(len(some), CONNECTIONS))))
         return found
 
     async def ask_again(self, question: AuditQuestion, url: str) -> Told | None:
         """Of the same process, if it is still there."""
         return await self._one(question, url)
 
-    async def ask_together(self, questions: Sequence[AuditQuestion]) -> list[Told]:
-        """Documents of one resource in one answer, each of which is then told without a version of its own."""
-        if not self._urls or not questions:
-            return []
-        url = self._urls[next(self._turn) % len(self._urls)]
+    async def _parcel(self, questions: Sequence[AuditQuestion], url: str) -> list[Told]:
         keys = ",".join(quote(str(question.key), safe="") for question in questions)
         path = f"{questions[0].path.rpartition('/')[0]}?keys={keys}"
         asked = time.monotonic()
@@ -86,11 +105,10 @@ class Asker:
         if answer is None or answer.status != 200:
             self.unanswered += len(questions)
             return []
-        items = _items(answer.body)
         bound = bound_of(answer)
         return [
             Told(question, url, asked, 200 if body is not None else 404, body, None, bound, "l2")
-            for question, (is_told, body) in zip(questions, items, strict=True)
+            for question, (is_told, body) in zip(questions, _items(answer.body), strict=True)
             if is_told
         ]
 

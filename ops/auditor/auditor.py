@@ -2,34 +2,36 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, groupby
+from functools import partial
+from itertools import count, cycle, groupby
 from typing import Final
 
 from neverstale.catalog import Resource
-from neverstale.ops.auditor.asking import TOGETHER, Asker
+from neverstale.ops.auditor.asking import LANES, Asker
 from neverstale.ops.auditor.counts import WINDOWS, About, AuditCounts, Ledger
-from neverstale.ops.auditor.feed import Feed
 from neverstale.ops.auditor.judging.drifting import Drifting
-from neverstale.ops.auditor.judging.judge import Judge, Judged
+from neverstale.ops.auditor.judging.judge import Judge
+from neverstale.ops.auditor.judging.judged import Judged
 from neverstale.ops.auditor.judging.questions import AuditQuestion
 from neverstale.ops.auditor.picks import Picks
 from neverstale.ops.auditor.witness import Witness
 from neverstale.role import telemetry
+from neverstale.role.cancellation import heed
 from neverstale.settings import AuditorSettings
 
 log = telemetry.logger(__name__)
 
 STEP_SECONDS: Final = 0.2
-BY_THEMSELVES: Final = 40
+BY_THEMSELVES: Final = 10
 """Documents of a step that are asked for one by one, as most readers do; the rest is asked for many at once."""
 DERIVED_SHARE: Final = 0.02
 """Of all questions; each takes a read of MongoDB of its own."""
 LEAST_DERIVED: Final = 1
-TOLD_SECONDS: Final = 0.3
-"""Within this the feed has told of a drop."""
-MOST_STEP: Final = 2000
+LANE_RATE: Final = 1000
+"""Questions a second over one lane."""
+MOST_STEP: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,6 @@ class Auditor:
         judge: Judge,
         picks: Picks,
         witness: Witness,
-        feed: Feed,
     ) -> None:
         self.ledger = Ledger()
         self.rate = 0.0
@@ -57,32 +58,43 @@ class Auditor:
         self._judge = judge
         self._picks = picks
         self._witness = witness
-        self._feed = feed
         self._drifting = Drifting()
         self._again: list[_Again] = []
-        self._turns = cycle(resources)
-        self._owed = 0.0
+        self._resources = resources
+        self._turn = count()
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Until `stop`."""
-        last = time.monotonic()
-        while not stop.is_set():
-            began = time.monotonic()
-            self._owed = min(self._owed + (began - last) * self.rate, MOST_STEP)
-            last = began
-            self._owed -= await self.step(int(self._owed))
-            await asyncio.sleep(max(0.0, began + STEP_SECONDS - time.monotonic()))
+        """Until `stop`. What is derived takes slow reads of MongoDB, which documents do not wait for."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pace(stop, lambda: DERIVED_SHARE, self._derived))
+            for lane in range(LANES):
+                share = partial(self._share, lane)
+                group.create_task(self._pace(stop, share, partial(self._documents, lane)))
 
-    async def step(self, questions: int) -> int:
-        """Ask at most so many questions about one resource, and what is due to be asked again; returns how many."""
-        resource = next(self._turns)
-        documents = self._picks.documents(resource, questions)
-        await self._documents(documents)
-        few = max(LEAST_DERIVED, round(questions * DERIVED_SHARE))
-        derived = [*await self._picks.derived(resource, few), *self._drifting.due()]
-        await self._others(derived)
-        await self._ask_again()
-        return len(documents) + len(derived)
+    def _share(self, lane: int) -> float:
+        """Of all questions. Few are asked over one lane: each reads MongoDB for itself."""
+        used = min(LANES, max(1, round(self.rate / LANE_RATE)))
+        return (1 - DERIVED_SHARE) / used if lane < used else 0.0
+
+    async def _pace(
+        self, stop: asyncio.Event, share: Callable[[], float], step: Callable[[Resource, int], Awaitable[int]]
+    ) -> None:
+        """Take a step for one resource after the other, each with as many questions as are due."""
+        last, owed = time.monotonic(), 0.0
+        for resource in cycle(self._resources):
+            if stop.is_set():
+                return
+            began, part = time.monotonic(), share()
+            owed = min(owed + (began - last) * self.rate * part, MOST_STEP)
+            last = began
+            if part:
+                try:
+                    owed = max(owed - await step(resource, int(owed)), -MOST_STEP)
+                except asyncio.CancelledError:  # a client may have cancelled something of its own, and passed it on
+                    heed()
+                    log.warning("audit_step_cancelled")
+            heed()
+            await asyncio.sleep(max(0.0, began + STEP_SECONDS - time.monotonic()))
 
     async def finish(self) -> None:
         """Ask again what still waits for that."""
@@ -90,27 +102,42 @@ class Auditor:
             await asyncio.sleep(max(0.0, self._again[0].due - time.monotonic()))
             await self._ask_again()
 
-    async def _documents(self, questions: Sequence[AuditQuestion]) -> None:
+    async def _documents(self, lane: int, resource: Resource, most: int) -> int:
+        """Ask about so many documents at most, and again what is due; returns how many."""
+        questions = self._picks.documents(resource, most)
         alone, together = questions[:BY_THEMSELVES], questions[BY_THEMSELVES:]
-        await self._one_by_one(alone)
-        for start in range(0, len(together), TOGETHER):
-            some = together[start : start + TOGETHER]
-            found = await self._judge.judge(await self._asker.ask_together(some))
-            # A version of its own, without which there is no judgement, has only what is asked for by itself.
-            unclear = [one for one in found if one.verdict == "undecided"]
-            clear = [one for one in found if one.verdict != "undecided"]
-            await self._account(some[0].about, clear, len(some) - len(found))
-            await self._one_by_one([one.told.question for one in unclear])
+        await self._one_by_one(alone, lane)
+        if together:
+            await self._together(together, lane)
+        await self._ask_again()
+        return len(questions)
+
+    async def _together(self, questions: Sequence[AuditQuestion], lane: int) -> None:
+        told = await self._asker.ask_together(questions, lane)
+        found = await self._judge.judge(told)
+        # What is not judged so may be by a version of its own, which only has what is asked for by itself.
+        unclear = [one.told.question for one in found if one.verdict == "undecided"]
+        clear = [one for one in found if one.verdict != "undecided"]
+        about = questions[0].about
+        await self._account(about, clear, len(questions) - len(told))
+        await self._one_by_one(unclear[:BY_THEMSELVES], lane)
+        self._add(about, AuditCounts(undecided=len(unclear[BY_THEMSELVES:])))
+
+    async def _derived(self, resource: Resource, most: int) -> int:
+        """The same of pages, counters and rankings; a little is asked of them however little may be asked."""
+        questions = [*await self._picks.derived(resource, max(LEAST_DERIVED, most)), *self._drifting.due()]
+        await self._others(questions)
+        return len(questions)
 
     async def _others(self, questions: Sequence[AuditQuestion]) -> None:
         ordered = sorted(questions, key=lambda question: question.source.name)
         for _, some in groupby(ordered, key=lambda question: question.source.name):
-            await self._one_by_one(list(some))
+            await self._one_by_one(list(some), next(self._turn))
 
-    async def _one_by_one(self, questions: Sequence[AuditQuestion]) -> None:
+    async def _one_by_one(self, questions: Sequence[AuditQuestion], lane: int) -> None:
         """All about one source."""
         if questions:
-            told = await self._asker.ask(questions)
+            told = await self._asker.ask(questions, lane)
             found = await self._judge.judge(told)
             await self._account(questions[0].about, found, len(questions) - len(told))
 
@@ -123,9 +150,6 @@ class Auditor:
         self._add(about, counts)
 
     async def _count(self, found: Judged, counts: AuditCounts) -> None:
-        if found.wrong and await self._lost_its_past(found):
-            counts.undecided += 1
-            return
         if found.verdict in ("undecided", "differs"):
             counts.undecided += 1
             return
@@ -137,11 +161,6 @@ class Auditor:
         if found.wrong:
             self._again.append(_Again(time.monotonic() + self._settings.again_seconds, found))
             await self._witness.saw(found)
-
-    async def _lost_its_past(self, found: Judged) -> bool:
-        """Whether the collection was dropped or renamed since the version of the answer: then it cannot be judged."""
-        await asyncio.sleep(TOLD_SECONDS)
-        return self._feed.gone_at(found.told.question.source.collection) > (found.told.version or 0)
 
     async def _ask_again(self) -> None:
         now = time.monotonic()

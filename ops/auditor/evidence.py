@@ -13,7 +13,7 @@ from neverstale.kafka.events import record_key
 from neverstale.kafka.partitioner import partition_of
 from neverstale.keys import canonical
 from neverstale.ops import servers
-from neverstale.ops.auditor.judging.judge import Judged
+from neverstale.ops.auditor.judging.judged import Judged
 from neverstale.ops.auditor.judging.told import comparable
 from neverstale.redis.corrections import Corrections
 from neverstale.redis.entries import etag_of

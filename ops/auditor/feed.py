@@ -1,7 +1,7 @@
 """What was just changed: a change stream of the auditor's own, which no watcher, broker or consumer can thin out.
 
-It is opened at now, and opened again at now when it breaks: it tells what to look at, and nothing depends on its
-being complete. Each change is a sample of the timeline, too.
+It is opened at now, and opened again at now when it breaks: it tells what to look at. Each change is a sample of the
+timeline, too, and what was told without a break is kept for the judge (`neverstale.ops.auditor.judging.changes`).
 """
 
 import asyncio
@@ -15,10 +15,12 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from neverstale.catalog import Catalog
+from neverstale.keys import canonical
+from neverstale.ops.auditor.judging.changes import Changes
 from neverstale.ops.auditor.judging.timeline import Timeline
 from neverstale.role import telemetry
 from neverstale.role.cancellation import heed
-from neverstale.versions import Version, from_timestamp
+from neverstale.versions import Version, from_timestamp, of_resume_token
 
 log = telemetry.logger(__name__)
 
@@ -37,7 +39,8 @@ class Feed:
         self._changed: Mapping[str, deque[Any]] = {
             one.collection: deque(maxlen=MOST) for one in catalog.resources.values()
         }
-        self._gone: dict[str, Version] = {}
+        self.changes: Mapping[str, Changes] = {collection: Changes() for collection in self._changed}
+        """By collection."""
         self.problem: str | None = "not open yet"
         """Why nothing is told; `None`: it is."""
 
@@ -45,11 +48,6 @@ class Feed:
         """Keys that were changed and that nobody has taken yet, the last ones first."""
         changed = self._changed[collection]
         return [changed.pop() for _ in range(min(most, len(changed)))]
-
-    def gone_at(self, collection: str) -> Version:
-        """When the collection was dropped or renamed last; 0: not since we listen. What it held before that MongoDB 6
-        no longer tells: it answers that there was nothing."""
-        return self._gone.get(collection, 0)
 
     def peek(self, collection: str, most: int) -> list[Any]:
         """The keys that were changed last and that nobody has taken yet."""
@@ -70,22 +68,36 @@ class Feed:
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
+        ours = {"$in": list(self._changed)}
         pipeline: list[dict[str, Any]] = [
-            {"$match": {"ns.coll": {"$in": list(self._changed)}}},
-            {"$project": {"ns": 1, "documentKey": 1, "clusterTime": 1, "operationType": 1}},
+            {"$match": {"$or": [{"ns.coll": ours}, {"to.coll": ours}]}},
+            {"$project": {"ns": 1, "to": 1, "documentKey": 1, "clusterTime": 1, "operationType": 1}},
         ]
+        for changes in self.changes.values():
+            changes.forget()
         async with await self._database.watch(pipeline, max_await_time_ms=AWAIT_MS) as stream:
             self.problem = None
-            while True:
+            while stream.alive:  # until the database is dropped
                 change = await stream.try_next()
                 heed()
                 if change is not None:
                     self._note(change)
+                if (token := stream.resume_token) is not None:
+                    self._reached(of_resume_token(token["_data"]) - 1)
+
+    def _reached(self, version: Version) -> None:
+        """Everything up to this version has been told. There may be more of the version that the token names."""
+        for changes in self.changes.values():
+            changes.reached(version)
 
     def _note(self, change: Mapping[str, Any]) -> None:
-        self._timeline.saw(from_timestamp(change["clusterTime"]), time.monotonic())
+        version, collection = from_timestamp(change["clusterTime"]), change["ns"].get("coll")
+        self._timeline.saw(version, time.monotonic())
         if change["operationType"] in GONE:
-            self._gone[change["ns"]["coll"]] = from_timestamp(change["clusterTime"])
+            for name in (collection, change.get("to", {}).get("coll")):
+                if name in self.changes:
+                    self.changes[name].forget()
         key = change.get("documentKey", {}).get("_id")
         if key is not None:
-            self._changed[change["ns"]["coll"]].append(key)
+            self._changed[collection].append(key)
+            self.changes[collection].saw(version, canonical(key))

@@ -114,6 +114,8 @@ class Parts:
         """Write down what was found, in Redis and as metrics."""
         hour = self.auditor.ledger.last_hour(time.time())
         record = record_of(hour, self.auditor.ledger.since(time.time()), self.auditor.rate, self.problems())
+        telemetry.AUDIT_NINES.clear()  # of what was not asked for within the hour there are none
+        telemetry.AUDIT_WORST_AGE.clear()
         for name, resource in record["resources"].items():
             telemetry.AUDIT_NINES.labels(name).set(min(kind["nines"] for kind in resource.values()))
             telemetry.AUDIT_WORST_AGE.labels(name).set(max(kind["worst_age_seconds"] for kind in resource.values()))
@@ -176,7 +178,8 @@ def _parts(settings: Settings, catalog: Catalog, mongo: Any, redis: Redis, asker
     feed = Feed(mongo, catalog, timeline)
     picks = Picks(mongo, catalog, sources, feed, popularity, Random(), fills=fills)
     witness = Witness(cache, partial(_described, settings, catalog, cache), ours.violations)
-    auditor = Auditor(ours, list(catalog.resources.values()), asker, Judge(truth, timeline), picks, witness, feed)
+    judge = Judge(truth, timeline, feed.changes)
+    auditor = Auditor(ours, list(catalog.resources.values()), asker, judge, picks, witness)
     return Parts(settings, catalog, redis, cache, feed, picks, asker, auditor, witness, Traffic())
 
 

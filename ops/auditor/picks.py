@@ -1,9 +1,12 @@
 """Picks: what is asked next. Some of everything, some of what is read most, and some of what was just changed."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from random import Random
 from typing import Any, Final
 
+import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
@@ -26,8 +29,13 @@ from neverstale.role import telemetry
 SAMPLE: Final = 2000
 """Documents of a resource that are drawn at once."""
 MOST_READ: Final = 200
+FOUND_SECONDS: Final = 5.0
 FEW: Final = 20
 """Documents that were just changed whose groups are looked at."""
+
+ASKED: Final = 200
+"""Questions about what is derived of a resource that are remembered."""
+CHANGED, LEFT, ANY, AGAIN = "changed", "left", "any", "again"
 
 
 class Picks:
@@ -52,6 +60,8 @@ class Picks:
         self._popularity = popularity
         self._dice = dice
         self._drawn: dict[str, list[Document]] = {}
+        self._asked: dict[str, deque[AuditQuestion]] = {name: deque(maxlen=ASKED) for name in catalog.resources}
+        self._kinds = cycle((CHANGED, LEFT, ANY, AGAIN))
         self._read: dict[str, list[Any]] = {}
 
     async def draw(self) -> None:
@@ -81,19 +91,28 @@ class Picks:
         ][:most]
 
     async def derived(self, resource: Resource, most: int) -> list[AuditQuestion]:
-        """Of pages, counters and rankings; half of them of groups of what was just changed."""
+        """Of pages, counters and rankings: of groups of what was just changed, and of those that it has left; of some
+        of everything; and of what was asked for before, since only what is cached can be stale."""
         subjects = self._subjects[resource.name]
         if not subjects or not most:
             return []
         keys = self._changed(resource, self._feed.peek(resource.collection, FEW))
         find = {"find": resource.collection, "filter": {"_id": {"$in": keys}}, "projection": fields_of(subjects)}
         changed = await self._found(find) if keys else []
+        drawn, asked = self._drawn.get(resource.name, ()), self._asked[resource.name]
+        those = set(map(canonical, keys))
+        left = [document for document in drawn if canonical(document["_id"]) in those]
         found: dict[tuple[str, str], AuditQuestion] = {}
-        for number in range(2 * most):
-            documents = (changed if number % 2 else ()) or self._drawn.get(resource.name, ())
-            question = self._about(resource, subjects, documents)
+        for _ in range(2 * most):
+            documents = next(self._kinds)
+            if documents == AGAIN and asked:
+                question: AuditQuestion | None = self._dice.choice(asked)
+            else:
+                some = {CHANGED: changed, LEFT: left}.get(documents, ())
+                question = self._about(resource, subjects, some or drawn)
             if question is not None:
                 found[question.name] = question
+        asked.extend(found.values())
         return list(found.values())[:most]
 
     def _about(
@@ -116,7 +135,8 @@ class Picks:
     async def _found(self, command: Mapping[str, Any]) -> list[Document]:
         telemetry.AUDIT_MONGODB_READS.inc()
         try:
-            reply = await self._database.command(dict(command))
+            with pymongo.timeout(FOUND_SECONDS):
+                reply = await self._database.command(dict(command))
         except PyMongoError:
             return []
         found: list[Document] = reply["cursor"]["firstBatch"]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from neverstale.errors import Outage
-from neverstale.ops.auditor.judging.judge import Judged
+from neverstale.ops.auditor.judging.judged import Judged
 from neverstale.redis import audit
 from neverstale.redis.commands import Commands
 from neverstale.role import telemetry

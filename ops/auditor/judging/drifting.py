@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from neverstale.ops.auditor.judging.judge import Judged
+from neverstale.ops.auditor.judging.judged import Judged
 from neverstale.ops.auditor.judging.questions import AuditQuestion
 
 TIMES: Final = 7

@@ -17,49 +17,28 @@ can say only that one differs from a state that did not change meanwhile; what d
 has drifted (see `neverstale.ops.auditor.judging.drifting`).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from neverstale.errors import NeverstaleError
+from neverstale.ops.auditor.judging.changes import Changes
+from neverstale.ops.auditor.judging.judged import Judged, States
 from neverstale.ops.auditor.judging.timeline import SeenVersion, Timeline
-from neverstale.ops.auditor.judging.told import Told, comparable, same
+from neverstale.ops.auditor.judging.together import together
+from neverstale.ops.auditor.judging.told import Told, same
 from neverstale.ops.auditor.judging.truth import Truth
 from neverstale.versions import Version
-
-Verdict = Literal["true", "late", "untrue", "differs", "undecided"]
-"""`late`: it misses a change that could be read before it was asked for. `untrue`: MongoDB did not hold this at its
-version. `differs`: a counter or ranking, at this moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    told: Told
-    verdict: Verdict
-    age: float = 0.0
-    """Seconds that a missed change could be read before the question was asked, at least."""
-    missed: Version | None = None
-    """The state at this version holds it."""
-    state: bytes | None = None
-    """What the answer was compared with in the end."""
-
-    @property
-    def broke_its_bound(self) -> bool:
-        return self.verdict == "late" and self.told.bound is not None and self.age > self.told.bound
-
-    @property
-    def wrong(self) -> bool:
-        return self.verdict == "untrue" or self.broke_its_bound
-
 
 MOST_LATE: Final = 20
 """Of answers that were asked for together. Each takes some ten reads, and what is wrong shows in few."""
 
 
 class Judge:
-    def __init__(self, truth: Truth, timeline: Timeline) -> None:
+    def __init__(self, truth: Truth, timeline: Timeline, changes: Mapping[str, Changes]) -> None:
+        """`changes`: by collection."""
         self._truth = truth
         self._timeline = timeline
+        self._changes = changes
 
     async def judge(self, some: Sequence[Told]) -> list[Judged]:
         """All must be about one source."""
@@ -69,8 +48,13 @@ class Judge:
         now = await self._states(some, before.version if before is not None else 0)
         if now is None:
             return [Judged(told, "undecided") for told in some]
-        found = [Judged(told, "true") for told in some if self._is(told, now)]
-        rest = [told for told in some if not self._is(told, now)]
+        found: list[Judged] = []
+        rest: list[Told] = []
+        for told in some:
+            if self._is(told, now):
+                found.append(Judged(told, "true"))
+            else:
+                rest.append(told)
         if rest and before is None:
             return found + [Judged(told, "undecided") for told in rest]
         assert before is not None or not rest
@@ -81,8 +65,8 @@ class Judge:
 
     # --- documents and pages
 
-    async def _entries(self, rest: Sequence[Told], before: SeenVersion, now: "States") -> list[Judged]:
-        found = [Judged(told, "undecided") for told in rest if told.version is None]
+    async def _entries(self, rest: Sequence[Told], before: SeenVersion, now: States) -> list[Judged]:
+        found = await self._together([told for told in rest if told.version is None], now)
         young = [told for told in rest if told.version is not None and told.version >= before.version]
         found += [await self._as_it_says(told) for told in young]
         old = [told for told in rest if told.version is not None and told.version < before.version]
@@ -95,6 +79,16 @@ class Judge:
         found += [Judged(told, "true") for told in old if self._is(told, then)]
         found += [await self._late(told, before) for told in late[:MOST_LATE]]
         return found + [Judged(told, "undecided") for told in late[MOST_LATE:]]
+
+    async def _together(self, some: Sequence[Told], now: States) -> list[Judged]:
+        changes = self._changes.get(some[0].question.source.collection) if some else None
+        if changes is None:
+            return [Judged(told, "undecided") for told in some]
+
+        async def read(told: Sequence[Told], version: Version) -> States | None:
+            return await self._states(told, 0, version)
+
+        return await together(some, now.version, changes, self._timeline, read)
 
     async def _as_it_says(self, told: Told) -> Judged:
         """Whether MongoDB held that at the version that the answer states."""
@@ -131,7 +125,7 @@ class Judge:
 
     # --- counters and rankings
 
-    async def _figures(self, rest: Sequence[Told], before: SeenVersion, now: "States") -> list[Judged]:
+    async def _figures(self, rest: Sequence[Told], before: SeenVersion, now: States) -> list[Judged]:
         found: list[Judged] = []
         for told in rest:
             promised = self._timeline.before(told.asked - told.bound) if told.bound is not None else None
@@ -143,34 +137,23 @@ class Judge:
                 found.append(Judged(told, "differs", age, promised.version, now.of(told)))
         return found
 
-    async def _states(self, some: Sequence[Told], at_least: Version, at: Version = 0) -> "States | None":
+    async def _states(self, some: Sequence[Told], at_least: Version, at: Version = 0) -> States | None:
         """What MongoDB holds of all that these are about; `None`: it does not say."""
         source = some[0].question.source
-        keys = list({told.question.name: told.question.key for told in some}.values())
+        keys = list({told.question.canonical: told.question.key for told in some}.values())
         states: dict[str, bytes] = {}
+        version = 0
         try:
             for start in range(0, len(keys), source.keys_a_read):
                 few = keys[start : start + source.keys_a_read]
                 asked = self._truth.at(source, few, at) if at else self._truth.now(source, few, at_least)
-                states |= (await asked).bodies
+                snapshot = await asked
+                states |= snapshot.bodies
+                version = max(version, snapshot.version)
         except NeverstaleError:
             return None
-        return States(states)
+        return States(states, version)
 
     @staticmethod
-    def _is(told: Told, states: "States") -> bool:
+    def _is(told: Told, states: States) -> bool:
         return same(told.shown, states.of(told))
-
-
-@dataclass(frozen=True, slots=True)
-class States:
-    bodies: dict[str, bytes]
-
-    def of(self, told: Told) -> bytes | None:
-        question = told.question
-        body = self.bodies.get(question.source.canonical(question.key))
-        return comparable(question, body)
-
-
-def wrong_ones(found: Iterable[Judged]) -> list[Judged]:
-    return [one for one in found if one.wrong]

@@ -1,7 +1,7 @@
 """Questions: what the auditor asks, spelled as readers spell it, so that the same caches answer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -33,10 +33,14 @@ class AuditQuestion:
     path: str
     cached_only: bool = False
     """What the cache does not hold is not asked of MongoDB."""
+    canonical: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "canonical", self.source.canonical(self.key))  # it is asked for often
 
     @property
     def name(self) -> tuple[str, str]:
-        return self.source.name, self.source.canonical(self.key)
+        return self.source.name, self.canonical
 
 
 class Subject:

@@ -56,6 +56,11 @@ class Timeline:
         place = bisect_left(self._at, moment)
         return self._sample(place - 1) if place else None
 
+    def first(self, version: Version) -> SeenVersion | None:
+        """The first sample of this version or a later one."""
+        place = bisect_left(self._versions, version)
+        return self._sample(place) if place < len(self._versions) else None
+
     def beyond(self, version: Version, until: SeenVersion) -> list[SeenVersion]:
         """The samples with later versions than this one, up to and with another sample, in order."""
         first = bisect_right(self._versions, version)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 
 from neverstale.api.reads.source import KEYS_A_READ, Source
+from neverstale.errors import NeverstaleError
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.ops.auditor.judging.timeline import Timeline
@@ -15,6 +16,10 @@ from neverstale.role import telemetry
 from neverstale.versions import Version
 
 BURST_SECONDS: Final = 2.0
+
+
+class NoPast(NeverstaleError):
+    """There is no collection now, and before version 7 MongoDB then says of any moment that there was nothing."""
 
 
 class ReadBudget:
@@ -64,7 +69,10 @@ class Truth:
         """The state of some keys at exactly this version."""
         await self._pay(source, keys)
         loader = Loader(self._client, self._database, self._timeout_ms, self._kinds, at=version)
-        return await source.load(loader, keys, 0)
+        snapshot = await source.load(loader, keys, 0)
+        if snapshot.version != version:
+            raise NoPast
+        return snapshot
 
     async def _pay(self, source: Source, keys: Sequence[Any]) -> None:
         reads = len(keys) if source.keys_a_read < KEYS_A_READ else 1

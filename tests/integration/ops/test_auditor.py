@@ -10,9 +10,11 @@ import pytest
 from neverstale.keys import canonical
 from neverstale.ops.auditor.counts import AuditCounts, total
 from neverstale.ops.auditor.main import Parts, audit_for, open_audit
+from neverstale.ops.auditor.nines import nines
 from neverstale.ops.status import gather
 from neverstale.redis import audit
 from neverstale.redis.entries import etag_of
+from neverstale.role import telemetry
 from neverstale.settings import Settings
 from tests.support.waiting import eventually
 from tests.worlds import hits
@@ -99,7 +101,12 @@ async def told_everywhere(audited: Audited, found: Parts) -> None:
     resource = (await served.world.http.get("/v1/freshness")).json()["resources"][RESOURCE]
     kind = resource["audit"]["kinds"]["documents"]
     assert kind["checked"] > kind["wrong"] > 0 and resource["audit"]["at_ms"] > 0
+    assert kind["nines"] == nines(kind["wrong"], kind["checked"])
+    shown = telemetry.REGISTRY.get_sample_value("neverstale_audit_nines", {"resource": RESOURCE})
+    assert shown == kind["nines"]
     status = await gather(audited.settings, catalog)
+    assert status.audit is not None
+    assert status.audit["resources"][RESOURCE]["documents"]["nines"] == kind["nines"]
     assert any("were wrong in the last hour" in problem for problem in status.problems)
     async with open_audit(audited.settings, catalog, fills=False) as parts:
         await parts.restore()

@@ -14,14 +14,18 @@ from neverstale.errors import Outage
 from neverstale.mongodb.loader import Snapshot
 from neverstale.ops.auditor.counts import Kind
 from neverstale.ops.auditor.judging.drifting import TIMES, Drifting
-from neverstale.ops.auditor.judging.judge import Judge, Judged
+from neverstale.ops.auditor.judging.judge import Judge
+from neverstale.ops.auditor.judging.judged import Judged
 from neverstale.ops.auditor.judging.questions import AuditQuestion
 from neverstale.ops.auditor.judging.timeline import Timeline
 from neverstale.ops.auditor.judging.told import Told
 from neverstale.ops.auditor.judging.truth import Truth
 
 SOURCE = cast(
-    "Source", SimpleNamespace(name="things", keys_a_read=500, canonical=str, is_absence=lambda body: body is None)
+    "Source",
+    SimpleNamespace(
+        name="things", collection="things", keys_a_read=500, canonical=str, is_absence=lambda body: body is None
+    ),
 )
 
 
@@ -54,7 +58,7 @@ class Past:
         for moment in seen:
             timeline.saw(moment, moment)
         truth = SimpleNamespace(at=self.at, now=lambda source, keys, at_least: self.at(source, keys, self.now))
-        (found,) = await Judge(cast("Truth", truth), timeline).judge([told])
+        (found,) = await Judge(cast("Truth", truth), timeline, {}).judge([told])
         return found
 
 
