@@ -277,14 +277,14 @@ class Writer:
 
     def __init__(self, deriving: Deriving, seed: int, keys: int = 40, diary: Diary | None = None) -> None:
         self._deriving = deriving
-        self._chance = random.Random(seed)
+        self.chance = random.Random(seed)
         self._keys = [f"k{number}" for number in range(keys)]
         self._held: dict[str, Document] = {}
         self.diary = diary or Diary()
         self.written: Counter[str] = Counter()
 
     def document(self, key: str) -> dict[str, Any]:
-        chance = self._chance
+        chance = self.chance
         document: dict[str, Any] = {
             "_id": key,
             "origin": chance.choice(["JFK", "LGA", None]),
@@ -303,7 +303,7 @@ class Writer:
 
     async def write(self) -> None:
         """One write, or a few that belong together."""
-        chance, key = self._chance, self._chance.choice(self._keys)
+        chance, key = self.chance, self.chance.choice(self._keys)
         kind = chance.choices(
             ["upsert", "replace", "delete", "move", "field", "push", "transaction", "unset"], [3, 2, 2, 4, 6, 2, 1, 1]
         )[0]
@@ -346,7 +346,7 @@ class Writer:
 
     async def _transaction(self) -> None:
         deriving = self._deriving
-        keys = self._chance.sample(self._keys, 3)
+        keys = self.chance.sample(self._keys, 3)
         documents = {key: self.document(key) for key in keys}
         with self._noted(documents | {keys[0]: None}):
             async with deriving.mongo.start_session() as session, await session.start_transaction():

@@ -2,35 +2,63 @@
 
 python -m tests.faults.chaos [--hours N] [--seed N] [--html FILE] [--data FOLDER]
 
-Exit code 1: something was wrong, see the page.
+Exit code 1: something was wrong, see the page. The page is written each half minute: a storm that is ended early has
+told what it found until then.
 """
 
 import argparse
+import asyncio
 import platform
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from signal import SIGINT, SIGTERM, SIGUSR1
 
 import uvloop
 
 from neverstale import __version__
 from neverstale.ops.stack.process import version_of
 from neverstale.ops.stack.redis import find_redis_server
+from neverstale.ops.truth.oracle import Tally
 from neverstale.role import telemetry
 from neverstale.settings import Service
 from tests.faults.chaos.page import page
-from tests.faults.chaos.story import Report, story
+from tests.faults.chaos.story import Ending, Report, story
 from tests.faults.rig.bench import Bench
 
 
-async def storm(bench: Bench, seconds: float, seed: int) -> Report:
-    report = await story(bench, seconds, seed)
+async def storm(bench: Bench, report: Report, seconds: float, tell: Callable[[Report], None]) -> None:
+    """One SIGINT or SIGTERM ends it early, with its comparison; a second one at once. SIGUSR1 shows what hangs."""
+    early, loop, task = asyncio.Event(), asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def end() -> None:
+        if early.is_set():
+            task.cancel()
+        early.set()
+
+    for signal in (SIGINT, SIGTERM):
+        loop.add_signal_handler(signal, end)
+    loop.add_signal_handler(SIGUSR1, waiting)
     report.versions |= {
         "neverstale": __version__,
         "Python": platform.python_version(),
         "MongoDB": (await bench.mongod()).description,
         "Redis": version_of(find_redis_server()),
     }
-    return report
+    try:
+        await story(bench, report, seconds, Ending(early, tell))
+    except BaseException as error:  # it is told all the same what was found until then
+        report.failed.append(f"the story itself: {error!r}"[:1000])
+        report.at_the_end["told to its end"] = Tally(1, 1)
+        traceback.print_exc()
+
+
+def waiting() -> None:
+    """Print what every task waits for."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
 
 
 def main() -> int:
@@ -40,18 +68,26 @@ def main() -> int:
     parser.add_argument("--html", type=Path, default=Path("chaos.html"))
     parser.add_argument("--data", type=Path, help="where servers and logs live; default: a temporary folder")
     options = parser.parse_args()
+    report = Report(options.seed)
+
+    def tell(report: Report) -> None:
+        new = options.html.with_suffix(".new")
+        new.write_text(page(report), encoding="utf-8")
+        new.replace(options.html)
+
     bench = Bench(options.data)
     with (bench.data / "logs" / "here.log").open("w") as own_log:
         telemetry.configure_logging(Service(log_format="json"), own_log)
         try:
-            report = uvloop.run(storm(bench, options.hours * 3600, options.seed))
+            uvloop.run(storm(bench, report, options.hours * 3600, tell))
         finally:
             bench.close()
-    options.html.write_text(page(report), encoding="utf-8")
+            tell(report)
     for name, kinds in report.resources.items():
         for kind, one in kinds.items():
             print(f"{name} {kind}: {one['wrong']} wrong of {one['checked']:,}, {one['nines']} nines")
-    print(f"{report.wrong} wrong, {len(report.faults)} faults, {report.writes:,} writes; {options.html}")
+    print(f"{report.wrong} wrong of {report.checked:,} answers, {report.nines} nines; ", end="")
+    print(f"{len(report.faults)} faults, {report.writes:,} writes; {options.html}")
     return 1 if report.wrong else 0
 
 

@@ -12,7 +12,9 @@ from redis.asyncio import Redis
 from neverstale.ops.stack.process import RunningProcess
 from neverstale.ops.stack.role import RunningRole
 from tests.faults.rig.pipeline import Pipeline
-from tests.worlds.deriving import Deriving
+from tests.worlds.deriving import Deriving, Writer
+
+QUIET: Final = 3000
 
 
 @dataclass
@@ -28,6 +30,11 @@ class Stage:
     consumers: list[RunningRole]
     apis: list[RunningRole]
     dice: Random
+
+    async def load(self) -> None:
+        """Load the documents that stay as they are, until their collection is dropped."""
+        quiet = Writer(self.deriving, self.dice.randrange(1 << 32), 1)
+        await self.deriving.documents.insert_many([quiet.document(f"q{number}") for number in range(QUIET)])
 
     def any(self, some: list[RunningRole]) -> RunningRole:
         return self.dice.choice(some)
@@ -158,9 +165,10 @@ async def _step_down(stage: Stage) -> None:
     await stage.deriving.mongo.admin.command({"replSetStepDown": 2, "force": True})
 
 
-@fault("the collection is dropped")
+@fault("the collection is dropped, and loaded again")
 async def _drop(stage: Stage) -> None:
     await stage.deriving.documents.drop()
+    await stage.load()
 
 
 @fault("the collection is renamed, and back")

@@ -7,7 +7,9 @@ from math import log10
 
 from tests.faults.chaos.story import Look, Report
 
-WIDTH, HEIGHT, LANE = 1200, 160, 14
+WIDTH, HEIGHT, LOW, GAP, LANE, MARGIN = 1200, 160, 60, 28, 14, 250
+TOP_OF_LANES = HEIGHT + 2 * (LOW + GAP) + 20
+STEP_SECONDS = 5.0
 LEAST, MOST = 0.01, 100.0
 """Seconds: the ends of the axis of bounds, which is logarithmic."""
 STYLE = """
@@ -19,7 +21,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   max-width: 1240px; padding: 0 1rem; }
 table { border-collapse: collapse; } td, th { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid
   var(--faint); } td:first-child, th:first-child, td:nth-child(2) { text-align: left; }
-.wide { overflow-x: auto; } svg { width: 100%; min-width: 700px; height: auto; } svg text { fill: var(--ink);
+.wide { overflow-x: auto; } svg { width: 100%; min-width: 900px; height: auto; } svg text { fill: var(--ink);
   font-size: 11px; } .axis { stroke: var(--faint); } .bound { fill: none; stroke: var(--line); stroke-width: 1.2; }
 .fault { fill: var(--fault); opacity: .55; } .unknown { fill: var(--bad); opacity: .35; } .bad { color: var(--bad); }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: color-mix(in srgb, var(--faint) 35%, transparent);
@@ -29,8 +31,11 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: color-mix(in s
 
 def page(report: Report) -> str:
     verdict = f'<b class="bad">{report.wrong} wrong</b>' if report.wrong else "<b>nothing wrong</b>"
+    if not report.ended:
+        verdict += ", so far: it has not come to its end"
     facts = [
         f"seed {report.seed}, {report.seconds / 60:.1f} minutes, {len(report.faults)} faults",
+        f"{report.wrong_answers} wrong of {report.checked:,} answers: {report.nines} nines",
         f"{report.writes:,} writes, {report.sent_again:,} records sent again",
         *(f"{name} {version}" for name, version in report.versions.items()),
     ]
@@ -109,27 +114,66 @@ def _fresh_again(looks: Sequence[Look], began: float, ended: float) -> float:
 def _timeline(report: Report) -> str:
     end = max(report.seconds, 1.0)
     lanes = {name: place for place, name in enumerate(sorted({name for _, _, name in report.faults}))}
-    height = HEIGHT + 30 + LANE * len(lanes)
+    height = TOP_OF_LANES + 20 + LANE * len(lanes)
 
     def x(at: float) -> str:
         return f"{WIDTH * at / end:.1f}"
 
-    parts = [f'<div class="wide"><svg viewBox="-60 -10 {WIDTH + 70} {height}" role="img" aria-label="timeline">']
+    svg = f'<svg viewBox="-{MARGIN} -12 {WIDTH + MARGIN + 10} {height}" role="img" aria-label="timeline">'
+    parts = [f'<div class="wide">{svg}']
     for value in (0.01, 0.1, 1.0, 10.0, 100.0):
-        parts.append(f'<line class="axis" x1="0" x2="{WIDTH}" y1="{_y(value)}" y2="{_y(value)}"/>')
-        parts.append(f'<text x="-55" y="{_y(value)}">{value:g} s</text>')
+        parts += _mark(float(_y(value)), f"{value:g} s")
     parts += _bounds(report.looks, x)
+    parts += _curve(report.looks, x, HEIGHT + GAP, "answers checked a second", _checked_a_second)
+    parts += _curve(report.looks, x, HEIGHT + LOW + 2 * GAP, "records not applied yet", _lags)
     for name, place in lanes.items():
-        y = HEIGHT + 20 + LANE * place
+        y = TOP_OF_LANES + LANE * place
+        parts.append(f'<text x="-8" y="{y + LANE - 5}" text-anchor="end">{escape(name)}</text>')
         for began, ended, this in report.faults:
             if this == name:
                 width = max(1.5, WIDTH * (ended - began) / end)
                 title = f"<title>{escape(name)}, {began:.1f} s, for {ended - began:.1f} s</title>"
                 place_of = f'x="{x(began)}" y="{y}" width="{width:.1f}" height="{LANE - 3}"'
                 parts.append(f'<rect class="fault" {place_of}>{title}</rect>')
-        parts.append(f'<text x="2" y="{y + LANE - 5}">{escape(name)}</text>')
     parts.append("</svg></div>")
     return "".join(parts)
+
+
+def _mark(y: float, text: str) -> Iterator[str]:
+    yield f'<line class="axis" x1="0" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    yield f'<text x="-8" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>'
+
+
+def _curve(
+    looks: Sequence[Look],
+    x: Callable[[float], str],
+    top: int,
+    name: str,
+    of: Callable[[Sequence[Look]], Iterator[tuple[float, float]]],
+) -> Iterator[str]:
+    """A linear one, from nothing to the most there was."""
+    points = list(of(looks))
+    most = max((value for _, value in points), default=0.0) or 1.0
+    yield from _mark(top, f"{most:,.0f}")
+    yield from _mark(top + LOW, "0")
+    yield f'<text x="4" y="{top - 4}">{escape(name)}</text>'
+    line = " ".join(f"{x(at)},{top + LOW * (1 - value / most):.1f}" for at, value in points)
+    yield f'<polyline class="bound" points="{line}"/>'
+
+
+def _checked_a_second(looks: Sequence[Look]) -> Iterator[tuple[float, float]]:
+    """In steps of some seconds, or it would be nothing but steps."""
+    before: Look | None = None
+    for look in looks:
+        if before is None:
+            before = look
+        elif look.at - before.at >= STEP_SECONDS:
+            yield look.at, (look.checked - before.checked) / (look.at - before.at)
+            before = look
+
+
+def _lags(looks: Sequence[Look]) -> Iterator[tuple[float, float]]:
+    return ((look.at, look.lag) for look in looks if look.lag is not None)
 
 
 def _bounds(looks: Sequence[Look], x: Callable[[float], str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from math import isnan
@@ -43,6 +44,8 @@ MOVES: Final = 20
 WRITES: Final = 120
 """Between one fault and the next."""
 SENT_AGAIN: Final = 0.5
+KNOWN: Final = 10_000
+"""Records that may be sent again, the last ones."""
 MINE: Final = ("again", b"")
 SEND_AGAIN_SECONDS: Final = 0.1
 CONVERGE_SECONDS: Final = 60.0
@@ -74,7 +77,7 @@ class Republisher:
     def __init__(self, pipe: Pipeline, dice: random.Random) -> None:
         self._pipe = pipe
         self._dice = dice
-        self._known: list[Any] = []
+        self._known: deque[Any] = deque(maxlen=KNOWN)
         self.sent = 0
 
     @contextlib.asynccontextmanager
