@@ -75,6 +75,7 @@ def _apply(found: Mapping[str, Any]) -> Iterator[Line]:
 def _derive(found: Mapping[str, Any]) -> Iterator[Line]:
     figure = "apply with 2 counters, 1 list, 1 ranking, changes/s a consumer"
     yield at_least(figure, found["derived_per_second"], derive.TARGET_PER_SECOND)
+    yield at_most("the same, CPU for each ÷ documents only", found["cpu_ratio"], derive.TARGET_CPU_RATIO, "{:.1f}")
     yield at_most("contributions, bytes a document", found["contribution_bytes"], derive.TARGET_BYTES)
 
 

@@ -160,6 +160,8 @@ def value_of(canonical_key: str) -> KeyValue:
 
 def any_value_of(canonical_key: str) -> Any:
     """The `_id` that a canonical key of any type spells; `ValueError` if it spells none."""
+    if canonical_key.startswith("s:"):
+        return canonical_key[2:]
     if canonical_key.startswith("x:"):
         (value,) = bson_values.decode(bytes.fromhex(canonical_key[2:])).values()
         return value

@@ -59,6 +59,7 @@ class Feeds:
         self._tick_seconds = min(TICK_SECONDS, self._due_seconds / TICKS)
         self._unheard_seconds = settings.unheard_interval_ms / 1000
         self._looks_soon = asyncio.Event()
+        self._watched = asyncio.Event()
         self._feeds: dict[Hashable, LiveFeed] = {}
         self._by_name: dict[bytes, dict[LiveFeed, None]] = {}
         self.streams: OrderedDict[LiveStream, None] = OrderedDict()
@@ -83,6 +84,7 @@ class Feeds:
     def join(self, feed: LiveFeed, stream: LiveStream) -> None:
         feed.streams[stream] = None
         self.streams[stream] = None
+        self._watched.set()
         telemetry.LIVE_STREAMS.set(len(self.streams))
 
     def part(self, feed: LiveFeed, stream: LiveStream) -> None:
@@ -188,6 +190,9 @@ class Feeds:
         await forever(self._tell)
 
     async def _tell(self) -> float:
+        if not self.streams:
+            self._watched.clear()
+            await self._watched.wait()
         now, said = monotonic(), dict[LiveFeed, events.Words]()
         most = math.ceil(len(self.streams) / TICKS) + 1
         while most and self.streams and (stream := next(iter(self.streams))).spoke <= now - self._due_seconds:

@@ -41,12 +41,15 @@ class Sampling:
     def __init__(self, hot: Hot) -> None:
         self._hot = hot
         self._look, self._start = hot.look, hot.start
+        self._measured = asyncio.Event()
 
     async def keep(self) -> NoReturn:
-        """Have the next hit of each kind measured, again and again."""
+        """Have the next hit of each kind measured, again and again. While there are none, this does nothing."""
 
         async def arm() -> float:
             self._hot.look, self._hot.start = self.look, self.start
+            self._measured.clear()
+            await self._measured.wait()
             return SAMPLE_SECONDS
 
         await forever(arm)
@@ -54,6 +57,7 @@ class Sampling:
     def look(self, line: bytes, plain: Plain = PLAIN) -> bytes | None:
         began, hot = monotonic(), self._hot
         hot.look = self._look
+        self._measured.set()
         tail = self._look(line, plain)
         if tail is not None:
             asyncio.get_running_loop().call_soon(self._turn_ends, began, line)
@@ -62,6 +66,7 @@ class Sampling:
 
     def start(self, ask: Ask) -> None:
         self._hot.start = self._start
+        self._measured.set()
         if type(ask) is Cycle:
             ask.__class__ = MeasuredCycle
             ask.began = monotonic()

@@ -157,7 +157,7 @@ class ResourceDeriver:
         read_at, found = await self._loader.read(self.resource.collection, values, projection, at_least)
         documents = {canonical(document["_id"]): document for document in found}
         plans = []
-        said = [_in_order(records) for records in part.documents.values()]
+        said = [records if len(records) == 1 else _in_order(records) for records in part.documents.values()]
         for one in begun:
             plan = Plan(self.store.names, one.generation, read_at)
             facts = dict(zip(documents, one.generation.shape.facts(list(documents.values())), strict=True))
@@ -291,7 +291,7 @@ def _concern(records: Sequence[Said], shapes: Sequence[Shape]) -> bool:
 
 
 def _in_order(records: Sequence[Said]) -> Sequence[Said]:
-    return records if len(records) == 1 else sorted(records, key=lambda said: said.version)
+    return sorted(records, key=lambda said: said.version)
 
 
 def _projection(generations: Sequence[Generation]) -> dict[str, int]:

@@ -5,6 +5,7 @@ small hashes ("buckets") of some 16 documents each, which Redis keeps packed; a 
 alone would cost twice as much.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from neverstale.derived.groups import SPLIT
@@ -27,6 +28,15 @@ def pack(version: Version, facts: Facts) -> bytes:
 
 def facts_of(packed: bytes) -> Facts:
     return tuple(packed[8:].decode().split(SPLIT))
+
+
+def packed_all(stamped: bytes, facts: Iterable[Facts]) -> list[bytes]:
+    """What `pack` makes of each, for one version."""
+    return [stamped + text.encode() for text in map(SPLIT.join, facts)]
+
+
+def facts_of_all(packed: Iterable[bytes]) -> list[Facts]:
+    return [tuple(one[8:].decode().split(SPLIT)) for one in packed]
 
 
 class Contribution(NamedTuple):

@@ -5,13 +5,14 @@ All documents of a batch at once, since most of the work on each of them is then
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from operator import itemgetter
+from operator import itemgetter, sub
+from typing import NamedTuple
 
 from neverstale.derived.contributions import LIMB, limbs
 from neverstale.derived.groups import combinations
 from neverstale.derived.members import member_of
 from neverstale.derived.redis_names import BEYOND, GenerationNames
-from neverstale.derived.shape import UNSUMMABLE, CounterShape, Facts, Pick, RankingShape
+from neverstale.derived.shape import UNSUMMABLE, CounterShape, Facts, RankingShape
 
 _NUMBERS, _LOW, _HIGH, _UNSUMMABLE = range(4)
 """Places of what is added to a sum; see `neverstale.derived.counters` for the fields."""
@@ -21,19 +22,44 @@ Move = tuple[str, Facts | None, Facts | None]
 """A document's canonical key, the facts that it had and those that it has; `None`: it was or is not there."""
 
 
-def counted(shape: CounterShape, lost: Sequence[Facts], gained: Sequence[Facts]) -> Iterator[tuple[str | bytes, int]]:
-    """Fields of the counter's hash and what is added to them, if documents with some facts go and others come."""
-    documents = Counter(map(shape.by, gained))
-    documents.subtract(Counter(map(shape.by, lost)))
+class SortedMoves(NamedTuple):
+    """Documents whose facts changed: those that were there before and after, in columns, and the others."""
+
+    keys: Sequence[str]
+    before: Sequence[Facts]
+    after: Sequence[Facts]
+    others: Sequence[Move]
+
+
+def sorted_out(moves: Sequence[Move]) -> SortedMoves:
+    stayed = [move for move in moves if move[1] is not None and move[2] is not None]
+    others = [move for move in moves if move[1] is None or move[2] is None] if len(stayed) < len(moves) else ()
+    keys, before, after = zip(*stayed, strict=True) if stayed else ((), (), ())
+    return SortedMoves(keys, before, after, others)
+
+
+def counted(shape: CounterShape, moves: SortedMoves) -> Iterator[tuple[str | bytes, int]]:
+    """Fields of the counter's hash and what is added to them, as documents change."""
+    gone = [before for _, before, _ in moves.others if before is not None]
+    come = [after for _, _, after in moves.others if after is not None]
+    was, now = list(map(shape.by, moves.before)), list(map(shape.by, moves.after))
+    documents = Counter(map(shape.by, come))
+    documents.subtract(Counter(map(shape.by, gone)))
+    if was != now:
+        documents.update(now)
+        documents.subtract(Counter(was))
     added: defaultdict[str | bytes, int] = defaultdict(int)
     for facts, count in documents.items():
         groups = combinations(facts)
         for field in (BEYOND,) if groups is None else ("n|" + group for group in groups):
             added[field] += count
     for i, place in enumerate(shape.sums):
-        sums: Sums = {facts: [0] * len(_KINDS) for facts in documents}
-        _sum(sums, shape.by, place, lost, -1)
-        _sum(sums, shape.by, place, gained, 1)
+        sums: Sums = defaultdict(lambda: [0] * len(_KINDS))
+        if was != now or not _sum_stayed(sums, was, place, moves):
+            _sum(sums, was, place, moves.before, -1)
+            _sum(sums, now, place, moves.after, 1)
+        _sum(sums, map(shape.by, gone), place, gone, -1)
+        _sum(sums, map(shape.by, come), place, come, 1)
         _spread(sums, i, added)
     return ((field, amount) for field, amount in added.items() if amount)
 
@@ -48,17 +74,31 @@ def unsummable_of(fields: Iterable[tuple[str | bytes, int]]) -> int:
     return sum(amount for field, amount in fields if amount > 0 and isinstance(field, str) and field[0] == _KINDS[-1])
 
 
-Sums = dict[Facts, list[int]]
+Sums = defaultdict[Facts, list[int]]
 """Of one fact that is summed: facts that make the group -> what is added."""
 
 
-def _sum(sums: Sums, by: Pick, place: int, documents: Sequence[Facts], sign: int) -> None:
+def _sum_stayed(sums: Sums, groups: Sequence[Facts], place: int, moves: SortedMoves) -> bool:
+    """Documents that stay in their groups: only their numbers change. False: not all of them are small numbers."""
+    fact = itemgetter(place)
+    was, now = _small(list(map(fact, moves.before))), _small(list(map(fact, moves.after)))
+    if was is None or now is None:
+        return False
+    low: defaultdict[Facts, int] = defaultdict(int)
+    for group, more in zip(groups, map(sub, now, was), strict=True):
+        low[group] += more
+    for group, more in low.items():
+        sums[group][_LOW] += more
+    return True
+
+
+def _sum(sums: Sums, groups: Iterable[Facts], place: int, documents: Sequence[Facts], sign: int) -> None:
     facts = list(map(itemgetter(place), documents))
     numbers = _small(facts)
     if numbers is None:
-        _add_each(sums, map(by, documents), facts, sign)
+        _add_each(sums, groups, facts, sign)
         return
-    for group, number in zip(map(by, documents), numbers, strict=True):
+    for group, number in zip(groups, numbers, strict=True):
         added = sums[group]
         added[_NUMBERS] += sign
         added[_LOW] += sign * number
@@ -73,8 +113,8 @@ def _small(facts: Sequence[str]) -> list[int] | None:
     return numbers if not numbers or (min(numbers) > -LIMB and max(numbers) < LIMB) else None
 
 
-def _add_each(sums: Sums, by: Iterable[Facts], facts: Sequence[str], sign: int) -> None:
-    for group, fact in zip(by, facts, strict=True):
+def _add_each(sums: Sums, groups: Iterable[Facts], facts: Sequence[str], sign: int) -> None:
+    for group, fact in zip(groups, facts, strict=True):
         added = sums[group]
         if fact == UNSUMMABLE:
             added[_UNSUMMABLE] += sign
@@ -97,7 +137,7 @@ def _spread(sums: Sums, i: int, added: defaultdict[str | bytes, int]) -> None:
 class Moves:
     """In one ranking."""
 
-    def __init__(self, shape: RankingShape, names: GenerationNames, moves: Iterable[Move]) -> None:
+    def __init__(self, shape: RankingShape, names: GenerationNames, moves: SortedMoves) -> None:
         self.sizes = names.sizes(shape.name)
         self.sets: dict[str, bytes] = {}
         """Group -> its sorted set."""
@@ -109,22 +149,30 @@ class Moves:
         self._names = names
         self._take(shape, moves)
 
-    def _take(self, shape: RankingShape, moves: Iterable[Move]) -> None:
-        by, score = shape.by, shape.score
+    def _take(self, shape: RankingShape, moves: SortedMoves) -> None:
+        by, score = shape.by, itemgetter(shape.score)
         stayed: defaultdict[Facts, list[tuple[bytes, str]]] = defaultdict(list)
-        for key, before, after in moves:
-            was = before[score] if before is not None else ""
-            now = after[score] if after is not None else ""
-            if before is not None and after is not None and was and now and by(before) == (facts := by(after)):
+        columns = (moves.keys, map(by, moves.before), map(by, moves.after))
+        scores = (map(score, moves.before), map(score, moves.after))
+        for key, old, new, was, now in zip(*columns, *scores, strict=True):
+            if was and now and old == new:
                 if was != now:
-                    stayed[facts].append((member_of(key), now))
-                continue
-            old = combinations(by(before)) if before is not None and was else ()
-            new = combinations(by(after)) if after is not None and now else ()
-            self._move(member_of(key), old, new, now, is_new=was != now)
-        for facts, scores in stayed.items():
+                    stayed[new].append((member_of(key), now))
+            else:
+                self._leave(key, old if was else None, new if now else None, now, is_new=was != now)
+        for key, before, after in moves.others:
+            was, now = "" if before is None else score(before), "" if after is None else score(after)
+            left = by(before) if before is not None and was else None
+            entered = by(after) if after is not None and now else None
+            self._leave(key, left, entered, now, is_new=was != now)
+        for facts, scored in stayed.items():
             for group in combinations(facts) or ():
-                self.scores[self._set(group)] += scores
+                self.scores[self._set(group)] += scored
+
+    def _leave(self, key: str, old: Facts | None, new: Facts | None, score: str, *, is_new: bool) -> None:
+        """`None`: it has no rank there."""
+        was, now = () if old is None else combinations(old), () if new is None else combinations(new)
+        self._move(member_of(key), was, now, score, is_new=is_new)
 
     def _move(self, member: bytes, old: Facts | None, new: Facts | None, score: str, *, is_new: bool) -> None:
         """A document leaves some groups for others; `None`: it is beyond a bound there."""

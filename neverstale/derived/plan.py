@@ -17,14 +17,15 @@ cannot change what results, because it only depends on the newest state that was
   contribution, which would give the others, is already newer than the event.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import ne
 from typing import Any, Final, NamedTuple
 
 from neverstale.derived import groups
-from neverstale.derived.contributions import Contribution, facts_of, pack, stamp
-from neverstale.derived.differences import Move, Moves, counted, group_of, unsummable_of
+from neverstale.derived.contributions import Contribution, facts_of_all, pack, packed_all, stamp
+from neverstale.derived.differences import Move, Moves, counted, group_of, sorted_out, unsummable_of
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import texts_of
 from neverstale.derived.redis_names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
@@ -74,11 +75,14 @@ def begin(names: DerivedNames, generation: Generation, partition: int, version: 
     own = names.of(generation.id)
     raws = [key.encode() for key in keys]
     buckets = own.buckets(raws, generation.buckets)
-    places = {bucket: place for place, bucket in enumerate(dict.fromkeys(buckets), 2)}
-    arguments: list[Any] = [partition, to_hex(version)]
-    for raw, bucket in zip(raws, buckets, strict=True):
-        arguments += (places[bucket], raw)
+    places = {bucket: b"%d" % place for place, bucket in enumerate(dict.fromkeys(buckets), 2)}
+    arguments = [partition, to_hex(version), *_flat(map(places.__getitem__, buckets), raws)]
     return Call([own.partitions, *places], arguments)
+
+
+def _flat(*columns: Iterable[Any]) -> Iterator[Any]:
+    """What stands in columns, row by row."""
+    return chain.from_iterable(zip(*columns, strict=True))
 
 
 _Usual = tuple[str, Sequence[Said], bytes, Facts, Effects]
@@ -138,9 +142,9 @@ class Plan:
         keys, said, held, observed, effects = zip(*documents, strict=True)
         raws = [key.encode() for key in keys]
         buckets = self._names.buckets(raws, self.generation.buckets)
-        packed = [pack(self._read_at, found) for found in observed]
+        packed = packed_all(self._stamp, observed)
         self._documents += zip(buckets, raws, held, packed, strict=True)
-        former = list(map(facts_of, held))
+        former = facts_of_all(held)
         for place, one in enumerate(self._shape.lists):
             touches = [effect.lists[place].touches for effect in effects]
             alike = zip(
@@ -283,29 +287,29 @@ class Plan:
     def call(self, epoch: str, partition: int) -> Call:
         """`contribute.lua` for all that was added."""
         differences: list[tuple[bytes, str | bytes, int]] = []
-        lost = [before for _, before, _ in self._moves if before is not None]
-        gained = [after for _, _, after in self._moves if after is not None]
+        moves = sorted_out(self._moves)
         for counter in self._shape.counters:
-            fields = list(counted(counter, lost, gained))
+            fields = list(counted(counter, moves))
             if fields:
                 self._counted[f"counters.{counter.name}"] = {group_of(field) for field, _ in fields}
             differences += [(self._names.counter(counter.name), field, amount) for field, amount in fields]
             if unsummable := unsummable_of(fields):
                 self.unsummable[counter.name] = unsummable
-        ranks = [Moves(one, self._names, self._moves) for one in self._shape.rankings]
+        ranks = [Moves(one, self._names, moves) for one in self._shape.rankings]
         differences += [(one.sizes, BEYOND, one.beyond) for one in ranks if one.beyond]
         for shape, moved in zip(self._shape.rankings, ranks, strict=True):
             if moved.sets or moved.beyond:
                 self._counted[f"rankings.{shape.name}"] = {*moved.sets, *((None,) if moved.beyond else ())}
         sets = [(key, one.sizes, group) for one in ranks for group, key in one.sets.items()]
         # Those of one set side by side: the script makes one command of them.
-        scores = [(key, member, score) for one in ranks for key, some in one.scores.items() for member, score in some]
-        unproven = dict.fromkeys([bucket for bucket, _, held, _ in self._documents if not held])
+        scores = [scored for one in ranks for scored in one.scores.items()]
+        buckets, raws, helds, packs = zip(*self._documents, strict=True) if self._documents else ((), (), (), ())
+        unproven = dict.fromkeys([bucket for bucket, held in zip(buckets, helds, strict=True) if not held])
         unproven |= dict.fromkeys([key for key, _, _ in differences])
         unproven |= dict.fromkeys([sizes for _, sizes, _ in sets])
         unproven |= dict.fromkeys([key for key, _ in self.tags])
         # A bucket that holds the contribution that is expected is there.
-        proven = dict.fromkeys([bucket for bucket, _, _, _ in self._documents if bucket not in unproven])
+        proven = [bucket for bucket in dict.fromkeys(buckets) if bucket not in unproven]
         keys = [self._register, self._names.partitions, *unproven, *proven, *(key for key, _, _ in sets)]
         place = {key: b"%d" % i for i, key in enumerate(keys, 1)}
         arguments: list[Any] = [
@@ -316,17 +320,16 @@ class Plan:
             len(self._documents),
             len(differences),
             len(sets),
-            len(scores),
+            sum(len(some) for _, some in scores),
             len(self.tags),
         ]
-        for bucket, raw, held, packed in self._documents:
-            arguments += (place[bucket], raw, held, packed)
+        arguments += _flat(map(place.__getitem__, buckets), raws, helds, packs)
         for key, field, amount in differences:
             arguments += (place[key], field, amount)
         for key, sizes, name in sets:
             arguments += (place[key], place[sizes], name)
-        for key, member, score in scores:
-            arguments += (place[key], member, score)
+        for key, some in scores:
+            arguments += chain.from_iterable([(place[key], member, score) for member, score in some])
         for (key, slot), version in self.tags.items():
             arguments += (place[key], slot, to_hex(version))
         return Call(keys, arguments)

@@ -26,6 +26,8 @@ PRESENT: Final = b".g"
 LIST_FLOOR: Final = b".f"
 BEYOND: Final = b".b"
 """Field of counters and sizes: documents that could not be counted because they are beyond a bound."""
+_REMEMBERED: Final = 32_768
+"""Names of buckets that a process keeps for a generation."""
 
 
 @lru_cache(maxsize=65_536)
@@ -51,8 +53,8 @@ class GenerationNames:
     def buckets(self, keys: Iterable[bytes], count: int) -> list[bytes]:
         """Of each document key, the one of `count` buckets (a power of two) that holds its contribution; the same in
         every process and release."""
-        base, last = self.base, count - 1
-        return [_bucket(base, crc32(key) & last) for key in keys]
+        names, last = _bucket_names(self.base), count - 1
+        return [names[crc32(key) & last] for key in keys]
 
     def tags(self, name: str) -> bytes:
         return f"{self.base}:t:{name}".encode()
@@ -72,7 +74,25 @@ class GenerationNames:
         return f"{self.base}:l:{name}:{shown}:{cursor}".encode()
 
 
-@lru_cache(maxsize=65_536)
+class _BucketNames(dict[int, bytes]):
+    """Number -> name, made when it is first asked for: that happens twice for every change."""
+
+    def __init__(self, base: str) -> None:
+        super().__init__()
+        self._base = base
+
+    def __missing__(self, number: int) -> bytes:
+        name = _bucket(self._base, number)
+        if len(self) < _REMEMBERED:
+            self[number] = name
+        return name
+
+
+@lru_cache(maxsize=16)
+def _bucket_names(base: str) -> _BucketNames:
+    return _BucketNames(base)
+
+
 def _bucket(base: str, number: int) -> bytes:
     return f"{base}:b:{number:x}".encode()
 

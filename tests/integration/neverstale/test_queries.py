@@ -15,7 +15,7 @@ from neverstale.bson.texts import text_of
 from neverstale.bson.values import CODEC
 from neverstale.catalog.declarations import CounterDeclaration, Declarations, ListDeclaration, RankingDeclaration
 from neverstale.derived import queries
-from neverstale.derived.differences import counted
+from neverstale.derived.differences import counted, sorted_out
 from neverstale.derived.groups import fact_at, texts_of
 from neverstale.derived.queries import Stretch
 from neverstale.derived.shape import Shape
@@ -81,7 +81,7 @@ async def test_the_rows_of_a_counter_are_the_groups_of_its_contributions(
     )
     shape = Shape(Declarations(counters={"c": declared}))
     gained = shape.facts(held)
-    expected = dict(counted(shape.counters[0], [], gained))
+    expected = dict(counted(shape.counters[0], sorted_out([("s:k", None, facts) for facts in gained])))
 
     rows = await (await collection.aggregate(queries.counter_groups(declared, {}))).to_list()
 
