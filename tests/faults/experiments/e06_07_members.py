@@ -33,7 +33,7 @@ async def lag_behind(turn: Turn) -> Outcome:
         things(members.uri, name) as written,
         reading(members.uri, redis.url, name, member=uri, read_ms=LAGGING_READ_MS) as here,
     ):
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             keys = range(round_ * KEYS, (round_ + 1) * KEYS)
             await here.apply([], await written.insert(keys))
             await _until_it_knows(lagging, name, keys)
@@ -78,7 +78,7 @@ async def roll_back(turn: Turn) -> Outcome:
     """The primary is cut off and takes a write that only it has; readers ask it; then it learns of its successor."""
     outcome, bench, name = Outcome(), turn.bench, turn.bench.name("rollback")
     redis, members = await bench.redis(), await bench.replica_set()
-    for round_ in range(turn.rounds):
+    for round_ in turn.each_round(outcome):
         primary, database, keys = await _primary(members), f"{name}-{round_}", range(KEYS)
         followers = [member for member in members.members if member is not primary]
         uri = f"mongodb://127.0.0.1:{primary.ports[0]}/?directConnection=true"

@@ -17,7 +17,7 @@ async def depose(turn: Turn) -> Outcome:
     outcome, members = Outcome(), await turn.bench.replica_set()
     await members.until_serving()
     async with scene(turn, outcome, mongo_uri=members.uri) as stage:
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             await asyncio.sleep(stage.load.random.uniform(0.2, 0.6))
             primary = await members.primary()
             assert primary is not None

@@ -24,7 +24,7 @@ async def roll_over_position(turn: Turn) -> Outcome:
     """The watcher is away while the oplog rolls over its position."""
     outcome, mongod = Outcome(), await turn.bench.tiny_mongod()
     async with scene(turn, outcome, mongo_uri=mongod.uri) as stage:
-        for _ in range(turn.rounds):
+        for _ in turn.each_round(outcome):
             stage.watcher.kill()
             for key in stage.load.random.sample(range(stage.load.shape.keys), 50):
                 await stage.load.change(key)
@@ -43,7 +43,7 @@ async def roll_over_quietly(turn: Turn) -> Outcome:
     """Nothing changes in what is watched, while a neighbour's writes roll the oplog over; the watcher sees that."""
     outcome, mongod = Outcome(), await turn.bench.tiny_mongod()
     async with scene(turn, outcome, mongo_uri=mongod.uri) as stage:
-        for _ in range(turn.rounds):
+        for _ in turn.each_round(outcome):
             await stage.load.pause()
 
             async def seen() -> None:

@@ -42,7 +42,7 @@ ACTS: tuple[tuple[Act, bool], ...] = ((drop, True), (rename_onto, False), (drop_
 async def change_namespaces(turn: Turn) -> Outcome:
     outcome = Outcome()
     async with scene(turn, outcome) as stage:
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             act, removes = ACTS[round_ % len(ACTS)]
             await _perform(stage.load, act, removes)
             began = time.monotonic()

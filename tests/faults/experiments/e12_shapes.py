@@ -22,7 +22,7 @@ async def change_shapes(turn: Turn) -> Outcome:
     outcome = Outcome()
     async with scene(turn, outcome, SHAPE) as stage:
         load = stage.load
-        for _ in range(turn.rounds):
+        for _ in turn.each_round(outcome):
             await load.pause()
             began = time.monotonic()
             for key in range(TRANSACTION, TRANSACTION + BIG):

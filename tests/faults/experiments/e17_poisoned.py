@@ -58,7 +58,7 @@ async def poison(turn: Turn) -> Outcome:
     outcome = Outcome()
     async with scene(turn, outcome, inject=["records are spoilt"]) as stage:
         restarts = 0
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             for key in stage.load.random.sample(range(stage.load.shape.keys), CHANGES):
                 await stage.load.change(key)
             if round_ % 2:

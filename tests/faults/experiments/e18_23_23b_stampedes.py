@@ -64,7 +64,7 @@ async def empty_redis(turn: Turn) -> Outcome:
     outcome, redis = Outcome(), await turn.bench.new_redis()
     shape = Shape(keys=CROWD_KEYS, reads_per_second=100)
     async with scene(turn, outcome, shape, redis_url=redis.url) as stage:
-        for round_ in range(turn.rounds):
+        for round_ in turn.each_round(outcome):
             before = await _read_counts(stage.api)
             async with _crowd(stage.load, stage.api, turn.random):
                 await asyncio.sleep(0.5)
@@ -132,7 +132,7 @@ async def one_key(turn: Turn) -> Outcome:
         apis = await _start(pipe, apis=2, API__WAIT_MS="2000")
         await pipe.passed(await write(2), 20)
         connections = await _connected([api.url for api in apis], CLIENTS)
-        for revision in range(3, 3 + turn.rounds):
+        for revision in (3 + number for number in turn.each_round(outcome)):
             before = await _fleet(apis)
             await pipe.passed(await write(revision), 20)
             began = time.monotonic()

@@ -34,7 +34,7 @@ async def promote(turn: Turn) -> Outcome:
     outcome, bench = Outcome(), turn.bench
     primary = await bench.new_redis()
     async with Proxy(primary.ports[0]) as front, scene(turn, outcome, redis_url=front.redis_url) as stage:
-        for _ in range(turn.rounds):
+        for _ in turn.each_round(outcome):
             async with Proxy(primary.ports[0]) as link:
                 replica = await bench.new_redis(replica_of=link.port)
                 await stage.load.check(outcome)

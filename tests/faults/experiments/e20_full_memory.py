@@ -26,7 +26,7 @@ async def fill_up(turn: Turn) -> Outcome:
         name = bench.name("full")
         redis = await bench.new_redis(max_memory=MEMORY, max_memory_policy=policy)
         async with things(mongo.uri, name) as written, reading(mongo.uri, redis.url, name) as here:
-            for round_ in range(turn.rounds):
+            for round_ in turn.each_round(outcome):
                 keys = range(round_ * KEYS, (round_ + 1) * KEYS)
                 await written.insert(keys)
                 pressure = _Pressure(here, written, outcome.tally(REFUSED))

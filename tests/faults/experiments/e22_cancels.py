@@ -122,7 +122,7 @@ async def leave(turn: Turn) -> Outcome:
         async with _disturbed(served, proxy, revisions, turn.random):
             await clients.round()  # pools fill up
         before = await _settled(served, proxy, Counter())
-        for _ in range(turn.rounds):
+        for _ in turn.each_round(outcome):
             async with _disturbed(served, proxy, revisions, turn.random):
                 await clients.round()
         after = await _settled(served, proxy, before)

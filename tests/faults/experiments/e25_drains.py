@@ -26,7 +26,7 @@ async def restart_all(turn: Turn) -> Outcome:
     ):
         proxy.delay(SLOW_SECONDS)
         load, apis = stage.load, [role for role in stage.pipe.roles if role.name.startswith("api")]
-        for _ in range(turn.rounds):
+        for _ in turn.each_round(outcome):
             for role in (*apis, stage.watcher):
                 await _restart(role, outcome)
             await load.pause()

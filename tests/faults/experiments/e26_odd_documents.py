@@ -121,8 +121,7 @@ async def odd_documents(turn: Turn) -> Outcome:
             await _look(stage, number)
             _alive(stage)
         if not turn.rule:
-            for command in RESYNCS:
-                await _command(stage, command)
+            await asyncio.gather(*(_command(stage, command) for command in RESYNCS))
             await _look(stage, turn.rounds - 1)
             _alive(stage)
     return outcome

@@ -80,8 +80,12 @@ class Turn:
     def each_round(self, outcome: Outcome) -> Iterator[int]:
         for number in range(self.rounds):
             yield number
-            if self.enough is not None and outcome.tally(self.enough).wrong:
+            if self.has_found(outcome):
                 return
+
+    def has_found(self, outcome: Outcome) -> bool:
+        """A control has found what it must: nothing more need be looked for."""
+        return self.enough is not None and outcome.tally(self.enough).wrong > 0
 
     @property
     def random(self) -> random.Random:

@@ -53,5 +53,5 @@ async def scene(
         await together(start("watcher", watcher), start("consumer", consumer), *(start(name, api) for name in names))
         urls = [roles[name].url for name in names]
         mongo_uri = options.get("mongo_uri") or pipe.environment["MONGODB__URI"]
-        async with under_load(pipe, outcome, mongo_uri, urls, turn.random, shape) as load:
+        async with under_load(pipe, turn, outcome, mongo_uri, urls, shape) as load:
             yield Scene(pipe, load, roles["watcher"], roles["consumer"], roles["api-0"])
