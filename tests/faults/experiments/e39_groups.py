@@ -1,4 +1,4 @@
-"""31: two watcher groups. The watcher of one stands still; and a collection moves from group to group, while the
+"""39: two watcher groups. The watcher of one stands still; and a collection moves from group to group, while the
 consumer that applied it until then stands still, with changes that it has not applied yet."""
 
 import asyncio
@@ -180,7 +180,7 @@ async def _move(groups: Groups, outcome: Outcome, source: str, to: str) -> None:
 
 EXPERIMENTS = (
     Experiment(
-        number="31",
+        number="39",
         fault="of two watcher groups one stands still; a collection moves to the other, with changes not applied yet",
         holds="the other group keeps its bounds; what moved is not served before its new group vouches for it",
         run=several_groups,
