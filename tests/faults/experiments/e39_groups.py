@@ -111,7 +111,7 @@ async def two_groups(turn: Turn, outcome: Outcome, group: str, **api: str) -> As
         shape = Shape(keys=KEYS, converge_seconds=CONTROL_CONVERGES_SECONDS if turn.rule else 30.0)
         running = serving.result()
         uri = pipe.environment["MONGODB__URI"]
-        async with under_load(pipe, outcome, uri, [running.url], turn.random, shape) as load:
+        async with under_load(pipe, turn, outcome, uri, [running.url], shape) as load:
             yield Groups(
                 pipe,
                 load,
