@@ -52,7 +52,7 @@ def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) ->
         serve = partial(_serve, settings, catalog, renewal)
         return run_role("api", settings, serve, renewal=renewal, serve_http=False)
     telemetry.configure_logging(settings.service)
-    say_exposed(settings)
+    say_exposed(settings, "api")
     try:
         check_files(settings.callers)
         listener, settings = listen(settings)

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from benchmarks import pressure
 from benchmarks.parts import WRONG, attempt
-from benchmarks.serving import EVEN, PAGES, Bench, Load, Spread, bench
+from benchmarks.serving import CALLER, EVEN, PAGES, Bench, Load, Spread, bench
 from benchmarks.targets import Line, at_least, at_most
 from benchmarks.targets import show as show_lines
 
@@ -48,6 +48,8 @@ BASELINE: Final = "raw ASGI constant"
 L1: Final = "neverstale L1"
 L2: Final = "neverstale L2"
 PAGE: Final = "neverstale L1, list page"
+SAME_BYTES: Final = "neverstale L1, a caller's headers"
+CALLERS: Final = "neverstale L1, callers with keys"
 NOT_MODIFIED: Final = "neverstale L1, 304"
 BROWSER: Final = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
@@ -59,6 +61,8 @@ ROWS: Final = (
     Row(BASELINE, "raw"),
     Row(L1, "L1"),
     Row("neverstale L1, browser's headers", "L1", BROWSER),
+    Row(SAME_BYTES, "L1", CALLER),
+    Row(CALLERS, "callers", CALLER),
     Row(NOT_MODIFIED, "L1", {"If-None-Match": "*"}),
     Row(PAGE, "L1", spread=PAGES),
     Row(L2, "L2"),
@@ -81,6 +85,7 @@ TARGETS: Final = (
     (NOT_MODIFIED, L1, 0.9),
 )
 """Row, the row beside it, and how many times as fast it shall be."""
+OF_CALLERS: Final = 0.95
 TARGET_P99_MS: Final = 3
 PATIENCE_SECONDS: Final = 30.0
 """What starting a server may take, and `wrk` beyond its own time."""
@@ -137,6 +142,14 @@ def ratio(figures: Sequence[Figures], name: str, beside: str) -> float | None:
     return median(ours[number].per_second / theirs[number].per_second for number in both) if both else None
 
 
+def cpu_ratio(figures: Sequence[Figures], name: str, beside: str) -> float | None:
+    """How much CPU the server beside it takes for a request, by that of this one."""
+    by_name = {figure.row.name: figure.loads for figure in figures}
+    ours, theirs = by_name.get(name, {}), by_name.get(beside, {})
+    both = ours.keys() & theirs.keys()
+    return median(theirs[number].cpu_us / ours[number].cpu_us for number in both) if both else None
+
+
 def show(figures: Sequence[Figures]) -> str:
     lines = [f"{'':<36}{'req/s':>10}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPU µs':>9}{'ratio':>8}{'errors':>8}"]
     base = next((figure.loads for figure in figures if figure.row.name == BASELINE), {})
@@ -161,6 +174,10 @@ def lines_of(figures: Sequence[Figures], found: Mapping[str, Any]) -> Iterator[L
         times = ratio(figures, name, beside)
         if times is not None:
             yield at_least(f"{name} ÷ {beside}", times, wanted, "{:.2f}")
+    for beside in (L1, SAME_BYTES):
+        cost = cpu_ratio(figures, CALLERS, beside)
+        if cost is not None:
+            yield at_least(f"{CALLERS} ÷ {beside}, by CPU", cost, OF_CALLERS, "{:.3f}")
     for figure in figures:
         if figure.wrong is not None:
             yield Line(figure.row.name, f"{len(figure.loads)} rounds, then {figure.wrong}", "", good=False)

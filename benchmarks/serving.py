@@ -20,6 +20,7 @@ from typing import Any, Final
 import psutil
 from pymongo import AsyncMongoClient
 
+from neverstale.api.callers.key_file import KeyFile, StaticKey, hashed, now
 from neverstale.ops.stack.ports import LOOPBACK, answers_http, free_port
 from neverstale.ops.stack.process import Launch, RunningProcess, python
 from neverstale.ops.stack.stack import LocalStack, StackOptions
@@ -69,6 +70,8 @@ class Spread:
 
 EVEN: Final = Spread()
 PAGES: Final = Spread("-/lists/shelves?shelf=item")
+CALLER: Final = {"Authorization": f"Bearer nsk_benchmark_{'k' * 43}"}
+"""What a caller shows where one must; elsewhere just so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +139,10 @@ class Bench:
         return self._ports[server]
 
     async def _start(self, server: str) -> int | None:
-        if server in ("L1", "L2"):
+        if server in ("L1", "L2", "callers"):
             variables = {"NEVERSTALE_API__L1_BYTES": "0"} if server == "L2" else {}
+            if server == "callers":
+                variables = {"NEVERSTALE_CALLERS__KEYS_FILE": str(_keys(self.stack.data / "keys.json"))}
             role = await self.stack.start_role("api", **variables)
             self._pids[server] = role.pid
             pin(role.pid, 0)
@@ -202,6 +207,14 @@ class Bench:
         process = await self._exits.enter_async_context(await RunningProcess.start(launch))
         self._pids[name] = process.pid
         pin(process.pid, 0)
+
+
+def _keys(path: Path) -> Path:
+    """A file with the one key that is shown."""
+    *_, name, secret = CALLER["Authorization"].split("_")
+    key = StaticKey(id=name, name=name, sha256=hashed(secret.encode()), scopes=("read:items",), created=now())
+    path.write_text(KeyFile(keys=(key,)).model_dump_json())
+    return path
 
 
 def pin(pid: int, core: int) -> None:

@@ -100,7 +100,7 @@ class DeadLetters:
             raise
         except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
             await self._hang_up()
-            raise refused(error, self._kafka) or Outage("kafka", type(error).__name__) from error
+            raise refused(error, self._kafka, "Write") or Outage("kafka", type(error).__name__) from error
         self._health.ok(PART)
 
     def _waits(self, error: Retry) -> float | None:
@@ -111,7 +111,9 @@ class DeadLetters:
 
     async def _send(self, letters: Sequence[Letter]) -> None:
         if self._producer is None and letters:
-            await ensure_topic(self._kafka)
+            topic = await ensure_topic(self._kafka)
+            if topic.complaint is not None:
+                log.warning("topic_differs", reason=topic.complaint)
             self._producer = await self._exits.enter_async_context(started_producer(self._kafka))
         results = await asyncio.gather(*map(self._send_one, letters), return_exceptions=True)
         for letter, result in zip(letters, results, strict=True):

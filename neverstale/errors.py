@@ -32,14 +32,29 @@ class Outage(Retry):
         self.reason = reason
 
 
-class KafkaRefuses(Retry):
-    """Kafka answers, and refuses for a reason that only a human can remove: `remedy` says how. Tried again all the
+class ServerRefuses(Retry):
+    """A server answers, and refuses for a reason that only a human can remove: `remedy` says how. Tried again all the
     same, ever more seldom, so that nothing need be restarted afterwards."""
 
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"kafka refuses: {reason}; {remedy}")
+    def __init__(self, server: Server, reason: str, remedy: str) -> None:
+        super().__init__(f"{server} refuses: {reason}; {remedy}")
+        self.server: Server = server
         self.reason = reason
         self.remedy = remedy
+
+
+class KafkaRefuses(ServerRefuses):
+    """What Kafka refuses."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__("kafka", reason, remedy)
+
+
+class MongoDBRefuses(ServerRefuses):
+    """What MongoDB refuses a watcher, which has no other to turn to: its user may not do it. Of a read: `Refused`."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__("mongodb", reason, remedy)
 
 
 class Overloaded(Retry):

@@ -16,6 +16,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from neverstale import __version__
 from neverstale.errors import Misconfigured
 from neverstale.links import tls
+from neverstale.links.mongodb_tls import RenewedCertificates
 from neverstale.sentinels import Sentinels, ToMaster
 from neverstale.settings import Kafka, MongoDB, RedisSettings
 from neverstale.settings.redis_url import Sentinel, sentinel_of
@@ -26,7 +27,8 @@ METADATA_MS: Final = 2000
 
 def mongo_client(settings: MongoDB, **options: Any) -> AsyncMongoClient[dict[str, Any]]:
     """A client for one event loop. Majority everywhere: a write that is rolled back must never be seen."""
-    return AsyncMongoClient(
+    certificates = RenewedCertificates()
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
         settings.uri.get_secret_value(),
         appname=f"neverstale/{__version__}",
         tz_aware=True,
@@ -37,8 +39,11 @@ def mongo_client(settings: MongoDB, **options: Any) -> AsyncMongoClient[dict[str
         maxPoolSize=settings.max_pool_size,
         readConcernLevel=ReadConcern("majority").level,
         w=WriteConcern("majority").document["w"],
+        event_listeners=[certificates],
         **options,
     )
+    certificates.watch(client)
+    return client
 
 
 class PackingConnection(Connection):

@@ -15,11 +15,12 @@ from typing import Final, NoReturn
 import pymongo
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from neverstale.errors import NeverstaleError, Outage
-from neverstale.mongodb.control import checkpoint_id, control, unless_dropping
+from neverstale.errors import NeverstaleError
+from neverstale.mongodb.control import CONTROL, checkpoint_id, control, unless_dropping
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
 from neverstale.streams.cursor import Database
+from neverstale.streams.error_codes import of_step
 from neverstale.streams.lease import LeaseLost
 from neverstale.streams.pipeline import Token
 from neverstale.versions import Version, of_resume_token, to_timestamp
@@ -66,7 +67,7 @@ class Checkpoint:
             with pymongo.timeout(SECONDS):
                 found = await self._collection.find_one({"_id": self._id})
         except PyMongoError as error:
-            raise _outage(error, "reading") from error
+            raise _failed(error, "reading") from error
         found = found or {}
         self.found_term = int(found.get("term", 0))
         match found:
@@ -119,12 +120,12 @@ class Checkpoint:
             # Not ours to overwrite, so the upsert tried to insert beside it.
             raise LeaseLost(f"a watcher with a later term than {self.term} has taken over") from None
         except PyMongoError as error:
-            raise _outage(error, "storing") from error
+            raise _failed(error, "storing") from error
 
 
 def _names(stored: object) -> tuple[str, ...] | None:
     return tuple(map(str, stored)) if isinstance(stored, list) else None
 
 
-def _outage(error: PyMongoError, doing: str) -> NeverstaleError:
-    return Outage("mongodb", f"{type(error).__name__} while {doing} the position: {error}")
+def _failed(error: PyMongoError, doing: str) -> NeverstaleError:
+    return of_step(error, f"{doing} the position", CONTROL)

@@ -6,6 +6,7 @@ Codes: MongoDB server, `src/mongo/base/error_codes.yml`.
 | meaning    | what the watcher does                                                               |
 |------------|-------------------------------------------------------------------------------------|
 | `LOST`     | the position is gone: floors, and a new start at the present time                   |
+| `REFUSED`  | our user may not: said with what to grant, and tried again, ever more seldom        |
 | `STOP`     | only a human can help: exit with the reason                                         |
 | `AWAY`     | everything else: close all, open again from the stored position, with back-off      |
 """
@@ -17,7 +18,8 @@ from typing import Final
 from aiokafka.errors import KafkaError
 from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
 
-from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, PositionLost, Retry, Stop
+from neverstale.errors import MongoDBRefuses, NeverstaleError, Outage, PositionLost, Retry, ServerRefuses, Stop
+from neverstale.mongodb import refusals
 
 
 class Phase(Enum):
@@ -30,6 +32,7 @@ class Phase(Enum):
 
 class ErrorMeaning(Enum):
     LOST = auto()
+    REFUSED = auto()
     STOP = auto()
     AWAY = auto()
 
@@ -53,8 +56,7 @@ TABLE: Final[dict[int, tuple[frozenset[Phase], ErrorMeaning]]] = {
     40647: (_TOKEN, ErrorMeaning.LOST),  # the token has no _data
     40649: (_TOKEN, ErrorMeaning.LOST),  # the token is empty
     50811: (_TOKEN, ErrorMeaning.LOST),  # the token ends too early
-    13: (_EVERY, ErrorMeaning.STOP),  # Unauthorized
-    18: (_EVERY, ErrorMeaning.STOP),  # AuthenticationFailed
+    **{code: (_EVERY, ErrorMeaning.REFUSED) for code, row in refusals.TABLE.items() if row.blame == "user"},
     40573: (_OPENING, ErrorMeaning.STOP),  # $changeStream is only supported on replica sets
 }
 
@@ -74,6 +76,8 @@ def as_ours(error: PyMongoError, phase: Phase) -> NeverstaleError:
     match meaning(code, phase):
         case ErrorMeaning.LOST:
             return PositionLost(reason)
+        case ErrorMeaning.REFUSED:
+            return _refused(code, _DOING[phase], "find and changeStream on its whole database")
         case ErrorMeaning.STOP:
             return Stop(f"MongoDB cannot be watched: {reason}")
         case ErrorMeaning.AWAY:
@@ -87,6 +91,21 @@ _DOING: Final = {
 }
 
 
+def of_step(error: PyMongoError, doing: str, collection: str) -> NeverstaleError:
+    """What an error means that came beside the stream, in reading or writing a `collection` of ours."""
+    code = error.code if isinstance(error, OperationFailure) else None
+    if meaning(code, Phase.READ) is ErrorMeaning.REFUSED:
+        return _refused(code, doing, f"find, insert and update on {collection}")
+    return Outage("mongodb", f"{type(error).__name__} while {doing}: {error}")
+
+
+def _refused(code: int | None, doing: str, needed: str) -> MongoDBRefuses:
+    """What the server says of it repeats our whole command, and is left out."""
+    row = refusals.TABLE[code or 0]
+    remedy = f"grant the user of mongodb.uri {needed}" if row.remedy == refusals.GRANT else row.remedy
+    return MongoDBRefuses(f"{code} {row.name} while {doing}", remedy)
+
+
 def ours(error: BaseException) -> NeverstaleError:
     """What an error, or a task group's errors, mean; raises it if it is none that we know."""
     found = sorted((_ours(leaf) for leaf in _leaves(error)), key=_gravity)
@@ -95,7 +114,7 @@ def ours(error: BaseException) -> NeverstaleError:
 
 def _gravity(error: NeverstaleError) -> int:
     """When several things went wrong at once, the gravest counts."""
-    for gravity, kind in enumerate((Outage, KafkaRefuses, Retry)):
+    for gravity, kind in enumerate((Outage, ServerRefuses, Retry)):
         if isinstance(error, kind):
             return 3 - gravity
     return 0

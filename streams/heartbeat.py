@@ -12,11 +12,11 @@ from typing import Final, NoReturn
 import pymongo
 from pymongo.errors import PyMongoError
 
-from neverstale.errors import Outage
-from neverstale.mongodb.control import heartbeats, unless_dropping
+from neverstale.mongodb.control import HEARTBEATS, heartbeats, unless_dropping
 from neverstale.role.retry import forever
 from neverstale.settings import WatcherSettings
 from neverstale.streams.cursor import Database
+from neverstale.streams.error_codes import of_step
 from neverstale.streams.mark_pacer import MarkPacer
 from neverstale.versions import Version
 
@@ -59,7 +59,7 @@ class Heart:
             with pymongo.timeout(WRITE_SECONDS):
                 await unless_dropping(lambda: self._collection.update_one({"_id": self._group}, change, upsert=True))
         except PyMongoError as error:
-            raise Outage("mongodb", f"{type(error).__name__} while writing a heartbeat: {error}") from error
+            raise of_step(error, "writing a heartbeat", HEARTBEATS) from error
 
     async def _until_needed(self) -> None:
         """Until a change has waited for its mark as long as marks are apart under load."""

@@ -22,11 +22,12 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from neverstale.catalog.watchers import DEFAULT_GROUP
-from neverstale.errors import NeverstaleError, Outage, Retry
-from neverstale.mongodb.control import control, lease_id
+from neverstale.errors import NeverstaleError, Retry
+from neverstale.mongodb.control import CONTROL, control, lease_id
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
 from neverstale.streams.cursor import Database
+from neverstale.streams.error_codes import of_step
 
 log = telemetry.logger(__name__)
 
@@ -85,7 +86,7 @@ class Lease:
                 with pymongo.timeout(SECONDS):
                     raised = await self._collection.update_one(mine, {"$set": {"term": term + 1}})
             except PyMongoError as error:
-                raise _outage(error, "raising") from error
+                raise _failed(error, "raising") from error
             if not raised.matched_count:
                 raise LeaseLost("another watcher took the lease")
             self.term = term + 1
@@ -138,7 +139,7 @@ class Lease:
         except DuplicateKeyError:
             return None
         except PyMongoError as error:
-            raise _outage(error, doing) from error
+            raise _failed(error, doing) from error
 
     def _next_term(self) -> dict[str, Any]:
         return {"$max": [{"$add": [{"$ifNull": ["$term", 0]}, 1]}, {"$toLong": "$$NOW"}]}
@@ -147,5 +148,5 @@ class Lease:
         return {"$add": ["$$NOW", self._lease_ms]}
 
 
-def _outage(error: PyMongoError, doing: str) -> NeverstaleError:
-    return Outage("mongodb", f"{type(error).__name__} while {doing} the lease: {error}")
+def _failed(error: PyMongoError, doing: str) -> NeverstaleError:
+    return of_step(error, f"{doing} the lease", CONTROL)

@@ -180,4 +180,4 @@ class Publisher:
         try:
             await (await self._producer.send_batch(parcel.batch, self.topic, partition=partition))
         except KafkaError as error:
-            raise as_ours(error, self._settings) from error
+            raise as_ours(error, self._settings, "Write") from error

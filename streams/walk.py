@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from pymongo import AsyncMongoClient
 
 from neverstale.bson.values import under
-from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, Refused, Stop
+from neverstale.errors import KafkaRefuses, NeverstaleError, Outage, Refused, ServerRefuses, Stop
 from neverstale.kafka.events import Event, Floor, Rebuilt, Touch, encode, record_key
 from neverstale.kafka.partitioner import partition_of
 from neverstale.kafka.topic import ensure_topic
@@ -113,7 +113,7 @@ class Walker:
     def _failed(self, walk: Walk, error: NeverstaleError) -> None:
         if isinstance(error, Stop):
             raise error
-        if not isinstance(error, (Refused, KafkaRefuses)):
+        if not isinstance(error, (Refused, ServerRefuses)):
             log.warning("walk_interrupted", resource=walk.resource, reason=str(error))
             return
         if isinstance(error, KafkaRefuses):

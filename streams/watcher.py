@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from neverstale.errors import KafkaRefuses, Outage, PositionLost, Retry, Stop
+from neverstale.errors import KafkaRefuses, Outage, PositionLost, Retry, ServerRefuses, Stop
 from neverstale.kafka.events import Floor
 from neverstale.kafka.producer import LARGEST_BATCH_BYTES
 from neverstale.kafka.topic import LEAST_BATCH_BYTES, Topic, ensure_topic
@@ -129,19 +129,19 @@ class Watcher:
 
     def _judge(self, error: Retry) -> float:
         """Note what went wrong, and say how long to wait before going on; raise if going on does not help."""
-        server = error.server if isinstance(error, Outage) else "none"
+        server = error.server if isinstance(error, Outage | ServerRefuses) else "none"
         if isinstance(error, Outage):
             self.health.wrong(error.server, error.reason)
+        if isinstance(error, ServerRefuses):
+            self.health.wrong(error.server, str(error))
         if isinstance(error, KafkaRefuses):
-            server = "kafka"
-            self.health.wrong(server, str(error))
             telemetry.KAFKA_REFUSALS.inc()
             if isinstance(error.__cause__, MessageSizeTooLargeError):
                 self._fitting_bytes = max(self._fitting_bytes // 2, LEAST_BATCH_BYTES)
         if isinstance(error, PositionLost):
             self._lose(error)
         telemetry.WATCHER_RECOVERIES.labels(server).inc()
-        pause = self._patience.pause() if isinstance(error, KafkaRefuses) else self._pause_seconds
+        pause = self._patience.pause() if isinstance(error, ServerRefuses) else self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
         log.warning("watcher_recovers", reason=str(error), pause_seconds=round(pause, 2))
         return pause

@@ -7,17 +7,16 @@ was withdrawn meanwhile would be, too.
 
 import asyncio
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from neverstale.api.callers.identify import Callers
 from neverstale.api.callers.key_file import KeyFile, StaticKeys
 from neverstale.api.callers.key_set import MOST_BYTES, KeySet, WrongKeySet
 from neverstale.errors import Misconfigured
+from neverstale.links.fetching import fetched
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
 from neverstale.role.tasks import Tasks
@@ -29,13 +28,6 @@ Stamp = tuple[int, int, int] | None
 """What tells that a file is another one: its node, size and time; `None`: there is none."""
 RETRY_SECONDS: Final = 5.0
 """After a fetch that failed."""
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Where the keys are is for the settings to say."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 class FreshKeys:
@@ -52,7 +44,6 @@ class FreshKeys:
         self._callers = callers
         self._tasks = tasks
         self._clock = clock
-        self._opener = urllib.request.build_opener(_NoRedirects)
         self._fetched = float("-inf")
         self._next_fetch = float("-inf")
         self._stamps: dict[Path, Stamp] = {}
@@ -117,8 +108,8 @@ class FreshKeys:
 
     async def _fetch(self, url: str) -> None:
         try:
-            text = await asyncio.to_thread(self._get, url)
-            keys = KeySet.of(text)
+            seconds = self._settings.jwks_timeout_ms / 1000
+            keys = KeySet.of(await asyncio.to_thread(fetched, url, seconds, MOST_BYTES + 1))
         except (OSError, HTTPException, ValueError, WrongKeySet) as error:
             reason = str(error) if isinstance(error, WrongKeySet) else type(error).__name__
             log.error("callers_key_set_unreadable", url=url, reason=reason)
@@ -129,12 +120,6 @@ class FreshKeys:
         self._fetched = self._clock()
         self._next_fetch = self._fetched + self._settings.jwks_refresh_seconds
         self._callers.take_key_set(keys)
-
-    def _get(self, url: str) -> bytes:
-        request = urllib.request.Request(url, headers={"accept": "application/json"})
-        with self._opener.open(request, timeout=self._settings.jwks_timeout_ms / 1000) as response:
-            text: bytes = response.read(MOST_BYTES + 1)
-        return text
 
 
 def check_files(settings: CallerSettings) -> None:

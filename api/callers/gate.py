@@ -7,7 +7,7 @@ when the credentials end, and all of them when keys change.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from neverstale.api.callers.access import Access
 from neverstale.api.callers.addresses import Addresses
@@ -16,6 +16,8 @@ from neverstale.api.callers.cross_origin import CrossOrigin
 from neverstale.api.callers.identify import Callers
 from neverstale.api.web.demands import Plain
 
+Known = tuple[bytes, Plain, Any]
+"""A block of header lines, what it means, and the `Badge` of its sender where it matters who that is."""
 BLOCKS: Final = 4096
 """At most so many blocks of header lines are remembered."""
 
@@ -23,10 +25,12 @@ BLOCKS: Final = 4096
 class Badge:
     """What some header lines say of their sender."""
 
-    __slots__ = ("_access", "all_hits", "bucket", "caller", "hits", "lines", "private", "until")
+    __slots__ = ("_access", "age", "all_hits", "bucket", "caller", "hits", "lines", "private", "until")
 
-    def __init__(self, caller: Caller, access: Access, bucket: bytes, lines: bytes = b"") -> None:
+    def __init__(self, caller: Caller, access: Access, bucket: bytes, lines: bytes = b"", age: object = None) -> None:
         self.caller = caller
+        self.age = age
+        """The gate's when it was given: it holds no longer than that."""
         self.until = caller.until
         self.bucket = caller.bucket or bucket
         """What the limit is counted by; empty: by the connection's address."""
@@ -63,13 +67,16 @@ class Gate:
         self._addresses = addresses
         self.clock = clock
         self.lines = access.lines
-        self.blocks: dict[bytes, tuple[Plain, Badge]] = {}
-        """What blocks of header lines mean, of those that were plain."""
+        self.age: object = object()
+        """Another one whenever keys have changed; what was believed before is not believed any more."""
+        self.blocks: dict[bytes, Known] = {}
+        """Blocks of header lines that were plain, with what they mean."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when nobody is believed any more who has shown something before."""
         callers.on_change = self._forget
 
     def _forget(self) -> None:
+        self.age = object()
         self.blocks.clear()
         self.on_change()
 
@@ -85,14 +92,10 @@ class Gate:
         return None if caller is None else self.badge(caller, headers)
 
     def badge(self, caller: Caller, headers: Sequence[tuple[bytes, bytes]]) -> Badge:
-        return Badge(caller, self.access, self._addresses.named(headers), self.cross_origin.lines(headers))
-
-    def of_block(self, block: bytes) -> tuple[Plain, Badge] | None:
-        """What this block of header lines says, if that is remembered and holds still."""
-        held = self.blocks.get(block)
-        return held if held is not None and self.clock() < held[1].until else None
+        bucket, lines = self._addresses.named(headers), self.cross_origin.lines(headers)
+        return Badge(caller, self.access, bucket, lines, self.age)
 
     def remember(self, block: bytes, plain: Plain, badge: Badge) -> None:
         if len(self.blocks) >= BLOCKS:
             self.blocks.clear()
-        self.blocks[block] = plain, badge
+        self.blocks[block] = block, plain, badge

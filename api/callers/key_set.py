@@ -73,7 +73,10 @@ class KeySet:
             raise WrongKeySet("it is no JSON object with `keys`") from None
         if not isinstance(entries, list):
             raise WrongKeySet("its `keys` are no list")
-        keys = [key for entry in entries[:MOST_KEYS] if (key := _usable(entry)) is not None]
+        keys: list[PublicKey] = []
+        for entry in entries[:MOST_KEYS]:
+            if (key := _usable(entry)) is not None and key not in keys:
+                keys.append(key)
         if not keys:
             raise WrongKeySet("it has no key that can verify a token")
         return cls(keys, sha256(text).hexdigest())

@@ -22,6 +22,7 @@ NAME_LETTERS: Final = 512
 NOT_VALID: Final = "The token is not valid."
 EXPIRED: Final = "The token has expired."
 REQUIRED: Final = ["exp", "iss", "aud", "sub"]
+_DATES: Final = ("exp", "nbf", "iat")
 
 
 class UnknownKid(Exception):
@@ -74,6 +75,8 @@ class Tokens:
         return self._of(claims)
 
     def _of(self, claims: Mapping[str, Any]) -> Caller:
+        if not all(_is_date(claims[name]) for name in _DATES if name in claims):
+            raise Unbelievable("token", NOT_VALID)
         subject = claims["sub"]
         if not isinstance(subject, str) or not subject or len(subject) > NAME_LETTERS:
             raise Unbelievable("token", NOT_VALID)
@@ -83,3 +86,8 @@ class Tokens:
         scopes = claims.get(self._scope_claim, "")
         rights = rights_in(scopes if isinstance(scopes, str | list) else "")
         return Caller(subject, rights, claims, until, digest(b"t" + subject.encode()))
+
+
+def _is_date(value: Any) -> bool:
+    """A number, as RFC 7519 wants it; the library would read one out of a text, too."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -24,9 +24,11 @@ from neverstale.api.reads.l1 import L1
 from neverstale.api.reads.source import DocumentSource
 from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.keys import Names
+from neverstale.links.redis_refusals import reason_of
 from neverstale.redis.announcements import EVERY, AnnouncedMarks, Announcement, Unreadable, decode
 from neverstale.role import telemetry
 from neverstale.role.damage import Damage
+from neverstale.role.log_repetitions import Seldom
 from neverstale.versions import Version, to_hex
 
 log = telemetry.logger(__name__)
@@ -139,6 +141,7 @@ class Channel:
         self._documents = documents
         self._identity: str | None = None
         self._hearing: Hearing | None = None
+        self._complaint = Seldom()
         tell_identity(redis, self._opened)
         freshness.on_void(lambda: self._begin_again("reads lead to another Redis"))
 
@@ -156,7 +159,10 @@ class Channel:
                         self.hear(message)
             except Exception as error:
                 self._identity = None
-                self._end(f"the subscription broke: {type(error).__name__}")
+                reason = f"the subscription broke: {reason_of(error)}"
+                self._end(reason)
+                if times := self._complaint.due():
+                    log.warning("channel_broken", reason=reason, times=times)
                 if not isinstance(error, (RedisError, OSError, TimeoutError)):
                     raise
             await asyncio.sleep(pause)

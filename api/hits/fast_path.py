@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
-from neverstale.api.callers.gate import Gate
+from neverstale.api.callers.gate import Gate, Known
 from neverstale.api.derived.sources import Sources
 from neverstale.api.freshness.bound import Bounds
 from neverstale.api.freshness.watermark import Evidence
@@ -182,8 +182,8 @@ class Hot:
             for group, one in vouchers.items()
         }
         self._by_resource = {name.encode(): by_group[group] for name, group in groups.items()}
-        self.blocks: dict[bytes, Plain] = {}
-        """What blocks of header lines mean, of those that were plain."""
+        self.blocks: dict[bytes, Known] = {}
+        """Blocks of header lines that were plain, with what they mean, where it matters to nobody who sends them."""
         self.hits: dict[bytes, int] = {}
         """Request line -> answers from L1 that nobody has been told of yet."""
         self.unusual: dict[tuple[bytes, int], int] = {}

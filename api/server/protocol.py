@@ -26,7 +26,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from neverstale.api.callers.addresses import of_peer
-from neverstale.api.callers.gate import Badge, Gate
+from neverstale.api.callers.gate import Badge, Gate, Known
 from neverstale.api.hits.fast_path import ELSEWHERE, USUAL, Hot
 from neverstale.api.limits.buckets import Bucket, Buckets
 from neverstale.api.reads.source import CachedSource
@@ -63,6 +63,7 @@ class HotProtocol(GuardedProtocol):
         "_gate",
         "_headers_read",
         "_hot",
+        "_known",
         "_last",
         "_limits",
         "_plain",
@@ -92,6 +93,9 @@ class HotProtocol(GuardedProtocol):
         self._headers_read = 0
         self._plain: Plain | None = None
         """What the headers of this request mean, if that is known."""
+        self._known: Known | None = None
+        """The block of header lines of the last request that needed no parser, and what it means: a client sends the
+        same ones again."""
         self._block: tuple[bytes, Plain] | None = None
         """The line and the meaning of the last request that was plain."""
         self._last = False
@@ -116,7 +120,12 @@ class HotProtocol(GuardedProtocol):
             return
         line, _, block = data.partition(CRLF)
         gate = self._gate
-        plain = hot.blocks.get(block) if gate is None else self._admitted(gate, line, block)
+        known = self._known
+        if known is None or known[0] != block:  # comparing costs less than looking it up
+            known = self._known = (hot.blocks if gate is None else gate.blocks).get(block)
+        plain = None
+        if known is not None and (gate is None or self._admitted(gate, line, known[2])):
+            plain = known[1]
         try:
             if plain is not None and self._answer(hot, line, plain):
                 return
@@ -189,22 +198,18 @@ class HotProtocol(GuardedProtocol):
                 return
             if len(hot.blocks) >= BLOCKS:
                 hot.blocks.clear()
-            hot.blocks[block] = plain
+            hot.blocks[block] = block, plain, None
 
     # --- callers; where all is open and nothing limited none of this is called
 
-    def _admitted(self, gate: Gate, line: bytes, block: bytes) -> Plain | None:
-        """What the headers mean if their sender is remembered, and is admitted."""
-        held = gate.blocks.get(block)
-        if held is None:
-            return None
-        plain, badge = held
-        if gate.clock() >= badge.until:
-            return None
+    def _admitted(self, gate: Gate, line: bytes, badge: Badge) -> bool:
+        """Whether who sent the headers is believed still, and may have what the line names."""
+        if badge.age is not gate.age or gate.clock() >= badge.until:
+            return False
         self._badge = badge
         if not (badge.all_hits or gate.lines.get(line) in badge.hits or badge.may_have(line)):
-            return None
-        return plain if self._limits is None or self._may_spend(self._limits, badge) else None
+            return False
+        return self._limits is None or self._may_spend(self._limits, badge)
 
     def _admits(self, badge: Badge | None, line: bytes) -> bool:
         """Whether the caller may have what the line names, and has a token here. Else it is for the middlewares to

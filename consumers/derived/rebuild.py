@@ -19,6 +19,7 @@ from neverstale.errors import Outage, Refused
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walks
 from neverstale.role import telemetry
+from neverstale.role.log_repetitions import Seldom
 from neverstale.role.retry import forever
 
 log = telemetry.logger(__name__)
@@ -51,6 +52,7 @@ class Rebuilder:
         self._identity = identity
         self._clock = clock
         self._inspection = Inspection(store, loader.now)
+        self._refused = Seldom()
         self._insisted = False
         self._not_before = float("-inf")
         self._pause = FIRST_PAUSE_SECONDS
@@ -62,8 +64,11 @@ class Rebuilder:
     async def _look_unless_away(self) -> float:
         try:
             await self.look()
-        except (Outage, Refused) as outage:
+        except Outage as outage:
             log.debug("rebuild_waits", resource=self.resource.name, reason=str(outage))
+        except Refused as refusal:
+            if times := self._refused.due():
+                log.warning("rebuild_refused", resource=self.resource.name, reason=str(refusal), times=times)
         return LOOK_SECONDS
 
     async def look(self) -> None:

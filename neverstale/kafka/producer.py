@@ -14,9 +14,9 @@ from itertools import chain
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
-from neverstale.kafka.refusals import as_ours, at_the_door
+from neverstale.kafka.refusals import not_let_in
 from neverstale.role.tasks import looked_at
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka
@@ -77,10 +77,18 @@ async def _start(producer: AIOKafkaProducer, settings: Kafka) -> None:
     try:
         async with asyncio.timeout(settings.request_timeout_ms / 1000):
             await producer.start()
-    except KafkaConnectionError as error:
-        raise await at_the_door(settings) or as_ours(error, settings) from error
+            await _admitted(producer)
     except (KafkaError, OSError, TimeoutError) as error:
-        raise as_ours(error, settings) from error
+        raise await not_let_in(error, settings, "Write") from error
+
+
+async def _admitted(producer: AIOKafkaProducer) -> None:
+    """Wait for the id that an idempotent producer asks for first. Where that is refused its sender ends, and whoever
+    sends later is told only that it did. Raises `KafkaError`."""
+    sender = producer._sender.sender_task
+    await asyncio.wait({producer._txn_manager._pid_waiter, sender}, return_when=asyncio.FIRST_COMPLETED)
+    if sender.done():
+        sender.result()
 
 
 async def _discard(producer: AIOKafkaProducer) -> None:

@@ -6,11 +6,11 @@ seldom. Message texts are never read. aiokafka has no class for some codes (87, 
 topic, is an `UnknownError`), so the topic's configuration is looked at, too (`neverstale.kafka.topic`).
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from aiokafka import errors
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 from neverstale.errors import KafkaRefuses, Outage
 from neverstale.links.tls import refused_by
@@ -24,12 +24,13 @@ _VERSION: Final = "use Apache Kafka 2.1 or later"
 REMEDIES: Final[dict[type[KafkaError], str]] = {
     # who may do what
     errors.TopicAuthorizationFailedError: (
-        "allow it: kafka-acls --bootstrap-server {servers} --add --allow-principal User:{user} --operation Describe "
-        "--operation DescribeConfigs --operation Read --operation Write --topic {topic}"
+        "allow it: kafka-acls --bootstrap-server {servers} --add --allow-principal User:{user} "
+        "--operation {needs} --topic {topic}"
     ),
     errors.ClusterAuthorizationFailedError: (
-        "allow it: kafka-acls --bootstrap-server {servers} --add --allow-principal User:{user} --operation Create "
-        "--operation IdempotentWrite --cluster"
+        # Not on the cluster: Kafka takes the right on a topic for both that we ask of it (Create, IdempotentWrite).
+        "allow it: kafka-acls --bootstrap-server {servers} --add --allow-principal User:{user} "
+        "--operation {needs} --topic {topic}"
     ),
     errors.GroupAuthorizationFailedError: (
         "allow it: kafka-acls --bootstrap-server {servers} --add --allow-principal User:{user} --operation Read "
@@ -80,22 +81,40 @@ REMEDIES: Final[dict[type[KafkaError], str]] = {
 """Every error that no waiting ends -> the remedy."""
 
 
-def refused(error: BaseException, settings: Kafka) -> KafkaRefuses | None:
-    """The refusal that an error is; `None`: it is none, so it may pass by itself."""
-    for kind in type(error).__mro__:
-        if (remedy := REMEDIES.get(kind)) is not None:
-            return KafkaRefuses(f"{type(error).__name__} for topic {settings.topic}", filled(remedy, settings))
+Needs = Literal["Create", "DescribeConfigs", "Read", "Write"]
+"""The right on the topic without which what was tried is refused."""
+
+
+def refused(error: BaseException, settings: Kafka, needs: Needs = "Read") -> KafkaRefuses | None:
+    """The refusal that an error is; `None`: it is none, so it may pass by itself. A producer that was refused says
+    only that it does not run any more, and why in its cause."""
+    cause: BaseException | None = error
+    while isinstance(cause, KafkaError):
+        for kind in type(cause).__mro__:
+            if (remedy := REMEDIES.get(kind)) is not None:
+                reason = f"{type(cause).__name__} for topic {settings.topic}"
+                return KafkaRefuses(reason, filled(remedy, settings, needs))
+        cause = cause.__cause__
     return None
 
 
-def as_ours(error: BaseException, settings: Kafka) -> KafkaRefuses | Outage:
+def as_ours(error: BaseException, settings: Kafka, needs: Needs = "Read") -> KafkaRefuses | Outage:
     """What an error of the client means."""
-    return refused(error, settings) or Outage("kafka", f"{type(error).__name__}: {error}")
+    return refused(error, settings, needs) or Outage("kafka", f"{type(error).__name__}: {error}")
 
 
-def filled(remedy: str, settings: Kafka) -> str:
+async def not_let_in(error: BaseException, settings: Kafka, needs: Needs = "Read") -> KafkaRefuses | Outage:
+    """The same, where a client may just not have got in, of which it says no more than that."""
+    found = as_ours(error, settings, needs)
+    if isinstance(found, Outage) and isinstance(error, KafkaConnectionError | NodeNotReadyError):
+        return await at_the_door(settings) or found
+    return found
+
+
+def filled(remedy: str, settings: Kafka, needs: Needs = "Read") -> str:
     """With the names that these settings have for things."""
     return remedy.format(
+        needs=needs,
         servers=settings.bootstrap_servers,
         topic=settings.topic,
         group=settings.group,

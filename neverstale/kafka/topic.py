@@ -10,14 +10,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     IncompatibleBrokerVersion,
-    KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 
 from neverstale.errors import KafkaRefuses
-from neverstale.kafka.refusals import altered, as_ours, at_the_door
+from neverstale.kafka.refusals import altered, not_let_in, refused
 from neverstale.kafka.topic_id import topic_id_of
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka
@@ -48,7 +48,7 @@ class Topic:
     created: bool
     """By us, just now: whatever it held before, if it existed before, is gone."""
     complaint: str | None
-    """How it differs from what is declared."""
+    """How it differs from what is declared, or why we are not told."""
     id: str | None = None
     """Its id, which another topic of the same name does not have; `None`: the broker tells none."""
     max_message_bytes: int | None = None
@@ -64,20 +64,18 @@ async def ensure_topic(settings: Kafka) -> Topic:
             while (partitions := await _partitions(admin, settings.topic)) == 0:
                 created = await _create(admin, settings) or created
                 await asyncio.sleep(POLL_SECONDS)
-            configs = await topic_configs(admin, settings.topic)
+            configs, untold = await _configs(admin, settings)
             if (unfit := unfitness(configs, settings)) is not None:
                 raise unfit
             topic_id = await _topic_id(admin, settings.topic)
-    except KafkaConnectionError as error:
-        raise await at_the_door(settings) or as_ours(error, settings) from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise as_ours(error, settings) from error
+        raise await not_let_in(error, settings, "Write") from error
     largest = configs.get("max.message.bytes")
     return Topic(
         settings.topic,
         partitions,
         created,
-        _complaint(configs, settings, partitions),
+        untold or _complaint(configs, settings, partitions),
         topic_id,
         int(largest) if largest else None,
     )
@@ -141,7 +139,18 @@ def declared(settings: Kafka) -> NewTopic:
     )
 
 
+async def _configs(admin: AIOKafkaAdminClient, settings: Kafka) -> tuple[dict[str, str], str | None]:
+    """What of the topic's configuration matters, and why it is not told to us, if so: we can do without."""
+    try:
+        return await topic_configs(admin, settings.topic), None
+    except KafkaError as error:
+        if (refusal := refused(error, settings, "DescribeConfigs")) is None:
+            raise
+        return {}, f"its configuration is not told: {refusal.reason}; {refusal.remedy}"
+
+
 async def _create(admin: AIOKafkaAdminClient, settings: Kafka) -> bool:
+    """Whether it was made by us. Raises `KafkaError`, and `KafkaRefuses` where a right is missing."""
     if await is_embedded(admin):
         # It cannot be told to create a topic, but does so when it is asked for one.
         await admin.describe_topics([settings.topic])
@@ -149,8 +158,15 @@ async def _create(admin: AIOKafkaAdminClient, settings: Kafka) -> bool:
     answer = await admin.create_topics([declared(settings)])
     for _, code, *message in answer.topic_errors:
         if code not in _CREATED:
-            raise for_code(code)(*message)
-    return any(code == 0 for _, code, *_ in answer.topic_errors)
+            error = for_code(code)(*message)
+            raise refused(error, settings, "Create") or error
+    if all(code == 0 for _, code, *_ in answer.topic_errors):
+        return True
+    # It is there. Brokers leave out of their list what we may not see; of one that is asked for they say so.
+    for found in await admin.describe_topics([settings.topic]):
+        if found["error_code"] == TopicAuthorizationFailedError.errno:
+            raise TopicAuthorizationFailedError(settings.topic)
+    return False
 
 
 def _complaint(configs: Mapping[str, str], settings: Kafka, partitions: int) -> str | None:
@@ -164,12 +180,16 @@ def _complaint(configs: Mapping[str, str], settings: Kafka, partitions: int) -> 
 
 
 async def topic_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    """What of its configuration matters to us, as far as the broker tells it to us."""
+    """What of its configuration matters to us, as far as the broker tells it to us. Raises `KafkaError`."""
     resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=dict.fromkeys(_CONFIGS))
     try:
         answers = await admin.describe_configs([resource])
     except IncompatibleBrokerVersion:
         return {}
+    for answer in answers:
+        for code, message, *_ in answer.resources:
+            if code:
+                raise for_code(code)(message)
     return {
         name: value
         for answer in answers

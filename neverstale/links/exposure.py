@@ -29,11 +29,16 @@ class Exposed:
     """A value for it."""
 
 
-def exposed(settings: Settings) -> Iterable[Exposed]:
+def exposed(settings: Settings, role: str | None = None) -> Iterable[Exposed]:
+    """By this role; `None`: by any of them."""
     yield from _to_mongodb(settings)
     yield from _to_kafka(settings)
     yield from _to_redis(settings)
-    yield from _by_the_api(settings)
+    if role in (None, "api"):
+        yield from _by_the_api(settings)
+    if role in (None, "console"):
+        yield from _by_the_console(settings)
+    yield from _to_operators(settings)
 
 
 def _to_mongodb(settings: Settings) -> Iterable[Exposed]:
@@ -97,6 +102,28 @@ def _by_the_api(settings: Settings) -> Iterable[Exposed]:
     if api.public_pages == "all":
         message = f"/metrics and details of /readyz are shown to whoever reaches the API on {api.host}"
         yield Exposed("settings", message, "api.public_pages", "none")
+
+    if settings.callers.configured and not settings.limits.trusted_proxies:
+        message = (
+            f"keys and tokens of callers reach the API on {api.host} in plain text: put a proxy with TLS before it"
+        )
+        yield Exposed("settings", message, "api.host", "127.0.0.1")
+
+
+def _by_the_console(settings: Settings) -> Iterable[Exposed]:
+    host = settings.console.host
+    if not is_local(host):
+        message = f"the console on {host} asks nobody who he is, and shows keys of documents"
+        yield Exposed("settings", message, "console.host", "127.0.0.1")
+
+
+def _to_operators(settings: Settings) -> Iterable[Exposed]:
+    host = settings.service.host
+    if not is_local(host):
+        message = (
+            f"/metrics and /readyz of each role are shown to whoever reaches {host}: let only operators reach it"
+        )
+        yield Exposed("settings", message, "service.host", "127.0.0.1")
 
 
 def is_local(host: str) -> bool:

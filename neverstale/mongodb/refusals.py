@@ -37,7 +37,7 @@ class Row:
 
 
 _AGAIN: Final = "try again"
-_GRANT: Final = "grant the user of mongodb.uri the privilege find on this collection"
+GRANT: Final = "grant the user of mongodb.uri the privilege find on this collection"
 _ACCOUNT: Final = "correct user, password or authSource in mongodb.uri"
 _VIEW: Final = "name the collection behind the view in the catalog"
 _INDEX: Final = "make the index: neverstale check --create-indexes"
@@ -85,10 +85,10 @@ TABLE: Final[dict[int, Row]] = {
     56846: _away("ConfigServerUnreachable"),
     # Our user.
     11: Row("UserNotFound", "user", _ACCOUNT),
-    13: Row("Unauthorized", "user", _GRANT),
+    13: Row("Unauthorized", "user", GRANT),
     18: Row("AuthenticationFailed", "user", _ACCOUNT),
-    31: Row("RoleNotFound", "user", _GRANT),
-    33: Row("PrivilegeNotFound", "user", _GRANT),
+    31: Row("RoleNotFound", "user", GRANT),
+    33: Row("PrivilegeNotFound", "user", GRANT),
     214: Row("AuthenticationRestrictionUnmet", "user", "allow the user to log in from this address"),
     334: Row("MechanismUnavailable", "user", "correct authMechanism in mongodb.uri"),
     391: Row("ReauthenticationRequired", "user", _ACCOUNT),
@@ -158,8 +158,12 @@ BY_OPERATION: Final[dict[tuple[Operation, int], Row]] = {
     # A query may be one that no server answers in time; the next one may be.
     ("query", 50): Row("MaxTimeMSExpired", "too_much", _INDEX),
     ("query", 262): Row("ExceededTimeLimit", "too_much", _INDEX),
-    ("walks", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri readWrite on " + CONTROL),
-    ("now", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri find on " + CONTROL),
+    ("walks", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri find, insert and update on " + CONTROL),
+    ("now", 13): Row(
+        "Unauthorized",
+        "user",
+        "grant the user of mongodb.uri find on all that it reads and on " + CONTROL,
+    ),
 }
 
 

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.links.redis_refusals import reason_of
 from neverstale.redis.foreign_keys import WRONG_TYPE, removed
 from neverstale.redis.scripts import Name, Script, scripts
 from neverstale.role import telemetry
@@ -28,8 +29,6 @@ if there are none."""
 WHICH_REDIS: Final[tuple[Command, ...]] = ((b"INFO", b"server"), (b"INFO", b"replication"))
 """The question that `identity_of` answers. Bytes, so that the client leaves the replies as they are: it would spend
 longer on them than all else takes."""
-_WITHIN_SCRIPT: Final = re.compile(r": -([A-Z]+) ")
-"""Redis 6.2 hides the code of an error within a script: "Error running script (call to f_...): ...: -OOM ..."."""
 
 
 class Commands:
@@ -121,14 +120,7 @@ def identity_of(server: bytes, replication: bytes) -> str:
 
 def _outage(error: Exception) -> Outage:
     telemetry.OUTAGES.labels("redis").inc()
-    if isinstance(error, OutOfMemoryError):
-        return Outage("redis", "OOM")
-    if isinstance(error, ResponseError) and (within := _WITHIN_SCRIPT.search(str(error))):
-        return Outage("redis", within[1])
-    if type(error) is ResponseError and str(error)[:1].isupper():
-        # An error reply starts with its code: MISCONF, BUSY, NOREPLICAS, ... (known ones are types of their own)
-        return Outage("redis", str(error).split(" ", 1)[0])
-    return Outage("redis", type(error).__name__)
+    return Outage("redis", reason_of(error))
 
 
 def _info(reply: bytes, name: str) -> str:

@@ -31,7 +31,9 @@ from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Stop
 from neverstale.keys import Names
 from neverstale.links.exposure import exposed
+from neverstale.links.redis_refusals import reason_of
 from neverstale.role import telemetry, traces, workers
+from neverstale.role.log_repetitions import Seldom
 from neverstale.role.renewal import Renewal, renewing
 from neverstale.role.retry import forever
 from neverstale.role.tasks import Ended, cancelled, failed_in, in_words, named
@@ -40,6 +42,7 @@ from neverstale.settings import Settings
 log = telemetry.logger(__name__)
 
 NOTED_SECONDS = 60.0
+NOT_SHOWN_SECONDS = 60.0
 CARD_SECONDS = 5
 """A role's card in Redis outlives the role by at most this."""
 
@@ -112,9 +115,9 @@ class Life:
 Body = Callable[[Life], Coroutine[Any, Any, None]]
 
 
-def say_exposed(settings: Settings) -> None:
+def say_exposed(settings: Settings, role: str) -> None:
     """Says in the log what crosses a network in plain text, or is shown to anybody: it is never so without a word."""
-    for one in exposed(settings):
+    for one in exposed(settings, role):
         log.warning("exposed", subject=one.subject, reason=one.message, setting=one.setting, better=one.better)
 
 
@@ -123,7 +126,7 @@ def run_role(
 ) -> int:
     """Run `body` until it returns, and return the exit code: 0 as asked, 1 on a failure, 2 when a human must act."""
     telemetry.configure_logging(settings.service)
-    say_exposed(settings)
+    say_exposed(settings, role)
     try:
         traces.configure(settings.service, role)
         return uvloop.run(_live(role, settings, body, renewal, serve_http))
@@ -263,11 +266,14 @@ async def show_card(life: Life, redis: Redis, names: Names, service: str | None 
         "started_ms": int(time.time() * 1000),
         "version": __version__,
     }
-    key = names.role(life.role, life.instance)
+    key, complaint = names.role(life.role, life.instance), Seldom(NOT_SHOWN_SECONDS)
 
     async def show() -> float:
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        try:
             await redis.set(key, orjson.dumps(card), ex=CARD_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            if times := complaint.due():
+                log.warning("card_not_shown", reason=f"redis is unavailable: {reason_of(error)}", times=times)
         return CARD_SECONDS / 3
 
     await forever(show)

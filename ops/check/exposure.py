@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from neverstale.links.exposure import exposed, is_local
+from neverstale.links.exposure import exposed
 from neverstale.ops.check.findings import Finding, about
 from neverstale.ops.check.paste import export
 from neverstale.settings import Settings
@@ -12,6 +12,3 @@ def check_exposure(settings: Settings) -> Iterable[Finding]:
     for one in exposed(settings):
         say = about("exposure", one.subject)
         yield say("warning", "plain-text", one.message, export(one.setting, one.better))
-    if not is_local(settings.service.host):
-        message = f"/metrics, /readyz and /docs of all roles listen on {settings.service.host}"
-        yield about("exposure", "settings").well(f"{message}: let only your monitoring reach them")

@@ -13,7 +13,7 @@ Operation = Literal["Create", "Delete", "Describe", "DescribeConfigs", "Read", "
 
 @dataclass(frozen=True, slots=True)
 class Acl:
-    """What a user may do with one topic or group. `Describe` follows from every other right."""
+    """What a user may do with one topic or group. `Describe` follows from Read, Write and Delete."""
 
     kind: Kind
     name: str

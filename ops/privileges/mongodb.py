@@ -21,7 +21,7 @@ def of_consumer(collections: Iterable[str]) -> Privileges:
 
 def of_watcher() -> Privileges:
     """The most that any role needs."""
-    own = ("find", "insert", "update", "remove")
+    own = ("find", "insert", "update")
     return {"": ("find", "changeStream", "listCollections"), CONTROL: own, HEARTBEATS: own}
 
 

@@ -12,6 +12,7 @@ from neverstale.consumers import dead_letters as module
 from neverstale.consumers.dead_letters import PART, REMEMBERED, Allowance, DeadLetters
 from neverstale.consumers.records.poison import NOTHING, Poison
 from neverstale.kafka.dead_letters import Letter
+from neverstale.kafka.topic import Topic
 from neverstale.role import telemetry
 from neverstale.role.retry import Unwanted, Wanted
 from neverstale.role.service import Health
@@ -28,8 +29,9 @@ class Broker:
         self.largest = 1 << 30
         self.connections = 0
 
-    async def ensure_topic(self, kafka: Kafka) -> None:
+    async def ensure_topic(self, kafka: Kafka) -> Topic:
         self.topic = kafka.topic
+        return Topic(kafka.topic, 1, created=False, complaint=None)
 
     @asynccontextmanager
     async def started_producer(self, _: Kafka) -> AsyncIterator["Broker"]:

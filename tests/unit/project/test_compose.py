@@ -21,6 +21,9 @@ from tests.support.project import ROOT
 SERVERS = {"mongo", "kafka", "redis"}
 ROLES = {"watcher", "consumer", "api", "console"}
 MONITORING = {"prometheus", "grafana"}
+SECURE = {f"secure-{name}" for name in ("files", "mongo", "kafka", "rights", "redis", "watcher", "consumer", "api")}
+"""The profile of that name; more of it in test_compose_secure.py."""
+ENDING = {"secure-files", "secure-rights"}
 
 _VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Z_]+)(?::-(?P<default>[^}]*))?\}|(?P<wrong>.?))")
 
@@ -69,7 +72,7 @@ def test_interpolation_without_a_default_would_be_noticed(text: str) -> None:
 
 
 def test_every_server_and_role_is_a_service() -> None:
-    assert set(services()) == SERVERS | ROLES | {"board"} | MONITORING
+    assert set(services()) == SERVERS | ROLES | {"board"} | MONITORING | SECURE
 
 
 def test_monitoring_runs_only_where_it_is_asked_for_and_reads_what_is_shipped() -> None:
@@ -97,6 +100,7 @@ def test_only_the_api_and_what_people_look_at_are_published_and_on_loopback() ->
         "api": ["127.0.0.1:8000:8000"],
         "console": ["127.0.0.1:8010:8010"],
         "grafana": ["127.0.0.1:3000:3000"],
+        "secure-api": ["127.0.0.1:8002:8000"],
     }
     assert not any("network_mode" in service for service in services().values())
 
@@ -119,7 +123,7 @@ def test_the_servers_have_the_fixes_that_we_require() -> None:
 
 def test_every_service_says_whether_it_is_healthy() -> None:
     for name, service in services().items():
-        if name == "board":
+        if name in {"board"} | ENDING:
             assert service["healthcheck"] == {"disable": True}, "it serves nothing"
             continue
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name

@@ -3,8 +3,8 @@
 import pytest
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
-from neverstale.errors import Outage, PositionLost, Stop
-from neverstale.streams.error_codes import TABLE, ErrorMeaning, Phase, as_ours, meaning
+from neverstale.errors import MongoDBRefuses, Outage, PositionLost, Stop
+from neverstale.streams.error_codes import TABLE, ErrorMeaning, Phase, as_ours, meaning, of_step
 
 
 @pytest.mark.parametrize("code", [280, 286, 136, 10334, 260])
@@ -27,8 +27,19 @@ def test_whatever_is_not_in_the_table_passes(code: int | None, phase: Phase) -> 
 
 
 @pytest.mark.parametrize("code", [13, 18])
-def test_missing_rights_need_a_human(code: int) -> None:
-    assert isinstance(as_ours(OperationFailure("", code), Phase.READ), Stop)
+@pytest.mark.parametrize("phase", Phase)
+def test_what_our_user_may_not_is_waited_for_and_said_with_its_remedy(code: int, phase: Phase) -> None:
+    for found in (as_ours(OperationFailure("{a: 1}", code), phase), of_step(OperationFailure("", code), "x", "y")):
+        assert isinstance(found, MongoDBRefuses)
+        assert str(code) in found.reason and "mongodb.uri" in found.remedy and "{a: 1}" not in str(found)
+
+
+def test_a_step_beside_the_stream_says_what_it_needs() -> None:
+    assert str(of_step(OperationFailure("", 13), "taking the lease", "neverstale.control")) == (
+        "mongodb refuses: 13 Unauthorized while taking the lease; "
+        "grant the user of mongodb.uri find, insert and update on neverstale.control"
+    )
+    assert isinstance(of_step(AutoReconnect("gone"), "taking the lease", "x"), Outage)
 
 
 @pytest.mark.parametrize(

@@ -160,3 +160,13 @@ def _records_spoilt() -> Patches:
         put(self, partition, key, value)
 
     yield replaced("neverstale.streams.publisher:Publisher.put", spoilt)
+
+
+@rule("what a server refuses is an outage")
+def _refusals_are_outages() -> Patches:
+    from neverstale.errors import Outage
+
+    def outage(*_: Any) -> Outage:
+        return Outage("mongodb", "it does not do it")
+
+    yield replaced("neverstale.streams.error_codes:_refused", outage)

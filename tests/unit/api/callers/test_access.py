@@ -184,21 +184,17 @@ def test_a_gate_forgets_badges_when_keys_change() -> None:
     badge = gate.badge_of([])
     assert badge is not None
     gate.remember(b"block", PLAIN, badge)
-    assert gate.of_block(b"block") == (PLAIN, badge)
+    assert gate.blocks == {b"block": (b"block", PLAIN, badge)} and badge.age is gate.age
     callers.on_change()
-    assert gate.of_block(b"block") is None
+    assert gate.blocks == {} and badge.age is not gate.age, "whoever keeps it, believes it no more"
+    again = gate.badge_of([])
+    assert again is not None and again.age is gate.age
 
 
 def test_a_badge_ends_with_its_caller() -> None:
-    now = [100.0]
-    gate = Gate(
-        Access(CONFIGURED, RESOURCES), Callers(CONFIGURED), Addresses(Limits()), CrossOrigin(Cors()), lambda: now[0]
-    )
+    gate = Gate(Access(CONFIGURED, RESOURCES), Callers(CONFIGURED), Addresses(Limits()), CrossOrigin(Cors()))
     held: Any = Caller("test", rights_in("read:a"), until=101.0)
-    gate.remember(b"block", PLAIN, gate.badge(held, []))
-    assert gate.of_block(b"block") is not None
-    now[0] = 101.0
-    assert gate.of_block(b"block") is None
+    assert gate.badge(held, []).until == 101.0
 
 
 def test_lines_that_are_remembered_are_few_and_short() -> None:

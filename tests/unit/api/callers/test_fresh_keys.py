@@ -1,10 +1,14 @@
 """Published keys are fetched, kept while they cannot be fetched, and given up in the end; files are read again."""
 
+import asyncio
+import contextlib
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -91,6 +95,45 @@ async def test_keys_that_cannot_be_fetched_again_hold_until_their_time_is_over(
     publisher.status, publisher.body = 200, PROVIDER.text("ec")
     await world.fresh.fetch()
     assert world.callers.verifies_tokens
+
+
+SLOW: Final[dict[str, tuple[bytes, bytes]]] = {
+    "says nothing": (b"", b""),
+    "a head letter by letter": (b"HTTP/1.1 200 OK\r\n", b"x"),
+    "a body letter by letter": (b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", b" "),
+    "a body without end": (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+    "chunks letter by letter": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "less than it promised": (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", b""),
+}
+
+
+@pytest.mark.parametrize(("begin", "again"), SLOW.values(), ids=SLOW)
+async def test_a_provider_that_drips_holds_nobody(begin: bytes, again: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dripping = threading.Thread(target=drip, args=(server, begin, again), daemon=True)
+        dripping.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        settings = CallerSettings.model_validate(
+            {"jwks_url": url, "issuer": ISSUER, "audience": AUDIENCE, "jwks_timeout_ms": 300}
+        )
+        callers = Callers(settings)
+        async with asyncio.timeout(20):
+            await FreshKeys(settings, callers, Tasks()).fetch()
+        assert not callers.verifies_tokens
+        await asyncio.to_thread(dripping.join, 20)
+        assert not dripping.is_alive(), "its connection was ended"
+
+
+def drip(server: socket.socket, begin: bytes, again: bytes) -> None:
+    connection, _ = server.accept()
+    with connection, contextlib.suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(begin)
+        while again:
+            connection.sendall(again)
+            time.sleep(0.02)  # it is what is tested
+        while connection.recv(1):
+            pass
 
 
 async def test_keys_elsewhere_are_not_fetched(publisher: Publisher) -> None:

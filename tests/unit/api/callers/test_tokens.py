@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
@@ -74,6 +75,12 @@ def with_kid(kid: Any) -> str:
     return ".".join((encoded({"alg": "ES256", "typ": "JWT", "kid": kid}), *signing[1:]))
 
 
+def with_claims(**changes: Any) -> str:
+    """Signed by the provider, whatever it says; `null` included."""
+    text = json.dumps(claims_of() | changes).encode()
+    return jwt.PyJWS().encode(text, PROVIDER.ec, algorithm="ES256", headers={"kid": "ec"})
+
+
 FORGED: dict[str, Callable[[], str]] = {
     "alg none": lambda: forged({"alg": "none", "kid": "ec"}, claims_of()),
     "alg None, in other letters": lambda: forged({"alg": "nOnE"}, claims_of()),
@@ -85,6 +92,17 @@ FORGED: dict[str, Callable[[], str]] = {
     ),
     "HS256 with the published set": lambda: signed_with_secret(
         {"alg": "HS256", "kid": "rsa"}, claims_of(), PROVIDER.text("rsa")
+    ),
+    "HS256 with the public key of another id": lambda: signed_with_secret(
+        {"alg": "HS256", "kid": "ec"}, claims_of(), public_pem()
+    ),
+    "HS256 with the DER of the public key": lambda: signed_with_secret(
+        {"alg": "HS256", "kid": "rsa"},
+        claims_of(),
+        PROVIDER.rsa.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+    ),
+    "HS256 that says it is RS256": lambda: signed_with_secret(
+        {"alg": "RS256", "kid": "rsa"}, claims_of(), public_pem()
     ),
     "HS256 with nothing": lambda: signed_with_secret({"alg": "HS256"}, claims_of(), b""),
     "another provider's key with the same id": lambda: STRANGER.token(),
@@ -113,6 +131,13 @@ FORGED: dict[str, Callable[[], str]] = {
     "expired": lambda: PROVIDER.token(exp=int(time.time()) - 60),
     "no end": lambda: PROVIDER.token(exp=None),
     "end is a text": lambda: PROVIDER.token(exp="soon"),
+    "end is a number in a text": lambda: PROVIDER.token(exp=str(int(time.time()) + 60)),
+    "end is true": lambda: PROVIDER.token(exp=True),
+    "end is a list": lambda: PROVIDER.token(exp=[int(time.time()) + 60]),
+    "end is null": lambda: with_claims(exp=None),
+    "not before, in a text": lambda: PROVIDER.token(nbf=str(int(time.time()) - 60)),
+    "made, in a text": lambda: PROVIDER.token(iat=str(int(time.time()) - 60)),
+    "not yet, by far": lambda: PROVIDER.token(nbf=2**62),
     "end is no number": lambda: PROVIDER.token(exp=float("nan")),
     "end is endless": lambda: PROVIDER.token(exp=float("inf")),
     "not yet": lambda: PROVIDER.token(nbf=int(time.time()) + 60),
@@ -191,6 +216,31 @@ def test_a_private_part_that_was_published_is_not_taken_over() -> None:
     (key,) = PROVIDER.published("ec")["keys"]
     keys = KeySet.of(json.dumps({"keys": [key | {"d": "AAAA"}]}).encode())
     assert TOKENS.caller(PROVIDER.token().encode(), keys).name == "someone"
+
+
+def test_two_keys_of_one_id_for_one_algorithm_verify_nothing_and_others_go_on() -> None:
+    """Which of the two is meant nobody can say; that of another algorithm is not in doubt."""
+    keys = [*PROVIDER.published()["keys"], STRANGER.published("ec")["keys"][0]]
+    for order in (keys, keys[::-1]):
+        published = KeySet.of(json.dumps({"keys": order}).encode())
+        for token in (PROVIDER.token(), STRANGER.token(), PROVIDER.token(header={"kid": None})):
+            with pytest.raises(Unbelievable):
+                TOKENS.caller(token.encode(), published)
+        assert TOKENS.caller(PROVIDER.token("rsa", "RS256").encode(), published).name == "someone"
+
+
+def test_one_id_for_keys_of_two_algorithms_is_no_doubt() -> None:
+    keys = [key | {"kid": "same"} for key in PROVIDER.published("rsa", "ec")["keys"]]
+    published = KeySet.of(json.dumps({"keys": keys}).encode())
+    for key, algorithm in (("rsa", "RS256"), ("ec", "ES256")):
+        token = PROVIDER.token(key, algorithm, header={"kid": "same"})
+        assert TOKENS.caller(token.encode(), published).name == "someone"
+
+
+def test_a_key_that_is_published_twice_is_one_key() -> None:
+    (key,) = PROVIDER.published("ec")["keys"]
+    published = KeySet.of(json.dumps({"keys": [key, key]}).encode())
+    assert TOKENS.caller(PROVIDER.token().encode(), published).name == "someone"
 
 
 @pytest.mark.parametrize(

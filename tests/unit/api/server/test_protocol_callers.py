@@ -160,6 +160,16 @@ async def test_a_token_ends_on_a_connection_that_was_answered_before() -> None:
     assert [status(await world.ask("things", token)) for _ in range(2)] == [401, 401]
 
 
+async def test_what_a_connection_knows_is_forgotten_with_the_keys_also_where_the_gate_has_no_room_for_it() -> None:
+    world = World()
+    shown = CREDENTIALS["a key"]()
+    assert [status(await world.ask("things", shown)) for _ in range(3)] == [200] * 3
+    world.hot.gate.blocks.clear()  # type: ignore[union-attr]  # as when there are too many
+    assert status(await world.ask("things", shown)) == 200
+    world.callers.take_keys(StaticKeys(()))
+    assert status(await world.ask("things", shown)) == 401
+
+
 async def test_a_revoked_key_is_refused_on_a_connection_that_was_answered_before() -> None:
     world = World()
     assert [status(await world.ask("things", CREDENTIALS["a key"]())) for _ in range(3)] == [200] * 3

@@ -1,10 +1,14 @@
 """What the settings alone tell of who can reach the servers."""
 
+from pathlib import Path
+
 import pytest
+from structlog.testing import capture_logs
 
 from neverstale.links.exposure import exposed, is_local
 from neverstale.ops.check.exposure import check_exposure
-from neverstale.settings.sources import load
+from neverstale.role.service import say_exposed
+from neverstale.settings.sources import fields, load
 
 FAR = {
     "NEVERSTALE_MONGODB__URI": "mongodb://db.internal:27017/?replicaSet=rs0",
@@ -80,6 +84,47 @@ def test_an_api_that_everybody_reaches_should_have_limits(host: str) -> None:
     assert said(**limited) == []
     assert said(**limited, NEVERSTALE_API__PUBLIC_PAGES="docs") == []
     assert said(**limited, NEVERSTALE_API__PUBLIC_PAGES="all") == ["settings"]
+
+
+OURS = ("api.host", "console.host", "service.host")
+"""Every address that we listen on."""
+
+
+def test_every_address_that_we_listen_on_is_known_here_and_local_unless_told_otherwise() -> None:
+    settings, _ = load({})
+    assert {name for name in fields() if name.rpartition(".")[2] == "host"} == set(OURS)
+    assert all(is_local(getattr(settings, name.partition(".")[0]).host) for name in OURS)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "host.internal"])
+def test_no_port_is_reached_from_outside_without_a_word_by_who_listens_there_and_by_check(
+    name: str, host: str
+) -> None:
+    settings, _ = load({f"NEVERSTALE_{name.upper().replace('.', '__')}": host})
+    role = name.partition(".")[0].replace("service", "watcher")
+    with capture_logs() as logs:
+        say_exposed(settings, role)
+    assert [log["event"] for log in logs] == ["exposed"] and host in logs[0]["reason"]
+    assert logs[0]["log_level"] == "warning"
+    [finding] = check_exposure(settings)
+    assert finding.level == "warning" and host in finding.message and finding.remedy.startswith("export ")
+
+
+def test_a_role_speaks_of_its_own_ports_only() -> None:
+    settings, _ = load({"NEVERSTALE_API__HOST": "0.0.0.0", "NEVERSTALE_CONSOLE__HOST": "0.0.0.0"})
+    spoken = {role: [one.setting for one in exposed(settings, role)] for role in ("watcher", "api", "console")}
+    assert spoken == {"watcher": [], "api": ["limits.requests_per_second"], "console": ["console.host"]}
+
+
+@pytest.mark.parametrize(("proxies", "said_of"), [("0", ["api.host"]), ("1", [])])
+def test_credentials_of_callers_in_plain_text_are_said_unless_a_proxy_is_known(
+    tmp_path: Path, proxies: str, said_of: list[str]
+) -> None:
+    environ = {"API__HOST": "0.0.0.0", "LIMITS__REQUESTS_PER_SECOND": "10", "LIMITS__TRUSTED_PROXIES": proxies}
+    environ["CALLERS__KEYS_FILE"] = str(tmp_path / "keys.json")
+    settings, _ = load({f"NEVERSTALE_{name}": value for name, value in environ.items()})
+    assert [one.setting for one in exposed(settings)] == said_of
 
 
 @pytest.mark.parametrize(
