@@ -33,10 +33,10 @@ FOREVER: Final = 2**31
 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _DIRECTIVE: Final = re.compile(
-    rb"[ \t]*(?:(%b)(?:=(?:(%b)|\"((?:[^\"\\]|\\.)*)\"))?[ \t]*)?(?:,|$)" % (_TOKEN, _TOKEN), re.DOTALL
+    rb"[ \t]*(?:(%b)(?:=(?:(%b)|\"((?:[^\"\\]|\\.)*)\"))?[ \t]*)?(?:,|\Z)" % (_TOKEN, _TOKEN), re.DOTALL
 )
 """Of a list (RFC 9110, sections 5.6.1, 5.6.2 and 5.6.4), with its comma: name, argument, or quoted argument. Elements
-may be empty."""
+may be empty. `$` would match before a line feed that ends the value, too, for ever."""
 _QUOTED_PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 

@@ -28,7 +28,7 @@ IF_NONE_MATCH: Final = b"if-none-match"
 IF_UNMODIFIED_SINCE: Final = b"if-unmodified-since"
 
 _READ: Final = frozenset((IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE))
-_TAG: Final = re.compile(rb'[ \t]*(?:(W/)?"([^"]*)"[ \t]*)?(?:,|$)')
+_TAG: Final = re.compile(rb'[ \t]*(?:(W/)?"([^"]*)"[ \t]*)?(?:,|\Z)')
 """Of a list (RFC 9110, sections 5.6.1 and 8.8.3), with its comma. Commas, spaces and backslashes between quotes are
 letters like any other."""
 _DATES: Final = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")

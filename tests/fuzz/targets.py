@@ -16,6 +16,7 @@ from neverstale.api.derived.cursors import WrongCursor
 from neverstale.api.web import typed_values
 from neverstale.api.web.demands import plain_of, wish_of
 from neverstale.api.web.paths import keys_of, parameters_of, with_plain_names
+from neverstale.api.web.preconditions import conditions_of
 from neverstale.api.web.problems import Problem
 from neverstale.bson import texts
 from neverstale.catalog import Resource
@@ -131,6 +132,9 @@ def demands_of(data: bytes) -> None:
             wish_of([(name, data)])
         with suppress(Problem):
             plain_of([(name, data)])
+    for name in (b"if-match", b"if-none-match", b"if-unmodified-since"):
+        with suppress(Problem):
+            conditions_of([(name, data)])
 
 
 @target("paths")

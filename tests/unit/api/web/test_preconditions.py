@@ -160,3 +160,9 @@ def test_preconditions_are_evaluated_in_order(lines: list[str], expected: Verdic
 
 def test_most_requests_have_none() -> None:
     assert conditions_of([(b"host", b"a"), (b"if-modified-since", b"x")]) is NO_CONDITIONS
+
+
+@pytest.mark.parametrize("value", [b"\n", b'"a"\n', b'"a",\n', b'W/"a" \n', b"\n\n"])
+def test_a_line_feed_is_no_end_of_a_list(value: bytes) -> None:
+    with pytest.raises(Problem):
+        conditions_of([(b"if-none-match", value)])
