@@ -56,9 +56,13 @@ async def storm(bench: Bench, report: Report, seconds: float, tell: Callable[[Re
 
 
 def waiting() -> None:
-    """Print what every task waits for."""
+    """Print what every task waits for, down to the innermost coroutine."""
     for task in asyncio.all_tasks():
-        task.print_stack(file=sys.stderr)
+        places, inner = [], task.get_coro()
+        while inner is not None and (frame := getattr(inner, "cr_frame", None)) is not None:
+            places.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
+            inner = getattr(inner, "cr_await", None)
+        print(f"{task.get_name()}: {' > '.join(places)} > {inner!r}", file=sys.stderr, flush=True)
 
 
 def main() -> int:

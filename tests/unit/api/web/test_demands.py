@@ -198,7 +198,7 @@ def test_headers_that_ask_for_more_than_a_hit_are_not_plain(
     assert plain_of(headers) == expected
 
 
-@pytest.mark.parametrize("value", [b"\n", b"max-age=5\n", b"max-age=5,\n", b"a=\"b\"\n", b" \n", b"\n\n"])
+@pytest.mark.parametrize("value", [b"\n", b"max-age=5\n", b"max-age=5,\n", b'a="b"\n', b" \n", b"\n\n"])
 def test_a_line_feed_is_no_end_of_a_list(value: bytes) -> None:
     """No server lets one through; whatever comes is read in a time that its length bounds."""
     with pytest.raises(Problem):
