@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGINT, SIGTERM, SIGUSR1
+from typing import Any
 
 import uvloop
 
@@ -58,7 +59,8 @@ async def storm(bench: Bench, report: Report, seconds: float, tell: Callable[[Re
 def waiting() -> None:
     """Print what every task waits for, down to the innermost coroutine."""
     for task in asyncio.all_tasks():
-        places, inner = [], task.get_coro()
+        places: list[str] = []
+        inner: Any = task.get_coro()
         while inner is not None and (frame := getattr(inner, "cr_frame", None)) is not None:
             places.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
             inner = getattr(inner, "cr_await", None)
