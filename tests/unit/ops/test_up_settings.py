@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from neverstale.links.exposure import exposed, is_local
+from neverstale.ops.stack.ports import LOOPBACK
 from neverstale.ops.up_settings import OWNED, blank, not_used, write_settings
 from neverstale.settings.sources import DEFAULT, fields, load, variable
 from tests.support.project import ROOT
@@ -13,6 +15,15 @@ def test_what_is_owned_are_settings_and_the_docs_name_them() -> None:
     assert set(OWNED) <= set(fields())
     text = (ROOT / "docs/operations.md").read_text()
     assert [name for name in OWNED if f"`{name}`" not in text] == []
+
+
+def test_nothing_of_up_or_the_demo_is_reached_from_outside_whatever_is_set() -> None:
+    """Every address that something listens on is decided by `up` itself, and is loopback."""
+    addresses = {name for name in fields() if name.endswith(".host")}
+    assert addresses and addresses <= set(OWNED)
+    settings, _ = load(blank())
+    assert not list(exposed(settings))
+    assert is_local(LOOPBACK)
 
 
 @pytest.mark.parametrize("name", OWNED)

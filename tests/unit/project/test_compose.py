@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from neverstale.catalog import Catalog
+from neverstale.links.exposure import exposed
 from neverstale.ops.cli.start import RoleName
 from neverstale.ops.demo.flights.play import demo_catalog
 from neverstale.settings.sources import load
@@ -103,6 +104,13 @@ def test_only_the_api_and_what_people_look_at_are_published_and_on_loopback() ->
         "secure-api": ["127.0.0.1:8002:8000"],
     }
     assert not any("network_mode" in service for service in services().values())
+
+
+def test_what_a_published_service_shows_to_its_network_is_said_at_its_start() -> None:
+    for role in ROLES:
+        settings, _ = load(services()[role]["environment"])
+        said = {one.setting for one in exposed(settings, role)}
+        assert {"service.host"} <= said and ("console.host" in said) == (role == "console"), role
 
 
 def test_every_image_is_pinned_to_a_full_version() -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from neverstale.api.app import create_app
 from neverstale.catalog import Catalog
+from neverstale.links.exposure import exposed, is_local
 from neverstale.ops.cli.start import RoleName
 from neverstale.ops.privileges.kafka import WITH_USERS
 from neverstale.ops.privileges.roles import user_of
@@ -170,6 +171,16 @@ def test_probes_ask_paths_that_exist_on_the_port_of_operators(role: str) -> None
         assert asked == {"path": path, "port": "service"} and path in routes
     [endpoint] = one("ServiceMonitor", "neverstale")["spec"]["endpoints"]
     assert endpoint["path"] in routes
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_listens_beyond_its_pod_is_said_at_the_start_and_no_link_is_plain(role: str, tmp_path: Path) -> None:
+    settings, _ = load(environment(role, "production", tmp_path))
+    said = {one.setting for one in exposed(settings, role)}
+    listening = {"service.host", "api.host"} if role == "api" else {"service.host"}
+    assert all(not is_local(getattr(settings, name.partition(".")[0]).host) for name in listening)
+    assert "service.host" in said
+    assert said <= {"service.host", "limits.requests_per_second", "api.host"}
 
 
 @pytest.mark.parametrize("role", ROLES)

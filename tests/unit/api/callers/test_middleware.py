@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -14,13 +14,14 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from neverstale.api.app import create_app
-from neverstale.api.callers.access import OPEN, Access, Reads
+from neverstale.api.callers.access import OPEN, STREAMED, Access, Reads
 from neverstale.api.callers.addresses import Addresses
 from neverstale.api.callers.cross_origin import CrossOrigin
 from neverstale.api.callers.gate import Gate
 from neverstale.api.callers.identify import Callers
 from neverstale.api.callers.key_file import StaticKey, StaticKeys, hashed
 from neverstale.api.callers.middleware import DecidedRoute
+from neverstale.api.callers.scopes import Kind
 from neverstale.catalog import Catalog
 from neverstale.settings import CallerSettings, Cors, Limits, Settings
 from tests.support.opened import opened, ordinary
@@ -33,7 +34,10 @@ CATALOG = Catalog.model_validate(
                 "key_type": "string",
                 "lists": {"all": {}},
                 "counters": {"all": {}},
-                "rankings": {"top": {"score": "n"}},
+                "rankings": {"top": {"score": "n", "by": ["color"]}},
+                "lookups": ["email"],
+                "refs": {"friend": {"to": "things"}},
+                "fields": {"n": "int", "color": "string", "email": "string", "friend": "string"},
             },
             "dull": {"key_type": "int", "export": False, "most_read": False},
         },
@@ -53,6 +57,7 @@ def key(name: str, *scopes: str, **fields: Any) -> tuple[str, StaticKey]:
 
 
 NOBODY, NOBODYS = key("nobody")
+READER, READERS = key("reader", *(f"read:things:{kind}" for kind in get_args(Kind) if kind != "live"))
 MASTER, MASTERS = key("master", "read:*", "demand:*", "tenants:*")
 
 
@@ -64,7 +69,7 @@ def app() -> FastAPI:
 @pytest.fixture(scope="module")
 def gate() -> Gate:
     callers = Callers(CONFIGURED)
-    callers.take_keys(StaticKeys([NOBODYS, MASTERS]))
+    callers.take_keys(StaticKeys([NOBODYS, READERS, MASTERS]))
     return Gate(Access(CONFIGURED, CATALOG.resources), callers, Addresses(Limits()), CrossOrigin(Cors()))
 
 
@@ -82,6 +87,25 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str, Reads | None]]:
         path = route.path.replace("{rest:path}", "what").replace("{key}", "1")
         for method in route.methods or {"GET", "POST", "QUERY", "DELETE"}:
             yield method, path, getattr(route, "reads", None)
+
+
+def test_the_catalog_here_has_a_route_of_every_kind(app: FastAPI) -> None:
+    """Or what follows would look at too few: a kind of read that is new needs a place in it."""
+    declared = {reads.kind for _, _, reads in routes(app) if reads is not None}
+    assert declared == set(get_args(Kind)) - {"live"}, "live reads are asked of the others' routes"
+    assert {method for method, _, _ in routes(app)} >= {"GET", "HEAD", "POST", "QUERY"}
+
+
+async def test_no_route_streams_to_anybody_without_the_scopes_of_live_reads(
+    app: FastAPI, http: httpx.AsyncClient
+) -> None:
+    for method, path, reads in routes(app):
+        if method == "GET" and reads is not None and reads.resource == "things" and reads.kind in STREAMED:
+            events = {"accept": "text/event-stream"}
+            response = await http.get(path, headers=events)
+            assert response.status_code == 401, path
+            response = await http.get(path, headers=events | {"authorization": f"Bearer {READER}"})
+            assert response.status_code == 403 and response.json()["scope"] == "read:things:live", path
 
 
 def test_every_route_says_what_it_reads_but_for_pages_and_probes(app: FastAPI) -> None:
