@@ -1,12 +1,20 @@
-"""The metrics of several processes as one answer, in the text format of Prometheus.
+"""The metrics of several processes as one answer.
 
 Counters and histograms are added. Of gauges the largest counts, since each tells how bad something is, but for those
 in `ADDED`, which are amounts. NaN stands for unknown, and what one process does not know nobody knows.
+
+Between processes go the families of Prometheus's client, as a registry collects them: nothing is spelled as text, or
+read from it, before Prometheus itself asks.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 ADDED: Final = frozenset(
     (
@@ -21,71 +29,54 @@ ADDED: Final = frozenset(
 """Gauges of which each process has its own share."""
 EARLIEST: Final = frozenset(("process_start_time_seconds",))
 
-
-@dataclass(slots=True)
-class Family:
-    """A metric: its comments, and its samples by name and labels."""
-
-    kind: str = "untyped"
-    comments: list[str] = field(default_factory=list)
-    samples: dict[str, float] = field(default_factory=dict)
+Families: TypeAlias = Sequence[Metric]
+"""What one process says."""
+Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
+"""Name and labels."""
 
 
-Families: TypeAlias = dict[str, Family]
+@dataclass(frozen=True, slots=True)
+class _Said(Collector):
+    families: Families
 
-
-def read(text: str) -> Families:
-    """What one process says."""
-    families: Families = {}
-    family = Family()
-    for line in text.splitlines():
-        if line.startswith("# "):
-            _, what, name, *rest = line.split(" ", 3)
-            family = families.setdefault(name, Family())
-            family.comments.append(line)
-            if what == "TYPE":
-                family.kind = rest[0]
-        elif line:
-            sample, _, value = line.rpartition(" ")
-            family.samples[sample] = float(value)
-    return families
+    def collect(self) -> Iterator[Metric]:
+        return iter(self.families)
 
 
 def together(parts: Sequence[Families]) -> Families:
     """All of them as one."""
-    found: Families = {}
+    families: dict[str, Metric] = {}
+    values: dict[str, dict[Series, float]] = {}
     for part in parts:
-        for name, family in part.items():
-            whole = found.setdefault(name, Family(family.kind, family.comments))
-            for sample, value in family.samples.items():
-                held = whole.samples.get(sample)
-                whole.samples[sample] = value if held is None else _joined(name, sample, family.kind, held, value)
+        for family in part:
+            families.setdefault(family.name, family)
+            whole = values.setdefault(family.name, {})
+            for sample in family.samples:
+                series = sample.name, tuple(sample.labels.items())
+                held = whole.get(series)
+                whole[series] = sample.value if held is None else _joined(family, sample, held)
+    return [_with(family, values[name]) for name, family in families.items()]
+
+
+def _with(family: Metric, values: dict[Series, float]) -> Metric:
+    found = Metric(family.name, family.documentation, family.type, family.unit)
+    found.samples = [Sample(name, dict(labels), value) for (name, labels), value in values.items()]
     return found
 
 
-def _joined(name: str, sample: str, kind: str, one: float, other: float) -> float:
-    if sample.partition("{")[0].endswith("_created") or name in EARLIEST:
-        return min(one, other)
-    if kind != "gauge" or name in ADDED:
-        return one + other
-    return one if one != one else max(other, one) if other == other else other
+def _joined(family: Metric, sample: Sample, held: float) -> float:
+    if sample.name.endswith("_created") or family.name in EARLIEST:
+        return min(held, sample.value)
+    if family.type != "gauge" or family.name in ADDED:
+        return held + sample.value
+    return held if held != held or held > sample.value else sample.value
 
 
 def lasting(part: Families) -> Families:
     """What stays of a process that has ended: what it has counted, so that no sum ever falls."""
-    return {name: family for name, family in part.items() if family.kind in ("counter", "histogram")}
+    return [family for family in part if family.type in ("counter", "histogram")]
 
 
 def text(families: Families) -> bytes:
     """As Prometheus reads it."""
-    return "".join(_lines(families)).encode()
-
-
-def _lines(families: Families) -> Iterable[str]:
-    for family in families.values():
-        yield from (f"{comment}\n" for comment in family.comments)
-        yield from (f"{sample} {_number(value)}\n" for sample, value in family.samples.items())
-
-
-def _number(value: float) -> str:
-    return "NaN" if value != value else f"{value!r}".replace("inf", "Inf")
+    return generate_latest(_Said(families))

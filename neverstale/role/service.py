@@ -133,6 +133,8 @@ def run_role(
     except Stop as error:
         log.error("stopped", role=role, reason=str(error))
         return 2
+    finally:
+        traces.finish()
 
 
 async def _live(role: str, settings: Settings, body: Body, renewal: Renewal | None, serve_http: bool) -> int:

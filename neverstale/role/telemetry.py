@@ -18,7 +18,7 @@ from neverstale.structured import structlog
 
 REGISTRY: Final = CollectorRegistry()
 
-LIBRARIES: Final = ("aiokafka", "pymongo", "uvicorn.access", "asyncio")
+LIBRARIES: Final = ("aiokafka", "pymongo", "uvicorn.access", "asyncio", "opentelemetry")
 
 _LAG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _FINE = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
@@ -248,7 +248,7 @@ def configure_logging(settings: Service, stream: Any = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    handler.addFilter(Repetitions(("aiokafka", "pymongo")))
+    handler.addFilter(Repetitions(("aiokafka", "pymongo", "opentelemetry")))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())

@@ -8,7 +8,9 @@ Where nothing is traced nothing of it is imported but FastAPI's own interface, a
 """
 
 import re
+import threading
 from collections.abc import Iterable
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Final
 
 from neverstale import __version__
@@ -17,11 +19,14 @@ from neverstale.settings import Service
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span, Tracer, TracerProvider
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Link, Span, Tracer
 
 TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 """W3C Trace Context."""
 MOST_LINKS: Final = 32
+LAST_SECONDS: Final = 2.0
+"""So long may a process that ends wait for what it has left to export: a collector that is away must not hold it."""
 
 _provider: "TracerProvider | None" = None
 """Of this process, as the registry of metrics is; `None`: nothing is traced."""
@@ -43,9 +48,21 @@ def configure(settings: Service, role: str) -> None:
             "service.traced_share", "OpenTelemetry's SDK and exporter are not installed", remedy
         ) from None
     resource = Resource.create({"service.name": f"neverstale-{role}", "service.version": __version__})
-    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(settings.traced_share)), resource=resource)
+    sampler = ParentBased(TraceIdRatioBased(settings.traced_share))
+    provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     use(provider)
+    Finalize(None, finish, exitpriority=1)  # in a worker, too, which ends without `atexit`
+
+
+def finish() -> None:
+    """Export what is left, for a short time. By itself the exporter would try again for half a minute."""
+    global _provider
+    provider, _provider = _provider, None
+    if provider is not None:
+        last = threading.Thread(target=provider.shutdown, name="traces", daemon=True)
+        last.start()
+        last.join(LAST_SECONDS)
 
 
 def use(provider: "TracerProvider | None") -> None:

@@ -9,10 +9,11 @@ import asyncio
 import os
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from multiprocessing.util import Finalize
+from pickle import UnpicklingError
 from typing import Final
 
 from prometheus_client import generate_latest
@@ -36,20 +37,19 @@ class MetricsAddress:
 @dataclass(slots=True)
 class _Worker:
     connection: Connection
-    said: Families = field(default_factory=dict)
+    said: Families = ()
     ended: bool = False
 
     def ask(self) -> None:
         """Note what it says now; nothing changes if it says nothing."""
         with suppress(OSError):  # it has ended, and may have said something before
-            self.connection.send_bytes(ASK)
+            self.connection.send(ASK)
         try:
             while self.connection.poll(PATIENCE_SECONDS):
-                said = self.connection.recv_bytes()
-                self.said = added_up.read(said[1:].decode())
-                if said[:1] == ASK:
+                why, self.said = self.connection.recv()
+                if why == ASK:
                     return
-        except (EOFError, OSError):
+        except (EOFError, OSError, UnpicklingError):
             self.ended = True
 
 
@@ -61,7 +61,7 @@ class WorkersMetrics:
         self._listener = Listener(family="AF_UNIX", backlog=64, authkey=secret)
         self.address = MetricsAddress(str(self._listener.address), secret)
         self._workers: list[_Worker] = []
-        self._lasting: Families = {}
+        self._lasting: Families = ()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, name="metrics", daemon=True).start()
 
@@ -80,7 +80,7 @@ class WorkersMetrics:
 
     def _attend(self, connection: Connection) -> None:
         try:
-            who = connection.recv_bytes()
+            who = connection.recv()
             if who == WORKER:
                 with self._lock:
                     self._workers.append(_Worker(connection))
@@ -108,7 +108,7 @@ class Colleague:
     def __init__(self, address: MetricsAddress) -> None:
         self._address = address
         self._connection = Client(address.path, family="AF_UNIX", authkey=address.secret)
-        self._connection.send_bytes(WORKER)
+        self._connection.send(WORKER)
         threading.Thread(target=self._answer, name="metrics", daemon=True).start()
         Finalize(None, self._say_last, exitpriority=1)
 
@@ -118,19 +118,19 @@ class Colleague:
 
     def _ask(self) -> bytes:
         with Client(self._address.path, family="AF_UNIX", authkey=self._address.secret) as connection:
-            connection.send_bytes(ALL)
+            connection.send(ALL)
             return connection.recv_bytes()
 
     def _answer(self) -> None:
         try:
-            while self._connection.recv_bytes() == ASK:
-                self._connection.send_bytes(ASK + generate_latest(telemetry.REGISTRY))
+            while self._connection.recv() == ASK:
+                self._connection.send((ASK, list(telemetry.REGISTRY.collect())))
         except (EOFError, OSError):
             return  # the supervisor has ended
 
     def _say_last(self) -> None:
         with suppress(OSError):
-            self._connection.send_bytes(TELL + generate_latest(telemetry.REGISTRY))
+            self._connection.send((TELL, list(telemetry.REGISTRY.collect())))
 
 
 _colleague: Colleague | None = None

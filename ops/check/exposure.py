@@ -11,4 +11,4 @@ from neverstale.settings import Settings
 def check_exposure(settings: Settings) -> Iterable[Finding]:
     for one in exposed(settings):
         say = about("exposure", one.subject)
-        yield say("warning", "plain-text", one.message, export(one.setting, one.better))
+        yield say("warning", "exposed", one.message, export(one.setting, one.better))

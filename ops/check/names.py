@@ -6,13 +6,13 @@ each of them on a real server (tests/unit/ops/doctor/test_provoked.py compares t
 
 from typing import Final, Literal
 
-FindingName = Literal[
+DoctorName = Literal[
     # the settings, and who may ask
     "lease-too-short",
     "keys-unreadable",
     "nobody-can-read",
     "open-to-everybody",
-    "plain-text",
+    "exposed",
     "mongodb-open",
     "redis-open",
     # whether servers answer, and as what
@@ -101,12 +101,15 @@ FindingName = Literal[
     "connections-close",
     "member-clock",
     "host-clock",
-    # only the console sees these: it looks on for longer
+]
+ConsoleName = Literal[
     "process-silent",
     "process-says",
     "letters-left",
     "answers-were-wrong",
 ]
+"""What only somebody sees who looks on for longer."""
+FindingName = Literal[DoctorName, ConsoleName]
 
 WELL: Final = "well"
 """The name of what is as it should be."""

@@ -17,7 +17,14 @@ LAG_SECONDS: Final = 10
 HARD_BYTES: Final = 32 << 20
 SOFT_BYTES: Final = 8 << 20
 """Redis's own limits for subscribers. A batch of 8,000 changes is announced in about half a megabyte."""
-_CONFIGS: Final = ("save", "appendonly", "appendfsync", "client-output-buffer-limit", "min-replicas-to-write")
+_CONFIGS: Final = (
+    "save",
+    "appendonly",
+    "appendfsync",
+    "stop-writes-on-bgsave-error",
+    "client-output-buffer-limit",
+    "min-replicas-to-write",
+)
 
 _memory, _persistence = about("memory", "redis"), about("persistence", "redis")
 _replicas, _pubsub = about("replicas", "redis"), about("pubsub", "redis")
@@ -61,14 +68,14 @@ def memory(info: Facts, settings: RedisSettings) -> Iterable[Finding]:
 def persistence(info: Facts, configs: Facts, settings: Settings) -> Iterable[Finding]:
     """A cache need not be kept. What is kept must neither stop writes nor come back too old."""
     redis, replay = settings.redis, settings.consumer.replay_seconds
-    if "err" in (info.get("rdb_last_bgsave_status"), info.get("aof_last_write_status")):
-        message = (
-            "Redis cannot write its data to disk, and refuses all writes while stop-writes-on-bgsave-error is on"
-        )
+    if info.get("aof_last_write_status") == "err":
+        message = "Redis cannot write its append-only file, and refuses all writes"
+        yield _persistence("problem", "disk-refuses", message, redis_cli(redis, "CONFIG SET appendonly no"))
+    elif info.get("rdb_last_bgsave_status") == "err" and _stops_writes(configs):
+        message = "Redis could not write its last snapshot to disk, and refuses all writes"
         commands = ("CONFIG SET save ''", "CONFIG SET stop-writes-on-bgsave-error no")
-        yield _persistence(
-            "problem", "disk-refuses", message, "\n".join(redis_cli(redis, command) for command in commands)
-        )
+        remedy = "\n".join(redis_cli(redis, command) for command in commands)
+        yield _persistence("problem", "disk-refuses", message, remedy)
     elif configs.get("appendonly") == "yes" and configs.get("appendfsync") == "always":
         message = "appendfsync is always: every write waits for the disk, and each change with it"
         yield _persistence("warning", "disk-waits", message, redis_cli(redis, "CONFIG SET appendfsync everysec"))
@@ -84,6 +91,11 @@ def persistence(info: Facts, configs: Facts, settings: Settings) -> Iterable[Fin
     elif configs:
         kept = "snapshots" if configs.get("save") else "nothing"
         yield _persistence.well(f"keeps {'an append-only file' if configs.get('appendonly') == 'yes' else kept}")
+
+
+def _stops_writes(configs: Facts) -> bool:
+    """Whether Redis refuses writes after a snapshot that failed; where it may not be asked, as it does by itself."""
+    return bool(configs.get("save", "?")) and configs.get("stop-writes-on-bgsave-error", "yes") == "yes"
 
 
 def _rarest(save: str) -> int:

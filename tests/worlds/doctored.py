@@ -1,9 +1,14 @@
-"""What the tests of `neverstale doctor` share: servers of their own that they may spoil, and what is found there."""
+"""What the tests of `neverstale doctor` share: servers of their own that they may spoil, and what is found there.
 
+Each thing that doctor may find wrong is provoked on a real server by a test that says so (`provokes`); it fails if
+doctor did not find that. `tests/unit/ops/doctor/test_provoked.py` compares what they say with the list of all names.
+"""
+
+import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, ParamSpec
 
 import orjson
 from redis.asyncio import Redis
@@ -11,12 +16,42 @@ from redis.asyncio import Redis
 from neverstale.catalog import Catalog
 from neverstale.keys import Names
 from neverstale.ops.check.findings import Finding
+from neverstale.ops.check.names import DoctorName
 from neverstale.ops.doctor.doctor import doctor
 from neverstale.ops.status import NEEDED
 from neverstale.settings import Settings
 from neverstale.settings.sources import load
 
 OBSERVED_SECONDS = 0.3
+PROVOKED: Final[dict[str, frozenset[DoctorName]]] = {}
+"""Test -> what it provokes. Filled where tests are defined."""
+_found: Final[set[str]] = set()
+"""What was found wrong in the test that runs."""
+Parameters = ParamSpec("Parameters")
+Test = Callable[Parameters, Awaitable[None]]
+
+
+def provokes(*names: DoctorName) -> Callable[[Test[Parameters]], Test[Parameters]]:
+    """A test on real servers in which doctor, or check, must find these."""
+
+    def decorated(test: Test[Parameters]) -> Test[Parameters]:
+        PROVOKED[test.__qualname__] = frozenset(names)
+
+        @functools.wraps(test)
+        async def checked(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+            _found.clear()
+            await test(*arguments, **named)
+            assert set(names) <= _found, f"not provoked: {sorted(set(names) - _found)}"
+
+        return checked
+
+    return decorated
+
+
+def noted(findings: Sequence[Finding]) -> list[Finding]:
+    """The same; what is wrong in them counts as provoked."""
+    _found.update(one.name for one in findings if one.level in ("warning", "problem"))
+    return list(findings)
 
 
 @dataclass(frozen=True)
@@ -33,7 +68,7 @@ class Patient:
 
     async def found(self, *checks: str, **options: Any) -> list[Finding]:
         """What these checks have found, well or not."""
-        found = await doctor(self.settings, self.catalog, **(self.options | options))
+        found = noted(await doctor(self.settings, self.catalog, **(self.options | options)))
         return [one for one in found if one.check in checks]
 
     async def findings(self, *checks: str, **options: Any) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from neverstale.ops.check.findings import Finding
 from neverstale.ops.check.kafka import check_kafka
 from neverstale.ops.stack.ports import free_port
 from neverstale.settings.sources import load
+from tests.worlds.doctored import noted, provokes
 
 FAST = {"NEVERSTALE_MONGODB__SERVER_SELECTION_TIMEOUT_MS": "500"}
 
@@ -46,7 +48,7 @@ def catalog(database: str, **flights: str) -> Catalog:
 async def problems(environ: dict[str, str], catalog: Catalog) -> list[Finding]:
     """What is found that is not well."""
     settings, _ = load(environ)
-    return [finding for finding in await check(settings, catalog) if finding.level != "ok"]
+    return [finding for finding in noted(await check(settings, catalog)) if finding.level != "ok"]
 
 
 async def test_nothing_is_wrong_with_a_prepared_pipeline(
@@ -59,6 +61,7 @@ async def test_nothing_is_wrong_with_a_prepared_pipeline(
     assert {finding.subject for finding in findings} == {"catalog", "mongodb", "kafka", "redis", "settings"}
 
 
+@provokes("no-collection")
 async def test_a_missing_collection_is_a_problem_that_names_the_likely_one(
     environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]
 ) -> None:
@@ -68,29 +71,29 @@ async def test_a_missing_collection_is_a_problem_that_names_the_likely_one(
     assert finding.remedy.startswith("did you mean flights?")
 
 
-async def test_a_view_cannot_be_watched(environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]) -> None:
-    await documents.create_collection("all")
-    await documents.create_collection("flights", viewOn="all", pipeline=[])
-    [finding] = await problems(environ, catalog(documents.name))
-    assert finding.level == "problem" and "is a view" in finding.message
-
-
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "sentence", "remedy"),
     [
-        ({"capped": True, "size": 4096}, "is capped"),
-        ({"timeseries": {"timeField": "t"}}, "is a time series"),
+        ({"viewOn": "all", "pipeline": []}, "is a view", "the collection behind it"),
+        ({"capped": True, "size": 4096}, "is capped", "ordinary collection"),
+        ({"timeseries": {"timeField": "t"}}, "is a time series", "ordinary collection"),
     ],
 )
+@provokes("nothing-tells")
 async def test_what_nothing_tells_of_is_a_problem(
-    environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]], options: dict[str, Any], sentence: str
+    environ: dict[str, str],
+    documents: AsyncDatabase[dict[str, Any]],
+    options: dict[str, Any],
+    sentence: str,
+    remedy: str,
 ) -> None:
     await documents.create_collection("flights", **options)
     [finding] = await problems(environ, catalog(documents.name))
     assert finding.level == "problem" and sentence in finding.message
-    assert "ordinary collection" in finding.remedy
+    assert remedy in finding.remedy
 
 
+@provokes("other-keys")
 async def test_documents_with_another_type_of_id_are_a_warning(
     environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]
 ) -> None:
@@ -99,6 +102,7 @@ async def test_documents_with_another_type_of_id_are_a_warning(
     assert finding.level == "warning" and "ObjectId" in finding.message and "key_type says string" in finding.remedy
 
 
+@provokes("mixed-keys")
 async def test_documents_of_several_types_of_id_are_a_warning_wherever_they_lie(
     environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]
 ) -> None:
@@ -119,11 +123,11 @@ async def test_an_empty_collection_is_no_warning(
 
 
 @contextmanager
-def unauthorized(mongo_uri: str, command: str) -> Iterator[None]:
-    """The server refuses one command to neverstale, as it does to a user without the privilege."""
-    data = {"failCommands": [command], "errorCode": 13, "appName": "neverstale/0.1.0"}
+def refused(mongo_uri: str, command: str, code: int = 13, mode: Any = "alwaysOn") -> Iterator[None]:
+    """The server refuses one command to neverstale; by the default as it does to a user without the privilege."""
+    data = {"failCommands": [command], "errorCode": code, "appName": "neverstale/0.1.0"}
     with MongoClient[dict[str, Any]](mongo_uri) as client:
-        client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+        client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
         try:
             yield
         finally:
@@ -142,6 +146,7 @@ def unauthorized(mongo_uri: str, command: str) -> Iterator[None]:
         ("aggregate", "may not open a change stream on {}", 'grant find and changeStream on {{db: "{}"'),
     ],
 )
+@provokes("rights-too-narrow")
 async def test_a_missing_privilege_is_named(
     environ: dict[str, str],
     documents: AsyncDatabase[dict[str, Any]],
@@ -151,10 +156,32 @@ async def test_a_missing_privilege_is_named(
     grant: str,
 ) -> None:
     await documents.create_collection("flights")
-    with unauthorized(mongo_uri, command):
+    with refused(mongo_uri, command):
         [finding] = await problems(environ, catalog(documents.name))
     assert finding.message.endswith(sentence.format(documents.name))
     assert finding.remedy.startswith(grant.format(documents.name))
+
+
+REFERRING = {"key_type": "string", "refs": {"carrier": {"to": "flights"}}, "lists": {"all": {"by": ["day"]}}}
+FINDS_BEFORE_REFERENCES = 3
+"""Both ends of the `_id`s, and a document to explain queries for."""
+
+
+@provokes("reads-refused", "not-explained", "references-unread", "reference-no-key")
+async def test_what_is_refused_while_it_is_looked_at_is_said_and_so_are_references_to_nothing(
+    environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]], mongo_uri: str
+) -> None:
+    await documents.flights.insert_one({"_id": "a", "day": 1, "carrier": 7})
+    declared = Catalog.model_validate({"database": documents.name, "resources": {"flights": REFERRING}})
+    assert "reference-no-key" in {one.name for one in await problems(environ, declared)}
+    for command, code, mode, name in (
+        ("find", 246, "alwaysOn", "reads-refused"),
+        ("explain", 8000, "alwaysOn", "not-explained"),
+        ("find", 8000, {"skip": FINDS_BEFORE_REFERENCES}, "references-unread"),
+    ):
+        with refused(mongo_uri, command, code, mode):
+            found: dict[str, Finding] = {one.name: one for one in await problems(environ, declared)}
+        assert found[name].level == "problem" and found[name].remedy
 
 
 async def test_checking_creates_nothing(environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]]) -> None:
@@ -163,6 +190,7 @@ async def test_checking_creates_nothing(environ: dict[str, str], documents: Asyn
     assert await documents.list_collection_names() == ["flights"]
 
 
+@provokes("another-set")
 async def test_another_name_of_the_replica_set_is_told_from_silence(environ: dict[str, str], database: str) -> None:
     settings, _ = load({**environ, **FAST})
     uri = settings.mongodb.uri.get_secret_value().split("?")[0] + "?replicaSet=another"
@@ -170,6 +198,14 @@ async def test_another_name_of_the_replica_set_is_told_from_silence(environ: dic
     assert [f.message for f in found] == ["the replica set is rs0, but the connection string says another"]
 
 
+@provokes("login-refused")
+async def test_a_wrong_password_of_mongodb_is_a_problem(environ: dict[str, str], database: str) -> None:
+    uri = environ["NEVERSTALE_MONGODB__URI"].replace("mongodb://", "mongodb://nobody:s3cret@")
+    found = await problems({**environ, **FAST, "NEVERSTALE_MONGODB__URI": uri}, catalog(database))
+    assert [one.message for one in found] == ["it refuses user or password"] and "s3cret" not in str(found)
+
+
+@provokes("no-answer")
 async def test_servers_that_are_away_are_three_problems_and_no_traceback() -> None:
     port = free_port()
     environ = {
@@ -180,6 +216,26 @@ async def test_servers_that_are_away_are_three_problems_and_no_traceback() -> No
     found = await problems(environ | FAST, catalog("nyc"))
     assert [(f.subject, f.level) for f in found] == [(s, "problem") for s in ("mongodb", "kafka", "redis")]
     assert "s3cret" not in str(found)
+
+
+@provokes("lease-too-short", "keys-unreadable", "nobody-can-read", "open-to-everybody", "exposed")
+async def test_settings_that_let_everybody_in_or_nobody_are_said_beside_what_servers_say(
+    environ: dict[str, str], documents: AsyncDatabase[dict[str, Any]], tmp_path: Path
+) -> None:
+    await documents.flights.insert_one({"_id": "a"})
+    await documents.secrets.insert_one({"_id": "a"})
+    resources = {"flights": {"key_type": "string"}, "secrets": {"key_type": "string", "public": False}}
+    declared = Catalog.model_validate({"database": documents.name, "resources": resources})
+    spoilt = environ | {
+        "NEVERSTALE_API__LEASE_MS": "1500",
+        "NEVERSTALE_API__HOST": "0.0.0.0",
+        "NEVERSTALE_REDIS__URL": environ["NEVERSTALE_REDIS__URL"].replace("127.0.0.1", "0.0.0.0"),
+    }
+    found = await problems(spoilt, declared)
+    assert {one.name for one in found} == {"lease-too-short", "nobody-can-read", "open-to-everybody", "exposed"}
+    unreadable = environ | {"NEVERSTALE_CALLERS__KEYS_FILE": str(tmp_path / "none.json")}
+    [finding] = await problems(unreadable, declared)
+    assert finding.name == "keys-unreadable" and "none.json" in finding.message
 
 
 async def test_the_partitions_of_a_topic_are_counted(environ: dict[str, str], kafka_servers: str, topic: str) -> None:
@@ -196,6 +252,7 @@ async def test_the_partitions_of_a_topic_are_counted(environ: dict[str, str], ka
     assert any("has 4 partitions, not 3" in message for message in messages)
 
 
+@provokes("rights-too-narrow")
 async def test_a_redis_user_without_scripts_is_a_problem(
     environ: dict[str, str], redis_url: str, redis_prefix: str, documents: AsyncDatabase[dict[str, Any]]
 ) -> None:

@@ -11,6 +11,7 @@ from neverstale.catalog import Catalog
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.check.indexes import check_indexes
 from neverstale.settings import MongoDB
+from tests.worlds.doctored import noted, provokes
 
 Collection = AsyncCollection[dict[str, Any]]
 
@@ -38,7 +39,7 @@ async def flights(mongo_uri: str, database: str) -> AsyncIterator[Collection]:
 async def check(uri: str, flights: Collection, declared: dict[str, Any], create: bool = False) -> list[Finding]:
     resource = {"key_type": "int", "collection": flights.name, **declared}
     catalog = Catalog.model_validate({"database": flights.database.name, "resources": {"flights": resource}})
-    return await check_indexes(MongoDB.model_validate({"uri": uri}), catalog, create=create)
+    return noted(await check_indexes(MongoDB.model_validate({"uri": uri}), catalog, create=create))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,7 @@ async def check(uri: str, flights: Collection, declared: dict[str, Any], create:
         (RANKING, "warning", "rankings.late scans the", '{"day": 1, "delay": -1, "_id": 1}'),
     ],
 )
+@provokes("no-index")
 async def test_a_missing_index_is_named_and_made(
     mongo_uri: str, flights: Collection, declared: dict[str, Any], level: str, sentence: str, index: str
 ) -> None:
@@ -84,6 +86,24 @@ async def test_a_look_up_wants_an_index_that_is_unique(
         assert finding.remedy.endswith(f'db.getCollection("flights").createIndex({UNIQUE})')
 
 
+@provokes("index-not-unique")
+async def test_an_index_that_is_not_unique_answers_a_look_up_and_is_said(mongo_uri: str, flights: Collection) -> None:
+    await flights.create_index("tail")
+    [finding] = await check(mongo_uri, flights, LOOKUP)
+    assert finding.level == "warning" and finding.remedy.startswith("drop the index")
+
+
+@provokes("index-does-not-help")
+async def test_an_index_that_the_server_was_told_not_to_use_does_not_help(
+    mongo_uri: str, flights: Collection
+) -> None:
+    shape: dict[str, Any] = {"query": {"tail": ""}, "indexes": [{"_id": 1}], "collation": {"locale": "simple"}}
+    await flights.database.command("planCacheSetFilter", flights.name, **shape)
+    [finding] = await check(mongo_uri, flights, LOOKUP, create=True)
+    assert finding.message.endswith("scans the whole collection, although its index was created")
+
+
+@provokes("index-not-made")
 async def test_a_unique_index_of_values_that_are_not_cannot_be_made(mongo_uri: str, flights: Collection) -> None:
     await flights.update_many({}, {"$set": {"tail": "N1"}})
     [finding] = await check(mongo_uri, flights, LOOKUP, create=True)
@@ -114,6 +134,7 @@ async def test_what_reads_all_documents_or_goes_by_their_keys_needs_none(mongo_u
     assert [finding.level for finding in found] == ["ok"]
 
 
+@provokes("index-unfit")
 async def test_an_index_that_is_there_and_of_no_use_is_named(mongo_uri: str, flights: Collection) -> None:
     await flights.create_index(["status"], partialFilterExpression={"day": 3})
     for create in (False, True):

@@ -2,20 +2,23 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
+from redis.asyncio import Redis
 
 from neverstale.catalog import Catalog
-from neverstale.mongodb.control import CONTROL
+from neverstale.mongodb.control import CONTROL, HEARTBEATS
+from neverstale.mongodb.oplog import end_of_oplog
 from neverstale.ops.stack.group import start_members
 from neverstale.ops.stack.mongod import REPLICA_SET, MongodOptions, ReplicaSet, _launch, find_mongod, is_primary
 from neverstale.ops.stack.ports import free_port
 from tests.conftest import have
 from tests.support.stack import run
 from tests.support.waiting import eventually
-from tests.worlds.doctored import Patient, levels
+from tests.worlds.doctored import Patient, levels, provokes
 
 Client = AsyncMongoClient[dict[str, Any]]
 
@@ -41,6 +44,7 @@ def patient(
     return Patient(environ, Catalog.model_validate({"database": database, "resources": RESOURCES}))
 
 
+@provokes("mixed-keys", "nothing-tells", "rights-too-wide", "host-clock", "writes-elsewhere", "connections-short")
 async def test_collections_users_clocks_and_indexes_that_are_wrong_are_said_each_with_its_remedy(
     patient: Patient, mongo_uri: str, database: str
 ) -> None:
@@ -51,10 +55,18 @@ async def test_collections_users_clocks_and_indexes_that_are_wrong_are_said_each
         await mongo[database].listed.insert_one({"_id": "a", "day": 1})
         user = f"user{database}"
         await mongo.admin.command("createUser", user, pwd="s3cret", roles=["root"])
+        for name in (CONTROL, HEARTBEATS):
+            await mongo[database][name].insert_one({})  # as a watcher has made them
         try:
             uri = mongo_uri.replace("mongodb://", f"mongodb://{user}:s3cret@").replace("/?", "/?authSource=admin&")
             spoilt = Patient(patient.environ | {"NEVERSTALE_MONGODB__URI": uri}, patient.catalog)
             found = await spoilt.findings("collections", "privileges", "clocks", wall=lambda: time.time() + 3600)
+            here, there = ({"role": "readWrite", "db": name} for name in (database, "elsewhere"))
+            await mongo.admin.command("updateUser", user, roles=[here, there, "clusterMonitor"])
+            many = Patient(spoilt.environ | {"NEVERSTALE_MONGODB__MAX_POOL_SIZE": "1000000"}, patient.catalog)
+            async with Redis.from_url(patient.environ["NEVERSTALE_REDIS__URL"]) as redis:
+                await many.show_cards(redis)
+            later = await many.findings("privileges", "connections")
         finally:
             await mongo.admin.command("dropUser", user)
     assert levels(found) == {
@@ -63,12 +75,14 @@ async def test_collections_users_clocks_and_indexes_that_are_wrong_are_said_each
         ("privileges", "warning"),
         ("clocks", "warning"),
     }
+    assert {"writes-elsewhere", "connections-short"} <= {one.name for one in later}
     said = " ".join(one.message for one in found)
     for words in ("mixes types of _id", "is capped", "is a view", "has root", "of this machine is 3600.", "ahead of"):
         assert words in said
     assert all(one.remedy for one in found) and "s3cret" not in str(found)
 
 
+@provokes("no-index")
 async def test_a_list_without_an_index_is_said_as_check_does(patient: Patient, mongo_uri: str, database: str) -> None:
     catalog = Catalog.model_validate({"database": database, "resources": {"listed": RESOURCES["listed"]}})
     async with Client(mongo_uri) as mongo:
@@ -113,6 +127,35 @@ async def secondary(lame: ReplicaSet) -> AsyncIterator[Client]:
         yield client
 
 
+@provokes("delayed-voter", "member-down")
+async def test_a_member_that_votes_with_a_delay_and_one_that_is_away_are_said(
+    patient: Patient, lame: ReplicaSet, secondary: Client
+) -> None:
+    spoilt = Patient(patient.environ | {"NEVERSTALE_MONGODB__URI": lame.uri}, patient.catalog)
+
+    async def delayed_by(seconds: int) -> None:
+        async with Client(f"mongodb://{lame.hosts[0]}/?directConnection=true") as mongo:
+            config = (await mongo.admin.command("replSetGetConfig"))["config"]
+            config["members"][1]["secondaryDelaySecs"] = seconds
+            config["version"] += 1
+            await mongo.admin.command("replSetReconfig", config)
+
+    await delayed_by(3600)
+    found = await spoilt.findings("replica-set")
+    await delayed_by(0)
+    assert any(one.name == "delayed-voter" and "c.members[1].votes = 0" in one.remedy for one in found)
+    await secondary.admin.command("replSetMaintenance", True)
+    try:
+
+        async def said() -> bool:
+            return any(one.name == "member-down" for one in await spoilt.findings("replica-set"))
+
+        await eventually(said, "a member that recovers is said", 30)
+    finally:
+        await secondary.admin.command("replSetMaintenance", False)
+
+
+@provokes("arbiter", "member-behind", "majority-stands")
 async def test_an_arbiter_a_member_that_lags_and_a_majority_that_stands_are_said(
     patient: Patient, lame: ReplicaSet, secondary: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +171,7 @@ async def test_an_arbiter_a_member_that_lags_and_a_majority_that_stands_are_said
                 await mongo.spoilt.things.insert_one({})
                 found = await spoilt.findings("replica-set")
                 said[:] = [f"{one.level}: {one.message}" for one in found]
-                return len(said) == 3
+                return {one.name for one in found} == {"arbiter", "member-behind", "majority-stands"}
 
             await eventually(all_said, "all three are said", 40)
     finally:
@@ -138,6 +181,7 @@ async def test_an_arbiter_a_member_that_lags_and_a_majority_that_stands_are_said
     assert any("warning:" in one and "is an arbiter" in one for one in said)
 
 
+@provokes("oplog-short", "position-old", "position-lost")
 async def test_an_oplog_that_is_short_for_its_rate_and_a_position_that_it_has_lost_are_said(
     patient: Patient, lame: ReplicaSet, database: str
 ) -> None:
@@ -147,7 +191,43 @@ async def test_an_oplog_that_is_short_for_its_rate_and_a_position_that_it_has_lo
         [short] = await spoilt.findings("oplog")
         assert short.level == "problem" and "at the present rate" in short.message
         assert "replSetResizeOplog" in short.remedy
-        token = {"_data": f"82{5:08X}{1:08X}"}
+        first = await end_of_oplog(mongo, 1)
+        token = {"_data": f"82{(first >> 32) + 1:08X}{1:08X}"}
         await mongo[database][CONTROL].insert_one({"_id": "checkpoint:default", "token": token, "partitions": 1})
         found = await spoilt.findings("oplog")
+        assert any(one.name == "position-old" and "soon everything cached is void" in one.message for one in found)
+        token = {"_data": f"82{5:08X}{1:08X}"}
+        await mongo[database][CONTROL].update_one({"_id": "checkpoint:default"}, {"$set": {"token": token}})
+        found = await spoilt.findings("oplog")
     assert any("voids everything cached" in one.message and "older than the oplog" in one.message for one in found)
+
+
+@provokes("no-primary", "no-replica-set", "never-initiated")
+async def test_servers_that_are_no_set_or_a_set_without_a_primary_are_said_each_with_its_remedy(
+    patient: Patient, lame: ReplicaSet, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The last test of these servers: the lame set stays without a primary."""
+    launches = [
+        _launch(find_mongod(), MongodOptions(data=tmp_path_factory.mktemp("alone")), n, free_port()) for n in (0, 1)
+    ]
+    at = launches[1].argv.index("--replSet")
+    launches[1] = replace(launches[1], argv=[*launches[1].argv[:at], *launches[1].argv[at + 2 :]])
+    alone = ReplicaSet(await start_members(launches))
+    try:
+        async with Client(f"mongodb://{lame.hosts[0]}/?directConnection=true") as mongo:
+            stepped = {"replSetStepDown": 600, "secondaryCatchUpPeriodSecs": 0, "force": True}
+            await mongo.admin.command(stepped)
+        for uri, name in (
+            (lame.uri, "no-primary"),
+            (f"mongodb://{alone.hosts[0]}/?replicaSet=rs0", "never-initiated"),
+            (f"mongodb://{alone.hosts[1]}", "no-replica-set"),
+        ):
+            fast = {"NEVERSTALE_MONGODB__URI": uri, "NEVERSTALE_MONGODB__SERVER_SELECTION_TIMEOUT_MS": "500"}
+            [finding] = [
+                one
+                for one in await Patient(patient.environ | fast, patient.catalog).findings("replica-set")
+                if one.level == "problem"
+            ]
+            assert finding.name == name and finding.remedy
+    finally:
+        alone.kill()

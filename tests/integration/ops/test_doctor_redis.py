@@ -1,17 +1,23 @@
 """`neverstale doctor` and a real Redis that is set up badly in every way: each is said, and the remedies help."""
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
+import psutil
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from neverstale.catalog import Catalog
 from neverstale.ops.doctor import known_bad
+from neverstale.ops.doctor.connections import to_redis
 from neverstale.ops.doctor.known_bad import Bad
+from neverstale.ops.stack.ports import free_port
 from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
+from neverstale.ops.status import gather
 from tests.conftest import have
 from tests.support.stack import run
-from tests.worlds.doctored import Patient, execute, levels, paste
+from tests.worlds.doctored import Patient, execute, levels, paste, provokes
 
 CATALOG = Catalog.model_validate({"database": "nyc", "resources": {"flights": {"key_type": "string"}}})
 OF_REDIS = ("memory", "persistence", "replicas", "pubsub", "connections", "exposure")
@@ -48,6 +54,15 @@ def patient(mongo_uri: str, kafka_servers: str, topic: str, server: RedisServer)
     return Patient(environ, CATALOG)
 
 
+@provokes(
+    "connections-short",
+    "snapshots-too-old",
+    "subscribers-cut",
+    "too-few-replicas",
+    "redis-open",
+    "full",
+    "noeviction",
+)
 async def test_all_that_is_wrong_with_a_redis_is_said_and_the_lines_to_paste_mend_it(
     patient: Patient, redis: Redis
 ) -> None:
@@ -79,13 +94,25 @@ async def test_all_that_is_wrong_with_a_redis_is_said_and_the_lines_to_paste_men
     assert await patient.findings(*OF_REDIS) == []
 
 
-async def test_a_replica_that_follows_is_right_and_a_disk_that_each_write_waits_for_is_said(
+@provokes("replica-behind", "disk-waits")
+async def test_a_replica_that_follows_is_right_and_one_that_does_not_is_said_as_is_a_disk_that_all_wait_for(
     patient: Patient, redis: Redis, tmp_path_factory: pytest.TempPathFactory, server: RedisServer
 ) -> None:
     options = RedisOptions(data=tmp_path_factory.mktemp("replica"), replica_of=server.port, name="replica")
+
+    async def state() -> str | None:
+        told: dict[str, Any] = (await redis.info("replication")).get("slave0", {})
+        return told.get("state")
+
+    await redis.config_set("repl-diskless-sync-delay", "3600")
     async with await start_redis(options) as replica, Redis.from_url(replica.url) as follower:
         await follower.config_set("repl-ping-replica-period", "3600")
-        while (await redis.info("replication")).get("slave0", {}).get("state") != "online":
+        while await state() is None:
+            await redis.ping()
+        [finding] = await patient.findings("replicas")
+        assert finding.level == "warning" and f"127.0.0.1:{replica.port} is behind" in finding.message
+        await redis.config_set("repl-diskless-sync-delay", "0")
+        while await state() != "online":
             await redis.ping()
         assert await patient.findings("replicas") == []
         await redis.config_set("appendonly", "yes")
@@ -95,6 +122,61 @@ async def test_a_replica_that_follows_is_right_and_a_disk_that_each_write_waits_
         await paste(redis, [finding])
         await redis.config_set("appendonly", "no")
     assert await patient.findings("persistence") == []
+
+
+@provokes("memory-above-machine", "volatile-ttl", "connections-close", "redis-is-replica")
+async def test_a_redis_that_will_do_until_it_is_full_or_until_it_is_asked_to_write_is_said(
+    patient: Patient, redis: Redis, server: RedisServer
+) -> None:
+    await patient.show_cards(redis)
+    ours = to_redis((await gather(patient.settings, CATALOG)).roles, patient.settings)
+    for name, value in (
+        ("maxmemory", f"{1 << 50}"),
+        ("maxmemory-policy", "volatile-ttl"),
+        ("maxclients", f"{ours * 10 // 9}"),
+    ):
+        await redis.config_set(name, value)
+    found = await patient.findings("memory", "connections")
+    assert {one.name for one in found} == {"memory-above-machine", "volatile-ttl", "connections-close"}
+    await paste(redis, found)
+    await redis.config_set("maxmemory", "0")
+    assert await patient.findings("memory", "connections") == []
+    await execute(redis, "REPLICAOF", "127.0.0.1", f"{free_port()}")
+    [finding] = await patient.findings("reachable")
+    await execute(redis, "REPLICAOF", "NO", "ONE")
+    assert finding.name == "redis-is-replica" and "PRIMARY:6379" in finding.remedy
+
+
+@provokes("disk-refuses")
+async def test_a_snapshot_that_failed_is_said_while_it_stops_writes_and_no_longer(
+    patient: Patient, redis: Redis, server: RedisServer
+) -> None:
+    await redis.set("ns:kept", "x")
+    await redis.config_set("save", "3600 1")
+    await redis.config_set("rdb-key-save-delay", "10000000")
+    await redis.bgsave()
+    for child in psutil.Process(server.pid).children():
+        child.kill()
+    while (await redis.info("persistence"))["rdb_last_bgsave_status"] != "err":
+        pass
+    await redis.config_set("rdb-key-save-delay", "0")
+    with pytest.raises(ResponseError, match="MISCONF"):
+        await redis.set("ns:kept", "y")
+    [finding] = await patient.findings("persistence")
+    assert finding.level == "problem"
+    await paste(redis, [finding])
+    await redis.set("ns:kept", "z")
+    assert await patient.findings("persistence") == []
+
+
+@provokes("no-script-flags")
+async def test_the_oldest_redis_with_a_limit_of_memory_is_said(patient: Patient, old_redis_url: str) -> None:
+    old = Patient(patient.environ | {"NEVERSTALE_REDIS__URL": old_redis_url}, CATALOG)
+    async with Redis.from_url(old_redis_url) as redis:
+        await redis.config_set("maxmemory", "100mb")
+        found = await old.findings("memory")
+        await redis.config_set("maxmemory", "0")
+    assert "no-script-flags" in {one.name for one in found}
 
 
 async def test_the_oldest_redis_tells_as_much(patient: Patient, old_redis_url: str) -> None:
