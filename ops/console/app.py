@@ -1,10 +1,11 @@
 """The routes of the console: a page, its style and script, a stream of pictures, and `why`. Nothing is changed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import asdict
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote_plus
 
 import orjson
 from starlette.applications import Starlette
@@ -16,7 +17,8 @@ from neverstale.catalog import Catalog
 from neverstale.errors import NeverstaleError
 from neverstale.links.exposure import is_local
 from neverstale.ops.console.lookout import Lookout
-from neverstale.ops.why.story import lines
+from neverstale.ops.why.group_story import GroupStory, lines_of_group, why_group
+from neverstale.ops.why.story import Story, Verdict, lines
 from neverstale.ops.why.why import why
 from neverstale.role.service import Health, health_routes
 from neverstale.settings import Settings
@@ -46,21 +48,25 @@ def app(settings: Settings, catalog: Catalog, lookout: Lookout, health: Health) 
         return StreamingResponse(_stream(lookout), media_type="text/event-stream", headers=_SECURE)
 
     async def ask(request: Request) -> Response:
-        resource, key = (request.query_params.get(name, "") for name in ("resource", "key"))
+        resource, of, key = (request.query_params.get(name, "") for name in ("resource", "of", "key"))
         if questions.locked():
             return _refusal(503, "somebody else asks just now: try again in a moment")
         async with questions:
             try:
-                story, told = await why(settings, catalog, resource, key)
+                answer = await (_of_group(resource, of, key) if of else _of_document(resource, key))
             except NeverstaleError as error:
                 return _refusal(400, str(error))
-        answer = {
-            "ok": told.ok,
-            "verdict": told.sentence,
-            "lines": list(lines(story, told))[1:],
-            "story": asdict(story),
-        }
         return Response(orjson.dumps(answer, default=str), headers=_SECURE, media_type="application/json")
+
+    async def _of_document(resource: str, key: str) -> dict[str, Any]:
+        story, told = await why(settings, catalog, resource, key)
+        return _answer(told, lines(story, told), story)
+
+    async def _of_group(resource: str, declaration: str, by: str) -> dict[str, Any]:
+        """`by` as a URL has it: `origin=JFK&day:int=3`."""
+        fields = [unquote_plus(one) for one in by.split("&") if one]
+        group, told = await why_group(settings, catalog, resource, declaration, fields)
+        return _answer(told, lines_of_group(group, told), group)
 
     routes = [
         Route("/", _file("page.html")),
@@ -71,6 +77,11 @@ def app(settings: Settings, catalog: Catalog, lookout: Lookout, health: Health) 
         *health_routes(health),
     ]
     return Starlette(routes=routes)
+
+
+def _answer(told: Verdict, said: Iterable[tuple[str, str]], story: Story | GroupStory) -> dict[str, Any]:
+    """The verdict stands above its lines, of which it is the first."""
+    return {"ok": told.ok, "verdict": told.sentence, "lines": list(said)[1:], "story": asdict(story)}
 
 
 async def _stream(lookout: Lookout) -> AsyncIterator[bytes]:

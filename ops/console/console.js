@@ -61,13 +61,24 @@ function draw() {
   // On a phone there is no room for that arrow: how much is read of MongoDB stands in its box.
 }
 
+// A line that is too long for its box is written narrower.
+function fit(group, line, said) {
+  const text = group.querySelector(line), room = group.querySelector("rect").width.baseVal.value - 12;
+  put(text, said);
+  text.removeAttribute("textLength");
+  if (text.getComputedTextLength() > room) {
+    text.setAttribute("textLength", room);
+    text.setAttribute("lengthAdjust", "spacingAndGlyphs");
+  }
+}
+
 function fill(picture) {
   for (const svg of [$("wide"), $("narrow")]) {
     for (const [stage, shown] of Object.entries(picture.stages)) {
       const group = svg.querySelector(`[data-stage=${stage}]`);
       group.setAttribute("class", shown.state);
-      put(group.querySelector(".first"), shown.first);
-      put(group.querySelector(".second"), shown.second);
+      fit(group, ".first", shown.first);
+      fit(group, ".second", shown.second);
     }
     for (const [flow, shown] of Object.entries(picture.flows)) {
       const group = svg.querySelector(`[data-flow=${flow}]`);
@@ -204,7 +215,10 @@ function happenings(picture) {
   const key = newest ? `${newest.at_ms} ${picture.happenings.length} ${newest.what}` : "";
   if (list.dataset.key === key) return;
   list.dataset.key = key;
-  if (!newest) return;
+  if (!newest) { // a console that has started anew remembers nothing
+    list.replaceChildren(make("li", { class: "calm" }, "Nothing worth a line."));
+    return;
+  }
   list.replaceChildren(...picture.happenings.map((one) => {
     const at = new Date(one.at_ms);
     return make("li", {}, make("time", { datetime: at.toISOString() }, at.toLocaleTimeString("en-GB")), make("span", {}, one.what), make("code", {}, one.remedy));
@@ -213,7 +227,23 @@ function happenings(picture) {
 
 function resources(picture) {
   const select = $("resource");
-  if (!select.options.length) select.append(...picture.resources.map((name) => make("option", {}, name)));
+  if (select.options.length) return;
+  select.append(...Object.keys(picture.resources).map((name) => make("option", {}, name)));
+  declared();
+}
+
+// Lists, counters, rankings and look-ups are asked for by their group.
+function declared() {
+  const document = make("option", { value: "" }, "one document");
+  $("of").replaceChildren(document, ...(last?.resources[$("resource").value] ?? []).map((name) => make("option", {}, name)));
+  grouped();
+}
+
+function grouped() {
+  const of = $("of").value;
+  put($("key-name"), of ? "group" : "key");
+  $("key").required = !of;
+  $("key").placeholder = of.startsWith("lookups.") ? `${of.slice(8)}=VALUE` : of ? "origin=JFK&day:int=3, as in URLs; empty if it has no fields" : "as it stands in URLs";
 }
 
 function show(picture) {
@@ -266,10 +296,12 @@ function banner(text) {
 
 // --- why
 
+$("resource").addEventListener("change", declared);
+$("of").addEventListener("change", grouped);
 $("why").addEventListener("submit", async (event) => {
   event.preventDefault();
   const place = $("verdict"), button = event.target.querySelector("button");
-  const query = new URLSearchParams({ resource: $("resource").value, key: $("key").value });
+  const query = new URLSearchParams({ resource: $("resource").value, of: $("of").value, key: $("key").value });
   button.disabled = true;
   place.replaceChildren(make("p", {}, "Asking MongoDB, Redis, Kafka and the API …"));
   try {
@@ -296,3 +328,4 @@ pictures.addEventListener("message", (event) => {
   tick();
 });
 setInterval(tick, 500);
+addEventListener("resize", () => { if (last) fill(last); }); // the other shape of the pipeline may be seen now

@@ -60,6 +60,11 @@ COUNTED: Final = (
         "a process of the API emptied its memory, since it may have missed announcements",
         "nothing to do; if it recurs: neverstale doctor  # pubsub",
     ),
+    _counted(
+        "audit_wrong",
+        "an answer was wrong: the auditor has compared it with MongoDB",
+        "neverstale resync  # and send us a support bundle: this must not be",
+    ),
     _counted("rebalances", "partitions were shared out among consumers"),
     _counted("records_poison", "a record could not be applied: a dead letter", "neverstale dlq list"),
     _counted("generations_begun", "rebuild: lists, counters and rankings are built again"),

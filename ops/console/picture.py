@@ -65,7 +65,7 @@ def picture(seen: Seen, settings: Settings, catalog: Catalog, period_seconds: fl
         "period_seconds": period_seconds,
         "version": __version__,
         "database": catalog.database,
-        "resources": list(catalog.resources),
+        "resources": {one.name: list(one.derived.digests()) for one in catalog.resources.values()},
         "sentence": asdict(sentence(look, problems)),
         "findings": [{"level": one.level, "message": one.message, "remedy": one.remedy} for one in seen.findings],
         "heard": {server: round(look.at - at, 1) for server, at in look.heard.items()},

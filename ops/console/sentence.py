@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from neverstale.ops.console.looks import QuickLook
 from neverstale.ops.console.wrong import bound_of
-from neverstale.ops.status import PartitionStatus, named_partitions, unknown
+from neverstale.ops.status import PartitionStatus, named_partitions, unknown, wrong_answers
 
 State = Literal["ok", "warning", "problem"]
 WIDE_SECONDS: Final = 5.0
@@ -26,6 +26,8 @@ def sentence(look: QuickLook, wrong: int) -> Sentence:
         return Sentence("problem", "Nobody is served: no process of the API answers.")
     if "redis" in look.away:
         return Sentence("problem", "Redis does not answer: reads go to MongoDB, or are refused.")
+    if any(wrong_answers(look.status.audit)):
+        return Sentence("problem", "Answers were wrong in the last hour: an auditor has compared them with MongoDB.")
     if bound != bound:
         return Sentence("problem", f"Nobody can say how old answers are: {_why_unknown(look)}.")
     # What MongoDB has proved may be younger than the last mark: it is true, and two numbers are hard to read.

@@ -4,7 +4,7 @@ Nothing is judged here that `status` or `doctor` judges: their sentences are sho
 can see is added: a process that was there and is silent, and what processes say of themselves.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from neverstale.ops.check.findings import Finding, Subject, about
@@ -12,7 +12,8 @@ from neverstale.ops.check.paste import mongosh, redis_cli
 from neverstale.ops.console.looks import LongLook, ProcessLook, QuickLook
 from neverstale.ops.console.samples import most
 from neverstale.ops.doctor import group, oplog
-from neverstale.ops.status import missing_roles, named_partitions
+from neverstale.ops.doctor.group import GroupProgress
+from neverstale.ops.status import missing_roles, named_partitions, wrong_answers
 from neverstale.settings import Settings
 
 SILENT_SECONDS: Final = 3.0
@@ -24,6 +25,9 @@ _MEANS: Final[dict[Subject, str]] = {
 }
 ALWAYS: Final = ("apply_ops",)
 """Parts of `/readyz` that say what holds always with this MongoDB: they stand beside the process."""
+AFTER_WRONG_ANSWERS: Final = (
+    "neverstale resync  # everything is read anew\nneverstale support-bundle  # send us that file: this must not be"
+)
 _reachable, _letters = about("reachable", "roles"), about("group", "kafka")
 
 
@@ -32,6 +36,7 @@ def findings(
 ) -> list[Finding]:
     """`long_looks`: the oldest first; `silent`: instance -> seconds for which it has said nothing."""
     found = [
+        *_wrong_answers(look),
         *_servers_away(look, settings),
         *_silent(look, long_looks, silent),
         *_group(look, long_looks, settings),
@@ -40,6 +45,12 @@ def findings(
         *_oplog(long_looks, settings),
     ]
     return sorted(found, key=lambda one: one.level != "problem")
+
+
+def _wrong_answers(look: QuickLook) -> Iterator[Finding]:
+    """What an auditor has caught us at: nothing weighs more."""
+    for sentence in wrong_answers(look.status.audit):
+        yield _reachable("problem", "answers-were-wrong", sentence, AFTER_WRONG_ANSWERS)
 
 
 def _servers_away(look: QuickLook, settings: Settings) -> Iterator[Finding]:
@@ -94,12 +105,23 @@ def _group(look: QuickLook, long_looks: Sequence[LongLook], settings: Settings) 
         return
     first, last = known[0], known[-1]
     assert first.progress is not None and last.progress is not None and last.group is not None
-    for finding in group.judge(look.status, last.group, first.progress, last.progress, settings):
+    explained = _explained(look, last.progress)
+    for finding in group.judge(look.status, last.group, first.progress, last.progress, settings, explained=explained):
         silent = finding.subject == "roles" and any(
             f"no {role} runs" in finding.message for role in _silent_roles(look)
         )
         if finding.level != "ok" and not silent:
             yield finding
+
+
+def _explained(look: QuickLook, progress: GroupProgress) -> Collection[int]:
+    """Partitions that stand because a process is frozen, which is said with what to do: not twice, in other words."""
+    if any(one.role.role == "watcher" and one.presence == "silent" for one in look.processes) and not any(
+        one.samples.total("neverstale_watcher_leads") for one in look.answering("watcher")
+    ):
+        return progress.offsets.keys()
+    silent = {one.role.instance for one in look.processes if one.presence == "silent"}
+    return [number for number, each in progress.offsets.items() if each.by in silent]
 
 
 def _silent_roles(look: QuickLook) -> set[str]:

@@ -4,7 +4,7 @@ A partition is *stuck* when something is to be done on it and nothing is done: w
 committed, and its watermark did not rise.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,7 @@ OBSERVED_SECONDS: Final = 3.0
 """A consumer commits twice a second, and a watcher marks once."""
 CLIENT_ID: Final = "neverstale"
 """Brokers call a consumer without a name so, and append an id."""
+RESTART_CONSUMER: Final = "# see the log of the consumer that has it, and restart it:\nneverstale run consumer"
 _BUSY: Final = ("PreparingRebalance", "CompletingRebalance")
 
 _say, _roles = about("group", "kafka"), about("group", "roles")
@@ -78,13 +79,20 @@ def _assigned(assignment: bytes, topic: str) -> tuple[int, ...]:
 
 
 def judge(
-    status: Status, group: GroupFacts, before: GroupProgress, after: GroupProgress, settings: Settings
+    status: Status,
+    group: GroupFacts,
+    before: GroupProgress,
+    after: GroupProgress,
+    settings: Settings,
+    *,
+    explained: Collection[int] = (),
 ) -> Iterable[Finding]:
-    """`before` and `after` lie some seconds apart."""
+    """`before` and `after` lie some seconds apart. `explained`: partitions of which it is known why they stand."""
     found = [
         *_who_runs(status, group),
         *_members(group, len(after.offsets), settings.kafka),
-        *_partitions(status, before, after, settings),
+        *_stuck(before, after, explained),
+        *_standing(status, before, after, settings, explained),
     ]
     yield from found or [_say.well(_summary(group, after))]
 
@@ -125,25 +133,39 @@ def _members(group: GroupFacts, partitions: int, settings: Kafka) -> Iterable[Fi
         yield _say("warning", "unnamed-consumers", f"{message} ({where})", remedy)
 
 
-def _partitions(status: Status, before: GroupProgress, after: GroupProgress, settings: Settings) -> Iterable[Finding]:
-    stuck = [number for number in after.offsets if _is_stuck(number, before, after)]
+def _stuck(before: GroupProgress, after: GroupProgress, explained: Collection[int]) -> Iterable[Finding]:
+    stuck = [one for one in after.offsets if one not in explained and _is_stuck(one, before, after)]
     if stuck:
         lags = [after.offsets[number].lag for number in stuck]
         behind = "records that were never committed" if None in lags else f"{sum(lag or 0 for lag in lags)} records"
         by = ", ".join(sorted({after.offsets[number].by for number in stuck} - {""}))
         last = f", last by {by}" if by else ""
         message = f"{named_partitions(stuck)} {'do' if len(stuck) > 1 else 'does'} not move, and {behind} wait{last}"
-        remedy = "# see the log of the consumer that has it, and restart it:\nneverstale run consumer"
-        yield _say("problem", "stuck", message, remedy)
-    if nothing := [one for one in unknown(status.partitions) if one not in stuck]:
+        yield _say("problem", "stuck", message, RESTART_CONSUMER)
+
+
+def _standing(
+    status: Status, before: GroupProgress, after: GroupProgress, settings: Settings, explained: Collection[int]
+) -> Iterable[Finding]:
+    """Partitions without a watermark, or with an old one, beside those that are stuck."""
+    told = {*explained, *(number for number in after.offsets if _is_stuck(number, before, after))}
+    if nothing := [one for one in unknown(status.partitions) if one not in told]:
         message = f"no mark was applied to this Redis on {named_partitions(nothing)}"
         yield _say("problem", "no-mark", message, "neverstale run watcher\nneverstale run consumer")
-    old = [one for one in standing(status.partitions, settings) if one.partition not in stuck]
-    if old:
-        seconds = max(one.age_ms or 0 for one in old) / 1000
-        where = named_partitions([one.partition for one in old])
-        message = f"the watermark of {where} is {seconds:.0f} s old: no marks come"
-        yield _say("problem", "watermark-stands", message, "neverstale run watcher")
+    every = standing(status.partitions, settings)
+    old = [one for one in every if one.partition not in told]
+    if not old or any(server.problem is not None for server in status.servers):
+        return  # without MongoDB or Kafka there are no marks, and that is said
+    seconds = max(one.age_ms or 0 for one in old) / 1000
+    message = f"the watermark of {named_partitions([one.partition for one in old])} is {seconds:.0f} s old"
+    if not any(one.age_ms is not None and one not in every for one in status.partitions):
+        yield _say("problem", "watermark-stands", f"{message}: no marks come", "neverstale run watcher")
+    else:
+        # The watcher marks all partitions together.
+        whose = {after.offsets[one.partition].by for one in old if one.partition in after.offsets} - {""}
+        last = f", last by {', '.join(sorted(whose))}" if whose else ""
+        message = f"{message}, and others move: nobody applies what is there{last}"
+        yield _say("problem", "watermark-stands", message, RESTART_CONSUMER)
 
 
 def _is_stuck(number: int, before: GroupProgress, after: GroupProgress) -> bool:

@@ -81,7 +81,7 @@ def print_why_group(story: GroupStory, told: Verdict, *, as_json: bool) -> None:
         print_json({"ok": told.ok, "verdict": told.sentence, **asdict(story)})
         return
     shown = table(plain(f"{story.resource} {story.declaration} {' '.join(story.by)}"), "")
-    for about, what in _lines(story, told):
+    for about, what in lines_of_group(story, told):
         shown.add_row(about, plain(what))
     console().print(shown, soft_wrap=True)
 
@@ -210,7 +210,7 @@ def _query(by: Sequence[str]) -> str:
     return "&".join(f"{quote(name, safe=':.')}{equals}{quote(value, safe='')}" for name, equals, value in pairs)
 
 
-def _lines(story: GroupStory, told: Verdict) -> Iterable[tuple[str, str]]:
+def lines_of_group(story: GroupStory, told: Verdict) -> Iterable[tuple[str, str]]:
     yield "verdict", told.sentence
     if story.mongodb is not None:
         said = json.dumps(story.value, ensure_ascii=False)

@@ -1,7 +1,11 @@
 """The first sentence of the console."""
 
+from dataclasses import replace
+
 import pytest
 
+from neverstale.ops.auditor.counts import About, AuditCounts
+from neverstale.ops.auditor.record import record_of
 from neverstale.ops.console.looks import QuickLook
 from neverstale.ops.console.sentence import seconds, sentence
 from tests.unit.ops.console.looks import look, process, well
@@ -53,6 +57,14 @@ def test_the_sentence_says_how_old_answers_are_and_what_that_hangs_on(seen: Quic
 
 def test_where_something_else_is_wrong_a_good_bound_is_not_all_well() -> None:
     assert sentence(well(), 1).state == "warning"
+
+
+def test_a_good_bound_is_not_claimed_while_an_auditor_has_found_wrong_answers() -> None:
+    counts: dict[About, AuditCounts] = {("flights", "documents"): AuditCounts(checked=9, untrue=1)}
+    seen = well()
+    audited = replace(seen, status=replace(seen.status, audit=record_of(counts, 0.0, 1.0, [])))
+    told = sentence(audited, 1)
+    assert (told.state, told.text.partition(" in the")[0]) == ("problem", "Answers were wrong")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from neverstale.ops.auditor.counts import About, AuditCounts
+from neverstale.ops.auditor.record import record_of
 from neverstale.ops.console.wrong import findings
 from tests.unit.ops.console.looks import SETTINGS, long_look, look, process, well
 
@@ -17,11 +19,10 @@ def test_nothing_is_wrong_with_a_pipeline_that_moves() -> None:
 
 def test_a_frozen_consumer_is_named_with_what_waits_for_it_and_how_to_end_it() -> None:
     seen = look(process("watcher"), process("api", bound_seconds=9), process("consumer", "silent"))
-    silent, stuck = findings(seen, STUCK, {"consumer-1": 12.0}, SETTINGS)
+    [silent] = findings(seen, STUCK, {"consumer-1": 12.0}, SETTINGS)  # and not a second time that they do not move
     assert silent.level == "problem" and "has answered nothing for 12 s: it is frozen" in silent.message
     assert "the changes of partitions 0, 1 wait for it" in silent.message
     assert silent.remedy == "kill -9 7  # on box\nneverstale run consumer"
-    assert stuck.message.startswith("partitions 0, 1 do not move, and 8 records wait, last by consumer-1")
 
 
 def test_a_process_that_is_busy_for_a_moment_is_not_told_of() -> None:
@@ -53,6 +54,21 @@ def test_what_several_processes_say_alike_is_said_once_and_what_holds_always_is_
     [finding] = findings(seen, MOVES, {}, SETTINGS)
     assert finding.level == "warning"
     assert finding.message.startswith("topic: it has 3 partitions (says the watcher watcher-1, the consumer")
+
+
+def test_partitions_of_a_consumer_that_answers_and_does_nothing_are_said() -> None:
+    [stuck] = findings(well(), STUCK, {}, SETTINGS)
+    assert stuck.message.startswith("partitions 0, 1 do not move, and 8 records wait, last by consumer-1")
+
+
+def test_what_an_auditor_was_told_wrong_comes_first_with_what_to_do() -> None:
+    counts: dict[About, AuditCounts] = {("flights", "pages"): AuditCounts(checked=9, broken=2, permanent=1)}
+    seen = well(away=("kafka",))
+    audited = replace(seen, status=replace(seen.status, audit=record_of(counts, 0.0, 1.0, [])))
+    first = findings(audited, MOVES, {}, SETTINGS)[0]
+    assert (first.level, first.name) == ("problem", "answers-were-wrong")
+    assert first.message.startswith("2 answers about pages of flights were wrong")
+    assert first.remedy.startswith("neverstale resync  #")
 
 
 def test_dead_letters_that_nobody_has_settled_are_a_warning() -> None:

@@ -8,7 +8,7 @@ import pytest
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.doctor.group import GroupFacts, GroupMember, GroupProgress, judge
 from neverstale.ops.servers import PartitionOffsets
-from neverstale.ops.status import NEEDED, PartitionStatus, RoleStatus, Status
+from neverstale.ops.status import NEEDED, PartitionStatus, RoleStatus, ServerStatus, Status
 from neverstale.settings import Settings
 
 MARK, NEXT = "0" * 15 + "1", "0" * 15 + "2"
@@ -108,3 +108,28 @@ def test_roles_that_are_missing_and_watermarks_that_stand_are_said_once_each() -
         "no mark was applied to this Redis on partition 1",
         "the watermark of partition 0 is 60 s old: no marks come",
     ]
+
+
+def aged(*ages_ms: int) -> Status:
+    parts = [replace(PARTS[0], partition=number, age_ms=age) for number, age in enumerate(ages_ms)]
+    return replace(STATUS, partitions=parts)
+
+
+def test_where_all_watermarks_stand_the_watcher_is_to_blame_and_where_some_move_it_is_not() -> None:
+    [no_marks] = found(status=aged(60_000, 60_000))
+    assert no_marks.message.endswith("60 s old: no marks come") and no_marks.remedy == "neverstale run watcher"
+    [not_applied] = found(status=aged(60_000, 100))
+    assert not_applied.name == no_marks.name == "watermark-stands" and "last by h-1" in not_applied.message
+    assert not_applied.remedy.endswith("neverstale run consumer")
+
+
+def test_without_a_server_no_marks_come_and_nobody_else_is_to_blame() -> None:
+    away = [ServerStatus("mongodb", "no answer", {})]
+    assert [one.level for one in found(status=replace(aged(60_000, 60_000), servers=away))] == ["ok"]
+
+
+def test_partitions_that_stand_for_a_known_reason_are_not_told_again() -> None:
+    still = progress((5, 9), (5, 9))
+    known: dict[str, Any] = {"status": aged(60_000, 60_000), "before": still, "after": still}
+    assert [one.name for one in found(**known)] == ["stuck"]
+    assert [one.level for one in found(**known, explained=[0, 1])] == ["ok"]
