@@ -22,10 +22,10 @@ from neverstale.errors import Misconfigured, Outage
 from neverstale.keys import Names
 from neverstale.ops import servers
 from neverstale.ops.repair.named import declarations_named, resource_named
-from neverstale.ops.status import RoleStatus, gather
+from neverstale.ops.status import RoleStatus, gather, standing
 from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.ops.why.held import Held, addresses_of, ask, held_by_all
-from neverstale.ops.why.story import Verdict, spoken
+from neverstale.ops.why.story import Verdict, nobody_can_tell, spoken, watermark_stands
 from neverstale.redis.cache import Cache
 from neverstale.settings import Settings
 from neverstale.versions import to_hex
@@ -58,6 +58,8 @@ class GroupStory:
     value: Any
     """The same, as JSON."""
     held: Sequence[Held]
+    stands: bool = False
+    """A watermark is older than any takeover lasts."""
 
 
 async def why_group(
@@ -76,9 +78,9 @@ async def why_group(
 
 
 def print_why_group(story: GroupStory, told: Verdict, *, as_json: bool) -> None:
-    """As JSON: the fields of `GroupStory`, `ok`, and `verdict`, a sentence."""
+    """As JSON: the fields of `GroupStory`, `ok`, and `verdict`, a sentence; `name` is the verdict's."""
     if as_json:
-        print_json({"ok": told.ok, "verdict": told.sentence, **asdict(story)})
+        print_json({"ok": told.ok, "name": told.name, "verdict": told.sentence, **asdict(story)})
         return
     shown = table(plain(f"{story.resource} {story.declaration} {' '.join(story.by)}"), "")
     for about, what in lines_of_group(story, told):
@@ -89,26 +91,33 @@ def print_why_group(story: GroupStory, told: Verdict, *, as_json: bool) -> None:
 def verdict(story: GroupStory) -> Verdict:
     mongodb, fresh = story.mongodb, [one for one in story.held if one.answers]
     if story.problem is not None:
-        return Verdict(False, f"nobody can tell, for Redis does not answer: {story.problem}.")
+        return nobody_can_tell("Redis", story.problem)
     if mongodb is None or mongodb.status is None:
-        return Verdict(False, "no process of the API answers: nobody is served.")
+        return Verdict(False, "nobody-served", "no process of the API answers: nobody is served.")
     if mongodb.status not in (200, 404):  # a value that nobody has is an answer, too
-        return Verdict(True, f"the API does not read MongoDB for it ({mongodb.status}): nothing can be compared.")
+        sentence = f"the API does not read MongoDB for it ({mongodb.status}): nothing can be compared."
+        return Verdict(True, "not-compared", sentence)
     if story.phase is None:
-        return Verdict(True, "nothing is counted in Redis yet, or all was lost: answers come from MongoDB.")
+        sentence = "nothing is counted in Redis yet, or all was lost: answers come from MongoDB."
+        return Verdict(True, "nothing-counted", sentence)
     old = [one for one in fresh if one.digest != mongodb.digest and str(one.version) < str(mongodb.version)]
-    if not old:
-        if not fresh:
-            return Verdict(True, "the cache does not hold it: the next reader has it read from MongoDB.")
-        return Verdict(True, "the cache answers what MongoDB answers.")
-    if story.watermark is not None and story.watermark >= str(mongodb.version):
+    if old and story.watermark is not None and story.watermark >= str(mongodb.version):
         return Verdict(
             False,
+            "broken",
             f"{old[0].url} answers the state of {old[0].version}, although all changes up to {story.watermark} were "
             f"applied: this must not be. Count anew with `neverstale rebuild {story.resource}` and report it.",
         )
+    if story.stands:
+        return watermark_stands("a partition", story.age_ms, bool(old))
+    if not fresh:
+        sentence = "the cache does not hold it: the next reader has it read from MongoDB."
+        return Verdict(True, "not-cached", sentence)
+    if not old:
+        return Verdict(True, "cached", "the cache answers what MongoDB answers.")
     age = "an unknown time" if story.age_ms is None else f"{story.age_ms / 1000:.1f} s"
-    return Verdict(True, f"it has just changed, and that is not applied yet: answers say so by a bound of {age}.")
+    sentence = f"it has just changed, and that is not applied yet: answers say so by a bound of {age}."
+    return Verdict(True, "on-its-way", sentence)
 
 
 async def _story(
@@ -140,6 +149,7 @@ async def _story(
         mongodb,
         value,
         held,
+        stands=bool(standing(status.partitions, settings)),
     )
 
 

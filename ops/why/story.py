@@ -67,11 +67,44 @@ class Partition:
     lag: int | None
 
 
+VerdictName = Literal[
+    "cached",
+    "not-cached",
+    "being-read",
+    "stale",
+    "below-floor",
+    "floor-unknown",
+    "on-its-way",
+    "nothing-tells",
+    "not-compared",
+    "nothing-counted",
+    "stands",
+    "broken",
+    "nobody-served",
+    "nobody-can-tell",
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     ok: bool
     """Nothing that contradicts a promise, and nothing that stands."""
+    name: VerdictName
+    """It stays when the sentence is reworded."""
     sentence: str
+
+
+def nobody_can_tell(server: str, problem: str) -> Verdict:
+    return Verdict(False, "nobody-can-tell", f"nobody can tell, for {server} does not answer: {problem}.")
+
+
+def watermark_stands(where: str, age_ms: int | None, late: bool) -> Verdict:
+    shown = ", and what changed since then is not shown" if late else ""
+    seconds = (age_ms or 0) / 1000
+    sentence = (
+        f"the watermark of {where} is {seconds:.0f} s old{shown}: `neverstale doctor` says who does not do his work."
+    )
+    return Verdict(False, "stands", sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +144,15 @@ def verdict(story: Story) -> Verdict:
 def _away(story: Story) -> Verdict | None:
     for name, problem in (("MongoDB", story.mongodb.problem), ("Redis", story.redis.problem)):
         if problem is not None:
-            return Verdict(False, f"nobody can tell, for {name} does not answer: {problem}.")
+            return nobody_can_tell(name, problem)
     return None
 
 
 def _untold(story: Story) -> Verdict | None:
     if story.mongodb.kept:
         return None
-    return Verdict(True, "nothing tells of changes of this collection, so every answer comes from MongoDB.")
+    sentence = "nothing tells of changes of this collection, so every answer comes from MongoDB."
+    return Verdict(True, "nothing-tells", sentence)
 
 
 def _broken(story: Story) -> Verdict | None:
@@ -130,6 +164,7 @@ def _broken(story: Story) -> Verdict | None:
         return None
     return Verdict(
         False,
+        "broken",
         f"Redis holds the state of {redis.version}, although a change since then was applied up to {watermark}: "
         f"this must not be. Repair it with `neverstale invalidate {story.resource} {story.key}` and report it.",
     )
@@ -145,6 +180,7 @@ def _older_elsewhere(story: Story) -> Verdict | None:
         if old and str(one.version) < redis.watermark and _seconds(one.bound) * 1000 < redis.age_ms:
             return Verdict(
                 False,
+                "broken",
                 f"{one.url} answers the state of {one.version} with a bound of {one.bound} s, although a change that "
                 "is older is missing: this must not be. Restart that process and report it.",
             )
@@ -162,30 +198,27 @@ def _standing(story: Story) -> Verdict | None:
     if not story.stands:
         return None
     where = f"partition {story.partition.number}" if story.partition is not None else "its partition"
-    late = "" if story.redis.digest == story.mongodb.digest else ", and what changed since then is not shown"
-    return Verdict(
-        False,
-        f"the watermark of {where} is {(story.redis.age_ms or 0) / 1000:.0f} s old{late}: `neverstale doctor` says "
-        "who does not do his work.",
-    )
+    return watermark_stands(where, story.redis.age_ms, story.redis.digest != story.mongodb.digest)
 
 
 def _as_it_is(story: Story) -> Verdict:
     mongodb, redis = story.mongodb, story.redis
     what = "the document" if mongodb.present else "its absence"
     if redis.state == "missing":
-        return Verdict(True, f"{what} is not cached: the next reader has it read from MongoDB.")
+        return Verdict(True, "not-cached", f"{what} is not cached: the next reader has it read from MongoDB.")
     if redis.state == "lease":
-        return Verdict(True, f"{what} is being read from MongoDB for somebody, and will be cached.")
+        return Verdict(True, "being-read", f"{what} is being read from MongoDB for somebody, and will be cached.")
     if redis.floor is None:
-        return Verdict(True, "nobody knows up to when the cache is right, so answers come from MongoDB for now.")
+        sentence = "nobody knows up to when the cache is right, so answers come from MongoDB for now."
+        return Verdict(True, "floor-unknown", sentence)
     if redis.state == "stale":
-        return Verdict(True, f"it changed at {redis.version}: the next reader has it read from MongoDB.")
+        return Verdict(True, "stale", f"it changed at {redis.version}: the next reader has it read from MongoDB.")
     if not redis.is_answer:
-        return Verdict(True, f"it was read before the floor of its collection was raised to {redis.floor}: a miss.")
+        sentence = f"it was read before the floor of its collection was raised to {redis.floor}: a miss."
+        return Verdict(True, "below-floor", sentence)
     if redis.digest == mongodb.digest:
-        return Verdict(True, f"{what} is cached, and it is what MongoDB has now.")
-    return Verdict(True, _on_its_way(story))
+        return Verdict(True, "cached", f"{what} is cached, and it is what MongoDB has now.")
+    return Verdict(True, "on-its-way", _on_its_way(story))
 
 
 def _on_its_way(story: Story) -> str:

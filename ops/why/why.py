@@ -101,9 +101,9 @@ def moments(story: Story) -> Iterator[str]:
 
 
 def print_why(story: Story, told: Verdict, *, as_json: bool) -> None:
-    """As JSON: the fields of `Story`, `ok`, and `verdict`, a sentence."""
+    """As JSON: the fields of `Story`, `ok`, and `verdict`, a sentence; `name` is the verdict's."""
     if as_json:
-        print_json({"ok": told.ok, "verdict": told.sentence, **asdict(story)})
+        print_json({"ok": told.ok, "name": told.name, "verdict": told.sentence, **asdict(story)})
         return
     shown = table(plain(f"{story.resource} {story.key}"), "")
     for about, what in lines(story, told):

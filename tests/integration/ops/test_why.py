@@ -164,17 +164,19 @@ async def pack(pipeline: Pipeline, folder: Path) -> None:
     assert not any("a lie" in text or "a/b" in text for text in texts.values())
 
 
-async def test_the_story_of_a_group_is_told_for_lists_counters_and_rankings(pipeline: Pipeline) -> None:
+async def test_the_story_of_a_group_is_told_for_lists_counters_rankings_and_look_ups(pipeline: Pipeline) -> None:
     served = pipeline.served
-    version = await served.write(*[flight(f"k{number}", origin="LGA", day=3, delay=number) for number in range(4)])
+    flights = [flight(f"k{number}", origin="LGA", day=3, delay=number) for number in range(4)]
+    version = await served.write(*(one | {"tail": f"N {one['_id']}/ü"} for one in flights))
     await served.applied(version)
     for declaration, by in (
         ("lists.departures", ["origin=LGA", "day=3"]),
         ("by_status", ["origin=LGA", "status=s"]),
         ("rankings.late", ["day=3"]),
+        ("lookups.tail", ["tail=N k2/ü"]),
     ):
         kind = "lists" if declaration.startswith("lists") else declaration.partition(".")[0]
-        path = {"lists": "lists/departures?origin=LGA&day=3"}.get(kind)
+        path = {"lists": "lists/departures?origin=LGA&day=3", "lookups": "by/tail/N%20k2%2F%C3%BC"}.get(kind)
 
         async def told(declaration: str = declaration, by: list[str] = by, path: str | None = path) -> bool:
             if path is not None:

@@ -84,6 +84,71 @@ def test_dashboards_lie_on_the_grid_and_have_names_of_their_own() -> None:
         assert len({panel["id"] for panel in each["panels"]}) == len(each["panels"])
 
 
+UNITS: Final = frozenset(("s", "none", "short", "percentunit", "reqps", "ops", "bytes"))
+"""Of Grafana's own list, those that our panels use."""
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: str(path.stem))
+def test_a_dashboard_is_of_the_shape_that_grafana_imports_beside_any_prometheus(dashboard: Path) -> None:
+    read = json.loads(dashboard.read_text())
+    assert isinstance(read["schemaVersion"], int) and "id" not in read
+    [variable] = read["templating"]["list"]
+    assert (variable["type"], variable["query"], variable["name"]) == ("datasource", "prometheus", "datasource")
+    for panel in read["panels"]:
+        assert panel["type"] in ("stat", "timeseries") and panel["title"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters == sorted(set(letters)) and all(target["expr"] for target in panel["targets"])
+    places = [panel["gridPos"] for panel in read["panels"]]
+    cells = [
+        (x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(cells) == len(set(cells)), "two panels lie over each other"
+
+
+def test_compose_mounts_what_prometheus_and_grafana_are_told_to_read() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    mounts = {
+        mount["target"]: ROOT / mount["source"]
+        for name in ("prometheus", "grafana")
+        for mount in services[name]["volumes"]
+    }
+    assert all(services[name]["profiles"] == ["monitoring"] for name in ("prometheus", "grafana"))
+    config = yaml.safe_load((mounts["/etc/prometheus"] / "prometheus.yml").read_text())
+    assert all((mounts["/etc/prometheus"] / file).is_file() for file in config["rule_files"])
+    provisioning = mounts["/etc/grafana/provisioning"]
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "neverstale.yml").read_text())["providers"]
+    assert sorted(mounts[provider["options"]["path"]].glob("*.json")) == DASHBOARDS
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (mounts[str(Path(home).parent)] / Path(home).name).is_file()
+    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090" and source["type"] == "prometheus"
+    for dashboard in DASHBOARDS:
+        [variable] = json.loads(dashboard.read_text())["templating"]["list"]
+        assert variable["current"]["value"] == source["uid"]
+
+
+@pytest.mark.parametrize(
+    ("alert", "after", "of"),
+    [
+        ("NeverstaleBoundWide", "5m", "neverstale_bound_seconds) > 5"),
+        ("NeverstaleBoundUnknown", "1m", "absent(neverstale_bound_seconds)"),
+        ("NeverstaleNoLeader", "2m", "(neverstale_watcher_leads) == 0"),
+        ("NeverstaleTwoLeaders", "2m", "(neverstale_watcher_leads) > 1"),
+        ("NeverstaleOplogShort", "5m", "neverstale_oplog_headroom_seconds"),
+        ("NeverstaleConsumerStands", "2m", "neverstale_consumer_lag_records"),
+        ("NeverstaleHitRatioFalls", "5m", "neverstale_loads_total"),
+        ("NeverstaleDeadLetters", None, "neverstale_records_poison_total"),
+        ("NeverstaleDamaged", None, "neverstale_damaged_total"),
+        ("NeverstaleAnswersWereWrong", None, "neverstale_audit_wrong_total"),
+    ],
+)
+def test_what_somebody_must_be_woken_for_is_an_alert(alert: str, after: str | None, of: str) -> None:
+    [rule] = [one for one in alerts() if one["alert"] == alert]
+    assert rule.get("for") == after and of in rule["expr"]
+
+
 def test_every_alert_is_tested() -> None:
     tested = (RULES / "neverstale.test.yml").read_text()
     assert [alert["alert"] for alert in alerts() if f'"{alert["alert"]}"' not in tested] == []

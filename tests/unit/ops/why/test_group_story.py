@@ -24,20 +24,23 @@ STORY = GroupStory(
 )
 
 
-@pytest.mark.parametrize(
-    ("story", "ok", "words"),
-    [
-        (STORY, True, "answers what MongoDB answers"),
-        (replace(STORY, held=[held("", "", 504)]), True, "does not hold it"),
-        (replace(STORY, phase=None), True, "nothing is counted"),
-        (replace(STORY, mongodb=held("", "", 403)), True, "nothing can be compared"),
-        (replace(STORY, held=[held("e", OLD)], watermark=OLD), True, "not applied yet"),
-        (replace(STORY, held=[held("e", OLD)]), False, "this must not be"),
-        (replace(STORY, held=[held("e", f"{3:016x}")]), True, "answers what MongoDB answers"),
-        (replace(STORY, mongodb=None), False, "no process of the API answers"),
-        (replace(STORY, problem="no connection"), False, "nobody can tell"),
-    ],
-)
-def test_each_state_that_may_be_has_its_sentence(story: GroupStory, ok: bool, words: str) -> None:
+VERDICTS: list[tuple[GroupStory, bool, str, str]] = [
+    (STORY, True, "cached", "answers what MongoDB answers"),
+    (replace(STORY, held=[held("e", f"{3:016x}")]), True, "cached", "answers what MongoDB answers"),
+    (replace(STORY, mongodb=held("", NEW, 404), held=[held("", NEW, 404)]), True, "cached", "answers what"),
+    (replace(STORY, held=[held("", "", 504)]), True, "not-cached", "does not hold it"),
+    (replace(STORY, phase=None), True, "nothing-counted", "nothing is counted"),
+    (replace(STORY, mongodb=held("", "", 403)), True, "not-compared", "nothing can be compared"),
+    (replace(STORY, held=[held("e", OLD)], watermark=OLD), True, "on-its-way", "not applied yet"),
+    (replace(STORY, held=[held("e", OLD)], watermark=None, age_ms=None), True, "on-its-way", "an unknown time"),
+    (replace(STORY, held=[held("e", OLD)], watermark=OLD, age_ms=65_000, stands=True), False, "stands", "65 s old"),
+    (replace(STORY, held=[held("e", OLD)]), False, "broken", "this must not be"),
+    (replace(STORY, mongodb=None), False, "nobody-served", "no process of the API answers"),
+    (replace(STORY, problem="no connection"), False, "nobody-can-tell", "nobody can tell"),
+]
+
+
+@pytest.mark.parametrize(("story", "ok", "name", "words"), VERDICTS, ids=lambda value: str(value)[:20])
+def test_each_state_that_may_be_has_its_sentence(story: GroupStory, ok: bool, name: str, words: str) -> None:
     told = verdict(story)
-    assert told.ok is ok and words in told.sentence
+    assert (told.ok, told.name) == (ok, name) and words in told.sentence

@@ -1,13 +1,14 @@
 """What follows from the parts of a story: one sentence, and whether something is wrong."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from neverstale.ops.why.held import Held
 from neverstale.ops.why.last_change import LastChange, Searched
-from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, Story, lines, verdict
+from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, Story, VerdictName, lines, verdict
+from tests.unit.ops.why import test_group_story
 
 OLD, MARK, NEW, NOW = (f"{second:016x}" for second in (1, 2, 3, 4))
 MONGODB = InMongoDB(None, True, NOW, "d" * 16)
@@ -26,29 +27,48 @@ def redis(**changes: Any) -> Story:
     return replace(STORY, redis=replace(REDIS, **changes))
 
 
-@pytest.mark.parametrize(
-    ("story", "words"),
-    [
-        (STORY, "is what MongoDB has now"),
-        (redis(state="missing", version=None, digest=None), "is not cached"),
-        (redis(state="lease", digest=None), "is being read"),
-        (redis(state="stale", digest=OTHER), f"it changed at {OLD}"),
-        (redis(floor=None), "nobody knows up to when"),
-        (redis(floor=MARK), "before the floor of its collection"),
-        (replace(STORY, mongodb=replace(MONGODB, kept=False)), "nothing tells of changes"),
-        (
-            replace(
-                STORY,
-                mongodb=InMongoDB(None, False, NOW, ABSENT),
-                redis=replace(REDIS, state="absent", digest=ABSENT),
-            ),
-            "its absence is cached",
-        ),
-    ],
-)
-def test_each_state_that_may_be_has_its_sentence(story: Story, words: str) -> None:
+MISSING = replace(REDIS, state="missing", version=None, digest=None)
+GONE = InMongoDB(None, False, NOW, ABSENT)
+
+VERDICTS: list[tuple[Story, bool, str, str]] = [
+    (STORY, True, "cached", "the document is cached, and it is what MongoDB has now"),
+    (
+        replace(STORY, mongodb=GONE, redis=replace(REDIS, state="absent", digest=ABSENT)),
+        True,
+        "cached",
+        "its absence is cached",
+    ),
+    (replace(STORY, redis=MISSING), True, "not-cached", "the document is not cached"),
+    (replace(STORY, mongodb=GONE, redis=MISSING), True, "not-cached", "its absence is not cached"),
+    (redis(state="lease", digest=None), True, "being-read", "is being read"),
+    (redis(state="stale", digest=OTHER), True, "stale", f"it changed at {OLD}"),
+    (redis(floor=None), True, "floor-unknown", "nobody knows up to when"),
+    (redis(floor=MARK), True, "below-floor", f"the floor of its collection was raised to {MARK}"),
+    (replace(STORY, mongodb=replace(MONGODB, kept=False)), True, "nothing-tells", "nothing tells of changes"),
+    (
+        replace(STORY, mongodb=replace(MONGODB, digest=OTHER, at_watermark="d" * 16)),
+        True,
+        "on-its-way",
+        "the watcher has not published it yet",
+    ),
+    (replace(STORY, mongodb=replace(MONGODB, digest=OTHER, at_watermark=OTHER)), False, "broken", "this must not be"),
+    (replace(STORY, stands=True, redis=replace(REDIS, age_ms=65_000)), False, "stands", "partition 2 is 65 s old"),
+    (replace(STORY, stands=True, redis=replace(MISSING, age_ms=65_000)), False, "stands", "is not shown"),
+    (replace(STORY, mongodb=InMongoDB("no answer")), False, "nobody-can-tell", "MongoDB does not answer"),
+    (replace(STORY, redis=InRedis("no connection")), False, "nobody-can-tell", "Redis does not answer"),
+]
+
+
+@pytest.mark.parametrize(("story", "ok", "name", "words"), VERDICTS, ids=lambda value: str(value)[:20])
+def test_each_state_that_may_be_has_its_sentence(story: Story, ok: bool, name: str, words: str) -> None:
     told = verdict(story)
-    assert told.ok and words in told.sentence
+    assert (told.ok, told.name) == (ok, name) and words in told.sentence
+    assert told.sentence.endswith(".") and told.sentence.count(". ") <= 1
+
+
+def test_no_verdict_is_without_a_state_that_leads_to_it() -> None:
+    found = {name for _, _, name, _ in VERDICTS} | {name for _, _, name, _ in test_group_story.VERDICTS}
+    assert found == set(get_args(VerdictName))
 
 
 def test_a_change_that_is_younger_than_the_watermark_is_on_its_way() -> None:
@@ -77,19 +97,6 @@ def test_a_process_that_denies_by_its_bound_what_it_lacks_is_a_broken_promise() 
     assert verdict(honest).ok
     assert not verdict(replace(moved, held=[held("d" * 16, OLD, "0.200")])).ok
     assert not verdict(replace(moved, held=[held(None, OLD, "0.200", status=404)])).ok
-
-
-def test_a_watermark_that_stands_is_said_with_who_knows_more() -> None:
-    told = verdict(replace(STORY, stands=True, redis=replace(REDIS, age_ms=65_000)))
-    assert not told.ok and "partition 2 is 65 s old" in told.sentence and "neverstale doctor" in told.sentence
-
-
-@pytest.mark.parametrize(
-    "story",
-    [replace(STORY, mongodb=InMongoDB("no answer")), replace(STORY, redis=InRedis("no connection"))],
-)
-def test_what_nobody_can_tell_is_no_verdict(story: Story) -> None:
-    assert not verdict(story).ok and verdict(story).sentence.startswith("nobody can tell")
 
 
 def test_a_person_reads_what_changed_when_and_who_applied_it() -> None:
