@@ -1,7 +1,7 @@
 """The name of each thing that `neverstale check` and `neverstale doctor` may find wrong: a closed list.
 
 A message is for people and may be reworded; a name stays, so that scripts and alerts can go by it. A test provokes
-each of them on a real server (tests/unit/ops/doctor/test_provoked.py compares the two lists).
+each of them on a real server (tests/unit/ops/check/test_names.py compares the two lists).
 """
 
 from typing import Final, Literal

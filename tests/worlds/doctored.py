@@ -1,7 +1,7 @@
 """What the tests of `neverstale doctor` share: servers of their own that they may spoil, and what is found there.
 
 Each thing that doctor may find wrong is provoked on a real server by a test that says so (`provokes`); it fails if
-doctor did not find that. `tests/unit/ops/doctor/test_provoked.py` compares what they say with the list of all names.
+doctor did not find that. `tests/unit/ops/check/test_names.py` compares what they say with the list of all names.
 """
 
 import functools
