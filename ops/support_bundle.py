@@ -10,6 +10,7 @@ import asyncio
 import io
 import json
 import platform
+import re
 import sys
 import tarfile
 import time
@@ -39,6 +40,8 @@ from neverstale.settings.sources import Origins, fields
 
 SECONDS: Final = 5.0
 HIDDEN: Final = "***"
+IN_URL: Final = re.compile(r"(?<=://)([^\s/:@\"']*):[^\s/@\"']+@")
+"""User and password of a URL, of whatever server, and whoever wrote it there."""
 LEAST_SECRET: Final = 4
 """Shorter passwords would strike out parts of ordinary words; they are hidden where they stand, in URLs."""
 _TOLD_BY_REDIS: Final = ("server", "clients", "memory", "persistence", "stats", "replication", "keyspace")
@@ -49,8 +52,14 @@ async def support_bundle(settings: Settings, origins: Origins, catalog: Catalog,
     """Write the file; answers the names of what is in it. What cannot be had is in it as the reason."""
     gathered = await gathered_of(settings, origins, catalog)
     secrets = list(secrets_of(settings))
-    await asyncio.to_thread(_write, target, {name: without(secrets, text) for name, text in gathered.items()})
-    return list(gathered)
+    clean = {_plain(without(secrets, name)): without(secrets, text) for name, text in gathered.items()}
+    await asyncio.to_thread(_write, target, clean)
+    return list(clean)
+
+
+def _plain(name: str) -> str:
+    """What a role calls itself stands in Redis, where others may write: it names no other place."""
+    return re.sub(r"[^\w.*-]", "_", name)
 
 
 def _write(target: Path, texts: Mapping[str, str]) -> None:
@@ -187,7 +196,7 @@ def without(secrets: list[str], text: str) -> str:
     """The text with every secret struck out, the longest first."""
     for secret in sorted({one for one in secrets if len(one) >= LEAST_SECRET}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN).replace(json.dumps(secret)[1:-1], HIDDEN)
-    return text
+    return IN_URL.sub(rf"\1:{HIDDEN}@", text)
 
 
 def print_bundle(target: Path, names: list[str], *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 frozen consumer, with Redis away, and after its own end. Screenshots of each are kept."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,11 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PAT
 CATALOG = """
 [resources.things]
 key_type = "string"
+lookups = ["kind"]
 [resources.things.counters.kinds]
 by = ["kind"]
+[resources.ids]
+key_type = "objectid"
 """
 SECONDS = 60.0
 TAB, ENTER = ("Tab", 9), ("Enter", 13)
@@ -131,8 +134,11 @@ async def test_the_page_alone_says_what_is_wrong_and_what_to_do(scene: Scene, tm
             await mongo[scene_database(scene)]["things"].insert_one({"_id": "a/b", "kind": "x"})
         await asyncio.gather(*(scene.start(role) for role in ("watcher", "consumer", "api")))
         await says(page, "Every answer is at most", "weakest: partition", "one leads", "things: complete")
-        async with httpx.AsyncClient(base_url=scene.roles["api"].url) as http:
-            await http.get("/v1/things/a%2Fb")
+        await metrics_answer(scene)
+        async with httpx.AsyncClient(base_url=scene.url, timeout=SECONDS) as http:
+            for of in ("counters.kinds", "lookups.kind"):
+                answer = await http.get("/why", params={"resource": "things", "of": of, "key": "kind=x"})
+                assert answer.status_code == 200 and answer.json()["ok"], answer.text
         await ask_by_keyboard(page, "a/b")
         await says(page, "digest", "records wait")
         await keep(page, folder, "console-well")
@@ -155,6 +161,59 @@ async def test_the_page_alone_says_what_is_wrong_and_what_to_do(scene: Scene, tm
         assert not page.said or all("pictures" in line or "ERR_" in line for line in page.said)
 
 
+NAMED: dict[Role, dict[str, Callable[[float], bool]]] = {
+    "api": {
+        "neverstale_build_info": lambda value: value == 1,
+        "process_resident_memory_bytes": lambda value: value > 0,
+        'neverstale_requests_total{route="/v1/things/{key}",status="200"}': lambda value: value > 0,
+        "neverstale_hit_seconds_count": lambda value: value > 0,
+        "neverstale_served_bound_seconds_count": lambda value: value > 0,
+        "neverstale_bound_seconds": lambda value: value >= 0,
+        "neverstale_watermark_age_seconds": lambda value: 0 <= value < SECONDS,
+        'neverstale_generation{phase="complete",resource="things"}': lambda value: value == 1,
+        "neverstale_l1_bytes": lambda value: value > 0,
+        "neverstale_redis_changed_total": lambda value: value >= 0,
+    },
+    "watcher": {
+        "neverstale_build_info": lambda value: value == 1,
+        "neverstale_watcher_leads": lambda value: value == 1,
+        "neverstale_oplog_headroom_seconds": lambda value: value > 0,
+    },
+    "consumer": {
+        "neverstale_build_info": lambda value: value == 1,
+        "neverstale_consumer_lag_records": lambda value: value >= 0,
+        "neverstale_records_applied_total": lambda value: value > 0,
+        "neverstale_rebalances_total": lambda value: value >= 0,
+    },
+}
+"""Role -> metrics that operators go by, and what their values are while all is well."""
+
+
+async def metrics_answer(scene: Scene) -> None:
+    """The metrics that operators go by have values, and true ones. Few hits are measured, so some are made."""
+    lacking: list[str] = []
+
+    async def all_do() -> bool:
+        async with httpx.AsyncClient() as http:
+            for _ in range(20):
+                await http.get(f"{scene.roles['api'].url}/v1/things/a%2Fb")
+            lacking.clear()
+            for role, wanted in NAMED.items():
+                text = (await http.get(f"{scene.roles[role].url}/metrics")).text
+                lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+                for name, holds in wanted.items():
+                    series = [one for one in lines if one[0] == name or one[0].startswith(f"{name}{{")]
+                    found = [float(value) for _, _, value in series]
+                    if not found or not all(holds(value) for value in found):
+                        lacking.append(f"{role}: {name} {found}")
+        return not lacking
+
+    try:
+        await eventually(all_do, "all metrics have values", SECONDS)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {lacking}") from None
+
+
 async def ask_by_keyboard(page: Page, key: str) -> None:
     """From the top of the page to the answer, with no mouse."""
     await page.value("document.activeElement.blur()")
@@ -172,6 +231,24 @@ def scene_database(scene: Scene) -> str:
     return Catalog.load(scene.folder / "catalog.toml").database
 
 
+QUESTIONS: list[tuple[dict[str, str], int, str]] = [
+    ({"resource": "nothing", "key": "a"}, 400, "nothing is not declared"),
+    ({"resource": "things", "key": "nobody"}, 200, "its absence is not cached"),
+    ({"resource": "things", "key": "a/b?c=d&e#f%41"}, 200, "its absence is not cached"),
+    ({"resource": "things", "key": "ключ \u202e\U0001f6eb"}, 200, "its absence is not cached"),
+    ({"resource": "things", "key": "<script>alert(1)</script>"}, 200, "its absence is not cached"),
+    ({"resource": "ids", "key": "5f0000000000000000000001"}, 200, "its absence is not cached"),
+    ({"resource": "ids", "key": "no id"}, 400, "key_type says objectid"),
+    ({"resource": "things", "of": "counters.none", "key": "kind=x"}, 400, "none"),
+    ({"resource": "things", "of": "counters.kinds", "key": "color=x"}, 400, "color"),
+    ({"resource": "things", "of": "counters.kinds", "key": ""}, 400, "kind"),
+    ({"resource": "things", "of": "counters.kinds", "key": "kind=x"}, 200, "no process of the API answers"),
+    ({"resource": "things", "of": "lookups.kind", "key": "kind=a%2Fb"}, 200, "no process of the API answers"),
+    ({"resource": "ids", "of": "lists.any", "key": "kind=x"}, 400, "ids"),
+]
+"""Asked while nothing runs: the servers are real, and empty."""
+
+
 async def test_a_name_that_was_made_to_lead_here_is_refused_and_wrong_questions_are_named(scene: Scene) -> None:
     async with httpx.AsyncClient(base_url=scene.url) as http:
 
@@ -185,8 +262,10 @@ async def test_a_name_that_was_made_to_lead_here_is_refused_and_wrong_questions_
         foreign = {"host": "attacker.example"}
         for path in ("/pictures", "/why?resource=things&key=a"):
             assert (await http.get(path, headers=foreign)).status_code == 421
-        answer = await http.get("/why?resource=nothing&key=a")
-        assert answer.status_code == 400 and "nothing" in answer.json()["problem"]
+        for question, status, words in QUESTIONS:
+            answer = await http.get("/why", params=question, timeout=SECONDS)
+            assert answer.status_code == status, (question, answer.text)
+            assert words in answer.json()["problem" if status == 400 else "verdict"], answer.text
         page = await http.get("/")
         assert "default-src 'none'" in page.headers["content-security-policy"] and "<svg" in page.text
         assert (await http.post("/why")).status_code == 405
