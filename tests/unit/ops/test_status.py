@@ -1,11 +1,23 @@
 """What `neverstale status` calls a problem."""
 
 import pytest
+from typer.testing import CliRunner
 
+from neverstale.ops import cli
 from neverstale.ops.auditor.counts import AuditCounts
 from neverstale.ops.auditor.record import record_of
-from neverstale.ops.status import NEEDED, PartitionStatus, RoleStatus, ServerStatus, problems, standing, wrong_answers
+from neverstale.ops.status import (
+    NEEDED,
+    PartitionStatus,
+    RoleStatus,
+    ServerStatus,
+    Status,
+    problems,
+    standing,
+    wrong_answers,
+)
 from neverstale.settings import Settings
+from tests.support.project import ROOT
 
 UP = [ServerStatus(name, None, {}) for name in ("mongodb", "kafka", "redis")]
 ROLES = [RoleStatus(role, "h-1", 1, "h", "", 0, "1") for role in NEEDED]
@@ -50,3 +62,26 @@ def test_wrong_answers_of_the_last_hour_are_a_problem() -> None:
     audit = record_of({("flights", "pages"): counts, ("flights", "documents"): AuditCounts(checked=5)}, 0.0, 1.0, [])
     assert list(wrong_answers(audit)) == ["3 answers about pages of flights were wrong in the last hour, 1 for good"]
     assert list(wrong_answers(None)) == []
+
+
+@pytest.mark.parametrize(
+    ("roles", "ages_ms", "words"),
+    [
+        (ROLES, (900,), ""),
+        (ROLES[1:], (900,), "no watcher runs"),
+        (ROLES, (900, 65_000), "the watermark of partition 1 stands"),
+        (ROLES, (None,), "no mark was applied"),
+    ],
+)
+def test_the_command_ends_with_1_where_a_role_is_missing_or_a_watermark_stands(
+    roles: list[RoleStatus], ages_ms: tuple[int | None, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [partition(number, age) for number, age in enumerate(ages_ms)]
+
+    async def gathered(settings: Settings, catalog: object) -> Status:
+        return Status(UP, roles, parts, [], list(problems(UP, roles, parts, settings)))
+
+    monkeypatch.setattr("neverstale.ops.status.gather", gathered)
+    for more in ([], ["--json"]):
+        ended = CliRunner().invoke(cli.app, ["status", "--catalog", str(ROOT / "catalog.toml"), *more])
+        assert ended.exit_code == (1 if words else 0) and words in ended.output
