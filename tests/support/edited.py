@@ -131,9 +131,16 @@ async def edited(target: int, answers: Callable[[], Answers]) -> AsyncIterator[i
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await _turns()  # whoever was let in just now begins, so that he can be seen out
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await _turns()  # what was cut off is closed in the next turn
+
+
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _joined(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: int, answers: Answers) -> None:

@@ -199,5 +199,6 @@ async def test_topics_that_a_broker_would_take_with_it_or_stop_are_said(
                 "NEVERSTALE_KAFKA__REPLICATION_FACTOR": f"{factor}",
             }
             found = noted(await check_kafka(Patient(patient.environ | spoilt, patient.catalog).settings))
-        assert {one.name for one in found if one.level != "ok"} == {expected}
+        names = {one.name for one in found if one.level != "ok"}
+        assert names - {"topic-not-creatable"} == {expected}  # that of dead letters: there is one real broker
         assert all(one.remedy for one in found if one.level != "ok")
