@@ -167,6 +167,9 @@ async def test_a_snapshot_that_failed_is_said_while_it_stops_writes_and_no_longe
     await paste(redis, [finding])
     await redis.set("ns:kept", "z")
     assert await patient.findings("persistence") == []
+    await redis.bgsave()
+    while (await redis.info("persistence"))["rdb_last_bgsave_status"] != "ok":
+        pass
 
 
 @provokes("no-script-flags")
