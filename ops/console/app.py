@@ -18,7 +18,9 @@ from neverstale.errors import NeverstaleError
 from neverstale.links.exposure import is_local
 from neverstale.ops.console.lookout import Lookout
 from neverstale.ops.why.group_story import GroupStory, lines_of_group, why_group
-from neverstale.ops.why.story import Story, Verdict, lines
+from neverstale.ops.why.spoken import lines
+from neverstale.ops.why.story import Story
+from neverstale.ops.why.verdict import Verdict
 from neverstale.ops.why.why import why
 from neverstale.role.service import Health, health_routes
 from neverstale.settings import Settings

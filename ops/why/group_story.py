@@ -25,7 +25,8 @@ from neverstale.ops.repair.named import declarations_named, resource_named
 from neverstale.ops.status import RoleStatus, gather, standing
 from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.ops.why.held import Held, addresses_of, ask, held_by_all
-from neverstale.ops.why.story import Verdict, nobody_can_tell, spoken, watermark_stands
+from neverstale.ops.why.spoken import spoken
+from neverstale.ops.why.verdict import Verdict, nobody_can_tell, watermark_stands
 from neverstale.redis.cache import Cache
 from neverstale.settings import Settings
 from neverstale.versions import to_hex

@@ -23,7 +23,9 @@ from neverstale.ops.status import gather, standing
 from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.ops.why.held import held_by_all
 from neverstale.ops.why.last_change import Searched, last_change
-from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, State, Story, Verdict, at, lines, verdict
+from neverstale.ops.why.spoken import at, lines
+from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, State, Story
+from neverstale.ops.why.verdict import Verdict, verdict
 from neverstale.redis.cache import Cache
 from neverstale.redis.corrections import Corrections
 from neverstale.redis.entries import EntryState, etag_of

@@ -16,7 +16,9 @@ from neverstale.ops.stack.ports import free_port
 from neverstale.ops.support_bundle import support_bundle
 from neverstale.ops.why.group_story import why_group
 from neverstale.ops.why.held import Held
-from neverstale.ops.why.story import Story, Verdict, lines
+from neverstale.ops.why.spoken import lines
+from neverstale.ops.why.story import Story
+from neverstale.ops.why.verdict import Verdict
 from neverstale.ops.why.why import follow, why
 from neverstale.redis.entries import etag_of
 from neverstale.role.tasks import cancelled

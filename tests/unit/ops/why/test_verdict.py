@@ -7,7 +7,9 @@ import pytest
 
 from neverstale.ops.why.held import Held
 from neverstale.ops.why.last_change import LastChange, Searched
-from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, Story, VerdictName, lines, verdict
+from neverstale.ops.why.spoken import lines
+from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, Story
+from neverstale.ops.why.verdict import VerdictName, verdict
 from tests.unit.ops.why import test_group_story
 
 OLD, MARK, NEW, NOW = (f"{second:016x}" for second in (1, 2, 3, 4))
