@@ -11,6 +11,7 @@ import orjson
 import pytest
 import uvicorn
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 from starlette.applications import Starlette
@@ -59,7 +60,7 @@ async def talkative(
         f'database = "nyc"\n# {told.replace(chr(10), " ")} http://me:{NOT_OURS}@h/\n', encoding="utf-8"
     )
     mongodb, redis = (quote(planted(place), safe="") for place in ("MONGODB", "REDIS"))
-    environ = {f"NEVERSTALE_{name}": planted(name) for name in SECRETS if "__" in name} | {
+    environ = {
         "NEVERSTALE_MONGODB__URI": mongo_uri.replace("mongodb://", f"mongodb://{database}:{mongodb}@").replace(
             "/?", "/?authSource=admin&"
         ),
@@ -70,6 +71,11 @@ async def talkative(
         "NEVERSTALE_CATALOG": str(catalog),
     }
     settings = load(environ)[0]
+    for place, name in SECRETS.items():
+        if "__" in place:  # also where it would have no effect, which settings do not take
+            section, field = name.split(".")
+            secret = {field: SecretStr(planted(place))}
+            settings = settings.model_copy(update={section: getattr(settings, section).model_copy(update=secret)})
     port = free_port()
     async with AsyncMongoClient[dict[str, Any]](mongo_uri) as mongo, Redis.from_url(redis_url) as client:
         await mongo.admin.command("createUser", database, pwd=planted("MONGODB"), roles=["root"])
