@@ -16,24 +16,21 @@ from fastapi.telemetry import TelemetryConfig
 from neverstale import __version__
 from neverstale.api.callers.middleware import Decided
 from neverstale.api.callers.opening import gate_of
-from neverstale.api.derived.figures import Figures
-from neverstale.api.derived.generations import keep_known
-from neverstale.api.derived.sources import Sources, known_of
+from neverstale.api.derived.sources import Sources
 from neverstale.api.endpoints import openapi
 from neverstale.api.endpoints.export import Exports
 from neverstale.api.endpoints.openapi_views import with_references
 from neverstale.api.endpoints.routes import add_routes
 from neverstale.api.freshness.bound import Bounds
-from neverstale.api.freshness.groups import GroupedFreshness, task_of
+from neverstale.api.freshness.groups import GroupedFreshness
 from neverstale.api.freshness.proofs import PATIENCE_SECONDS, Proofs
-from neverstale.api.freshness.redis_identity import reconnection, tell_identity
-from neverstale.api.freshness.watermark import Freshness, keep_clock
+from neverstale.api.freshness.watermark import keep_clock
 from neverstale.api.health import ReadHealth, health
-from neverstale.api.hits.channel import Channel
 from neverstale.api.hits.counted import Counted
 from neverstale.api.hits.fast_path import Hot
 from neverstale.api.hits.middleware import HotPath
 from neverstale.api.hits.request_lines import RequestLines
+from neverstale.api.layouts import read_cells, read_one_cell
 from neverstale.api.limits.buckets import Buckets
 from neverstale.api.limits.middleware import Limited
 from neverstale.api.live.endpoint import LiveReads
@@ -42,13 +39,11 @@ from neverstale.api.live.places import StreamPlaces
 from neverstale.api.operators.port import serving_inside
 from neverstale.api.reads.breaker import Breaker
 from neverstale.api.reads.bulkhead import Loads
-from neverstale.api.reads.l1 import L1
-from neverstale.api.reads.read_counts import ReadCounts
-from neverstale.api.reads.reader import Reader
 from neverstale.api.reads.refused_sources import Refusing
 from neverstale.api.server.heard import Heard
 from neverstale.api.server.sampled import Sampling
 from neverstale.api.state import STATE, State
+from neverstale.api.surroundings import ReadSurroundings
 from neverstale.api.warm import KeepWarm, Warmer
 from neverstale.api.web import problems
 from neverstale.api.web.compression import Compressed
@@ -56,23 +51,19 @@ from neverstale.api.web.paths import UndecodedPaths
 from neverstale.api.web.shared_caches import SharedCaches
 from neverstale.api.web.unread import Unread
 from neverstale.catalog import Catalog, Resource
-from neverstale.keys import Names
 from neverstale.mongodb.apply_ops import ApplyOpsGap
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.primary_clock import PrimaryClock
-from neverstale.redis.cache import Cache
-from neverstale.redis.most_read import Popularity
-from neverstale.redis.wire import Wire
+from neverstale.redis.nodes import nodes_of
 from neverstale.role import telemetry, traces
 from neverstale.role.damage import Damage
 from neverstale.role.renewal import CatalogFile
 from neverstale.role.service import Life, service_url, show_card
 from neverstale.role.supervised import Supervised
 from neverstale.role.tasks import Tasks
-from neverstale.servers import mongo_client, redis_client
+from neverstale.servers import mongo_client
 from neverstale.settings import Settings
-from neverstale.watcher_groups import watcher_groups
 
 DESCRIPTION = """Documents of MongoDB, from a cache that knows how fresh it is.
 
@@ -134,28 +125,10 @@ async def serving(
 ) -> AsyncIterator[State]:
     """Open the clients, keep freshness current, and wait at the end for what is under way."""
     mongo = mongo_client(settings.mongodb)
-    redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
+    nodes = nodes_of(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     tasks, clock, api = Tasks(), PrimaryClock(), settings.api
-    names = Names(settings.redis.prefix)
     damage = Damage(clock.latest_version, health)
-    cache = Cache(redis, names, damage=damage)
-    looks = Wire(redis)
-    watermarks = Cache(redis, names, round_trip=looks.exchange, damage=damage)
     marks = Bounds(clock)
-    reconnect = reconnection(redis, looks)
-    groups = watcher_groups(settings, catalog)
-    freshness = GroupedFreshness(
-        catalog,
-        {
-            one.name: Freshness(watermarks, one.settings.kafka.group, marks, health, reconnect, one.catalog, one.name)
-            for one in groups
-        },
-        marks,
-    )
-    tell_identity(redis, freshness.opened)
-    # Two, since fills of a megabyte are under way for a while, and hits must not wait for them.
-    vouched = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
-    hits, fills = (Cache(redis, names, round_trip=wire.exchange, damage=damage) for wire in vouched)
 
     def breaker(server: Any) -> Breaker:
         return Breaker(server, api.breaker_failures, api.breaker_open_ms / 1000)
@@ -173,27 +146,25 @@ async def serving(
     few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})
     aggregating = Loader(mongo, catalog.database, api.aggregation_timeout_ms, kinds)
     aggregations = Loads(aggregating, few, mongodb, tasks, proofs, refusing)
-    life_seconds = min(resource.ttl_seconds for resource in catalog.resources.values())
-    l1 = L1(api.l1_bytes, life_seconds, groups=catalog.groups)
-    known = known_of(catalog, cache, lambda: freshness.identity)
-    popularity = Popularity(cache, api.reads_half_life_seconds)
-    read_counts = ReadCounts(names, popularity)
-    secret = api.cursor_secret.get_secret_value().encode() if api.cursor_secret is not None else b""
-    sources = Sources.of(catalog, hits, known, read_counts, secret)
-    redis_breaker = breaker("redis")
-    reader = Reader(fills, loads, freshness, redis_breaker, api, tasks, Random(), l1, sources)
-    figures = Figures(
-        cache,
-        aggregations,
-        api.demands,
-        freshness,
-        redis_breaker,
-        tasks,
-        api.aggregation_kept_ms / 1000,
+    feeds = Feeds(settings.live, tasks, marks.bound)
+    surroundings = ReadSurroundings(
+        settings=settings,
+        catalog=catalog,
+        health=health,
+        nodes=nodes,
+        damage=damage,
+        marks=marks,
+        tasks=tasks,
+        loads=loads,
+        aggregations=aggregations,
         kinds=kinds,
+        feeds=feeds,
+        breaker=partial(breaker, "redis"),
     )
+    reads = (read_cells if settings.redis.layout == "partition" else read_one_cell)(surroundings)
+    reader, sources, freshness = reads.reader, reads.sources, reads.freshness
     compressed = Compressed(tasks)
-    hot = Hot(reader, l1, compressed, freshness.marks, RequestLines(sources), sources)
+    hot = Hot(reader, reads.l1, compressed, marks, RequestLines(sources), sources)
     gate, fresh_keys = gate_of(settings, catalog, tasks)
     if settings.limits.requests_per_second or not gate.admits_all:
         hot.gate = gate
@@ -202,43 +173,31 @@ async def serving(
         hot.shared_caches = shared_caches
     limits: Buckets | None = None
     if settings.limits.requests_per_second:
-        limits = hot.limits = Buckets(cache, redis_breaker, settings.limits, tasks)
-    feeds = Feeds(settings.live, tasks, freshness.bound)
+        limits = hot.limits = Buckets(reads.commands, reads.breaker, settings.limits, tasks)
     live = LiveReads(feeds, StreamPlaces(settings.live), settings.live, Random())
     gate.on_change = live.doubt_callers
-    warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS, kinds), popularity, sources)
+    warmer = Warmer(reader, Loader(mongo, catalog.database, WARM_GROUPS_MS, kinds), reads.popularity, sources)
     url = service_url(api.host, api.port)
     life = Life("api", f"{socket.gethostname()}-{os.getpid()}", asyncio.Event(), health, url)
     beside = Supervised(health)
     beside.keep("clock", partial(keep_clock, mongo, clock, health))
-    for one in groups:
-        keep_watermark = freshness.groups[one.name].keep_watermark
-        beside.keep(task_of(one.name), partial(keep_watermark, api.freshness_interval_ms, one.catalog.resources))
+    reads.keep(beside)
     beside.keep("kinds", partial(kinds.keep, catalog, health))
     beside.keep("apply-ops", apply_ops.keep)
     if file is not None:
         beside.keep("catalog-file", partial(file.keep_telling, health))
     if settings.callers.configured:
         beside.keep("callers", fresh_keys.keep)
-    if known:
-        beside.keep("generations", partial(keep_known, list(known.values())))
     own = settings.service
     inside = service_url(own.host, own.port) if own.port else None
-    beside.keep("card", partial(show_card, life, redis, names, inside))
+    beside.keep("card", partial(show_card, life, nodes.send, reads.commands.names, inside))
     beside.keep("count", hot.keep_counting)
     beside.keep("sample", Sampling(hot).keep)
-    beside.keep("tally", partial(read_counts.keep_telling, api.reads_flush_ms / 1000))
+    beside.keep("tally", partial(reads.read_counts.keep_telling, api.reads_flush_ms / 1000))
     if warm := [resource for resource in catalog.resources.values() if resource.warm is not None]:
         held = partial(_held, sources, freshness)
         keep_warm = KeepWarm(warmer, warm, held, health, api.warm_reads_per_second)
         beside.keep("warm", partial(keep_warm.run, api.warm_deadline_seconds))
-    channel_redis = redis_client(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
-    channel: Channel | None = None
-    if api.l1_bytes or settings.live.streams:
-        channel = Channel(
-            channel_redis, names, l1, freshness, api.channel_silence_ms / 1000, damage, sources.documents, feeds
-        )
-        beside.keep("channel", channel.listen)
     if settings.live.streams:
         beside.keep("live-reads", feeds.keep_looking)
         beside.keep("live-bounds", feeds.keep_telling)
@@ -255,14 +214,14 @@ async def serving(
                     limits=limits,
                     live=live,
                     reader=reader,
-                    hits=hits,
+                    hits=reads.hits,
                     sources=sources,
-                    figures=figures,
-                    known=known,
+                    figures=reads.figures,
+                    known=reads.known,
                     freshness=freshness,
-                    channel=channel,
+                    channel=reads.channel,
                     compressed=compressed,
-                    popularity=popularity,
+                    popularity=reads.popularity,
                     exports=exports,
                     shared_caches=shared_caches,
                     warmer=warmer,
@@ -276,11 +235,9 @@ async def serving(
                 await tasks.finish(settings.service.drain_seconds / 4)
     finally:
         hot.report_hits()
-        await read_counts.tell()
-        for wire in (looks, *vouched):
-            wire.close()
-        await channel_redis.aclose()
-        await redis.aclose()
+        await reads.read_counts.tell()
+        await reads.close()
+        await nodes.aclose()
         await mongo.close()
 
 

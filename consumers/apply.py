@@ -105,14 +105,21 @@ class Applier:
         section: Section,
         health: Health,
         clock: Callable[[], float] = time.time,
+        *,
+        waits: "Callable[[str, Health], Waits] | None" = None,
+        voids_alone: bool = False,
     ) -> None:
+        """`waits`: what is said while a step waits. `voids_alone`: where this cell does not know what it lacks, it
+        alone becomes void."""
+        self._voids_alone = voids_alone
         self._cache = cache
         self._do = steps
         self._section = section
         self._health = health
         self._clock = clock
-        self._apply_waits = Waits("apply_waits", health)
-        self._derive_waits = Waits("derive_waits", health)
+        waits = waits or Waits
+        self._apply_waits = waits("apply_waits", health)
+        self._derive_waits = waits("derive_waits", health)
 
     async def apply(self, batch: Batch, wanted: Wanted) -> Outcome:
         """Apply it, however often that must be tried."""
@@ -131,15 +138,15 @@ class Applier:
         try:
             await self._do.doubts.settle(batch)
             if not batch.asks_nothing:
-                gaps = await self._correct(batch, wanted)
-            self._count(batch)
+                gaps = await self.correct(batch, wanted)
+            count(batch)
             await self._do.letters.put(batch.poison, wanted)
         except Unwanted:
             return Outcome(applied=False)
         return Outcome(applied=True, gaps=gaps)
 
-    async def _correct(self, batch: Batch, wanted: Wanted) -> Mapping[int, Gap]:
-        """Have Redis follow; what it lacks from before the batch."""
+    async def correct(self, batch: Batch, wanted: Wanted) -> Mapping[int, Gap]:
+        """Have this Redis follow a batch that is settled; returns what it lacks from before the batch."""
         do, started = self._do, time.perf_counter()
         named = NOTHING
         if batch.marks:
@@ -150,6 +157,10 @@ class Applier:
         if batch.derives:
             await until_done(partial(do.derive, batch, done.identity), wanted, self._derive_waits)
         reach = await do.accounts.reach(batch, done)
+        if self._voids_alone and any(gap.since is None for gap in reach.gaps.values()):
+            log.warning("cell_void", cell=self._cache.names.tag, reason="it does not know what it lacks")
+            batch.forget |= set(self._section.collections)
+            return await self.correct(batch, wanted)
         await self._set_watermarks(batch, done, reach.complete)
         self._hand_over(batch, done)
         self._measure(batch, done, time.perf_counter() - started)
@@ -207,29 +218,32 @@ class Applier:
             if leases:
                 self._do.refresher.offer(span.resource, leases)
 
-    def _count(self, batch: Batch) -> None:
-        telemetry.BATCH_APPLIED.observe(batch.records)
-        for kind, count in self._kinds(batch):
-            if count:
-                telemetry.RECORDS_APPLIED.labels(kind).inc(count)
-        for reason, count in batch.skipped.items():
-            telemetry.RECORDS_SKIPPED.labels(reason).inc(count)
-
-    def _kinds(self, batch: Batch) -> tuple[tuple[str, int], ...]:
-        return (
-            ("change", batch.changes),
-            ("floor", batch.floor_records),
-            ("mark", batch.mark_records),
-            ("touch", batch.touches),
-            ("rebuilt", len(batch.rebuilt)),
-        )
-
     def _measure(self, batch: Batch, done: Invalidated, seconds: float) -> None:
         telemetry.APPLY_SECONDS.observe(seconds)
         for letter in set(done.letters):
             telemetry.INVALIDATIONS.labels(OUTCOMES[letter]).inc(done.letters.count(letter))
         if batch.oldest_wall_ms is not None:
             telemetry.APPLIED_LAG.observe(max(0.0, self._clock() - batch.oldest_wall_ms / 1000))
+
+
+def count(batch: Batch) -> None:
+    """Tell the metrics that a batch is applied."""
+    telemetry.BATCH_APPLIED.observe(batch.records)
+    for kind, records in _kinds(batch):
+        if records:
+            telemetry.RECORDS_APPLIED.labels(kind).inc(records)
+    for reason, records in batch.skipped.items():
+        telemetry.RECORDS_SKIPPED.labels(reason).inc(records)
+
+
+def _kinds(batch: Batch) -> tuple[tuple[str, int], ...]:
+    return (
+        ("change", batch.changes),
+        ("floor", batch.floor_records),
+        ("mark", batch.mark_records),
+        ("touch", batch.touches),
+        ("rebuilt", len(batch.rebuilt)),
+    )
 
 
 class Waits:

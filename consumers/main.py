@@ -8,10 +8,11 @@ from typing import Final
 from neverstale.catalog import Catalog
 from neverstale.consumers.pipeline import consume
 from neverstale.keys import Names
+from neverstale.redis.nodes import nodes_of
 from neverstale.role.renewal import Renewal
 from neverstale.role.service import Life, run_role, show_card
 from neverstale.role.supervised import Supervised
-from neverstale.servers import mongo_client, redis_client
+from neverstale.servers import mongo_client
 from neverstale.settings import Settings
 from neverstale.watcher_groups import consumed_groups
 
@@ -31,10 +32,10 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     """Consume until `life.stop`."""
     groups = consumed_groups(settings, catalog)
     mongo = mongo_client(settings.mongodb)
-    redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
+    redis = nodes_of(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     try:
         async with Supervised(life.health) as beside, asyncio.TaskGroup() as together:
-            beside.keep("card", partial(show_card, life, redis, Names(settings.redis.prefix)))
+            beside.keep("card", partial(show_card, life, redis.send, Names(settings.redis.prefix)))
             for one in groups:
                 # Not by `start`: what fails within it says itself which task it was.
                 together.create_task(consume(one, catalog, life, mongo), name=f"consume-{one.name}")

@@ -10,13 +10,13 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import random
-from typing import Final
+from typing import Final, Protocol
 
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
 from neverstale.keys import value_of
 from neverstale.mongodb.loader import Loader, Snapshot
-from neverstale.redis.cache import Cache, Fill
+from neverstale.redis.cache import Fill
 from neverstale.redis.entry_ttl import ttl_ms
 from neverstale.role import telemetry
 from neverstale.role.log_repetitions import Seldom
@@ -44,11 +44,19 @@ class HeldLease:
     need not fetch `applied`, as a reader must, who has no mark to rely on while its entry is missing."""
 
 
+class Fillable(Protocol):
+    """Where entries lie, as `neverstale.redis.cache.Cache` fills and deletes them."""
+
+    async def fill(self, fills: Sequence[Fill]) -> list[str]: ...
+
+    async def delete(self, keys: Sequence[bytes]) -> None: ...
+
+
 class Refresher:
     """A bounded queue and a few workers. Offering never waits."""
 
     def __init__(
-        self, cache: Cache, loader: Loader, settings: ConsumerSettings, chance: Callable[[], float] = random
+        self, cache: Fillable, loader: Loader, settings: ConsumerSettings, chance: Callable[[], float] = random
     ) -> None:
         self._cache = cache
         self._loader = loader

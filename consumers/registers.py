@@ -13,6 +13,7 @@ from neverstale.errors import Outage, Refused
 from neverstale.redis.corrections import Corrections, Invalidated
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
+from neverstale.role.tasks import start
 from neverstale.versions import Version
 
 LOOK_SECONDS: Final = 1.0
@@ -80,3 +81,20 @@ class Registers:
         self._asked = True
         self._health.ok("mongodb")
         return present
+
+
+class RegistersOfCells:
+    """Keeps the registers of many cells known, of each from the moment on at which it is met."""
+
+    def __init__(self) -> None:
+        self._met: asyncio.Queue[Registers] = asyncio.Queue()
+
+    def meet(self, registers: Registers) -> None:
+        self._met.put_nowait(registers)
+
+    async def keep_known(self) -> NoReturn:
+        """As `Registers.keep_known`, of all."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                start(group, (await self._met.get()).keep_known(), "registers-of-a-cell")
+        raise AssertionError("it never ends")

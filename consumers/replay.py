@@ -14,7 +14,7 @@ is void instead, as for records that were lost in Kafka.
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 from neverstale.consumers.records.batch import Batch
 from neverstale.errors import Outage
@@ -72,6 +72,19 @@ class Reach:
     """Partitions of which it has all up to the end of the batch."""
     gaps: Mapping[int, Gap] = field(default_factory=dict)
     """Partition -> what it lacks from before the batch."""
+
+
+Held = TypeVar("Held")
+
+
+class Believed(Protocol[Held]):
+    """What Redis says of how far partitions are applied, as it is checked now and then."""
+
+    async def held(self, partitions: Collection[int]) -> Held:
+        """How far Redis says that partitions are applied, as far as it says so."""
+
+    async def doubt(self, held: Held, ends: Mapping[int, int]) -> None:
+        """Nothing is applied beyond the end of a partition. `held` was read before `ends`."""
 
 
 class Accounts:

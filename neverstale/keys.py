@@ -7,7 +7,7 @@ record keys, in Redis and in the API.
 
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias
@@ -192,13 +192,25 @@ def of_same_key(held: bytes, digest: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of everything of ours in one Redis, all under `prefix`."""
+    """The names of everything of ours in one Redis, all under `prefix`; or those of one cell, with its hash tag,
+    which a Redis Cluster keeps together (`neverstale.redis.cells`)."""
 
     prefix: str
+    tag: str = ""
+    """Empty: there is only one cell."""
+    base: str = field(init=False)
+    """How all of these names begin; a colon follows."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", f"{self.prefix}:{{{self.tag}}}" if self.tag else self.prefix)
+
+    def cell(self, tag: str) -> "Names":
+        """The names of a cell."""
+        return Names(self.prefix, tag)
 
     def entry_prefix(self, resource: str) -> bytes:
         """An entry's key is this prefix and the document's canonical key, in UTF-8."""
-        return f"{self.prefix}:{resource}:d:".encode()
+        return f"{self.base}:{resource}:d:".encode()
 
     def entry(self, resource: str, canonical_key: str) -> bytes:
         return self.entry_prefix(resource) + canonical_key.encode()
@@ -206,28 +218,32 @@ class Names:
     @property
     def applied(self) -> bytes:
         """Register: the highest version that any consumer has begun to apply."""
-        return f"{self.prefix}:applied".encode()
+        return f"{self.base}:applied".encode()
 
     def floor(self, collection: str) -> bytes:
         """Register: the version below which every entry of the collection is stale."""
-        return f"{self.prefix}:floor:{collection}".encode()
+        return f"{self.base}:floor:{collection}".encode()
 
     def watermarks(self, group: str) -> bytes:
         """Hash: partition -> watermark of a consumer group."""
-        return f"{self.prefix}:watermarks:{group}".encode()
+        return f"{self.base}:watermarks:{group}".encode()
 
     def topics(self, group: str) -> bytes:
         """Hash: partition -> the id of the topic whose marks a consumer group has applied to this very Redis."""
-        return f"{self.prefix}:topics:{group}".encode()
+        return f"{self.base}:topics:{group}".encode()
 
     def reached(self, group: str) -> bytes:
         """Hash: partition -> the offset up to which a consumer group has applied it to this very Redis."""
-        return f"{self.prefix}:reached:{group}".encode()
+        return f"{self.base}:reached:{group}".encode()
 
     @property
     def announcements(self) -> bytes:
         """Channel: what consumers tell every API process, see `neverstale.redis.announcements`."""
-        return f"{self.prefix}:announcements".encode()
+        return f"{self.base}:announcements".encode()
+
+    def partitions(self, group: str) -> bytes:
+        """Hash: partition -> of how many it is, as its last mark said; see `neverstale.redis.partition_counts`."""
+        return f"{self.prefix}:partitions:{group}".encode()
 
     def limit(self, caller: bytes) -> bytes:
         """How much a caller of the API may still ask for."""
@@ -255,9 +271,17 @@ class Names:
         if _ENTRY.match(rest):
             return "string"
         if rest[:1] == b"{":
-            kind = _DERIVED.search(rest)
-            return _DERIVED_TYPES[kind[1]] if kind is not None else None
+            if (kind := _DERIVED.search(rest)) is not None:
+                return _DERIVED_TYPES[kind[1]]
+            rest = untagged(rest)
+            if _ENTRY.match(rest):
+                return "string"
         return _TYPES.get(rest.partition(b":")[0])
+
+
+def untagged(rest: bytes) -> bytes:
+    """What follows the hash tag of a cell, if there is one; `rest`: a name without its prefix."""
+    return rest.partition(b"}:")[2] if rest[:1] == b"{" else rest
 
 
 _ENTRY = re.compile(rb"[^:{]+:d:")
@@ -282,6 +306,7 @@ _TYPES = {
     b"watermarks": "hash",
     b"topics": "hash",
     b"reached": "hash",
+    b"partitions": "hash",
     b"audit": "string",
     b"violations": "list",
 }

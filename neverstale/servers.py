@@ -19,7 +19,7 @@ from neverstale.links import tls
 from neverstale.links.mongodb_tls import RenewedCertificates
 from neverstale.sentinels import Sentinels, ToMaster
 from neverstale.settings import Kafka, MongoDB, RedisSettings
-from neverstale.settings.redis_url import Sentinel, sentinel_of
+from neverstale.settings.redis_url import Address, ClusterUrl, Sentinel, cluster_of, sentinel_of
 
 METADATA_MS: Final = 2000
 """A topic that has more partitions, or is there again, is noticed after at most this by clients that use it."""
@@ -75,9 +75,11 @@ class MasterTlsConnection(ToMaster, PackingTlsConnection):
     """The same with TLS."""
 
 
-def redis_client(settings: RedisSettings, *, timeout_ms: int, decode_responses: bool = False) -> Redis:
+def redis_client(
+    settings: RedisSettings, *, timeout_ms: int, decode_responses: bool = False, node: Address | None = None
+) -> Redis:
     """A client that gives up after `timeout_ms` and never retries by itself: what to do about an outage is
-    decided by the caller, in one place."""
+    decided by the caller, in one place. `node`: of a Redis Cluster; default: the first that the URL names."""
     timeout = timeout_ms / 1000
     options: dict[str, Any] = {
         "max_connections": settings.max_connections,
@@ -96,6 +98,8 @@ def redis_client(settings: RedisSettings, *, timeout_ms: int, decode_responses: 
     pool: BlockingConnectionPool
     if (named := sentinel_of(url)) is not None:
         pool = BlockingConnectionPool(**options, **_to_master(named, settings))
+    elif (cluster := cluster_of(url)) is not None:
+        pool = BlockingConnectionPool(**options, **_to_node(cluster, node or cluster.addresses[0], settings))
     else:  # unix:// brings a class of its own
         pool = BlockingConnectionPool.from_url(url, connection_class=PackingConnection, **options)
         if url.startswith("rediss:"):
@@ -123,6 +127,18 @@ def _to_master(named: Sentinel, settings: RedisSettings) -> dict[str, Any]:
         "username": named.username,
         "password": named.password,
         "db": named.database,
+    }
+
+
+def _to_node(cluster: ClusterUrl, node: Address, settings: RedisSettings) -> dict[str, Any]:
+    secured = {"tls_context": _tls_context("redis", settings)} if cluster.tls else {}
+    return {
+        "connection_class": PackingTlsConnection if cluster.tls else PackingConnection,
+        "host": node.host,
+        "port": node.port,
+        "username": cluster.username,
+        "password": cluster.password,
+        **secured,
     }
 
 

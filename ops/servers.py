@@ -184,9 +184,17 @@ async def kafka_offsets(admin: AIOKafkaAdminClient, settings: Kafka, partitions:
     }
 
 
+def refuse_cells(settings: RedisSettings) -> None:
+    """Commands that look into Redis know only one cell. Raises `Outage`: it does not answer what they would ask."""
+    if settings.layout != "one":
+        raise Outage("redis", "this command cannot look into cells yet; ask /v1/freshness and /metrics of the roles")
+
+
 @asynccontextmanager
-async def redis(settings: RedisSettings) -> AsyncIterator[Redis]:
-    """A client whose errors leave as `Outage`."""
+async def redis(settings: RedisSettings, *, any_node: bool = False) -> AsyncIterator[Redis]:
+    """A client whose errors leave as `Outage`. `any_node`: what is asked, any node of a cluster can answer."""
+    if not any_node:
+        refuse_cells(settings)
     client = redis_client(settings, timeout_ms=settings.write_timeout_ms)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):

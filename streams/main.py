@@ -11,10 +11,11 @@ from neverstale.mongodb.apply_ops import ApplyOpsGap
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.oplog import keep_headroom
+from neverstale.redis.nodes import nodes_of
 from neverstale.role.renewal import Renewal
 from neverstale.role.service import Life, run_role, show_card
 from neverstale.role.supervised import Supervised
-from neverstale.servers import mongo_client, redis_client
+from neverstale.servers import mongo_client
 from neverstale.settings import Settings
 from neverstale.streams.translate import Watched
 from neverstale.streams.walk import Walker
@@ -38,7 +39,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     async with AsyncExitStack() as stack:
         mongo = await stack.enter_async_context(mongo_client(settings.mongodb))
         # The watcher itself needs no Redis; its card is for `neverstale status`.
-        redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
+        redis = nodes_of(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
         await stack.enter_async_context(aclosing(redis))
         watcher = Watcher(settings, watched, mongo.get_database(catalog.database), life.health)
         kinds = Kinds(mongo[catalog.database], settings.mongodb.read_timeout_ms)
@@ -47,7 +48,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
             mongo, catalog.database, watched.collections, loader, settings.kafka, lambda: watcher.lease.term > 0
         )
         async with Supervised(life.health) as beside:
-            beside.keep("card", partial(show_card, life, redis, Names(settings.redis.prefix)))
+            beside.keep("card", partial(show_card, life, redis.send, Names(settings.redis.prefix)))
             beside.keep("walk", walker.run)
             beside.keep("kinds", partial(kinds.keep, catalog))
             beside.keep("headroom", partial(keep_headroom, mongo, lambda: watcher.position))

@@ -23,7 +23,7 @@ from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache
-from neverstale.redis.watermarks import Watermark, Watermarks
+from neverstale.redis.watermarks import Watermarks
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
@@ -66,8 +66,15 @@ class Freshness:
         reconnect: Callable[[], Awaitable[None]],
         catalog: Catalog | None = None,
         watches: str = DEFAULT_GROUP,
+        of: int | None = None,
+        *,
+        tells_ages: bool = True,
     ) -> None:
-        """`catalog`: of the watcher group alone whose changes the consumer group applies; `watches`: its name."""
+        """`catalog`: of the watcher group alone whose changes the consumer group applies; `watches`: its name.
+        `of`: the one partition that writes what is read here; `None`: all do. `tells_ages`: of partitions' last
+        marks, in the metrics."""
+        self._tells_ages = tells_ages
+        self._of = of
         self.marks = marks
         self.watches = watches
         self._health = health
@@ -144,8 +151,11 @@ class Freshness:
             self._void()
             return
         self._note_lacks(held)
-        self._why = _why_unknown(held)
-        self._watermark = None if self._why else min(mark.version for mark in _counted(held))
+        self._why = _why_unknown(held, self._counted(held))
+        if self._why is None:
+            self._watermark = min(held.by_partition[partition].version for partition in self._counted(held))
+        else:
+            self._watermark = None
 
     async def keep_watermark(self, interval_ms: int, resources: Iterable[str]) -> NoReturn:
         """Read the watermarks again and again, until cancelled."""
@@ -206,14 +216,18 @@ class Freshness:
     def _tell_ages(self, held: Watermarks) -> None:
         now = time.monotonic()
         latest = self.marks.latest_ms()
-        if now < self._told_until or latest is None:
+        if not self._tells_ages or now < self._told_until or latest is None:
             return
         self._told_until = now + AGES_SECONDS
-        for partition in range(held.partitions or 0):
+        for partition in self._counted(held):
             mark = held.by_partition.get(partition)
             known = mark is not None and mark.identity == held.identity
             age = (latest - mark.wall_ms) / 1000 if mark is not None and known else NOT_KNOWN
             telemetry.WATERMARK_AGE.labels(self.watches, str(partition)).set(age)
+
+    def _counted(self, held: Watermarks) -> Iterable[int]:
+        """The partitions of which nothing may be missing here."""
+        return range(held.partitions or 0) if self._of is None else (self._of,)
 
     def _void(self) -> None:
         self._epoch += 1
@@ -252,14 +266,10 @@ def _note(health: Health, server: str, wrong: str | None) -> None:
             log.warning("server_away", server=server, reason=wrong)
 
 
-def _counted(held: Watermarks) -> list[Watermark]:
-    return [mark for partition, mark in held.by_partition.items() if partition < (held.partitions or 0)]
-
-
-def _why_unknown(held: Watermarks) -> str | None:
+def _why_unknown(held: Watermarks, partitions: Iterable[int]) -> str | None:
     if not held.partitions:
         return "no consumer has stored a watermark in this Redis"
-    for partition in range(held.partitions):
+    for partition in partitions:
         mark = held.by_partition.get(partition)
         if mark is None:
             return f"partition {partition} has no watermark"

@@ -11,15 +11,15 @@ void, and another one begins.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from neverstale.api.freshness.groups import GroupedFreshness
 from neverstale.api.freshness.redis_identity import tell_identity
-from neverstale.api.live.feeds import Feeds
 from neverstale.api.reads.l1 import L1
 from neverstale.api.reads.source import DocumentSource
 from neverstale.catalog.watchers import DEFAULT_GROUP
@@ -39,6 +39,27 @@ MOST_PUBLISHERS: Final = 1_000
 """A consumer is one, and another one whenever it starts; a hearing of more is not remembered, but begun again."""
 
 
+class Woken(Protocol):
+    """Live reads, as the channel wakes them (`neverstale.api.live.feeds.Feeds`)."""
+
+    @property
+    def idle(self) -> bool: ...
+
+    def hear(self, at: Version) -> None: ...
+
+    def changed(self, name: bytes) -> None: ...
+
+    def changed_group(self, group: bytes) -> None: ...
+
+    def changed_groups(self, beginning: bytes) -> None: ...
+
+    def all_changed(self) -> None: ...
+
+    def vouch(self, watermark: Version, group: str = DEFAULT_GROUP) -> None: ...
+
+    def void(self) -> None: ...
+
+
 class BrokenSubscription(Exception):
     """Something may not have been heard."""
 
@@ -52,9 +73,9 @@ class HeardTopic:
         self.publishers: dict[int, str] = {}
         self.coverages: dict[int, str] = {}
 
-    @property
-    def is_whole(self) -> bool:
-        return 0 < self.partitions == len(self.marks)
+    def is_whole(self, of: int | None) -> bool:
+        """Of all its partitions, or of the one that is announced here."""
+        return 0 < (self.partitions if of is None else 1) == len(self.marks)
 
 
 class Hearing:
@@ -70,7 +91,10 @@ class Hearing:
         note: Callable[[Version, int], None],
         damage: Damage,
         covers: Callable[[str, str], bool] = lambda group, coverage: True,
+        of: int | None = None,
     ) -> None:
+        """`of`: the one partition that is announced here; `None`: all are."""
+        self._of = of
         self._identity = identity
         self._damage = damage
         self._note = note
@@ -83,7 +107,7 @@ class Hearing:
         """Everything of a watcher group up to here was announced, or applied before this hearing began; 0: unknown
         yet, or not all that is read here is announced, since a publisher has another catalog."""
         topic = self._topics[group]
-        if not topic.is_whole:
+        if not topic.is_whole(self._of):
             return 0
         covered = all(self._covers(group, coverage) for coverage in set(topic.coverages.values()))
         return min(topic.marks.values()) if covered else 0
@@ -121,19 +145,22 @@ class Channel:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Redis | None,
         names: Names,
         l1: L1,
         freshness: GroupedFreshness,
         silence_seconds: float,
         damage: Damage,
         documents: Mapping[str, DocumentSource],
-        feeds: Feeds,
+        feeds: Woken,
+        of: int | None = None,
     ) -> None:
-        """`documents`: by resource."""
+        """`documents`: by resource. `of`: the one partition that is announced here; `None`: all are."""
+        self._of = of
         self._feeds = feeds
-        self._redis = redis
+        self._redis: Any = redis
         self._names = names
+        self._begins = names.base + ":"
         self._l1 = l1
         self._freshness = freshness
         self._silence_seconds = silence_seconds
@@ -142,7 +169,8 @@ class Channel:
         self._identity: str | None = None
         self._hearing: Hearing | None = None
         self._complaint = Seldom()
-        tell_identity(redis, self._opened)
+        if redis is not None:
+            tell_identity(redis, self._opened)
         freshness.on_void(lambda: self._begin_again("reads lead to another Redis"))
 
     async def listen(self) -> None:
@@ -150,8 +178,7 @@ class Channel:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
-                    await subscription.subscribe(self._names.announcements)
+                async with self._subscribed() as subscription:
                     while True:
                         async with asyncio.timeout(self._silence_seconds):
                             message = await _next(subscription)
@@ -167,6 +194,12 @@ class Channel:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    @asynccontextmanager
+    async def _subscribed(self) -> AsyncIterator[Any]:
+        async with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
+            await subscription.subscribe(self._names.announcements)
+            yield subscription
 
     def hear(self, message: bytes) -> None:
         """Applies one message: changes and floors first, then marks. Whatever it is, hearing goes on."""
@@ -204,7 +237,9 @@ class Channel:
         if self._l1.idle:
             return  # what was spelled for nothing would cost a process without readers as much as any other
         for key in announcement.keys:
-            _, resource, kind, canonical = key.split(":", 3)
+            if not key.startswith(self._begins):
+                raise Unreadable("what changed lies elsewhere")
+            resource, kind, canonical = key[len(self._begins) :].split(":", 2)
             if kind != "d" or not canonical:
                 raise Unreadable("what changed is no document")
             source = self._documents.get(resource)
@@ -241,7 +276,7 @@ class Channel:
         self._end(reason)
         if self._identity is not None:
             freshness = self._freshness
-            self._hearing = Hearing(self._identity, freshness.marks.note, self._damage, freshness.covers)
+            self._hearing = Hearing(self._identity, freshness.marks.note, self._damage, freshness.covers, self._of)
 
     def _end(self, reason: str) -> None:
         if self._l1.watermark:
@@ -255,6 +290,6 @@ class Channel:
 async def _next(subscription: Any) -> bytes:
     while True:
         message: Mapping[str, Any] | None = await subscription.get_message(timeout=None)
-        if message is not None and message["type"] == "message":
+        if message is not None and message["type"] in ("message", "smessage"):
             data: bytes = message["data"]
             return data

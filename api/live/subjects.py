@@ -78,7 +78,7 @@ class DocumentSubject:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", _groups(self.state, self.view))
-        object.__setattr__(self, "names", frozenset((self.source.locate(self.key)[0],)))
+        object.__setattr__(self, "names", frozenset((self.source.watched_as(self.key),)))
 
     @property
     def name(self) -> str:

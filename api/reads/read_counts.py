@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn
 
 from neverstale.errors import Outage
-from neverstale.keys import Names
+from neverstale.keys import Names, untagged
 from neverstale.redis.most_read import DOCUMENTS_A_CALL, Popularity
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
@@ -72,6 +72,6 @@ class ReadCounts:
     def _by_resource(self, reads: Iterable[tuple[bytes, int]]) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
         for entry_key, count in reads:
-            resource, _, key = entry_key[self._prefix :].decode().partition(":d:")
+            resource, _, key = untagged(entry_key[self._prefix :]).decode().partition(":d:")
             found.setdefault(resource, {})[key] = count
         return found

@@ -151,6 +151,10 @@ class DocumentSource:
             return self._of_text + key.encode(), None  # the same in a fraction of the time: every hit does this
         return self._prefix + canonical(key).encode(), None
 
+    def watched_as(self, key: KeyValue) -> bytes:
+        """What wakes those who watch a document."""
+        return self.locate(key)[0]
+
     def announced(self, asks: Iterable["Ask"]) -> Collection[bytes]:
         return {ask.entry_key for ask in asks}
 

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
@@ -24,7 +24,7 @@ from neverstale.consumers.group.peers import Peers, where
 from neverstale.consumers.group.static_membership import Replaced, is_taken
 from neverstale.consumers.group.stuck import Progress, Stuck
 from neverstale.consumers.records.batch import Batch, Folding
-from neverstale.consumers.replay import Accounts, Gap, Rewind
+from neverstale.consumers.replay import Believed, Gap, Rewind
 from neverstale.role import cancellation, telemetry
 from neverstale.role.retry import Wanted
 from neverstale.role.tasks import unless
@@ -63,7 +63,7 @@ class Consumed:
     max_records: int
     replay_seconds: float
     folding: Folding
-    accounts: Accounts
+    accounts: Believed[Any]
     apply: Apply
     url: str
     """Where this consumer answers HTTP; the other members watch whether it does."""

@@ -13,6 +13,7 @@ import orjson
 from neverstale.catalog import Catalog, OnChange, Resource
 from neverstale.consumers.most_read import Favourites
 from neverstale.consumers.records.poison import NOTHING, Poison, Record, read
+from neverstale.consumers.records.watched import WatchedCollection, touches, watched_by
 from neverstale.derived.plan import Said
 from neverstale.kafka.events import FORMAT, OPERATIONS, Change, Floor, Mark, Rebuilt, Touch
 from neverstale.keys import Names, type_prefix
@@ -87,6 +88,8 @@ class Batch:
     """Wall time of the oldest change, by the primary's clock."""
     newest: Newest = field(default_factory=dict)
     """What `keys` were spelled from."""
+    parts: dict[int, "Batch"] = field(default_factory=dict)
+    """Partition -> its own batch, where each partition has a cell of its own; all else but offsets stands there."""
 
     @property
     def records(self) -> int:
@@ -97,6 +100,8 @@ class Batch:
     @property
     def asks_nothing(self) -> bool:
         """Redis need not be told of it."""
+        if self.parts:
+            return all(part.asks_nothing for part in self.parts.values())
         return not (self.keys or self.floors or self.forget or self.marks or self.told or self.rebuilt)
 
     @property
@@ -108,24 +113,12 @@ class Batch:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """What is known beforehand about one collection."""
-
-    resources: tuple[Resource, ...]
-    types: tuple[str, ...]
-    """How canonical keys begin that some resource can have."""
-    served: frozenset[str] | None
-    """Fields that some resource serves; `None`: all."""
-    derived: bool
-    """Whether anything is derived from its documents."""
-
-
 class Folding:
     """Folds records into batches. Remembers nothing between them but the newest term of each partition's marks.
 
     `latest` returns the latest version that can be real (`neverstale.consumers.records.horizon`). `office`: the
-    highest term that is known to have been held (`neverstale.consumers.records.terms`).
+    highest term that is known to have been held (`neverstale.consumers.records.terms`). `apart`: each partition's
+    records make a batch of their own, a part of what is returned.
     """
 
     def __init__(
@@ -135,17 +128,26 @@ class Folding:
         latest: Callable[[], Version] = lambda: LATEST,
         favourites: Favourites | None = None,
         office: int = ANY_TERM,
+        *,
+        apart: bool = False,
     ) -> None:
         self._latest = latest
+        self._apart = apart
         self._favourites = favourites or Favourites()
         self._database = catalog.database
-        self._watched = {name: _watched(catalog.of_collection(name)) for name in catalog.collections}
+        self._watched = {name: watched_by(catalog.of_collection(name)) for name in catalog.collections}
         self._names = names
         self._terms: dict[int, int] = {}
         self._office = office
 
     def fold(self, fetched: Mapping[Any, Sequence[Record]]) -> Batch:
         """`fetched`: topic partition -> records in order, all of one topic, as `getmany` returns them."""
+        if not self._apart:
+            return self._fold(fetched)
+        found = {at.partition: self._fold({at: records}) for at, records in fetched.items() if records}
+        return _of_parts(found)
+
+    def _fold(self, fetched: Mapping[Any, Sequence[Record]]) -> Batch:
         batch = Batch(newest={collection: {} for collection in self._watched})
         latest = self._latest()
         for topic_partition, records in fetched.items():
@@ -192,6 +194,8 @@ class Folding:
 
     def lost(self, offsets: Mapping[int, int]) -> Batch:
         """Records are gone that nobody read: all that is cached is void, and reading goes on at `offsets`."""
+        if self._apart:
+            return _of_parts({at: Batch(forget=set(self._watched), offsets={at: end}) for at, end in offsets.items()})
         return Batch(forget=set(self._watched), offsets=dict(offsets))
 
     def _fold_partition(self, partition: int, records: Sequence[Record], latest: Version, batch: Batch) -> None:
@@ -282,7 +286,7 @@ class Folding:
             batch.highest = max(batch.highest, change.version)
         if not change.key.startswith(watched.types):
             batch.skip("key_type")
-        elif not _touches(change.fields, watched.served):
+        elif not touches(change.fields, watched.served):
             batch.skip("fields")
         else:
             batch.changes += 1
@@ -338,7 +342,7 @@ class Folding:
                 self._spell_out_collection(self._watched[collection], versions, batch)
         batch.highest = max(batch.highest, *batch.floors.values(), 0)
 
-    def _spell_out_collection(self, watched: _Watched, versions: Mapping[str, str], batch: Batch) -> None:
+    def _spell_out_collection(self, watched: WatchedCollection, versions: Mapping[str, str], batch: Batch) -> None:
         for resource in watched.resources:
             if len(watched.types) > 1:
                 prefix = type_prefix(resource.key_type)
@@ -356,13 +360,12 @@ class Folding:
             batch.spans.append(Span(resource, start, len(batch.keys)))
 
 
-def _watched(resources: tuple[Resource, ...]) -> _Watched:
-    served: set[str] | None = set()
-    for resource in resources:
-        served = None if served is None or resource.fields is None else served | set(resource.fields)
-    types = dict.fromkeys(type_prefix(resource.key_type) for resource in resources)
-    derived = any(resource.derived for resource in resources)
-    return _Watched(resources, tuple(types), None if served is None else frozenset(served), derived)
+def _of_parts(parts: dict[int, Batch]) -> Batch:
+    whole = Batch(parts=parts)
+    for part in parts.values():
+        whole.begins |= part.begins
+        whole.offsets |= part.offsets
+    return whole
 
 
 def _told(batch: Batch, collection: str, partition: int) -> dict[str, list[Said]]:
@@ -377,11 +380,6 @@ def _note(versions: dict[str, str], key: str, version: Version) -> None:
     text = to_hex(version)
     if versions.get(key, "") < text:
         versions[key] = text
-
-
-def _touches(paths: Sequence[str] | None, served: frozenset[str] | None) -> bool:
-    """Whether a change of these paths can be seen in what is served."""
-    return paths is None or served is None or any(path.split(".", 1)[0] in served for path in paths)
 
 
 def _older(one: int | None, other: int | None) -> int | None:

@@ -21,6 +21,8 @@ from hashlib import blake2b
 from typing import Final
 from zlib import crc32
 
+from neverstale.catalog import Resource
+
 PRESENT: Final = b".g"
 """Field of every hash. Groups and document keys never begin with a dot."""
 LIST_FLOOR: Final = b".f"
@@ -95,6 +97,12 @@ def _bucket_names(base: str) -> _BucketNames:
 
 def _bucket(base: str, number: int) -> bytes:
     return f"{base}:b:{number:x}".encode()
+
+
+def derived_tag(resource: Resource) -> str:
+    """The cell of what is derived from the documents of a resource (`neverstale.redis.cells`): all of it has this
+    hash tag, in every layout. Names of resources have no dots, so no cell of documents is called so."""
+    return resource.derived_name
 
 
 @dataclass(frozen=True, slots=True)

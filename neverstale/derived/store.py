@@ -69,6 +69,10 @@ class DerivedStore:
         self._redis = redis
         self._announcer = announcer
 
+    async def identity(self) -> str:
+        """Which Redis holds it."""
+        return await self._redis.identity()
+
     @property
     def damage(self) -> Damage:
         return self._redis.damage
@@ -104,7 +108,8 @@ class DerivedStore:
         """Tell every API process that these groups may have changed, up to a version (see
         `neverstale.redis.announcements`). Comes after they were applied, and before the marks that cover them."""
         if self._announcer is not None:
-            await self._redis.send(("PUBLISH", self._redis.names.announcements, self._announcer.groups(groups, at)))
+            message = self._announcer.groups(groups, at)
+            await self._redis.send((self._redis.publish, self._redis.names.announcements, message))
 
     async def change(self, transition: Callable[[Generations], Generations]) -> Generations:
         """Apply a transition of the register, however many others do at the same time; unlink what it drops."""

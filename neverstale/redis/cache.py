@@ -75,7 +75,7 @@ class Cache(Commands):
     """The entries, floors and watermarks that one Redis holds, as readers use them."""
 
     def __init__(
-        self, redis: Redis, names: Names, *, round_trip: RoundTrip | None = None, damage: Damage | None = None
+        self, redis: Redis | None, names: Names, *, round_trip: RoundTrip | None = None, damage: Damage | None = None
     ) -> None:
         super().__init__(redis, names, round_trip=round_trip, damage=damage)
         self._partitions = 0

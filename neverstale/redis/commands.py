@@ -37,12 +37,16 @@ class Commands:
     Without a `round_trip` every exchange is a pipeline on a connection from the client's pool.
     """
 
+    publish: str = "PUBLISH"
+    """The command that reaches those who hear this Redis, or this cell (`neverstale.redis.nodes`)."""
+
     def __init__(
-        self, redis: Redis, names: Names, *, round_trip: RoundTrip | None = None, damage: Damage | None = None
+        self, redis: Redis | None, names: Names, *, round_trip: RoundTrip | None = None, damage: Damage | None = None
     ) -> None:
+        """Without a client there must be a `round_trip`."""
         self.names = names
         self.damage = damage or Damage()
-        self._redis = redis
+        self._redis: Any = redis
         self._round_trip = round_trip or self._pipeline
         self._scripts: dict[Name, Script] | None = None
 

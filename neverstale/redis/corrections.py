@@ -70,7 +70,7 @@ class Corrections(Cache):
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Redis | None,
         names: Names,
         announcer: Announcer | None = None,
         *,
@@ -78,7 +78,7 @@ class Corrections(Cache):
         damage: Damage | None = None,
     ) -> None:
         super().__init__(redis, names, round_trip=round_trip, damage=damage)
-        self._announcer = announcer
+        self.announcer = announcer
 
     # --- changes
 
@@ -138,9 +138,9 @@ class Corrections(Cache):
         return Invalidated(letters, token, unknown, identity_of(replies[0], replies[1]), reached)
 
     def _announce_changes(self, keys: Sequence[bytes], floors: Sequence[str], at: Version) -> list[Command]:
-        if self._announcer is None or not (keys or floors):
+        if self.announcer is None or not (keys or floors):
             return []
-        return [("PUBLISH", self.names.announcements, self._announcer.changes(keys, floors, at))]
+        return [(self.publish, self.names.announcements, self.announcer.changes(keys, floors, at))]
 
     # --- registers
 
@@ -235,9 +235,9 @@ class Corrections(Cache):
         for partition, (version, wall_ms) in marks.items():
             arguments += (partition, to_hex(version), wall_ms)
         commands: list[Command] = [await self.call("watermark", [self.names.watermarks(group)], arguments)]
-        if self._announcer is not None:
-            message = self._announcer.marks(identity, partitions, marks, digest)
-            commands.append(("PUBLISH", self.names.announcements, message))
+        if self.announcer is not None:
+            message = self.announcer.marks(identity, partitions, marks, digest)
+            commands.append((self.publish, self.names.announcements, message))
         others, *_ = await self.send(*commands)
         return {int(partition): held.decode() for partition, held in zip(others[::2], others[1::2], strict=True)}
 

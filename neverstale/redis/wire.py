@@ -18,7 +18,7 @@ Nothing is retried here: an error is an outage, and the next batch opens a new c
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import hiredis
 from redis.asyncio import Redis
@@ -137,7 +137,12 @@ async def ask_identity(connection: Any) -> str:
     return identity_of(*answers)
 
 
-def _any(identity: str) -> bool:
+Vouched: TypeAlias = Callable[[str], bool]
+"""Whether the server with this identity may answer; asked when the replies are there."""
+
+
+def whoever(identity: str) -> bool:
+    """Any server may answer."""
     return True
 
 
@@ -148,7 +153,7 @@ class Wire:
     Belongs to the event loop in which it is first used.
     """
 
-    def __init__(self, redis: Redis, vouched: Callable[[str], bool] = _any) -> None:
+    def __init__(self, redis: Redis, vouched: Vouched = whoever) -> None:
         self._pool: Any = redis.connection_pool
         self._vouched = vouched
         self._line: _Line | None = None
@@ -160,6 +165,16 @@ class Wire:
         if line is None or line.closed or not self._vouched(line.identity):
             line = await self._opened()
         return await line.exchange(commands)
+
+    async def exchange_with(self, commands: Sequence[Command], vouched: Vouched) -> list[Any]:
+        """The same; `vouched` is asked in place of the wire's own, and need not hold for others' commands."""
+        line = self._line
+        if line is None or line.closed:
+            line = await self._opened()
+        replies = await line.exchange(commands)
+        if not vouched(line.identity):
+            raise Disconnected("the server is no more the one that is vouched for")
+        return replies
 
     async def _opened(self) -> _Line:
         """The new line, which all who need one wait for together."""

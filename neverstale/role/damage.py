@@ -17,7 +17,9 @@ from neverstale.versions import LATEST, Version, is_hex
 
 log = telemetry.logger(__name__)
 
-What = Literal["account", "announcement", "audit", "derived", "entry", "key", "reads", "register", "watermark"]
+What = Literal[
+    "account", "announcement", "audit", "derived", "entry", "key", "partitions", "reads", "register", "watermark"
+]
 PART: Final = "redis_data"
 """In `/readyz`."""
 MOST_PARTITIONS: Final = 10_000

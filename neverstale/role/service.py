@@ -11,15 +11,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import orjson
 import uvicorn
 import uvloop
 from prometheus_client import CONTENT_TYPE_LATEST
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -43,6 +42,8 @@ log = telemetry.logger(__name__)
 
 NOTED_SECONDS = 60.0
 NOT_SHOWN_SECONDS = 60.0
+Tell: TypeAlias = Callable[[Sequence[tuple[Any, ...]]], Awaitable[Sequence[Any]]]
+"""Sends commands to Redis, and returns its replies, errors among them."""
 CARD_SECONDS = 5
 """A role's card in Redis outlives the role by at most this."""
 
@@ -253,7 +254,7 @@ def service_url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def show_card(life: Life, redis: Redis, names: Names, service: str | None = None) -> NoReturn:
+async def show_card(life: Life, tell: Tell, names: Names, service: str | None = None) -> NoReturn:
     """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort, no promise.
 
     `service`: where it answers operators, if that is not `life.url`.
@@ -272,7 +273,9 @@ async def show_card(life: Life, redis: Redis, names: Names, service: str | None 
 
     async def show() -> float:
         try:
-            await redis.set(key, orjson.dumps(card), ex=CARD_SECONDS)
+            (told,) = await tell([("SET", key, orjson.dumps(card), "EX", CARD_SECONDS)])
+            if isinstance(told, Exception):
+                raise told
         except (RedisError, OSError, TimeoutError) as error:
             if times := complaint.due():
                 log.warning("card_not_shown", reason=f"redis is unavailable: {reason_of(error)}", times=times)

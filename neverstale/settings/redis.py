@@ -1,6 +1,6 @@
 """Section `redis`: where answers are kept."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from neverstale.misconfiguration import wrong
-from neverstale.settings.redis_url import sentinel_of
+from neverstale.settings.redis_url import cluster_of, sentinel_of
 from neverstale.settings.section import (
     CaFile,
     CertFile,
@@ -32,6 +32,11 @@ def _redis_url(url: SecretStr) -> SecretStr:
     except ValueError as error:
         raise wrong(str(error), "e.g. redis+sentinel://user:p%40ss@one:26379,two:26379/mymaster/0") from None
     try:
+        if cluster_of(url.get_secret_value()) is not None:
+            return url
+    except ValueError as error:
+        raise wrong(str(error), "e.g. redis+cluster://user:p%40ss@one:6379,two:6379") from None
+    try:
         parts = urlsplit(url.get_secret_value())
         port_is_right = parts.port is None or parts.port > 0
     except ValueError:
@@ -39,7 +44,9 @@ def _redis_url(url: SecretStr) -> SecretStr:
     if not port_is_right:
         raise wrong("is not a URL of Redis", f"percent-encode user and password; {example}")
     if parts.scheme not in ("redis", "rediss", "unix"):
-        raise wrong("does not start with redis://, rediss://, unix:// or redis+sentinel://", example)
+        raise wrong(
+            "does not start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://", example
+        )
     if parts.scheme != "unix" and not parts.hostname:
         raise wrong("names no host", example)
     if parts.scheme != "unix" and parts.path.strip("/") and not parts.path.strip("/").isdigit():
@@ -52,7 +59,8 @@ def _redis_url(url: SecretStr) -> SecretStr:
 class RedisSettings(SettingsSection):
     url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="redis://, rediss:// or unix:// URL, or redis+sentinel://HOST:26379,HOST:26379/MASTER/0.",
+        description="redis://, rediss:// or unix:// URL, redis+sentinel://HOST:26379,HOST:26379/MASTER/0, or "
+        "redis+cluster://HOST:6379,HOST:6379.",
     )
     sentinel_username: str | None = Field(None, description="User of the sentinels themselves, if they have any.")
     sentinel_password: SecretStr | None = Field(None, description="Password of the sentinels themselves.")
@@ -61,14 +69,30 @@ class RedisSettings(SettingsSection):
     ssl_keyfile: KeyFile = None
     ssl_key_password: KeyPassword = None
     ssl_check_hostname: CheckHostname = True
+    cells: Literal["one", "partition"] | None = Field(
+        None,
+        description="`partition`: each partition's documents, and what is derived of each resource, have a cell of "
+        "their own, which a Redis Cluster needs; `one`: all is one cell. Default: what the URL needs.",
+    )
     prefix: str = Field("ns", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="All keys of ours start with it.")
     read_timeout_ms: PositiveInt = Field(50, description="The API gives up on a command after this: an outage.")
     write_timeout_ms: PositiveInt = Field(2000, description="A consumer gives up on a batch after this.")
     connect_timeout_ms: PositiveInt = Field(250, description="Deadline of a new connection.")
     max_connections: PositiveInt = Field(64, description="Connections per process.")
 
+    @property
+    def layout(self) -> Literal["one", "partition"]:
+        """How keys are laid out (`neverstale.redis.cells`)."""
+        return self.cells or ("partition" if self.is_cluster else "one")
+
+    @property
+    def is_cluster(self) -> bool:
+        return cluster_of(self.url.get_secret_value()) is not None
+
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
-        used = self.url.get_secret_value().startswith(("rediss:", "rediss+sentinel:"))
+        used = self.url.get_secret_value().startswith(("rediss:", "rediss+sentinel:", "rediss+cluster:"))
+        if self.is_cluster and self.cells == "one":
+            raise wrong("cannot be `one` in a Redis Cluster", "remove it, or set it to `partition`", "cells")
         refuse_wrong_tls(self, used=used, remedy="let redis.url begin with rediss://, or remove it")
         return self

@@ -29,11 +29,13 @@ from neverstale.ops.auditor.picks import Picks
 from neverstale.ops.auditor.record import record_of, restored
 from neverstale.ops.auditor.traffic import Traffic
 from neverstale.ops.auditor.witness import Witness
+from neverstale.ops.servers import refuse_cells
 from neverstale.ops.status import roles_in
 from neverstale.ops.why.held import addresses_of
 from neverstale.redis import audit
 from neverstale.redis.corrections import Corrections
 from neverstale.redis.most_read import Popularity
+from neverstale.redis.nodes import OneServer
 from neverstale.role import telemetry
 from neverstale.role.renewal import Renewal
 from neverstale.role.retry import forever
@@ -59,7 +61,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     """Audit until `life.stop`."""
     async with open_audit(settings, catalog, fills=False) as parts, Supervised(life.health) as beside:
         await parts.restore()
-        beside.keep("card", partial(show_card, life, parts.redis, parts.cache.names))
+        beside.keep("card", partial(show_card, life, OneServer(parts.redis).send, parts.cache.names))
         parts.keep(beside, life.health, life.instance)
         await parts.auditor.work(life.stop)
         await parts.tell(life.instance)
@@ -151,6 +153,7 @@ class Parts:
 async def open_audit(settings: Settings, catalog: Catalog, *, fills: bool) -> AsyncIterator[Parts]:
     """Clients, and an auditor on them. Nothing is asked yet. `fills`: see `Picks`."""
     mongo = mongo_client(settings.mongodb)
+    refuse_cells(settings.redis)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     bearer = settings.auditor.bearer
     asker = Asker(bearer.get_secret_value() if bearer is not None else None)

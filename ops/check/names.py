@@ -23,6 +23,7 @@ DoctorName = Literal[
     "reads-refused",
     "kafka-refuses",
     "redis-is-cluster",
+    "redis-is-no-cluster",
     "redis-is-replica",
     "too-old",
     "known-bad",

@@ -25,8 +25,10 @@ _reachable = about("reachable", "redis")
 
 async def check_redis(settings: RedisSettings) -> list[Finding]:
     try:
-        async with redis(settings) as client:
+        async with redis(settings, any_node=True) as client:
             findings = list(judge(await redis_facts(client), settings))
+            if settings.is_cluster:
+                return findings  # the probe's key may be another node's
             # Fails where the user may not run scripts or not touch our keys.
             probe = "return redis.call('EXISTS', KEYS[1])"
             with suppress(OutOfMemoryError):  # it would be run, if there were room
@@ -51,9 +53,17 @@ def judge(facts: RedisFacts, settings: RedisSettings) -> Iterable[Finding]:
     version = tuple(int(part) for part in facts.version.split(".")[:2])
     if version < LEAST_VERSION:
         yield _version("problem", "too-old", f"the server is {facts.version}", "run Redis 6.2 or later")
+    elif facts.is_cluster and not settings.is_cluster:
+        remedy = f"name some of its nodes: {export('redis.url', 'redis+cluster://NODE:6379,NODE:6379')}"
+        yield _reachable("problem", "redis-is-cluster", "the server is a node of a cluster", remedy)
+    elif settings.is_cluster and not facts.is_cluster:
+        remedy = f"name it alone: {export('redis.url', 'redis://HOST:6379/0')}"
+        yield _reachable("problem", "redis-is-no-cluster", "the server is no node of a cluster", remedy)
+    elif settings.is_cluster and version < FLAGS_VERSION:
+        message, remedy = f"the nodes are {facts.version}", "run Redis 7 or later: sharded channels are needed"
+        yield _version("problem", "too-old", message, remedy)
     elif facts.is_cluster:
-        remedy = "use a single primary, with replicas or without, or sentinels"
-        yield _reachable("problem", "redis-is-cluster", "the server is a cluster", remedy)
+        yield _reachable.well(f"Redis Cluster {facts.version}")
     elif facts.role != "master":
         remedy = f"name the primary: {export('redis.url', 'redis://PRIMARY:6379/0')}"
         yield _reachable("problem", "redis-is-replica", "the server is a replica and refuses writes", remedy)

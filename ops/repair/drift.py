@@ -36,6 +36,7 @@ from neverstale.ops.repair.drift_values import (
     alike,
 )
 from neverstale.ops.repair.named import declarations_named, resource_named
+from neverstale.ops.servers import refuse_cells
 from neverstale.ops.terminal.output import console, print_json, table
 from neverstale.redis.cache import Cache
 from neverstale.servers import mongo_client, redis_client
@@ -86,6 +87,7 @@ class Drift:
 async def drift(settings: Settings, catalog: Catalog, name: str, declaration: str | None) -> Drift:
     resource = resource_named(catalog, name, settings.catalog)
     named = declarations_named(resource, declaration, settings.catalog)
+    refuse_cells(settings.redis)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     try:
         async with mongo_client(settings.mongodb) as mongo:

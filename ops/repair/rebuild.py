@@ -18,6 +18,7 @@ from neverstale.keys import Names
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walk, Walks
 from neverstale.ops.repair.named import declarations_named, resource_named
+from neverstale.ops.servers import refuse_cells
 from neverstale.ops.terminal.interrupts import interrupts
 from neverstale.ops.terminal.output import print_json
 from neverstale.ops.terminal.progress import Shown
@@ -63,6 +64,7 @@ async def rebuild(
     """Ctrl-C leaves the generation to watcher and consumers, who go on with it."""
     resource = resource_named(catalog, name, settings.catalog)
     declarations_named(resource, declaration, settings.catalog)
+    refuse_cells(settings.redis)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     try:
         async with mongo_client(settings.mongodb) as mongo:

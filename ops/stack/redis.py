@@ -26,6 +26,7 @@ class RedisOptions:
     max_memory: str | None = None  # "64mb"; None: no limit
     max_memory_policy: str = "allkeys-lru"
     replica_of: int | None = None  # port of the primary
+    arguments: tuple[str, ...] = ()  # further ones
     name: str = "redis"
 
 
@@ -84,7 +85,7 @@ def _arguments(options: RedisOptions, port: int, folder: Path) -> list[str]:
         arguments += ["--maxmemory", options.max_memory, "--maxmemory-policy", options.max_memory_policy]
     if options.replica_of is not None:
         arguments += ["--replicaof", LOOPBACK, str(options.replica_of)]
-    return arguments
+    return [*arguments, *options.arguments]
 
 
 def _named() -> Path | None:

@@ -12,7 +12,8 @@ from signal import Signals
 from typing import Any, Final
 
 import orjson
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 
 from neverstale.ops.http_client import Connection
 from neverstale.ops.stack.ports import answers_http, free_port
@@ -90,15 +91,37 @@ class Pipeline:
         Read from the stored hash itself, field by field, so that the oracle does not share the reader's code:
         partition -> 16 hex digits of the version, and more behind a colon; beside them what was covered.
         """
+        count, versions = await self._by_partition()
+        return min(versions.values()) if count and len(versions) == count else 0
+
+    async def by_partition(self) -> dict[int, int]:
+        """The same of each partition, as far as it is known."""
+        return (await self._by_partition())[1]
+
+    async def _by_partition(self) -> tuple[int, dict[int, int]]:
         try:
-            async with Redis.from_url(self.redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
-                fields: dict[Any, Any] = await redis.hgetall(f"{self.name}:watermarks:{self.consumer_group}")
+            async with _client(self.redis_url) as redis:
+                fields = await self._held(redis)
         except Exception:  # whatever is wrong with Redis, then nothing is known
-            return 0
+            return 0, {}
         count = int(fields.pop(b"partitions", b"0"))
         held = {int(number): text for number, text in fields.items() if number.isdigit()}
-        versions = [int(text.split(b":")[0], 16) for number, text in held.items() if number < count]
-        return min(versions) if count and len(versions) == count else 0
+        return count, {at: int(text.split(b":")[0], 16) for at, text in held.items() if at < count}
+
+    async def _held(self, redis: Any) -> dict[Any, Any]:
+        """Where each partition has a cell of its own, its watermark stands there."""
+        told = await redis.hgetall(f"{self.name}:partitions:default")
+        if not told:
+            found: dict[Any, Any] = await redis.hgetall(f"{self.name}:watermarks:{self.consumer_group}")
+            return found
+        _, count = max((text.split(b":")[1], int(text.split(b":")[0])) for text in told.values())
+        fields = {b"partitions": str(count).encode()}
+        for partition in range(count):
+            cell = f"{self.name}:{{default.{count}.{partition}}}"
+            held = await redis.hget(f"{cell}:watermarks:{self.name}", str(partition))
+            if held is not None:
+                fields[str(partition).encode()] = held
+        return fields
 
     async def passed(self, version: int, seconds: float) -> float | None:
         """Seconds until everything up to a version is applied; `None`: not within `seconds`."""
@@ -108,6 +131,14 @@ class Pipeline:
                 return None
             await asyncio.sleep(0.02)
         return time.monotonic() - started
+
+
+def _client(url: str) -> Any:
+    if not url.startswith("redis+cluster://"):
+        return Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
+    nodes = [node.rpartition(":") for node in url.removeprefix("redis+cluster://").split(",")]
+    known = [ClusterNode(host, int(port)) for host, _, port in nodes]
+    return RedisCluster(startup_nodes=known, socket_timeout=1, socket_connect_timeout=1, require_full_coverage=False)
 
 
 @contextlib.asynccontextmanager
@@ -120,6 +151,7 @@ async def pipeline(
     broker: Broker | None = None,
     on_change: str = "auto",
     partitions: int = 4,
+    cells: str = "",
 ) -> AsyncIterator[Pipeline]:
     """No role runs yet; those that were started are gone at the end."""
     name = bench.name("pipe")
@@ -143,6 +175,8 @@ async def pipeline(
         "SERVICE__LOG_FORMAT": "json",
         "API__PUBLIC_PAGES": "all",
     }
+    if cells:
+        environment["REDIS__CELLS"] = cells
     made = Pipeline(bench, name, broker, redis_url, rule, environment, name)
     try:
         yield made

@@ -95,9 +95,9 @@ async def test_what_was_not_announced_is_seen_once_the_channel_is_heard_again(se
         await stream.until_state({"n": 1})
         served.announcer.changes([b"lost"], [])  # the next announcement shows that one is missing
         version = await served.world.write("things", {"_id": "a", "n": 2})
-        announcer, served.world.cache._announcer = served.world.cache._announcer, None
+        announcer, served.world.cache.announcer = served.world.cache.announcer, None
         await served.world.apply("things", ["a"], version)
-        served.world.cache._announcer = announcer
+        served.world.cache.announcer = announcer
         await served.change("things", "b", {"n": 1})
         await served.vouched()
         await stream.until_state({"n": 2})
@@ -107,10 +107,10 @@ async def test_while_the_channel_is_not_heard_states_come_later_and_come(served:
     async with listening(served.port, "/v1/things/a") as stream:
         await stream.until_state({"n": 1})
         await served.world.redis.publish(served.world.cache.names.announcements, b"nonsense")
-        announcer, served.world.cache._announcer = served.world.cache._announcer, None
+        announcer, served.world.cache.announcer = served.world.cache.announcer, None
         await served.change("things", "a", {"n": 2})
         await stream.until_state({"n": 2})  # no mark was told: nobody vouches for the channel
-        served.world.cache._announcer = announcer
+        served.world.cache.announcer = announcer
 
 
 async def test_a_process_that_ends_ends_its_streams_and_says_when_to_come_back(world: World) -> None:

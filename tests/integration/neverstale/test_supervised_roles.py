@@ -26,7 +26,7 @@ from tests.worlds.consuming import running_life
 API = {
     "clock": "neverstale.api.app.keep_clock",
     "watermark": "neverstale.api.freshness.watermark.Freshness.keep_watermark",
-    "generations": "neverstale.api.app.keep_known",
+    "generations": "neverstale.api.layouts.keep_known",
     "card": "neverstale.api.app.show_card",
     "kinds": "neverstale.mongodb.kinds.Kinds.keep",
     "apply-ops": "neverstale.mongodb.apply_ops.ApplyOpsGap.keep",

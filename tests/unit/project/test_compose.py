@@ -18,9 +18,11 @@ from neverstale.ops.demo.flights.play import demo_catalog
 from neverstale.settings.sources import load
 from tests.support.containers import image_of
 from tests.support.project import ROOT
+from tests.support.redis_cluster import cluster_arguments
 
 SERVERS = {"mongo", "kafka", "redis"}
 ROLES = {"watcher", "consumer", "api", "console"}
+NODES = {f"node-{number}" for number in range(1, 7)}
 MONITORING = {"prometheus", "grafana"}
 SECURE = {f"secure-{name}" for name in ("files", "mongo", "kafka", "rights", "redis", "watcher", "consumer", "api")}
 """The profile of that name; more of it in test_compose_secure.py."""
@@ -73,7 +75,22 @@ def test_interpolation_without_a_default_would_be_noticed(text: str) -> None:
 
 
 def test_every_server_and_role_is_a_service() -> None:
-    assert set(services()) == SERVERS | ROLES | {"board"} | MONITORING | SECURE
+    assert set(services()) == SERVERS | ROLES | {"board"} | MONITORING | SECURE | NODES | {"cluster"}
+
+
+def test_a_redis_cluster_runs_only_where_it_is_asked_for_with_the_arguments_of_the_tests() -> None:
+    cluster = services()["cluster"]
+    assert cluster["profiles"] == ["cluster"] and set(cluster["depends_on"]) == NODES
+    tested = cluster_arguments(1)
+    for name in NODES:
+        node = services()[name]
+        assert node["profiles"] == ["cluster"]
+        words = node["command"]
+        for argument in ("--cluster-enabled", "--cluster-node-timeout", "--cluster-require-full-coverage"):
+            assert words[words.index(argument) + 1] == tested[tested.index(argument) + 1]
+    url = "redis+cluster://node-1:6379,node-2:6379,node-3:6379"
+    assert f"REDIS_URL={url} " in (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert load(services(REDIS_URL=url)["api"]["environment"])[0].redis.layout == "partition"
 
 
 def test_monitoring_runs_only_where_it_is_asked_for_and_reads_what_is_shipped() -> None:
@@ -131,7 +148,7 @@ def test_the_servers_have_the_fixes_that_we_require() -> None:
 
 def test_every_service_says_whether_it_is_healthy() -> None:
     for name, service in services().items():
-        if name in {"board"} | ENDING:
+        if name in {"board", "cluster"} | ENDING:
             assert service["healthcheck"] == {"disable": True}, "it serves nothing"
             continue
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name

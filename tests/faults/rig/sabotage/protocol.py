@@ -99,3 +99,9 @@ def _invalidate(**changed: Any) -> Any:
         return await invalidate(self, *given.values(), *rest, **named)
 
     return replaced("neverstale.redis.corrections:Corrections.invalidate", spoilt)
+
+
+@rule("a partition vouches for its own documents")
+def _one_watermark_for_all() -> Patches:
+    """All documents are of one cell, which is as old as the partition that is furthest behind."""
+    yield replaced("neverstale.settings.redis:RedisSettings.layout", "one")

@@ -60,7 +60,7 @@ def _library_timeouts() -> Patches:
     def patient(settings: Any, **_: Any) -> Redis:
         return Redis.from_url(settings.url.get_secret_value())
 
-    yield replaced("neverstale.api.app:redis_client", patient)
+    yield replaced("neverstale.api.layouts:redis_client", patient)
 
 
 @rule("a guard that matches paths")

@@ -1,0 +1,262 @@
+"""All cells of one watcher group, as one process reads them: opened when they are known of, and let go."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, NoReturn
+
+from neverstale.api.cells.channel import CellChannel
+from neverstale.api.cells.counted import PartitionCount
+from neverstale.api.cells.documents import DocumentsInCells
+from neverstale.api.cells.freshness import CellHealth
+from neverstale.api.cells.shares import FeedsShare, L1Share, SharedFeeds, SharedL1
+from neverstale.api.derived.generations import Known
+from neverstale.api.derived.lookups import LookupSource
+from neverstale.api.derived.pages import PageSource
+from neverstale.api.derived.sources import Sources
+from neverstale.api.freshness.groups import GroupedFreshness
+from neverstale.api.freshness.watermark import Freshness
+from neverstale.api.reads.breaker import Breaker
+from neverstale.api.reads.read_counts import ReadCounts
+from neverstale.api.reads.reader import Reader
+from neverstale.api.reads.source import CachedSource, DocumentSource
+from neverstale.api.surroundings import ReadSurroundings
+from neverstale.api.web.paths import PREFIX
+from neverstale.catalog import Resource
+from neverstale.derived.redis_names import derived_tag
+from neverstale.derived.store import DerivedStore
+from neverstale.errors import Outage
+from neverstale.keys import Names
+from neverstale.redis.cache import Cache
+from neverstale.redis.cells import document_tag
+from neverstale.redis.commands import Commands
+from neverstale.role.tasks import start
+from neverstale.watcher_groups import WatcherGroup
+
+LEAST_INTERVAL_MS = 2
+"""For each cell: watermarks of many cells are fetched less often."""
+
+
+@dataclass(slots=True, eq=False)
+class ReadCell:
+    """One cell as the API reads it."""
+
+    names: Names
+    health: CellHealth
+    freshness: Freshness
+    grouped: GroupedFreshness
+    hits: Cache
+    fills: Cache
+    breaker: Breaker
+    l1: L1Share
+    feeds: FeedsShare | None
+    channel: CellChannel | None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    closed: bool = False
+
+
+class AllCells:
+    """Opens the cells of what is derived at once, those of documents when the number of partitions is known."""
+
+    def __init__(
+        self,
+        ours: ReadSurroundings,
+        of: WatcherGroup,
+        commands: Commands,
+        read_counts: ReadCounts,
+        l1: SharedL1,
+        feeds: SharedFeeds,
+    ) -> None:
+        """`commands`: for what lies in no cell."""
+        self._ours = ours
+        self._catalog = of.catalog
+        self._of = of
+        self._read_counts = read_counts
+        self._l1 = l1
+        self._feeds = feeds
+        self._new: asyncio.Queue[ReadCell] = asyncio.Queue()
+        self._readers: dict[bytes, Reader] = {}
+        self._documents: dict[int, ReadCell] = {}
+        """By partition."""
+        self.count = PartitionCount(commands, of.name, self._recount)
+        self._commands = commands
+        self._front = {name: self._front_of(one) for name, one in self._catalog.resources.items()}
+        self._derived = {
+            name: self._open(derived_tag(resource), None)
+            for name, resource in self._catalog.resources.items()
+            if resource.derived
+        }
+        self.known = {name: self._known(name, cell) for name, cell in self._derived.items()}
+        self.sources = self._sources()
+        self.figures = {
+            self.known[name].names.resource: ours.figures(cell.fills, cell.grouped, cell.breaker)
+            for name, cell in self._derived.items()
+        }
+        for name, cell in self._derived.items():
+            own = [one for one in self.sources if not isinstance(one, DocumentSource) and _resource_of(one) == name]
+            self._read(cell, own)
+
+    @property
+    def group(self) -> str:
+        """The name of the watcher group."""
+        return self._of.name
+
+    def reader_of(self, tag: bytes) -> Reader | None:
+        return self._readers.get(tag)
+
+    def freshness(self) -> list[Freshness]:
+        """Of every cell that is read now; none while it is not known which ones there are."""
+        return [cell.freshness for cell in self._cells()] if self._documents else []
+
+    async def keep(self) -> NoReturn:
+        """Keep what is known of every cell current, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for cell in self._cells():
+                self._live(group, cell)
+            while True:
+                self._live(group, await self._new.get())
+        raise AssertionError("it never ends")
+
+    def _live(self, group: asyncio.TaskGroup, cell: ReadCell) -> None:
+        if cell.closed or (cell.tasks and not all(task.done() for task in cell.tasks)):
+            return
+        interval = max(
+            self._ours.settings.api.freshness_interval_ms,
+            LEAST_INTERVAL_MS * (len(self._documents) + len(self._derived)),
+        )
+        works: list[Coroutine[Any, Any, None]] = [cell.freshness.keep_watermark(interval, ())]
+        if cell.channel is not None:
+            works.append(cell.channel.listen())
+        cell.tasks = [start(group, work, f"cell-{cell.names.tag}") for work in works]
+
+    def _cells(self) -> Iterator[ReadCell]:
+        yield from self._derived.values()
+        yield from self._documents.values()
+
+    def _recount(self, partitions: int) -> None:
+        """Documents lie elsewhere now."""
+        for cell in self._documents.values():
+            self._close(cell)
+        self._documents = {}
+        for partition in range(partitions):
+            cell = self._open(document_tag(self._of.name, partitions, partition), partition)
+            self._documents[partition] = cell
+            resources = self._catalog.resources
+            counts = self._read_counts
+            self._read(cell, [DocumentSource(one, cell.hits, counts, _path(one)) for one in resources.values()])
+            self._new.put_nowait(cell)
+
+    def _close(self, cell: ReadCell) -> None:
+        cell.closed = True
+        for task in cell.tasks:
+            task.cancel()
+        cell.l1.void()
+        cell.health.forget()
+        if cell.feeds is not None:
+            cell.feeds.void()
+            self._feeds.drop(cell.feeds)
+        self._readers.pop(cell.names.tag.encode(), None)
+
+    def _open(self, tag: str, partition: int | None) -> ReadCell:
+        ours, names = self._ours, self._commands.names.cell(tag)
+        looks = self._cache(names, "looks", lambda identity: True)
+
+        async def adopt() -> None:
+            with suppress(Outage):
+                freshness.opened(await looks.identity())
+
+        health = CellHealth(ours.health, ours.troubles, tag)
+        freshness = Freshness(
+            looks,
+            self._of.settings.kafka.group,
+            ours.marks,
+            health,
+            adopt,
+            self._catalog,
+            self._of.name,
+            partition,
+            tells_ages=partition is not None,
+        )
+
+        grouped = GroupedFreshness(self._catalog, {self._of.name: freshness}, ours.marks)
+
+        def vouched(identity: str) -> bool:
+            return identity == freshness.identity
+
+        hits, fills = (self._cache(names, lane, vouched) for lane in ("hits", "fills"))
+        l1, api = self._l1.share(), ours.settings.api
+        feeds = channel = None
+        if api.l1_bytes or ours.settings.live.streams:
+            feeds = self._feeds.share()
+            channel = CellChannel(
+                ours.nodes,
+                names,
+                l1,
+                grouped,
+                api.channel_silence_ms / 1000,
+                ours.damage,
+                self._front,
+                feeds,
+                partition,
+            )
+        return ReadCell(names, health, freshness, grouped, hits, fills, ours.breaker(), l1, feeds, channel)
+
+    def _front_of(self, resource: Resource) -> DocumentsInCells:
+        return DocumentsInCells(
+            resource,
+            Cache(None, self._commands.names, round_trip=self._ours.nodes.send, damage=self._ours.damage),
+            self._read_counts,
+            _path(resource),
+            database=self._catalog.database,
+            watchers=self._of.name,
+            partitions=lambda: self.count.now,
+        )
+
+    def _cache(self, names: Names, lane: str, vouched: Callable[[str], bool]) -> Cache:
+        way = self._ours.nodes.to_cell(names.applied, lane, vouched)
+        return Cache(None, names, round_trip=way, damage=self._ours.damage)
+
+    def _known(self, name: str, cell: ReadCell) -> Known:
+        store = DerivedStore(cell.fills, self._catalog.resources[name].derived_name)
+        return Known(store, lambda: cell.freshness.identity)
+
+    def _sources(self) -> Sources:
+        resources, secret = self._catalog.resources, self._ours.secret
+        return Sources(
+            self._front,
+            {
+                (name, list_name): PageSource(one, list_name, self._derived[name].hits, self.known[name], secret)
+                for name, one in resources.items()
+                for list_name in one.lists
+            },
+            {
+                (name, path): LookupSource(one, path, self._derived[name].hits, self.known[name])
+                for name, one in resources.items()
+                for path in one.lookups
+            },
+        )
+
+    def _read(self, cell: ReadCell, sources: list[CachedSource]) -> None:
+        ours = self._ours
+        self._readers[cell.names.tag.encode()] = Reader(
+            cell.fills,
+            ours.loads,
+            cell.grouped,
+            cell.breaker,
+            ours.settings.api,
+            ours.tasks,
+            Random(),
+            cell.l1,
+            sources,
+        )
+
+
+def _path(resource: Resource) -> str:
+    return f"{PREFIX}{resource.name}/"
+
+
+def _resource_of(source: CachedSource) -> str:
+    assert isinstance(source, PageSource | LookupSource)
+    return source.resource.name
