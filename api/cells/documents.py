@@ -35,6 +35,8 @@ class DocumentsInCells(DocumentSource):
     ) -> None:
         super().__init__(resource, cache, read_counts, path)
         self._names: Names = cache.names
+        self._saw = read_counts.saw
+        self.count_read = self._count_read
         self._database = database
         self._watchers = watchers
         self._partitions = partitions
@@ -51,6 +53,10 @@ class DocumentsInCells(DocumentSource):
                 self._located.clear()
             found = self._located[key] = self._locate(canonical(key))
         return found
+
+    def _count_read(self, entry_key: bytes, times: int = 1) -> None:
+        if entry_key != NOWHERE:
+            self._saw(entry_key, times)
 
     def _count_again(self) -> None:
         self._counted = self._partitions()
