@@ -271,7 +271,8 @@ class Names:
         if _ENTRY.match(rest):
             return "string"
         if rest[:1] == b"{":
-            if (kind := _DERIVED.search(rest)) is not None:
+            derived = b"." not in rest.partition(b"}")[0]  # which tags of documents' cells have
+            if derived and (kind := _DERIVED.search(rest)) is not None:
                 return _DERIVED_TYPES[kind[1]]
             rest = untagged(rest)
             if _ENTRY.match(rest):
