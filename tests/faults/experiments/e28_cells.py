@@ -171,5 +171,6 @@ EXPERIMENTS = (
         controls={"what another Redis lacks is not looked at": STALE},
         short=1,
         long=4,
+        long_controls=("what another Redis lacks is not looked at",),
     ),
 )
