@@ -73,6 +73,7 @@ async def write_to(settings: Settings) -> None:
             raise Outage("kafka", type(error).__name__) from None
 
 
+ENDED: Final = datetime(2021, 1, 1)  # noqa: DTZ001
 NOT_OURS: Final = "it refuses the certificate that we show, or that we show none"
 
 
@@ -80,7 +81,7 @@ async def test_kafka_says_which_certificate_is_not_taken(place: Place) -> None:
     authority, ours = place.servers.authority, kafka(place, certificate=True)
     other = Authority(authority.folder / "other")
     foreign = other.issue(user_of("watcher"))
-    ended = authority.issue(user_of("watcher"), file="ended", not_after=datetime(2021, 1, 1))  # noqa: DTZ001
+    ended = authority.issue(user_of("watcher"), file="ended", not_after=ENDED)
     assert await said(write_to(ours)) == "nothing"
     without = changed(ours, "kafka", ssl_certfile=None, ssl_keyfile=None)
     assert await said(ensure_topic(without.kafka)) == NOT_OURS
@@ -113,18 +114,20 @@ async def test_redis_says_what_is_missing(place: Place) -> None:
     foreign = other.issue(user_of("api"))
     assert await said(read_from(ours)) == "nothing"
     url = ours.redis.url.get_secret_value()
-    cases: dict[str, dict[str, Any]] = {
-        "AuthenticationError": {"url": url.replace(PASSWORD, "wrong")},
-        NOT_OURS: {"ssl_certfile": None, "ssl_keyfile": None},
-        f"{NOT_OURS} ": {"ssl_certfile": foreign.certificate, "ssl_keyfile": foreign.key},
-        "its certificate is not trusted": {"ssl_cafile": other.file},
-        "NoPermissionError": {"prefix": "another"},
-    }
-    for reason, changes in cases.items():
+    ended = place.servers.authority.issue(user_of("api"), file="redis-ended", not_after=ENDED)
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("AuthenticationError", {"url": url.replace(PASSWORD, "wrong")}),
+        (NOT_OURS, {"ssl_certfile": None, "ssl_keyfile": None}),
+        (NOT_OURS, {"ssl_certfile": foreign.certificate, "ssl_keyfile": foreign.key}),
+        (NOT_OURS, {"ssl_certfile": ended.certificate, "ssl_keyfile": ended.key}),
+        ("its certificate is not trusted", {"ssl_cafile": other.file}),
+        ("NoPermissionError", {"prefix": "another"}),
+    ]
+    for reason, changes in cases:
         found = await said(read_from(changed(ours, "redis", **changes)))
         # A server that refuses our certificate may have hung up before we read that it does.
-        assert found.startswith((reason.strip(), "ConnectionError" if NOT_OURS in reason else reason)), changes
-        assert documented(reason.strip())
+        assert found.startswith((reason, "ConnectionError" if reason == NOT_OURS else reason)), (changes, found)
+        assert documented(reason)
 
 
 async def test_kafka_says_that_a_password_is_wrong(place: Place) -> None:
@@ -142,6 +145,20 @@ async def look_into(settings: Settings, place: Place) -> None:
         await client[place.catalog.database].command({"find": RESOURCE, "limit": 1})
 
 
+async def certificates_of_others_are_told(place: Place, other: Authority) -> None:
+    """By who is known by his certificate, and shows a foreign one, one that has ended, or none."""
+    settings = place.servers.settings("watcher", place.base, certificate=True)
+    quick = changed(settings, "mongodb", server_selection_timeout_ms=800)
+    uri, shown = quick.mongodb.uri.get_secret_value(), quote(str(place.servers.certificates["watcher"].both), "")
+    ended = place.servers.authority.issue(user_of("watcher"), file="mongodb-ended", not_after=ENDED)
+    assert await said(look_into(quick, place)) == "nothing"
+    for certificate in (other.issue(user_of("watcher")), ended):
+        wrong = changed(quick, "mongodb", uri=uri.replace(shown, quote(str(certificate.both), "")))
+        assert "no usable member answered" in await said(look_into(wrong, place))
+    without = changed(quick, "mongodb", uri=uri.replace(f"&tlsCertificateKeyFile={shown}", ""))
+    assert await said(look_into(without, place)) != "nothing"
+
+
 async def test_mongodb_says_what_is_missing(place: Place) -> None:
     ours = place.servers.settings("api", place.base)
     other = Authority(place.servers.authority.folder / "mongodb-other")
@@ -154,6 +171,7 @@ async def test_mongodb_says_what_is_missing(place: Place) -> None:
         quick, "mongodb", uri=uri.replace(str(place.servers.authority.file).replace("/", "%2F"), str(other.file))
     )
     assert "no usable member answered" in await said(look_into(mistrusting, place))
+    await certificates_of_others_are_told(place, other)
     database, role = place.catalog.database, mongodb_privileges.name_of("api")
     privileges = mongodb_privileges.creation("api", database, list(place.catalog.collections))["privileges"]
     async with AsyncMongoClient[dict[str, Any]](place.servers.mongo_admin) as admin:
@@ -232,7 +250,7 @@ async def renewed(place: Place, ask: Callable[[Settings], Awaitable[None]], sect
         kafka(place, "watcher", certificate=True), section, ssl_certfile=shown.certificate, ssl_keyfile=shown.key
     )
     assert await said(ask(ours)) == "nothing"
-    authority.issue(name, file=f"renewed-{section}", not_after=datetime(2021, 1, 1))  # noqa: DTZ001
+    authority.issue(name, file=f"renewed-{section}", not_after=ENDED)
     assert await said(ask(ours)) != "nothing"
     authority.issue(name, file=f"renewed-{section}")
     assert await said(ask(ours)) == "nothing"
@@ -242,7 +260,7 @@ async def test_mongodb_is_shown_the_certificate_that_is_there_now_by_the_client_
     """Its driver reads the files only when a client is made; we have them read again."""
     authority, ours = place.servers.authority, place.servers.settings("api", place.base, certificate=True)
     name = user_of("api")
-    ended = authority.issue(name, file="renewed-mongodb", not_after=datetime(2021, 1, 1))  # noqa: DTZ001
+    ended = authority.issue(name, file="renewed-mongodb", not_after=ENDED)
     uri = ours.mongodb.uri.get_secret_value()
     shown = str(place.servers.certificates["api"].both)
     renewed_uri = uri.replace(quote(shown, ""), quote(str(ended.both), ""))
