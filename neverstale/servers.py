@@ -17,6 +17,7 @@ from neverstale import __version__
 from neverstale.errors import Misconfigured
 from neverstale.links import tls
 from neverstale.links.mongodb_tls import RenewedCertificates
+from neverstale.mongodb import driver_locks
 from neverstale.sentinels import Sentinels, ToMaster
 from neverstale.settings import Kafka, MongoDB, RedisSettings
 from neverstale.settings.redis_url import Address, ClusterUrl, Sentinel, cluster_of, sentinel_of
@@ -27,6 +28,7 @@ METADATA_MS: Final = 2000
 
 def mongo_client(settings: MongoDB, **options: Any) -> AsyncMongoClient[dict[str, Any]]:
     """A client for one event loop. Majority everywhere: a write that is rolled back must never be seen."""
+    driver_locks.mend()
     certificates = RenewedCertificates()
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
         settings.uri.get_secret_value(),
