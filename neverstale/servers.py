@@ -15,9 +15,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from neverstale import __version__
 from neverstale.errors import Misconfigured
-from neverstale.links import tls
+from neverstale.links import driver_locks, tls
 from neverstale.links.mongodb_tls import RenewedCertificates
-from neverstale.mongodb import driver_locks
 from neverstale.sentinels import Sentinels, ToMaster
 from neverstale.settings import Kafka, MongoDB, RedisSettings
 from neverstale.settings.redis_url import Address, ClusterUrl, Sentinel, cluster_of, sentinel_of

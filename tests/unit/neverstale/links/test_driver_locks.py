@@ -4,7 +4,7 @@ import asyncio
 
 import pymongo.lock
 
-from neverstale.mongodb import driver_locks
+from neverstale.links import driver_locks
 
 
 async def test_a_task_that_is_cancelled_when_its_wait_is_over_leaves_the_lock_to_the_others() -> None:
