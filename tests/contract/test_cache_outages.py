@@ -10,6 +10,7 @@ from redis import Redis as PlainRedis
 
 from neverstale.errors import Outage
 from neverstale.keys import Names
+from neverstale.links.redis_refusals import CREDENTIALS, RIGHTS
 from neverstale.ops.stack.ports import free_port
 from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
 from neverstale.redis.cache import Fill, Granted
@@ -34,7 +35,10 @@ REPLIES = {
     "MISCONF Redis is configured to save RDB snapshots": "MISCONF",
     "BUSY Redis is busy running a script": "BUSY",
     "NOREPLICAS Not enough good replicas to write.": "NOREPLICAS",
-    "NOAUTH Authentication required.": "AuthenticationError",
+    "NOAUTH Authentication required.": f"AuthenticationError; {CREDENTIALS}",
+    "NOPERM this user has no permissions": f"NoPermissionError: this user has no permissions; {RIGHTS}",
+    "ERR The user executing the script can't run this command": "ERR: The user executing the script can't run this "
+    "command",
 }
 
 
