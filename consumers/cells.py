@@ -232,7 +232,7 @@ class CellsApplier:
         gaps: dict[int, Gap] = {}
         try:
             if not batch.asks_nothing:
-                gaps = _widest(await _all(await self._corrections(batch, wanted)))
+                gaps = await self._correct(batch, wanted)
             for partition, part in batch.parts.items():
                 await self._cells.note(partition, part)
                 count(part)
@@ -241,13 +241,17 @@ class CellsApplier:
             return Outcome(applied=False)
         return Outcome(applied=True, gaps=gaps)
 
-    async def _corrections(self, batch: Batch, wanted: Wanted) -> list[Coroutine[Any, Any, Mapping[int, Gap]]]:
-        found = [(await self._cells.of_documents(at, part), part) for at, part in batch.parts.items()]
-        whole = _merged(batch)
-        return [
-            *(cell.correct(part, wanted) for cell, part in found if cell is not None),
-            *(cell.correct(whole, wanted) for cell in self._cells.derived),
-        ]
+    async def _correct(self, batch: Batch, wanted: Wanted) -> dict[int, Gap]:
+        """What any cell lacks from before the batch. While none can be reached, nobody goes on without them."""
+        while True:
+            found = [(await self._cells.of_documents(at, part), part) for at, part in batch.parts.items()]
+            told = [(cell, part) for cell, part in found if cell is not None]
+            whole = _merged(batch)
+            told += [(cell, whole) for cell in self._cells.derived]
+            gaps = _widest(await _all(cell.correct(part, wanted) for cell, part in told))
+            if not told or not all(cell.away for cell, _ in told):
+                return gaps
+            await wanted.pause(AGAIN_SECONDS / 2)
 
 
 async def _all(corrections: Iterable[Coroutine[Any, Any, Mapping[int, Gap]]]) -> list[Mapping[int, Gap]]:

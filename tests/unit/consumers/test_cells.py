@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -146,6 +147,20 @@ async def test_a_cell_that_is_away_is_left_behind_and_the_others_are_not() -> No
         assert (await bench.apply(batch_of(0, 1))).applied
     assert len(bench.appliers["default.4.0"].batches) == 1
     assert len(bench.appliers["default.4.1"].batches) == len(bench.appliers["flights"].batches) == 4
+
+
+async def test_while_no_cell_can_be_reached_nothing_is_done_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
+    bench = Bench()
+    await bench.apply(batch_of(0))
+    for one in bench.appliers.values():
+        one.away = True
+    applying = asyncio.create_task(bench.apply(batch_of(0)))
+    done, _ = await asyncio.wait((applying,), timeout=0.2)
+    assert not done
+    bench.appliers["flights"].away = False
+    assert (await applying).applied
+    assert len(bench.appliers["flights"].batches) == 2
 
 
 async def test_what_any_cell_lacks_is_applied_again_from_the_first_record_that_any_lacks() -> None:
