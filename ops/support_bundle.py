@@ -193,10 +193,22 @@ def _in_url(url: str) -> Iterator[str]:
 
 
 def without(secrets: list[str], text: str) -> str:
-    """The text with every secret struck out, the longest first."""
-    for secret in sorted({one for one in secrets if len(one) >= LEAST_SECRET}, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN).replace(json.dumps(secret)[1:-1], HIDDEN)
+    """The text with every secret struck out, however it is spelled, the longest first."""
+    spelled = {one for secret in secrets if len(secret) >= LEAST_SECRET for one in _spellings(secret)}
+    for one in sorted(spelled, key=len, reverse=True):
+        text = text.replace(one, HIDDEN)
     return IN_URL.sub(rf"\1:{HIDDEN}@", text)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """As it is, in a URL, in JSON, and in a message that holds JSON and is told in JSON."""
+    yield secret
+    yield quote(secret, safe="")
+    yield quote(secret)
+    for ascii_only in (True, False):
+        once = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield once
+        yield json.dumps(once, ensure_ascii=ascii_only)[1:-1]
 
 
 def print_bundle(target: Path, names: list[str], *, as_json: bool) -> None:
