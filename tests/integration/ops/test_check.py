@@ -16,6 +16,7 @@ from neverstale.catalog import Catalog
 from neverstale.ops.check.check import check
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.check.kafka import check_kafka
+from neverstale.ops.check.redis import check_redis
 from neverstale.ops.stack.ports import free_port
 from neverstale.settings.sources import load
 from tests.worlds.doctored import noted, provokes
@@ -276,6 +277,16 @@ async def test_a_wrong_redis_password_is_a_problem(
     url = redis_url.replace("redis://", "redis://nobody:s3cret@")
     [finding] = await problems(environ | {"NEVERSTALE_REDIS__URL": url}, catalog(documents.name))
     assert finding.message.startswith("cannot be used: it refuses user or password")
+
+
+@provokes("redis-is-no-cluster")
+async def test_a_redis_that_is_named_as_a_cluster_and_is_none_is_a_problem(
+    environ: dict[str, str], redis_url: str
+) -> None:
+    named = redis_url.replace("redis://", "redis+cluster://").removesuffix("/0")
+    settings, _ = load(environ | {"NEVERSTALE_REDIS__URL": named})
+    [finding] = noted(await check_redis(settings.redis))
+    assert finding.level == "problem" and "redis://HOST:6379/0" in finding.remedy
 
 
 async def test_the_oldest_redis_is_good_enough(
