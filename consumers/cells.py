@@ -137,6 +137,7 @@ class Cells:
         self._cells: dict[str, Cell] = {}
         self._counts: dict[int, int] = {}
         self._noted: dict[int, tuple[int, float]] = {}
+        self._note_not_before = 0.0
         self.derived: list[Cell] = []
 
     def open_derived(self, resources: Iterable[Resource]) -> None:
@@ -155,25 +156,34 @@ class Cells:
             self._counts[partition] = max(mark.partitions, partition + 1)
         elif partition not in self._counts:
             try:
-                self._counts |= await partition_counts.told_by(self._commands, self._watchers, [partition])
-            except Outage:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    self._counts |= await partition_counts.told_by(self._commands, self._watchers, [partition])
+            except (Outage, TimeoutError):
                 return None  # the cell will say that it lacks this batch
         if (partitions := self._counts.get(partition)) is None or partition >= partitions:
             return None
         return self._cell(document_tag(self._watchers, partitions, partition))
 
-    async def note(self, partition: int, batch: Batch) -> None:
-        """The batch is applied: readers may know of the number of partitions that its mark has told."""
-        if (mark := batch.marks.get(partition)) is None:
-            return
-        partitions, now = max(mark.partitions, partition + 1), time.monotonic()
-        if self._noted.get(partition, (0, 0.0))[0] == partitions and now - self._noted[partition][1] < NOTE_SECONDS:
+    async def note(self, parts: Mapping[int, Batch]) -> None:
+        """These are applied: readers may know of the numbers of partitions that their marks have told. Whoever holds
+        these numbers may be away, and holds up no cell for that."""
+        now, told = time.monotonic(), {}
+        for partition, part in parts.items():
+            if (mark := part.marks.get(partition)) is None:
+                continue
+            partitions = max(mark.partitions, partition + 1)
+            before, at = self._noted.get(partition, (0, 0.0))
+            if before != partitions or now - at >= NOTE_SECONDS:
+                told[partition] = partitions, mark.version
+        if not told or now < self._note_not_before:
             return
         try:
-            await partition_counts.note(self._commands, self._watchers, {partition: (partitions, mark.version)})
-        except Outage:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await partition_counts.note(self._commands, self._watchers, told)
+        except (Outage, TimeoutError):
+            self._note_not_before = time.monotonic() + AGAIN_SECONDS
             return
-        self._noted[partition] = partitions, now
+        self._noted |= {partition: (partitions, now) for partition, (partitions, _) in told.items()}
 
     def _of_partitions(self, partitions: Collection[int]) -> list[Cell]:
         tags = [document_tag(self._watchers, self._counts[one], one) for one in partitions if one in self._counts]
@@ -233,8 +243,8 @@ class CellsApplier:
         try:
             if not batch.asks_nothing:
                 gaps = await self._correct(batch, wanted)
-            for partition, part in batch.parts.items():
-                await self._cells.note(partition, part)
+            await self._cells.note(batch.parts)
+            for part in batch.parts.values():
                 count(part)
                 await self._letters.put(part.poison, wanted)
         except Unwanted:
