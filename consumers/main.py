@@ -31,11 +31,12 @@ def run(settings: Settings, catalog: Catalog, renewal: Renewal | None = None) ->
 async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     """Consume until `life.stop`."""
     groups = consumed_groups(settings, catalog)
+    names = [one.name for one in groups]
     mongo = mongo_client(settings.mongodb)
     redis = nodes_of(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     try:
         async with Supervised(life.health) as beside, asyncio.TaskGroup() as together:
-            beside.keep("card", partial(show_card, life, redis.send, Names(settings.redis.prefix)))
+            beside.keep("card", partial(show_card, life, redis.send, Names(settings.redis.prefix), groups=names))
             for one in groups:
                 # Not by `start`: what fails within it says itself which task it was.
                 together.create_task(consume(one, catalog, life, mongo), name=f"consume-{one.name}")

@@ -67,6 +67,8 @@ def settings_of(settings: Settings, group: str) -> Settings:
 
 def kafka_of(kafka: Kafka, group: str) -> Kafka:
     """Section `kafka` with the topics and the consumer group of one watcher group. Raises `Misconfigured`."""
+    if group == DEFAULT_GROUP:
+        return kafka
     topic = f"{kafka.topic}.{group}"
     dead = f"{kafka.dead_topic}.{group}" if kafka.dead_topic is not None else None
     if len(dead or topic + LONGEST_ENDING) > LONGEST_TOPIC:

@@ -58,6 +58,8 @@ def _of_resource(before: Resource, after: Resource) -> Iterator[Redeclared]:
         yield Redeclared(
             f"{name}.{field}", f"{_text(was)} → {_text(becomes)}", "cold" if field in _SHOWS else "other"
         )
+    if before.watcher_group != after.watcher_group:
+        yield Redeclared(f"{name}.watcher_group", f"{before.watcher_group} → {after.watcher_group}", "cold")
     yield from _of_fields(before, after)
     yield from _of_derived(before, after)
 
@@ -80,7 +82,7 @@ def _of_fields(before: Resource, after: Resource) -> Iterator[Redeclared]:
 def _of_derived(before: Resource, after: Resource) -> Iterator[Redeclared]:
     if not after.derived and not before.derived:
         return
-    moved = any(getattr(before, field) != getattr(after, field) for field in _LOCATES)
+    moved = any(getattr(before, field) != getattr(after, field) for field in (*_LOCATES, "watcher_group"))
     # A generation is of all that a resource declares: one walk builds them together.
     rebuilt = moved or before.derived.text != after.derived.text
     was, becomes = before.derived.digests(), after.derived.digests()

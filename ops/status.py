@@ -6,8 +6,8 @@ watermark that stands. `neverstale doctor` looks for the reasons.
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from rich.table import Table
 
 from neverstale.catalog import Catalog
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Outage
 from neverstale.keys import Names
 from neverstale.mongodb.primary_clock import PrimaryClock
@@ -24,11 +25,14 @@ from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.redis.audit import stored
 from neverstale.redis.cache import Cache
 from neverstale.redis.watermarks import Watermarks
-from neverstale.settings import Kafka, MongoDB, RedisSettings, Settings
+from neverstale.settings import Kafka, MongoDB, Settings
 from neverstale.versions import to_hex
+from neverstale.watcher_groups import kafka_of
 
 NEEDED: Final = ("watcher", "consumer", "api")
 """Roles without which nobody is served, or nothing is told."""
+GROUPED: Final = ("watcher", "consumer")
+"""Those that may work for some watcher groups only."""
 STANDS_SECONDS: Final = 10.0
 """The watcher marks every second, and whoever takes over from a role that died does so within about this."""
 HEARTBEATS: Final = 5
@@ -56,6 +60,8 @@ class RoleStatus:
     version: str
     service_url: str = ""
     """Where it answers operators; empty: at `url`."""
+    groups: tuple[str, ...] = ()
+    """The watcher groups that it works for; empty: all, or not told."""
 
 
 _ROLE: Final = TypeAdapter(RoleStatus)
@@ -72,6 +78,8 @@ class PartitionStatus:
     """Since the wall time of the watermark, by the primary's clock; by this machine's while MongoDB is away."""
     lag: int | None
     """Records published and not yet committed; `None`: unknown."""
+    group: str = DEFAULT_GROUP
+    """The watcher group whose topic it is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +105,18 @@ class Status:
     def ok(self) -> bool:
         return not self.problems
 
+    def of_group(self, group: str) -> "Status":
+        """The same, with the partitions of one watcher group alone."""
+        return replace(self, partitions=[one for one in self.partitions if one.group == group])
+
 
 @dataclass(frozen=True, slots=True)
 class _InRedis:
     server: ServerStatus
     roles: list[RoleStatus]
     registers: list[Register]
-    watermarks: Watermarks | None
+    watermarks: Mapping[str, Watermarks]
+    """By watcher group."""
     audit: dict[str, Any] | None = None
 
 
@@ -117,19 +130,24 @@ class _InMongoDB:
 @dataclass(frozen=True, slots=True)
 class _InKafka:
     server: ServerStatus
-    lag: dict[int, int | None]
+    lag: Mapping[str, Mapping[int, int | None]]
+    """By watcher group and partition."""
 
 
 async def gather(settings: Settings, catalog: Catalog) -> Status:
     mongo, kafka, held = await asyncio.gather(
         _ask_mongodb(settings.mongodb),
-        _ask_kafka(settings.kafka),
-        _ask_redis(settings.redis, settings.kafka.group, catalog),
+        _ask_kafka({group: kafka_of(settings.kafka, group) for group in catalog.groups}),
+        _ask_redis(settings, catalog),
     )
     now_ms = time.time() * 1000 if mongo.now_ms is None else mongo.now_ms
-    partitions = _partitions(held.watermarks, kafka.lag, round(now_ms))
+    partitions = [
+        one
+        for group in catalog.groups
+        for one in _partitions(group, held.watermarks.get(group), kafka.lag.get(group, {}), round(now_ms))
+    ]
     servers = [mongo.server, kafka.server, held.server]
-    wrong = list(problems(servers, held.roles, partitions, settings))
+    wrong = list(problems(servers, held.roles, partitions, settings, catalog.groups))
     wrong += wrong_answers(held.audit)
     return Status(servers, held.roles, partitions, held.registers, wrong, held.audit)
 
@@ -139,6 +157,7 @@ def problems(
     roles: Sequence[RoleStatus],
     partitions: Sequence[PartitionStatus],
     settings: Settings,
+    groups: Iterable[str] = (DEFAULT_GROUP,),
 ) -> Iterator[str]:
     """What is wrong. Of roles and watermarks only Redis tells, so nothing is said of them while it is away."""
     away = {server.name: server.problem for server in servers if server.problem is not None}
@@ -146,11 +165,27 @@ def problems(
     if "redis" in away:
         return
     yield from (f"no {role} runs" for role in missing_roles(roles))
-    if nothing := unknown(partitions):
-        yield f"no mark was applied to this Redis on {named_partitions(nothing)}"
-    if old := standing(partitions, settings):
-        age = _duration(max(part.age_ms or 0 for part in old))
-        yield f"the watermark of {named_partitions([part.partition for part in old])} stands, {age} old"
+    for group in groups:
+        mine = [one for one in partitions if one.group == group]
+        yield from (f"no {role} runs for group {group}" for role in nobody_for(group, roles))
+        if nothing := unknown(mine):
+            yield f"no mark was applied to this Redis on {named_partitions(nothing)}{of_group(group)}"
+        if old := standing(mine, settings):
+            age = _duration(max(part.age_ms or 0 for part in old))
+            numbers = [part.partition for part in old]
+            yield f"the watermark of {named_partitions(numbers)}{of_group(group)} stands, {age} old"
+
+
+def of_group(group: str) -> str:
+    """As a sentence names it; the default group has no name."""
+    return "" if group == DEFAULT_GROUP else f" of group {group}"
+
+
+def nobody_for(group: str, roles: Sequence[RoleStatus]) -> list[str]:
+    """The roles that run, but none of them for this watcher group."""
+    running = [one for one in roles if one.role in GROUPED]
+    works = {one.role for one in running if not one.groups or group in one.groups}
+    return [role for role in GROUPED if role in {one.role for one in running} - works]
 
 
 def wrong_answers(audit: Mapping[str, Any] | None) -> Iterator[str]:
@@ -222,10 +257,12 @@ def _roles_table(roles: list[RoleStatus]) -> Table:
 
 def _partitions_table(partitions: list[PartitionStatus]) -> Table:
     shown = table("partition", "watermark", "age", "lag")
+    several = len({part.group for part in partitions}) > 1
     for part in partitions:
         age = "" if part.age_ms is None else _duration(part.age_ms)
         lag = "unknown" if part.lag is None else str(part.lag)
-        shown.add_row(str(part.partition), part.watermark or "unknown", age, lag)
+        name = f"{part.group}/{part.partition}" if several else str(part.partition)
+        shown.add_row(name, part.watermark or "unknown", age, lag)
     return shown
 
 
@@ -260,35 +297,45 @@ async def _ask_mongodb(settings: MongoDB) -> _InMongoDB:
     return _InMongoDB(ServerStatus("mongodb", None, shown), now_ms)
 
 
-async def _ask_kafka(settings: Kafka) -> _InKafka:
+async def _ask_kafka(groups: Mapping[str, Kafka]) -> _InKafka:
+    """By watcher group, where its topic is and who consumes it."""
+    lag: dict[str, Mapping[int, int | None]] = {}
+    topics: list[str] = []
     try:
-        async with kafka_admin(settings) as admin:
-            facts = await kafka_facts(admin, settings.topic)
-            if facts.replicas is None:
-                return _InKafka(ServerStatus("kafka", None, {"brokers": facts.brokers, "topic": "none yet"}), {})
-            offsets = await kafka_offsets(admin, settings, len(facts.replicas))
+        async with kafka_admin(next(iter(groups.values()))) as admin:
+            for group, settings in groups.items():
+                facts = await kafka_facts(admin, settings.topic)
+                if facts.replicas is not None:
+                    offsets = await kafka_offsets(admin, settings, len(facts.replicas))
+                    lag[group] = {number: one.lag for number, one in offsets.items()}
+                    topics.append(settings.topic)
     except Outage as outage:
         return _InKafka(ServerStatus("kafka", outage.reason, {}), {})
-    counts = {"brokers": facts.brokers, "topic": settings.topic, "partitions": len(offsets)}
-    return _InKafka(ServerStatus("kafka", None, counts), {number: one.lag for number, one in offsets.items()})
+    if not topics:
+        return _InKafka(ServerStatus("kafka", None, {"brokers": facts.brokers, "topic": "none yet"}), {})
+    counts = {"brokers": facts.brokers, "topic": " ".join(topics), "partitions": sum(map(len, lag.values()))}
+    return _InKafka(ServerStatus("kafka", None, counts), lag)
 
 
-async def _ask_redis(settings: RedisSettings, group: str, catalog: Catalog) -> _InRedis:
+async def _ask_redis(whole: Settings, catalog: Catalog) -> _InRedis:
+    settings = whole.redis
     names = Names(settings.prefix)
     try:
         async with redis(settings) as client:
             cache = Cache(client, names)
             facts = await redis_facts(client)
-            watermarks = await cache.watermarks(group)
+            watermarks = {
+                group: await cache.watermarks(kafka_of(whole.kafka, group).group) for group in catalog.groups
+            }
             roles = await roles_in(client, names)
             registers = await _registers(client, cache, catalog)
             audited = await stored(cache)
     except Outage as outage:
-        return _InRedis(ServerStatus("redis", outage.reason, {}), [], [], None)
+        return _InRedis(ServerStatus("redis", outage.reason, {}), [], [], {})
     shown = {
         "version": facts.version,
         "memory": f"{facts.used_bytes / 2**20:.1f} MiB",
-        "identity": watermarks.identity,
+        "identity": next(iter(watermarks.values())).identity,
     }
     return _InRedis(ServerStatus("redis", None, shown), roles, registers, watermarks, audited)
 
@@ -321,7 +368,9 @@ def _hex(version: int | None) -> str | None:
     return None if version is None else to_hex(version)
 
 
-def _partitions(held: Watermarks | None, lag: dict[int, int | None], now_ms: int) -> list[PartitionStatus]:
+def _partitions(
+    group: str, held: Watermarks | None, lag: Mapping[int, int | None], now_ms: int
+) -> list[PartitionStatus]:
     """One for each partition that Kafka or a mark names. Marks applied on another Redis say nothing of this one."""
     marks = held.by_partition if held else {}
     valid = {number: mark for number, mark in marks.items() if held and mark.identity == held.identity}
@@ -332,6 +381,7 @@ def _partitions(held: Watermarks | None, lag: dict[int, int | None], now_ms: int
             to_hex(valid[number].version) if number in valid else None,
             now_ms - valid[number].wall_ms if number in valid else None,
             lag.get(number),
+            group,
         )
         for number in range(count)
     ]

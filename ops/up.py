@@ -118,7 +118,9 @@ async def _run(options: UpOptions, console: Console, interrupts: Interrupts) -> 
             player = await exits.enter_async_context(loaded(stack.mongo_uri)) if options.demo else None
             for line in not_used(options.origins):
                 console.out(line)
-            await stack.start_roles(options.consumers, options.api_workers, **write_role_settings(stack, options))
+            groups = tuple(Catalog.load(options.catalog).groups)
+            variables = write_role_settings(stack, options)
+            await stack.start_roles(options.consumers, options.api_workers, groups, **variables)
             page = await exits.enter_async_context(shown(stack, player)) if player is not None else None
             board.finish()
             console.out(summary(stack, options, write_environment(stack), page))

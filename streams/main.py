@@ -48,7 +48,8 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
             mongo, catalog.database, watched.collections, loader, settings.kafka, lambda: watcher.lease.term > 0
         )
         async with Supervised(life.health) as beside:
-            beside.keep("card", partial(show_card, life, redis.send, Names(settings.redis.prefix)))
+            card = partial(show_card, life, redis.send, Names(settings.redis.prefix), groups=(of.name,))
+            beside.keep("card", card)
             beside.keep("walk", walker.run)
             beside.keep("kinds", partial(kinds.keep, catalog))
             beside.keep("headroom", partial(keep_headroom, mongo, lambda: watcher.position))

@@ -18,9 +18,14 @@ class Vouched:
         self._groups[group] = token or object(), max(known, watermark)
         return token is None
 
+    def of(self, group: str) -> Version:
+        """Up to where one of them is vouched for; 0: it is not. It is asked for by every read."""
+        held = self._groups.get(group)
+        return 0 if held is None else held[1]
+
     def watermark(self, groups: Collection[str]) -> Version:
         """Up to where all of these are vouched for; 0: one of them is not."""
-        return min([self._groups[group][1] if group in self._groups else 0 for group in groups])
+        return min(map(self.of, groups))
 
     def hearing(self, groups: Collection[str]) -> Hashable | None:
         """What is heard of these groups now, in one piece; `None`: one of them is not heard."""

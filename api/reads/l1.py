@@ -76,7 +76,7 @@ class L1:
 
     def watermark_of(self, group: str) -> Version:
         """No answer of this watcher group misses a change up to this version; 0: nothing vouches for them."""
-        return self._vouched.watermark((group,))
+        return self._vouched.of(group)
 
     @property
     def idle(self) -> bool:

@@ -254,10 +254,12 @@ def service_url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def show_card(life: Life, tell: Tell, names: Names, service: str | None = None) -> NoReturn:
+async def show_card(
+    life: Life, tell: Tell, names: Names, service: str | None = None, groups: Sequence[str] = ()
+) -> NoReturn:
     """Keep this role's card in Redis until cancelled, for `neverstale status`. Best effort, no promise.
 
-    `service`: where it answers operators, if that is not `life.url`.
+    `service`: where it answers operators, if that is not `life.url`. `groups`: the watcher groups that it works for.
     """
     card = {
         "role": life.role,
@@ -268,6 +270,7 @@ async def show_card(life: Life, tell: Tell, names: Names, service: str | None = 
         "service_url": life.url if service is None else service,
         "started_ms": int(time.time() * 1000),
         "version": __version__,
+        "groups": list(groups),
     }
     key, complaint = names.role(life.role, life.instance), Seldom(NOT_SHOWN_SECONDS)
 

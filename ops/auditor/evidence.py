@@ -19,11 +19,13 @@ from neverstale.redis.corrections import Corrections
 from neverstale.redis.entries import etag_of
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
+from neverstale.watcher_groups import settings_of
 
 
 async def evidence_of(found: Judged, settings: Settings, catalog: Catalog, cache: Corrections) -> dict[str, Any]:
     """What was asked and answered, what MongoDB holds, and what Redis and Kafka say now."""
     evidence = _as_found(found)
+    settings = settings_of(settings, catalog.resources[found.told.question.about[0]].watcher_group)
     with suppress(NeverstaleError):
         evidence |= await _in_redis(found, settings, catalog, cache)
     with suppress(Outage):

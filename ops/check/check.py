@@ -30,7 +30,9 @@ async def check(
     if offline:
         return findings
     servers = await asyncio.gather(
-        _check_mongodb(settings, catalog, create_indexes), check_kafka(settings), check_redis(settings.redis)
+        _check_mongodb(settings, catalog, create_indexes),
+        check_kafka(settings, catalog.groups),
+        check_redis(settings.redis),
     )
     return findings + list(chain.from_iterable(servers))
 

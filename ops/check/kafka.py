@@ -1,10 +1,12 @@
 """Whether this Kafka answers, and has the topics or lets us create them."""
 
+from collections.abc import Iterable
 from itertools import chain
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import for_code
 
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Outage
 from neverstale.kafka.dead_letters import topic_of
 from neverstale.kafka.refusals import at_the_door, refused
@@ -14,25 +16,32 @@ from neverstale.ops.check.paste import export
 from neverstale.ops.check.topics import judge, judge_dead
 from neverstale.ops.servers import kafka_admin, kafka_facts
 from neverstale.settings import Kafka, Settings
+from neverstale.watcher_groups import kafka_of
 
 _reachable = about("reachable", "kafka")
 
 
-async def check_kafka(settings: Settings) -> list[Finding]:
+async def check_kafka(settings: Settings, groups: Iterable[str] = (DEFAULT_GROUP,)) -> list[Finding]:
+    """`groups`: the watcher groups whose topics there are."""
     kafka = settings.kafka
     try:
         async with kafka_admin(kafka) as admin:
-            dead = topic_of(kafka)
+            found = [await _of_group(admin, settings, kafka_of(kafka, group)) for group in groups]
             facts = await kafka_facts(admin, kafka.topic)
             brokers = _reachable.well(f"{facts.brokers} broker{'s' if facts.brokers > 1 else ''}")
-            found = judge(facts, kafka, settings.consumer.replay_seconds)
-            letters = judge_dead(await kafka_facts(admin, dead.topic), dead)
-            return list(chain([brokers], found, letters, await _may_create(admin, kafka)))
+            return list(chain([brokers], *found))
     except Outage as outage:
         if (refusal := await at_the_door(kafka)) is not None:
             return [_reachable("problem", "kafka-refuses", f"refuses us: {refusal.reason}", refusal.remedy)]
         remedy = f"start it, or correct: {export('kafka.bootstrap_servers', kafka.bootstrap_servers)}"
         return [_reachable("problem", "no-answer", f"does not answer: {outage.reason}", remedy)]
+
+
+async def _of_group(admin: AIOKafkaAdminClient, settings: Settings, kafka: Kafka) -> list[Finding]:
+    dead = topic_of(kafka)
+    found = judge(await kafka_facts(admin, kafka.topic), kafka, settings.consumer.replay_seconds)
+    letters = judge_dead(await kafka_facts(admin, dead.topic), dead)
+    return list(chain(found, letters, await _may_create(admin, kafka)))
 
 
 async def _may_create(admin: AIOKafkaAdminClient, settings: Kafka) -> list[Finding]:

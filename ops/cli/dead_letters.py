@@ -2,16 +2,36 @@
 
 import asyncio
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neverstale.ops.cli.options import AsJson, CatalogFile, Config, catalog_of, settings_from
 
+if TYPE_CHECKING:
+    from neverstale.settings import Settings
+
 dlq = typer.Typer(help="Records that could not be applied: dead letters.", no_args_is_help=True)
 
 LetterIds = Annotated[list[int] | None, typer.Argument(metavar="ID", min=0, help="As `list` shows them.")]
 AllLetters = Annotated[bool, typer.Option("--all", help="All that are neither replayed nor discarded.")]
+
+Group = Annotated[str | None, typer.Option("--group", help="Watcher group whose dead letters these are.")]
+
+
+def _settings(config: Path | None, catalog: Path | None, group: str | None) -> "Settings":
+    """Those of a watcher group."""
+    from neverstale.errors import Misconfigured
+    from neverstale.watcher_groups import settings_of
+
+    settings, _ = settings_from(config, catalog)
+    if group is None:
+        return settings
+    groups = catalog_of(settings).groups
+    if group not in groups:
+        raise Misconfigured("--group", f"the catalog has no watcher group {group!r}", f"known: {', '.join(groups)}")
+    return settings_of(settings, group)
 
 
 @dlq.command("list")
@@ -19,13 +39,14 @@ def dlq_list(
     limit: Annotated[int, typer.Option(min=1, help="So many of the oldest.")] = 100,
     config: Config = None,
     catalog: CatalogFile = None,
+    group: Group = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters that were neither replayed nor discarded."""
     from neverstale.ops.dead_letters.dead_letters import listing
     from neverstale.ops.dead_letters.report import print_listing
 
-    settings, _ = settings_from(config, catalog)
+    settings = _settings(config, catalog, group)
     print_listing(asyncio.run(listing(settings, catalog_of(settings).database, limit)), as_json=as_json)
 
 
@@ -34,13 +55,14 @@ def dlq_show(
     letter: Annotated[int, typer.Argument(metavar="ID", min=0)],
     config: Config = None,
     catalog: CatalogFile = None,
+    group: Group = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter with its whole content."""
     from neverstale.ops.dead_letters.dead_letters import shown
     from neverstale.ops.dead_letters.report import print_letter
 
-    settings, _ = settings_from(config, catalog)
+    settings = _settings(config, catalog, group)
     held = asyncio.run(shown(settings, letter))
     if held is None:
         print(f"neverstale: {settings.kafka.dead_topic_name} holds no dead letter {letter}", file=sys.stderr)
@@ -54,6 +76,7 @@ def dlq_replay(
     everything: AllLetters = False,
     config: Config = None,
     catalog: CatalogFile = None,
+    group: Group = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish records again where they were; what still cannot be read comes back as a new dead letter."""
@@ -61,7 +84,7 @@ def dlq_replay(
     from neverstale.ops.dead_letters.report import print_done
 
     ids = _named(letters, everything)
-    settings, _ = settings_from(config, catalog)
+    settings = _settings(config, catalog, group)
     done = asyncio.run(replay(settings, catalog_of(settings).database, ids))
     print_done("replayed", done, as_json=as_json)
     raise typer.Exit(1 if done.refused else 0)
@@ -73,6 +96,7 @@ def dlq_discard(
     everything: AllLetters = False,
     config: Config = None,
     catalog: CatalogFile = None,
+    group: Group = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters no more; their topic forgets them in its time."""
@@ -80,7 +104,7 @@ def dlq_discard(
     from neverstale.ops.dead_letters.report import print_done
 
     ids = _named(letters, everything)
-    settings, _ = settings_from(config, catalog)
+    settings = _settings(config, catalog, group)
     done = asyncio.run(discard(settings, catalog_of(settings).database, ids))
     print_done("discarded", done, as_json=as_json)
     raise typer.Exit(1 if done.refused else 0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
 from neverstale.catalog import Catalog
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import NeverstaleError
@@ -28,6 +29,7 @@ from neverstale.redis.cache import Cache
 from neverstale.settings import Settings
 from neverstale.streams.checkpoint import Checkpoint
 from neverstale.versions import Version
+from neverstale.watcher_groups import settings_of
 
 ANSWER_SECONDS: Final = 1.0
 """A process that says nothing for longer hangs, or has far too much to do."""
@@ -81,6 +83,8 @@ class LongLook:
     generations: Mapping[str, Sequence[Generation]] | None
     letters: int | None
     """Dead letters that nobody has settled."""
+    watcher_group: str = DEFAULT_GROUP
+    """Whose topic and consumers these are; with several groups, the first one's."""
 
 
 async def look(settings: Settings, catalog: Catalog, known: Sequence[RoleStatus]) -> QuickLook:
@@ -119,6 +123,8 @@ def _wrong(ready: bytes) -> Mapping[str, str]:
 
 
 async def long_look(settings: Settings, catalog: Catalog, status: Status) -> LongLook:
+    first = next(iter(catalog.groups))
+    settings, status = settings_of(settings, first), status.of_group(first)
     kafka, mongodb, generations, letters = await asyncio.gather(
         _unless_away(lambda: _of_kafka(settings, status)),
         _unless_away(lambda: _of_mongodb(settings, catalog)),
@@ -127,7 +133,7 @@ async def long_look(settings: Settings, catalog: Catalog, status: Status) -> Lon
     )
     group, progress = kafka or (None, None)
     oplog, position = mongodb or (None, None)
-    return LongLook(time.monotonic(), group, progress, oplog, position, generations, letters)
+    return LongLook(time.monotonic(), group, progress, oplog, position, generations, letters, first)
 
 
 async def _unless_away(ask: Callable[[], Awaitable[T]]) -> T | None:
@@ -155,8 +161,8 @@ async def _of_mongodb(settings: Settings, catalog: Catalog) -> tuple[OplogFacts 
 async def _generations(settings: Settings, catalog: Catalog) -> Mapping[str, Sequence[Generation]]:
     async with servers.redis(settings.redis) as client:
         cache = Cache(client, Names(settings.redis.prefix))
-        derived = [one.name for one in catalog.resources.values() if one.derived]
-        return {name: (await DerivedStore(cache, name).generations()).all for name in derived}
+        derived = {one.name: one.derived_name for one in catalog.resources.values() if one.derived}
+        return {name: (await DerivedStore(cache, derived[name]).generations()).all for name in derived}
 
 
 async def _letters(settings: Settings, catalog: Catalog) -> int:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from neverstale import __version__
 from neverstale.catalog import Catalog
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.console.happenings import PastEvent
 from neverstale.ops.console.looks import LongLook, ProcessLook, QuickLook
@@ -167,20 +168,24 @@ def _milliseconds(number: float | None) -> str:
 def _partitions(seen: Seen, settings: Settings) -> list[dict[str, Any]]:
     """The slowest first."""
     long, status = seen.long, seen.last.status
-    old = {one.partition for one in standing(status.partitions, settings)}
+    old = standing(status.partitions, settings)
+    several = len({one.group for one in status.partitions}) > 1
+    asked = long.watcher_group if long is not None else DEFAULT_GROUP
 
     def row(one: PartitionStatus) -> dict[str, Any]:
-        owner = long.group.owner(one.partition) if long is not None and long.group is not None else None
-        offsets = long.progress.offsets.get(one.partition) if long is not None and long.progress is not None else None
+        known = long if one.group == asked else None
+        owner = known.group.owner(one.partition) if known is not None and known.group is not None else None
+        progress = known.progress if known is not None else None
+        offsets = progress.offsets.get(one.partition) if progress is not None else None
         by = offsets.by if offsets is not None else ""
         return {
-            "partition": one.partition,
+            "partition": f"{one.group}/{one.partition}" if several else one.partition,
             "owner": by or (owner.id if owner is not None else ""),
-            "owned": owner is not None or long is None or long.group is None,
+            "owned": owner is not None or known is None or known.group is None,
             "lag": one.lag,
             "age_ms": one.age_ms,
             "watermark": one.watermark,
-            "stands": one.partition in old or one.age_ms is None or one.age_ms > WIDE_SECONDS * 1000,
+            "stands": one in old or one.age_ms is None or one.age_ms > WIDE_SECONDS * 1000,
         }
 
     slowest = sorted(status.partitions, key=lambda one: (one.age_ms is not None, -(one.age_ms or 0), one.partition))

@@ -106,7 +106,8 @@ def _group(look: QuickLook, long_looks: Sequence[LongLook], settings: Settings) 
     first, last = known[0], known[-1]
     assert first.progress is not None and last.progress is not None and last.group is not None
     explained = _explained(look, last.progress)
-    for finding in group.judge(look.status, last.group, first.progress, last.progress, settings, explained=explained):
+    status = look.status.of_group(last.watcher_group)
+    for finding in group.judge(status, last.group, first.progress, last.progress, settings, explained=explained):
         silent = finding.subject == "roles" and any(
             f"no {role} runs" in finding.message for role in _silent_roles(look)
         )

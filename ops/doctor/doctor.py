@@ -28,6 +28,7 @@ from neverstale.ops.doctor.redis import look_at_redis
 from neverstale.ops.doctor.replica_set import look_at_replica_set
 from neverstale.ops.status import RoleStatus, Status, gather
 from neverstale.settings import Settings
+from neverstale.watcher_groups import settings_of
 
 Mongo: TypeAlias = AsyncMongoClient[dict[str, Any]]
 Client = TypeVar("Client")
@@ -48,7 +49,7 @@ async def doctor(
         check(settings, catalog),
         *_of_mongodb(settings, catalog, roles, wall),
         *_of_redis(settings, roles),
-        _of_group(settings, catalog, observed_seconds),
+        *(_of_group(settings, catalog, name, observed_seconds) for name in catalog.groups),
     )
     away = {one.subject for one in must_hold if one.check == "reachable" and one.level == "problem"}
     seen = (one for one in chain.from_iterable(looked) if not (one.level == "unknown" and one.subject in away))
@@ -98,25 +99,23 @@ async def _asked(
         return [say.unseen(f"the server tells it in a way that nobody here knows: {error!r}")]
 
 
-async def _of_group(settings: Settings, catalog: Catalog, observed_seconds: float) -> list[Finding]:
-    """The group, and each partition at two moments."""
+async def _of_group(whole: Settings, catalog: Catalog, name: str, observed_seconds: float) -> list[Finding]:
+    """The consumer group of a watcher group's topic, and each partition at two moments."""
+    settings = settings_of(whole, name)
+
+    async def progress(admin: AIOKafkaAdminClient, partitions: int) -> tuple[group.GroupProgress, Status]:
+        status = (await gather(whole, catalog)).of_group(name)
+        offsets = await servers.kafka_offsets(admin, settings.kafka, partitions)
+        return group.GroupProgress(offsets, {one.partition: one.watermark for one in status.partitions}), status
 
     async def look(admin: AIOKafkaAdminClient) -> list[Finding]:
         facts = await servers.kafka_facts(admin, settings.kafka.topic)
         partitions = len(facts.replicas or ())
-        before, _ = await _progress(admin, settings, catalog, partitions)
+        before, _ = await progress(admin, partitions)
         if facts.replicas is not None:
             await asyncio.sleep(observed_seconds)
-        after, status = await _progress(admin, settings, catalog, partitions)
+        after, status = await progress(admin, partitions)
         members = await group.group_facts(admin, settings.kafka)
         return list(group.judge(status, members, before, after, settings))
 
     return await _asked(about("group", "kafka"), servers.kafka_admin(settings.kafka), look)
-
-
-async def _progress(
-    admin: AIOKafkaAdminClient, settings: Settings, catalog: Catalog, partitions: int
-) -> tuple[group.GroupProgress, Status]:
-    status = await gather(settings, catalog)
-    offsets = await servers.kafka_offsets(admin, settings.kafka, partitions)
-    return group.GroupProgress(offsets, {one.partition: one.watermark for one in status.partitions}), status

@@ -15,7 +15,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from neverstale.consumers.group.static_membership import is_of
 from neverstale.ops.check.findings import Finding, about
 from neverstale.ops.servers import PartitionOffsets
-from neverstale.ops.status import Status, missing_roles, named_partitions, standing, unknown
+from neverstale.ops.status import Status, missing_roles, named_partitions, of_group, standing, unknown
 from neverstale.settings import Kafka, Settings
 
 OBSERVED_SECONDS: Final = 3.0
@@ -148,16 +148,17 @@ def _standing(
     status: Status, before: GroupProgress, after: GroupProgress, settings: Settings, explained: Collection[int]
 ) -> Iterable[Finding]:
     """Partitions without a watermark, or with an old one, beside those that are stuck."""
+    group = of_group(status.partitions[0].group) if status.partitions else ""
     told = {*explained, *(number for number in after.offsets if _is_stuck(number, before, after))}
     if nothing := [one for one in unknown(status.partitions) if one not in told]:
-        message = f"no mark was applied to this Redis on {named_partitions(nothing)}"
+        message = f"no mark was applied to this Redis on {named_partitions(nothing)}{group}"
         yield _say("problem", "no-mark", message, "neverstale run watcher\nneverstale run consumer")
     every = standing(status.partitions, settings)
     old = [one for one in every if one.partition not in told]
     if not old or any(server.problem is not None for server in status.servers):
         return  # without MongoDB or Kafka there are no marks, and that is said
     seconds = max(one.age_ms or 0 for one in old) / 1000
-    message = f"the watermark of {named_partitions([one.partition for one in old])} is {seconds:.0f} s old"
+    message = f"the watermark of {named_partitions([one.partition for one in old])}{group} is {seconds:.0f} s old"
     if not any(one.age_ms is not None and one not in every for one in status.partitions):
         yield _say("problem", "watermark-stands", f"{message}: no marks come", "neverstale run watcher")
     else:

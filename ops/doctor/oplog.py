@@ -15,6 +15,7 @@ from neverstale.ops.doctor.allowed import allowed
 from neverstale.settings import Settings
 from neverstale.streams.checkpoint import Checkpoint
 from neverstale.versions import Version
+from neverstale.watcher_groups import settings_of
 
 WANTED_HOURS: Final = 24.0
 """A watcher that fails on a Friday evening is seen on Saturday."""
@@ -50,8 +51,12 @@ async def look_at_oplog(
     answers = await allowed(_say, settings.mongodb, "clusterMonitor", lambda: oplog_facts(client))
     if isinstance(answers, Finding):
         return [answers]
-    position = await Checkpoint(client[catalog.database], settings.watcher.group, 0).load()
-    return list(judge(answers[0], None if position is None else position.version, settings))
+    found: list[Finding] = []
+    for group in catalog.groups:
+        of = settings_of(settings, group)
+        position = await Checkpoint(client[catalog.database], of.watcher.group, 0).load()
+        found += judge(answers[0], None if position is None else position.version, of)
+    return list({one.message: one for one in found}.values())
 
 
 async def oplog_facts(client: AsyncMongoClient[dict[str, Any]]) -> OplogFacts:

@@ -42,6 +42,7 @@ from neverstale.redis.cache import Cache
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
+from neverstale.watcher_groups import settings_of
 
 TIMES: Final = 3
 """So often a group must differ, while MongoDB does not change it, to have drifted."""
@@ -88,11 +89,12 @@ async def drift(settings: Settings, catalog: Catalog, name: str, declaration: st
     resource = resource_named(catalog, name, settings.catalog)
     named = declarations_named(resource, declaration, settings.catalog)
     refuse_cells(settings.redis)
+    settings = settings_of(settings, resource.watcher_group)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     try:
         async with mongo_client(settings.mongodb) as mongo:
             cache = Cache(redis, Names(settings.redis.prefix))
-            store = DerivedStore(cache, name)
+            store = DerivedStore(cache, resource.derived_name)
             generation = await _complete(store, name)
             loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
             in_redis = GroupsInRedis(HeldFigures(cache, store.names, generation.id))

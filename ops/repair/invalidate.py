@@ -6,8 +6,9 @@ page that was read before the present time is stale. Counters and rankings stay:
 built again by `neverstale rebuild`.
 """
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from neverstale.catalog import Catalog, Resource
@@ -16,12 +17,13 @@ from neverstale.kafka.events import Change, Event, Floor, encode, record_key
 from neverstale.kafka.partitioner import partition_of
 from neverstale.keys import canonical
 from neverstale.mongodb.loader import Loader
-from neverstale.ops.repair.applied import Record, are_applied, partitions_of_topic, publish
+from neverstale.ops.repair.applied import Ends, Record, are_applied, partitions_of_topic, publish
 from neverstale.ops.repair.named import keys_named, resource_named
 from neverstale.ops.terminal.output import print_json
 from neverstale.servers import mongo_client
-from neverstale.settings import Settings
+from neverstale.settings import Kafka, Settings
 from neverstale.versions import Version, to_hex
+from neverstale.watcher_groups import kafka_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +57,28 @@ class Invalidation:
 async def invalidate(settings: Settings, catalog: Catalog, wanted: InvalidateWanted) -> Invalidation:
     resource = _resource(settings, catalog, wanted)
     keys = [canonical(key) for key in keys_named(resource, wanted.keys)] if resource is not None else []
-    collections = (resource.collection,) if resource is not None else catalog.collections
-    partitions = await partitions_of_topic(settings.kafka)
+    groups = catalog.groups if resource is None else {resource.watcher_group: (resource.collection,)}
+    collections = tuple(collection for some in groups.values() for collection in some)
+    counts = {group: await partitions_of_topic(kafka_of(settings.kafka, group)) for group in groups}
     started = time.monotonic()
     version = await _now(settings, catalog)
-    if keys:
-        records = [_key(catalog.database, collections[0], key, version, partitions) for key in keys]
-    else:
-        floors = [Floor(catalog.database, one, version, "invalidate", lost=False) for one in collections]
-        records = [(partition, None, encode(floor)) for floor in floors for partition in range(partitions)]
-    ends = await publish(settings.kafka, records)
+    ends = {}
+    for group, some in groups.items():
+        if keys:
+            records = [_key(catalog.database, some[0], key, version, counts[group]) for key in keys]
+        else:
+            floors = [Floor(catalog.database, one, version, "invalidate", lost=False) for one in some]
+            records = [(partition, None, encode(floor)) for floor in floors for partition in range(counts[group])]
+        ends[group] = await publish(kafka_of(settings.kafka, group), records)
     wait = wanted.wait_seconds
-    applied = None if wait is None else await are_applied(settings.kafka, ends, wait)
+    applied = None if wait is None else await _all_applied(settings.kafka, ends, wait)
     concerned = [one.name for collection in collections for one in catalog.of_collection(collection)]
     return Invalidation(concerned, list(wanted.keys), to_hex(version), applied, time.monotonic() - started)
+
+
+async def _all_applied(kafka: Kafka, ends: Mapping[str, Ends], seconds: float) -> bool:
+    waits = [are_applied(kafka_of(kafka, group), some, seconds) for group, some in ends.items()]
+    return all(await asyncio.gather(*waits))
 
 
 def print_invalidation(done: Invalidation, *, as_json: bool) -> None:

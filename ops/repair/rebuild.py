@@ -25,6 +25,7 @@ from neverstale.ops.terminal.progress import Shown
 from neverstale.redis.cache import Cache
 from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
+from neverstale.watcher_groups import settings_of
 
 LOOK_SECONDS: Final = 0.25
 MOST_GIVEN_UP: Final = 3
@@ -65,13 +66,14 @@ async def rebuild(
     resource = resource_named(catalog, name, settings.catalog)
     declarations_named(resource, declaration, settings.catalog)
     refuse_cells(settings.redis)
+    settings = settings_of(settings, resource.watcher_group)
     redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     try:
         async with mongo_client(settings.mongodb) as mongo:
             cache = Cache(redis, Names(settings.redis.prefix))
             loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
             walks = Walks(mongo, catalog.database, settings.kafka)
-            building = _Building(resource, DerivedStore(cache, name), loader, walks)
+            building = _Building(resource, DerivedStore(cache, resource.derived_name), loader, walks)
             identity = (await cache.watermarks(settings.kafka.group)).identity
             return await building.build(identity, wait=wait, quiet=quiet)
     except UnknownFormat:

@@ -25,6 +25,7 @@ from neverstale.ops.terminal.progress import Shown
 from neverstale.servers import mongo_client
 from neverstale.settings import Settings
 from neverstale.versions import to_hex
+from neverstale.watcher_groups import settings_of
 
 LOOK_SECONDS: Final = 0.25
 APPLY_SECONDS: Final = 60.0
@@ -62,6 +63,7 @@ class Resync:
 async def resync(settings: Settings, catalog: Catalog, wanted: ResyncWanted, *, quiet: bool = False) -> Resync:
     """Ctrl-C stops the walk; if this process is killed it goes on, and the next call joins it."""
     resource = resource_named(catalog, wanted.resource, settings.catalog)
+    settings = settings_of(settings, resource.watcher_group)
     async with mongo_client(settings.mongodb) as client:
         walks = Walks(client, catalog.database, settings.kafka)
         if wanted.stop:

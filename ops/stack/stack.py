@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.ops.stack.broker import Broker, BrokerChoice, BrokerOptions, start_broker
 from neverstale.ops.stack.folder import data_folder
 from neverstale.ops.stack.group import ProcessGroup
@@ -173,10 +174,14 @@ class LocalStack:
         self.report(Step(name, "ready", running.url))
         return running
 
-    async def start_roles(self, consumers: int = 1, api_workers: int = 1, **variables: str) -> None:
-        """A watcher, the consumers, the API and the console, with further `NEVERSTALE_` variables."""
+    async def start_roles(
+        self, consumers: int = 1, api_workers: int = 1, watchers: Sequence[str] = (DEFAULT_GROUP,), **variables: str
+    ) -> None:
+        """A watcher for each of these watcher groups, the consumers, the API and the console, with further
+        `NEVERSTALE_` variables."""
         async with at_once() as group:
-            group.create_task(self.start_role("watcher", **variables))
+            for name in watchers:
+                group.create_task(self.start_role("watcher", NEVERSTALE_WATCHER__WATCHES=name, **variables))
             for _ in range(consumers):
                 group.create_task(self.start_role("consumer", **variables))
             group.create_task(self.start_role("console", **variables))

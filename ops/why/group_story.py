@@ -170,7 +170,7 @@ async def _in_redis(
     try:
         async with servers.redis(settings.redis) as client:
             cache = Cache(client, Names(settings.redis.prefix))
-            store = DerivedStore(cache, resource.name)
+            store = DerivedStore(cache, resource.derived_name)
             known = await store.generations()
             is_list = kind in ("lists", "lookups")
             generation = known.complete or (known.next if is_list else None)

@@ -31,6 +31,7 @@ from neverstale.redis.corrections import Corrections
 from neverstale.redis.entries import EntryState, etag_of
 from neverstale.settings import Settings
 from neverstale.versions import Version, from_hex, to_hex
+from neverstale.watcher_groups import settings_of
 
 TIMES: Final = 3
 """So often a contradiction must be seen: the parts are asked one after the other, and changes come in between."""
@@ -118,11 +119,14 @@ async def _story(asked: Question, before: Searched | None = None) -> Story:
 
     `before`: what was found in Kafka a moment ago."""
     status = await gather(asked.settings, asked.catalog)
-    partitions = len(status.partitions)
+    group = asked.resource.watcher_group
+    mine = [one for one in status.partitions if one.group == group]
+    asked = replace(asked, settings=settings_of(asked.settings, group))
+    partitions = len(mine)
     number = partition_of(asked.record_key, partitions) if partitions else None
     redis = await _in_redis(asked, number)
     mongodb = await _in_mongodb(asked, redis)
-    age_ms = next((one.age_ms for one in status.partitions if one.partition == number), None)
+    age_ms = next((one.age_ms for one in mine if one.partition == number), None)
     partition, searched = await _in_kafka(asked, number, before)
     own_lines = asked.settings.auditor.own_lines
     held = await held_by_all(status.roles, f"/v1/{asked.resource.name}/{quote(asked.text, safe='')}", own_lines)
@@ -137,7 +141,7 @@ async def _story(asked: Question, before: Searched | None = None) -> Story:
         partition,
         searched,
         held,
-        stands=number in [one.partition for one in standing(status.partitions, asked.settings)],
+        stands=number in [one.partition for one in standing(mine, asked.settings)],
     )
 
 

@@ -84,7 +84,9 @@ class Deriving:
         redis = Redis.from_url(settings.redis.url.get_secret_value())
         try:
             async with mongo_client(settings.mongodb) as mongo:
-                store = DerivedStore(Cache(redis, Names(settings.redis.prefix)), RESOURCE)
+                store = DerivedStore(
+                    Cache(redis, Names(settings.redis.prefix)), catalog.resources[RESOURCE].derived_name
+                )
                 yield cls(settings, catalog, mongo, redis, store)
         finally:
             await redis.aclose()

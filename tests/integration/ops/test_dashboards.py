@@ -119,7 +119,7 @@ async def test_every_query_is_answered_and_panels_have_something_to_show(
             "sum by (how) (rate(neverstale_reads_total[1m]))",
             "sum(rate(neverstale_changes_read_total[1m]))",
             "neverstale_l1_bytes",
-            "max by (partition) (neverstale_watermark_age_seconds)",
+            "max by (group, partition) (neverstale_watermark_age_seconds)",
             "min by (job) (neverstale_oplog_headroom_seconds)",
             "max by (resource, phase) (neverstale_generation)",
             "sum by (route) (rate(neverstale_requests_total[1m]))",

@@ -381,3 +381,64 @@ def test_why_wants_one_key_or_one_group() -> None:
     for wrong in (("why", "flights"), ("why", "flights", "a", "--of", "by_status")):
         result = call(*wrong, "--catalog", CATALOG)
         assert isinstance(result.exception, Misconfigured) or result.exit_code == 2
+
+
+GROUPED = """
+database = "shop"
+[resources.flights]
+key_type = "string"
+[resources.orders]
+key_type = "int"
+[watchers.orders]
+collections = ["orders"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("role", "groups", "handed"),
+    [
+        ("watcher", [], "default"),
+        ("watcher", ["orders"], "orders"),
+        ("consumer", [], ""),
+        ("consumer", ["orders", "default"], "orders,default"),
+    ],
+)
+def test_a_role_is_handed_its_watcher_groups(
+    role: str, groups: list[str], handed: str, fake: Fake, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def run(settings: Any, catalog: Any, renewal: Any) -> int:
+        seen.append(settings.watcher.watches if role == "watcher" else settings.consumer.consumes)
+        return 0
+
+    for name in ("streams", "consumers"):
+        fake(f"neverstale.{name}.main", {"run": run})
+    path = tmp_path / "grouped.toml"
+    path.write_text(GROUPED)
+    options = [part for group in groups for part in ("--group", group)]
+    assert call("run", role, "--catalog", str(path), *options).exit_code == 0
+    assert seen == [handed]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("run", "watcher", "--group", "order"), "did you mean orders?"),
+        (("run", "consumer", "--group", "default", "--group", "order"), "did you mean orders?"),
+        (("run", "watcher", "--group", "orders", "--group", "default"), "a watcher is of one group"),
+        (("run", "api", "--group", "orders"), "the api is for all watcher groups"),
+        (("dlq", "list", "--group", "order"), "the catalog has no watcher group 'order'"),
+    ],
+)
+def test_watcher_groups_that_cannot_be_are_refused(
+    arguments: tuple[str, ...],
+    problem: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "grouped.toml"
+    path.write_text(GROUPED)
+    assert main(monkeypatch, *arguments, "--catalog", str(path)) == 2
+    assert problem in capsys.readouterr().err

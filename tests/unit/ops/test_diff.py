@@ -147,3 +147,13 @@ def test_the_command_prints_what_changes_and_what_that_means(tmp_path: Path) -> 
     as_json = CliRunner().invoke(cli.app, ["diff", new, "--catalog", old, "--json"])
     assert json.loads(as_json.output)["differences"] == [{"of": "flights.fields", "change": "- b", "effect": "cold"}]
     assert "the same" in CliRunner().invoke(cli.app, ["diff", old, "--catalog", old]).output
+
+
+def test_what_moves_to_another_watcher_group_is_cold_and_built_there() -> None:
+    watchers = {"board": {"collections": ["flights"]}}
+    moved = Catalog.model_validate({"database": "nyc", "resources": {"flights": FLIGHTS}, "watchers": watchers})
+    assert said(moved) == {
+        "flights.watcher_group": ("default → board", "cold"),
+        "flights.lists.departures": ("declared otherwise", "built"),
+        "flights.counters.per_origin": ("declared otherwise", "built"),
+    }

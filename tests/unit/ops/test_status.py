@@ -1,5 +1,7 @@
 """What `neverstale status` calls a problem."""
 
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
@@ -48,6 +50,27 @@ def test_a_partition_without_a_mark_and_one_that_stands_are_named() -> None:
 def test_a_redis_that_is_away_says_nothing_of_roles() -> None:
     servers = [*UP[:2], ServerStatus("redis", "no connection", {})]
     assert list(problems(servers, [], [], Settings())) == ["redis cannot be used: no connection"]
+
+
+def test_of_several_watcher_groups_each_is_named_and_needs_a_watcher_and_a_consumer() -> None:
+    of = [replace(one, groups=("default",)) for one in ROLES[:2]] + ROLES[2:]
+    parts = [
+        partition(0, 5),
+        replace(partition(0, None), group="orders"),
+        replace(partition(1, 65_000), group="orders"),
+    ]
+    assert list(problems(UP, of, parts, Settings(), ("default", "orders", "bills"))) == [
+        "no watcher runs for group orders",
+        "no consumer runs for group orders",
+        "no mark was applied to this Redis on partition 0 of group orders",
+        "the watermark of partition 1 of group orders stands, 1 min old",
+        "no watcher runs for group bills",
+        "no consumer runs for group bills",
+    ]
+
+
+def test_a_role_that_does_not_tell_its_groups_may_work_for_all() -> None:
+    assert list(problems(UP, ROLES, [], Settings(), ("default", "orders"))) == []
 
 
 @pytest.mark.parametrize(("heartbeat_ms", "oldest_ms"), [(100, 10_000), (1000, 10_000), (5000, 25_000)])
