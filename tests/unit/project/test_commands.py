@@ -1,5 +1,5 @@
 """Every command that the docs show can be typed as it stands: the shell takes it, and what it names is there with
-those options. Commands of README's tour run on real servers in `tests/integration/ops/test_readme.py`."""
+those options. Commands run on real servers in `tests/integration/ops/test_documented.py`."""
 
 import importlib.util
 import re
@@ -14,6 +14,7 @@ import typer
 from typer.main import get_command
 
 from neverstale.ops import cli
+from neverstale.ops.demo.flights.board import week
 from tests.support.project import ROOT
 from tests.unit.project.test_docs import DOCS, blocks
 
@@ -35,7 +36,7 @@ def commands() -> Iterator[Shown]:
         text = document.read_text(encoding="utf-8")
         lines = [line for block in blocks(text, "sh") for line in whole(block)]
         for block in blocks(text, "console"):
-            lines += whole("\n".join(re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.M)))
+            lines += whole("\n".join(re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.M)))
         yield from (Shown(document, line) for line in lines)
 
 
@@ -64,7 +65,7 @@ def shown() -> list[Shown]:
 @pytest.mark.parametrize("document", DOCS, ids=[str(path.relative_to(ROOT)) for path in DOCS])
 def test_the_shell_takes_every_block(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    prompts = [line for block in blocks(text, "console") for line in re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.M)]
+    prompts = [line for block in blocks(text, "console") for line in re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.M)]
     script = "\n".join([*blocks(text, "sh"), *prompts])
     if script:
         checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
@@ -124,3 +125,16 @@ def test_every_module_that_is_run_is_there() -> None:
         if len(words) > 1 and words[0] == "-m"
     }
     assert {name for name in modules if importlib.util.find_spec(name) is None} == set()
+
+
+def test_every_flight_that_is_shown_is_one_of_the_week() -> None:
+    """Somebody types it beside the demo."""
+    known = {flight.key for flight in week().flights}
+    flights = re.compile(r"2013-02-\d\d(?::|%3A)[A-Z0-9]+(?::|%3A)[A-Z]{3}\b")
+    shown_keys = {
+        (str(document.relative_to(ROOT)), key.replace("%3A", ":"))
+        for document in DOCS
+        for key in flights.findall(document.read_text(encoding="utf-8"))
+    }
+    assert len(shown_keys) > 5
+    assert {(page, key) for page, key in shown_keys if key not in known} == set()
