@@ -13,7 +13,7 @@ WANTED := pyproject.toml constraints.txt
 # Tests start hundreds of processes. Each would compile all that it imports if it could not find it compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: release demo test test-all unit lint bench bench-read bench-live faults chaos recovery fuzz docs constraints clean
+.PHONY: release demo test test-all unit lint bench bench-read bench-live bench-peers faults chaos recovery fuzz docs constraints clean
 
 demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
 	$(BIN)/neverstale demo
@@ -44,6 +44,9 @@ bench: $(VENV)/.dev  ## Speed and memory, as ratios within one run.
 
 bench-read: $(VENV)/.bench  ## Reads a second beside other ways to write them; wants wrk, and nginx for its row.
 	$(BIN)/python -m benchmarks.read
+
+bench-peers: $(VENV)/.bench  ## Stale answers, speed and cost beside other caches, also after each failure; wants Java, Maven.
+	$(BIN)/python -m benchmarks.stale --docs
 
 bench-live: $(VENV)/.dev  ## 5,000 live reads of one key: how soon each has a change, reads for it, memory of a stream.
 	$(BIN)/python -m benchmarks.live
