@@ -59,6 +59,7 @@ STORY_OF_CONSUMER = {
     "commit": "neverstale.consumers.loop.ConsumerLoop._commit_often",
     "watch-kafka": "neverstale.consumers.loop.ConsumerLoop._watch",
     "watch-group": "neverstale.consumers.group.member.Member.until_replaced",
+    "watch-peers": "neverstale.consumers.group.member.Member.watch_peers",
 }
 STORY_OF_WATCHER = {
     "read": "neverstale.streams.stream.Stream.run",
