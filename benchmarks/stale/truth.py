@@ -48,10 +48,11 @@ class Truth:
 
     def moments(self, since: float) -> dict[int, list[tuple[float, float]]]:
         """Flight -> when each revision was sent, and when acknowledged, ascending; of those that were sent later."""
-        return {
+        found = {
             key: [(self.sent[key, revision], at) for revision, at in known if self.sent[key, revision] >= since]
             for key, known in self.acknowledged.items()
         }
+        return {key: moments for key, moments in found.items() if moments}
 
     def begin_phase(self) -> None:
         self.recent.clear()

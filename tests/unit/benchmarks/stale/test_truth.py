@@ -31,6 +31,7 @@ def test_an_absence_is_a_revision_too() -> None:
 
 def test_moments_are_those_since_a_phase_began() -> None:
     assert written().moments(15.0) == {1: [(19.5, 20.0), (29.5, 30.0)]}
+    assert written().moments(99.0) == {}, "who was not written is not there"
 
 
 def test_readers_ask_mostly_for_what_was_written_of_late() -> None:
