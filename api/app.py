@@ -139,8 +139,7 @@ async def serving(
     apply_ops = ApplyOpsGap(mongo, health)
     loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds, READ_BYTES)
     proving = Loader(mongo, catalog.database, round(PATIENCE_SECONDS * 1000), kinds)
-    # In a collection that is read anyway: no further privilege is needed.
-    proofs = Proofs(lambda: proving.proof(kinds.ordinary(catalog.collections)), marks, clock, tasks)
+    proofs = Proofs(proving.proof, marks, clock, tasks)
     loads = Loads(loader, api, mongodb, tasks, proofs, refusing)
     exports = Exports(loader, api)
     few = api.model_copy(update={"mongodb_concurrency": api.aggregations, "mongodb_queue": api.aggregation_queue})

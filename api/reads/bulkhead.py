@@ -298,7 +298,7 @@ class Loads:
             if named > error.reached:
                 raise
         # MongoDB knows better than what Redis held. What is true of it was acknowledged before now.
-        return await source.load(self._loader, keys, max(await self._loader.now(source.collection), named))
+        return await source.load(self._loader, keys, max(await self._loader.now(), named))
 
 
 def _share(lane: _Lane, percent: int) -> _Lane:

@@ -103,10 +103,6 @@ class Kinds:
         kind = self._held.get(collection)
         return kind is not None and kind.bounded
 
-    def ordinary(self, collections: Iterable[str]) -> str:
-        """One that is, as far as anybody knows; for who wants to read any."""
-        return min(collections, key=lambda name: (not self._held.get(name, Kind("collection")).told, name))
-
     async def of(self, collection: str) -> Kind:
         """As of the last look, or a new one where it may have become an ordinary collection meanwhile.
 

@@ -244,13 +244,15 @@ class Loader:
         reply = await self._command({"count": collection}, "count")
         return int(reply["n"])
 
-    async def now(self, collection: str = CONTROL) -> Version:
+    async def now(self) -> Version:
         """A version >= every change that was majority-acknowledged before this call.
 
         It commits a transaction that read nothing. For that the primary writes an entry into its log and waits until
         a majority has it, which confirms that it still was the primary: what was acknowledged before is in its log,
         before that entry. A linearizable read does the same; but a primary without secondaries answers one only with
-        its next flush of the journal, up to 100 ms later.
+        its next flush of the journal, up to 100 ms later. A process that is killed within leaves the transaction
+        open for up to a minute, and whoever wants to drop what it has read waits so long, and all that read it behind
+        him. So it reads a collection of ours, which nobody drops.
         Source: MongoDB server, `TransactionParticipant::Participant::commitUnpreparedTransaction` (since 4.2).
         """
         try:
@@ -258,7 +260,7 @@ class Loader:
                 for last in (False, True):
                     try:
                         with pymongo.timeout(self._timeout):
-                            return await self._commit_nothing(collection, session)
+                            return await self._commit_nothing(session)
                     except PyMongoError as error:
                         if last or error.timeout or not any(map(error.has_error_label, AGAIN)):
                             raise
@@ -268,17 +270,17 @@ class Loader:
         except Exception as error:
             raise ours(error, "now") from error
 
-    async def proof(self, collection: str) -> Version:
+    async def proof(self) -> Version:
         """The same, for who states the age of an answer by it; and an `Outage` where one member cannot speak for all:
         the shards behind a mongos have clocks and logs of their own."""
         servers = self._database.client.topology_description.server_descriptions().values()
         if any(server.server_type_name in ("Mongos", "LoadBalancer") for server in servers):
             raise Outage("mongodb", "a shard does not speak for the others")
-        return await self.now(collection)
+        return await self.now()
 
-    async def _commit_nothing(self, collection: str, session: AsyncClientSession) -> Version:
+    async def _commit_nothing(self, session: AsyncClientSession) -> Version:
         await session.start_transaction(ReadConcern("local"), WriteConcern("majority"), ReadPreference.PRIMARY)
-        await self._database.command({"find": collection, "filter": {"_id": MinKey()}, "limit": 1}, session=session)
+        await self._database.command({"find": CONTROL, "filter": {"_id": MinKey()}, "limit": 1}, session=session)
         await session.commit_transaction()
         assert session.operation_time is not None
         return from_timestamp(session.operation_time)

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
 from neverstale.catalog import Resource
 from neverstale.errors import Outage, Refused
 from neverstale.keys import canonical
+from neverstale.mongodb.control import CONTROL
 from neverstale.mongodb.loader import Loader, VersionInFuture
 from neverstale.servers import mongo_client
 from neverstale.versions import Version, from_timestamp, to_timestamp
@@ -215,7 +217,7 @@ async def test_the_present_time_is_asked_once_more_where_an_election_interrupts(
     version = await put(client, database, 1)
     refusal = {"failCommands": [command], "errorCode": 189, "errorLabels": ["TransientTransactionError"]}
     await fail(client, refusal, times=1)
-    assert await loader.now("things") >= version
+    assert await loader.now() >= version
 
 
 @pytest.mark.parametrize("how", ["timed out", "cancelled"])
@@ -232,15 +234,15 @@ async def test_the_present_time_leaves_no_transaction_open_when_it_is_cut_off(
         ).to_list()
 
     async def is_reading() -> bool:
-        return await operations(**{"command.find": "things", "command.$db": database}) != []
+        return await operations(**{"command.find": CONTROL, "command.$db": database}) != []
 
     async def none_left() -> bool:
         return await operations(transaction={"$exists": True}, type="idleSession") == []
 
-    block = {"blockConnection": True, "blockTimeMS": 500, "namespace": f"{database}.things"}
+    block = {"blockConnection": True, "blockTimeMS": 500, "namespace": f"{database}.{CONTROL}"}
     await fail(client, {"failCommands": ["find"], **block})
     loader = Loader(client, database, timeout_ms=100 if how == "timed out" else 10_000)
-    asking = asyncio.create_task(loader.now("things"))
+    asking = asyncio.create_task(loader.now())
     if how == "cancelled":
         await eventually(is_reading, "it is being read", 5)
         asking.cancel()
@@ -248,6 +250,31 @@ async def test_the_present_time_leaves_no_transaction_open_when_it_is_cut_off(
         await asking
 
     await eventually(none_left, "no transaction is open", 5)
+
+
+async def test_who_is_killed_while_he_asks_for_the_present_time_keeps_nobody_from_dropping_a_collection(
+    client: Client, database: str, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(client, database, 1)
+    left: list[AsyncClientSession] = []
+
+    async def killed(session: AsyncClientSession) -> None:
+        left.append(session)
+        raise asyncio.CancelledError
+
+    async def nobody_tidies(*_: Any, **__: Any) -> None:
+        """Whoever is killed aborts nothing."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncClientSession, "commit_transaction", killed)
+        patch.setattr("neverstale.mongodb.loader._leave_nothing_open", nobody_tidies)
+        patch.setattr(AsyncClientSession, "_end_session", nobody_tidies)
+        with pytest.raises(asyncio.CancelledError):
+            await loader.now()
+    assert left[0].in_transaction
+    await client[database].command({"drop": "things", "maxTimeMS": 5_000})
+    assert (await loader.load(THINGS, [1], await loader.now())).bodies == {}
+    await left[0].end_session()
 
 
 async def test_a_refusal_that_stays_is_no_outage(client: Client, database: str, loader: Loader) -> None:

@@ -62,7 +62,7 @@ def _lagging_member() -> Patches:
             version = max(old, from_timestamp(least) if least is not None else 0)
             concern = {"level": "snapshot", "atClusterTime": to_timestamp(version)}
         reply, kind = await find(self, collection, keys, projection, concern)
-        now = await self.now(collection)
+        now = await self.now()
         seen.append((time.monotonic(), now))
         del seen[:-500]
         return reply, kind

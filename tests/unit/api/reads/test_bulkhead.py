@@ -257,7 +257,7 @@ async def test_a_version_of_redis_that_mongodb_has_not_reached_costs_a_second_re
             self.error = VersionInFuture(200) if at_least > 200 else None
             return await super().load(resource, keys, at_least)
 
-        async def now(self, collection: str = "") -> Version:
+        async def now(self) -> Version:
             return 200
 
     loader = PresentLoader()
