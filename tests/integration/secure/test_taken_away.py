@@ -182,7 +182,7 @@ async def test_mongodb_says_what_is_missing(place: Place) -> None:
     assert await said(look_into(quick, place)) == "nothing"
 
 
-# --- each right by itself: the short form of experiment 33
+# --- each right by itself: the short form of experiment 31
 
 SHORT: Final[tuple[tuple[Role, Server, str, str], ...]] = (
     ("watcher", "mongodb", "", "changeStream"),

@@ -1,4 +1,4 @@
-"""33: each right of each role is taken away, one at a time, on servers that let nobody in without one.
+"""31: each right of each role is taken away, one at a time, on servers that let nobody in without one.
 
 The table is read out of `neverstale.ops.privileges`: a right that is added there is taken away here. A role starts
 without it and does all that it can; then it says what lacks and the remedy, or works all the same, and then the right
@@ -55,7 +55,7 @@ def _may_be_missed(finding: Finding) -> bool:
 
 EXPERIMENTS = (
     Experiment(
-        number="33",
+        number="31",
         fault="each right of each role is taken away, one at a time",
         holds="it is said with its remedy, nothing hangs, and given back it goes on",
         run=taken_away,
