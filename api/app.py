@@ -189,7 +189,7 @@ async def serving(
         beside.keep("callers", fresh_keys.keep)
     own = settings.service
     inside = service_url(own.host, own.port) if own.port else None
-    beside.keep("card", partial(show_card, life, nodes.send, reads.commands.names, inside))
+    beside.keep("card", partial(show_card, life, reads.commands.round_trip, reads.commands.names, inside))
     beside.keep("count", hot.keep_counting)
     beside.keep("sample", Sampling(hot).keep)
     beside.keep("tally", partial(reads.read_counts.keep_telling, api.reads_flush_ms / 1000))

@@ -47,7 +47,8 @@ class Commands:
         self.names = names
         self.damage = damage or Damage()
         self._redis: Any = redis
-        self._round_trip = round_trip or self._pipeline
+        self.round_trip: RoundTrip = round_trip or self._pipeline
+        """How commands travel, without what `send` mends."""
         self._scripts: dict[Name, Script] | None = None
 
     async def send(self, *commands: Command) -> list[Any]:
@@ -94,7 +95,7 @@ class Commands:
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         try:
-            replies = await self._round_trip(commands)
+            replies = await self.round_trip(commands)
         except (RedisError, OSError) as error:
             raise _outage(error) from error
         for reply in replies:

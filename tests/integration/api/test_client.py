@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DEMO = tomllib.loads((ROOT / "catalog.toml").read_text("utf-8"))["resources"]
 DAY = "2013-02-08"
-KEY = f"{DAY}:UA650:LGA"
+KEY = f"{DAY}:UA571:LGA"
 DOC = (ROOT / "docs" / "clients.md").read_text("utf-8")
 EXAMPLES, SCRIPTS = (re.findall(rf"^```{language}\n(.*?)^```", DOC, re.M | re.S) for language in ("python", "ts"))
 TYPESCRIPT = ROOT / "clients" / "typescript"

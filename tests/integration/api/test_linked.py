@@ -59,7 +59,7 @@ class RoundTrips:
         self.commands = 0
         self._under_way = 0
         hits = world.state.hits
-        inner = hits._round_trip
+        inner = hits.round_trip
 
         async def counted(commands: Sequence[Any]) -> list[Any]:
             self.count += not self._under_way
@@ -70,7 +70,7 @@ class RoundTrips:
             finally:
                 self._under_way -= 1
 
-        monkeypatch.setattr(hits, "_round_trip", counted)
+        monkeypatch.setattr(hits, "round_trip", counted)
 
 
 async def test_references_are_followed_level_by_level(world: World) -> None:
