@@ -29,7 +29,8 @@ def openness(settings: CallerSettings, catalog: Catalog, *, reached_from_outside
     found = []
     if unread := [resource.name for resource in resources if resource.public is False]:
         message = f"nobody can read {_named(unread)}: public is false, and no callers are configured"
-        found.append(Openness("problem", message, f"set {KEYS} and make keys: neverstale keys add"))
+        remedy = f"set {KEYS} and make keys: neverstale keys add NAME --scope 'read:*' --file FILE"
+        found.append(Openness("problem", message, remedy))
     if len(unread) < len(catalog.resources):
         who = "whoever reaches its port" if reached_from_outside else "every process of this machine"
         message = f"no callers are configured: {who} reads all that is not closed"

@@ -21,7 +21,7 @@ log = telemetry.logger(__name__)
 
 TOLD_SINCE: Final = (7, 0)
 UNTOLD: Final = "before MongoDB 7.0 nothing tells of what applyOps writes (mongorestore --oplogReplay, wal-g)"
-REMEDY: Final = "after such a restore: neverstale resync RESOURCE, for each"
+REMEDY: Final = "after such a restore: neverstale resync RESOURCE  # for each"
 PART: Final = "apply_ops"
 """In `/readyz`."""
 SECONDS: Final = 5.0

@@ -63,7 +63,7 @@ COUNTED: Final = (
     _counted(
         "audit_wrong",
         "an answer was wrong: the auditor has compared it with MongoDB",
-        "neverstale resync  # and send us a support bundle: this must not be",
+        "neverstale invalidate --all  # and send us a support bundle: this must not be",
     ),
     _counted("rebalances", "partitions were shared out among consumers"),
     _counted("records_poison", "a record could not be applied: a dead letter", "neverstale dlq list"),

@@ -26,7 +26,8 @@ _MEANS: Final[dict[Subject, str]] = {
 ALWAYS: Final = ("apply_ops",)
 """Parts of `/readyz` that say what holds always with this MongoDB: they stand beside the process."""
 AFTER_WRONG_ANSWERS: Final = (
-    "neverstale resync  # everything is read anew\nneverstale support-bundle  # send us that file: this must not be"
+    "neverstale invalidate --all  # what is cached is read anew; counters and rankings: neverstale rebuild RESOURCE\n"
+    "neverstale support-bundle  # send us that file: this must not be"
 )
 _reachable, _letters = about("reachable", "roles"), about("group", "kafka")
 

@@ -72,4 +72,4 @@ def print_warmed(warmed: Warmed, *, as_json: bool) -> None:
         return
     print(f"{warmed.pages} pages and {warmed.documents} documents were read; {warmed.hits} were cached before")
     if warmed.past:
-        print(f"{warmed.past} were not taken by the cache: neverstale status says why")
+        print(f"{warmed.past} were not taken by the cache: neverstale status  # says why")
