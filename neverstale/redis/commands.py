@@ -8,6 +8,7 @@ what lies under a key of ours with another type is deleted (`neverstale.redis.fo
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from redis.asyncio import Redis
@@ -47,7 +48,7 @@ class Commands:
         self.names = names
         self.damage = damage or Damage()
         self._redis: Any = redis
-        self.round_trip: RoundTrip = round_trip or self._pipeline
+        self.round_trip: RoundTrip = round_trip or partial(pipelined, redis)
         """How commands travel, without what `send` mends."""
         self._scripts: dict[Name, Script] | None = None
 
@@ -105,12 +106,14 @@ class Commands:
                 raise _outage(reply) from reply
         return replies
 
-    async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
+
+async def pipelined(client: Any, commands: Sequence[Command]) -> list[Any]:
+    """Sends commands in one pipeline on a connection from a client's pool; a `RoundTrip`."""
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    return replies
 
 
 def nonce() -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from redis.asyncio import Redis
 
 from neverstale.redis.cluster import ClusterNodes
-from neverstale.redis.commands import Command, RoundTrip
+from neverstale.redis.commands import Command, RoundTrip, pipelined
 from neverstale.redis.wire import Vouched, Wire, whoever
 from neverstale.servers import redis_client
 from neverstale.settings import RedisSettings
@@ -66,11 +66,7 @@ class OneServer:
         return exchange
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
+        return await pipelined(self._client, commands)
 
     async def subscriber(self, name: bytes) -> Redis:
         assert self._subscribing is not None
