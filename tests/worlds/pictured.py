@@ -221,7 +221,7 @@ def wrong_answers_found() -> Scene:
     counts: dict[About, AuditCounts] = {("flights", "pages"): AuditCounts(checked=900, untrue=2, permanent=1)}
     audit = record_of(counts, float(NOW - 3600), float(NOW), [])
     auditor = process("auditor", audit_nines=1.2, audit_wrong_total=2)
-    words = ("2 answers about pages of flights were wrong", "neverstale resync", "Answers were wrong")
+    words = ("2 answers about pages of flights were wrong", "neverstale invalidate --all", "Answers were wrong")
     looks = _pair(lambda at: look(at, [*roles(at), auditor], audit=audit))
     return Scene(looks, _longs(), words, never=("Every answer is at most",))
 

@@ -68,7 +68,7 @@ def test_what_an_auditor_was_told_wrong_comes_first_with_what_to_do() -> None:
     first = findings(audited, MOVES, {}, SETTINGS)[0]
     assert (first.level, first.name) == ("problem", "answers-were-wrong")
     assert first.message.startswith("2 answers about pages of flights were wrong")
-    assert first.remedy.startswith("neverstale resync  #")
+    assert first.remedy.startswith("neverstale invalidate --all  #")
 
 
 def test_dead_letters_that_nobody_has_settled_are_a_warning() -> None:
