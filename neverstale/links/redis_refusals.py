@@ -2,7 +2,8 @@
 human can.
 
 A message is never decided by. It is shown where Redis says in it alone what is missing: which command a user may not
-send, or that a key or channel is none of his. Within a script Redis 7.0 says it under no code but `ERR`.
+send, or that a key or channel is none of his. Within a script Redis 7.0 says it under no code but `ERR`; so whatever
+fails there without a code is shown with the remedy of the likeliest cause.
 """
 
 import re
@@ -21,6 +22,8 @@ from neverstale.links.tls import refused_by
 
 _WITHIN_SCRIPT: Final = re.compile(r": -([A-Z]+) ")
 """Redis 6.2 hides the code of an error within a script: "Error running script (call to f_...): ...: -OOM ..."."""
+_IN_SCRIPT: Final = re.compile(r"script: [0-9a-f]{40}, on @user_script:")
+"""Where an error of Redis 7 came up, as it stands behind every one of a script."""
 _CODE: Final = re.compile(r"[A-Z]{3,}\b")
 SHOWN_LETTERS: Final = 200
 """Of a message."""
@@ -46,7 +49,10 @@ def reason_of(error: Exception) -> str:
             # An error reply starts with its code: MISCONF, BUSY, NOREPLICAS, ... (known ones are types of their own;
             # of ERR, which says nothing, the client keeps the message only)
             code = _CODE.match(str(error))
-            return code[0] if code else f"ERR: {_shown(error)}"
+            if code:
+                return code[0]
+            remedy = f"; if a right is missing, {RIGHTS}" if _IN_SCRIPT.search(str(error)) else ""
+            return f"ERR: {_shown(error)}{remedy}"
         case Disconnected() if (by := refused_by(error)) is not None:
             return NOT_TRUSTED if by == "us" else NOT_TAKEN
     return type(error).__name__

@@ -46,7 +46,7 @@ RARE: Final[Mapping[tuple[str, str, str], str]] = {
     ("watcher", HEARTBEATS, "find"): "find on the whole database covers it",
     ("consumer", CONTROL, "insert"): "a walk is asked for when something is derived for the first time",
     ("consumer", CONTROL, "update"): "the same",
-    ("api", CONTROL, "find"): "the present time is asked for when something lies ahead of it",
+    ("api", CONTROL, "find"): "the present time is asked for while no marks come, or when something lies ahead of it",
     ("redis", "command", "+client|setname"): "of a watcher, whose client goes on without a name",
     ("redis", "command", "+hello"): "Redis lets everybody say it",
     ("redis", "command", "+info"): "of a watcher, which shows no more than its card",

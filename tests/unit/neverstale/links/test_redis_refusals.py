@@ -15,6 +15,7 @@ from neverstale.links.redis_refusals import (
     reason_of,
 )
 
+WITHIN = f"The user executing the script can't run this command or subcommand script: {'0f' * 20}, on @user_script:8."
 SAID = "this user has no permissions to run the 'hset' command"
 
 
@@ -32,6 +33,7 @@ SAID = "this user has no permissions to run the 'hset' command"
         (ResponseError("value is not an integer"), "ERR: value is not an integer"),
         (ResponseError("The user executing the script can't run this"), "ERR: The user executing the script can't run"
          " this"),
+        (ResponseError(WITHIN), f"ERR: {WITHIN}; if a right is missing, {RIGHTS}"),
         (ResponseError("Error running script (call to f_1): @user_script:3: -OOM command"), "OOM"),
         (
             ResponseError("Error running script (call to f_1): @user_script:3: -NOPERM this user"),
