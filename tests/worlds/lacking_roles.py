@@ -110,6 +110,7 @@ class Lacking:
     async def without(self, right: Right) -> Finding:
         """Start the role again without it, and give it back in the end."""
         finding = Finding(right)
+        await self._cached()
         await self.stop(right.role)
         if (right.server, right.what) == ("kafka", "Create"):
             await self._delete_topic(right.on.partition(" ")[2])
@@ -142,6 +143,15 @@ class Lacking:
                 return True
             await asyncio.sleep(0.1)
         return False
+
+    async def _cached(self, seconds: float = 20) -> None:
+        """What is not cached yet would be read from MongoDB, with the change that nobody told of."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            answers = [await self.http.get(path) for path in PATHS]
+            if all("; hit" in answer.headers.get("cache-status", "") for answer in answers):
+                return
+            await asyncio.sleep(0.05)
 
     async def _change(self, right: Right) -> None:
         await self._write()
