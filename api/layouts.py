@@ -1,7 +1,7 @@
 """How the API reads Redis, by how keys are laid out there (`neverstale.redis.cells`): one cell, or many."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -30,7 +30,7 @@ from neverstale.redis.most_read import Popularity
 from neverstale.redis.wire import Wire
 from neverstale.role.supervised import Supervised
 from neverstale.servers import redis_client
-from neverstale.watcher_groups import watcher_groups
+from neverstale.watcher_groups import WatcherGroup, watcher_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def read_one_cell(ours: ReadSurroundings) -> Readers:
     channel, channel_redis = _channel(ours, names, l1, freshness, sources)
 
     def keep(beside: Supervised) -> None:
-        _keep_watermarks(beside, ours, freshness)
+        _keep_watermarks(beside, api.freshness_interval_ms, groups, freshness)
         if known:
             beside.keep("generations", partial(keep_known, list(known.values())))
         if channel is not None:
@@ -120,9 +120,10 @@ def read_one_cell(ours: ReadSurroundings) -> Readers:
     )
 
 
-def _keep_watermarks(beside: Supervised, ours: ReadSurroundings, freshness: GroupedFreshness) -> None:
-    interval_ms = ours.settings.api.freshness_interval_ms
-    for one in watcher_groups(ours.settings, ours.catalog):
+def _keep_watermarks(
+    beside: Supervised, interval_ms: int, groups: Iterable[WatcherGroup], freshness: GroupedFreshness
+) -> None:
+    for one in groups:
         keep = freshness.groups[one.name].keep_watermark
         beside.keep(task_of(one.name), partial(keep, interval_ms, one.catalog.resources))
 
@@ -146,10 +147,8 @@ def read_cells(ours: ReadSurroundings) -> Readers:
     popularity = Popularity(commands, api.reads_half_life_seconds)
     read_counts = ReadCounts(names, popularity)
     l1 = SharedL1(api.l1_bytes, least_ttl(ours))
-    groups = [
-        AllCells(ours, one, commands, read_counts, l1, SharedFeeds(ours.feeds, one.name))
-        for one in watcher_groups(settings, ours.catalog)
-    ]
+    watched = watcher_groups(settings, ours.catalog)
+    groups = [AllCells(ours, one, commands, read_counts, l1, SharedFeeds(ours.feeds, one.name)) for one in watched]
     freshness = GroupedFreshness(
         ours.catalog,
         {one.group: CellsFreshness(ours.marks, ours.health, one.freshness, one.group) for one in groups},
@@ -174,7 +173,7 @@ def read_cells(ours: ReadSurroundings) -> Readers:
         for group in groups:
             beside.keep(f"cells of {group.group}", group.keep)
             beside.keep(f"partitions of {group.group}", group.count.keep)
-        _keep_watermarks(beside, ours, freshness)
+        _keep_watermarks(beside, api.freshness_interval_ms, watched, freshness)
         for name, one in known.items():
             beside.keep(f"generations of {name}", partial(keep_known, [one]))
 

@@ -37,7 +37,7 @@ class WatcherGroup:
 
 def watcher_groups(settings: Settings, catalog: Catalog) -> tuple[WatcherGroup, ...]:
     """All groups of a catalog, the default group first."""
-    return tuple(WatcherGroup(name, settings_of(settings, name), catalog.of_group(name)) for name in catalog.groups)
+    return tuple(_group(settings, catalog, name) for name in catalog.groups)
 
 
 def watched_group(settings: Settings, catalog: Catalog) -> WatcherGroup:
@@ -83,6 +83,8 @@ def _named(settings: Settings, catalog: Catalog, setting: str, names: tuple[str,
         if name not in groups:
             problem = f"the catalog has no collection in a watcher group {name!r}"
             raise Misconfigured(setting, problem, did_you_mean(name, groups))
-    return tuple(
-        WatcherGroup(name, settings_of(settings, name), catalog.of_group(name)) for name in dict.fromkeys(names)
-    )
+    return tuple(_group(settings, catalog, name) for name in dict.fromkeys(names))
+
+
+def _group(settings: Settings, catalog: Catalog, name: str) -> WatcherGroup:
+    return WatcherGroup(name, settings_of(settings, name), catalog.of_group(name))
