@@ -26,6 +26,8 @@ from neverstale.settings import Kafka, MongoDB, RedisSettings
 
 DEADLINE_SECONDS = 10
 """For all questions to one server together."""
+REDIS_TIMEOUT_MS = 5000
+"""For one question to Redis, and for a connection. Readers give up long before; who looks for what is wrong does not."""
 
 UNAUTHORIZED = 13
 AUTHENTICATION_FAILED = 18
@@ -195,7 +197,8 @@ async def redis(settings: RedisSettings, *, any_node: bool = False) -> AsyncIter
     """A client whose errors leave as `Outage`. `any_node`: what is asked, any node of a cluster can answer."""
     if not any_node:
         refuse_cells(settings)
-    client = redis_client(settings, timeout_ms=settings.write_timeout_ms)
+    patient = settings.model_copy(update={"connect_timeout_ms": max(settings.connect_timeout_ms, REDIS_TIMEOUT_MS)})
+    client = redis_client(patient, timeout_ms=max(settings.write_timeout_ms, REDIS_TIMEOUT_MS))
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             yield client

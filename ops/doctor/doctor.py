@@ -72,31 +72,36 @@ def _of_mongodb(
         "exposure": exposure.of_mongodb,
         "clocks": lambda mongo: look_at_clocks(mongo, settings, wall),
     }
-    return [_asked(about(name, "mongodb"), servers.mongodb(settings.mongodb), look) for name, look in looks.items()]
+    return [_asked([about(name, "mongodb")], servers.mongodb(settings.mongodb), look) for name, look in looks.items()]
 
 
 def _of_redis(settings: Settings, roles: Sequence[RoleStatus]) -> list[Findings]:
-    looks: dict[Check, Callable[[Redis], Awaitable[list[Finding]]]] = {
-        "versions": versions.look_at_redis,
-        "memory": lambda redis: look_at_redis(redis, settings),
-        "connections": lambda redis: look_at_redis_connections(redis, settings, roles),
-        "exposure": lambda redis: exposure.of_redis(redis, settings),
+    looks: dict[tuple[Check, ...], Callable[[Redis], Awaitable[list[Finding]]]] = {
+        ("versions",): versions.look_at_redis,
+        ("memory", "persistence", "replicas", "pubsub"): lambda redis: look_at_redis(redis, settings),
+        ("connections",): lambda redis: look_at_redis_connections(redis, settings, roles),
+        ("exposure",): lambda redis: exposure.of_redis(redis, settings),
     }
-    return [_asked(about(name, "redis"), servers.redis(settings.redis), look) for name, look in looks.items()]
+    return [
+        _asked([about(name, "redis") for name in names], servers.redis(settings.redis), look)
+        for names, look in looks.items()
+    ]
 
 
 async def _asked(
-    say: Say, connected: AbstractAsyncContextManager[Client], look: Callable[[Client], Awaitable[list[Finding]]]
+    says: Sequence[Say],
+    connected: AbstractAsyncContextManager[Client],
+    look: Callable[[Client], Awaitable[list[Finding]]],
 ) -> list[Finding]:
-    """What a look has found. One that fails hides none of the others."""
+    """What a look has found, or of each of its checks that it could not be looked at. None hides the others."""
     try:
         async with connected as client:
             return await look(client)
     except Outage as outage:
-        return [say.unseen(f"it could not be looked at: {outage.reason}")]
+        return [say.unseen(f"it could not be looked at: {outage.reason}") for say in says]
     except (LookupError, ValueError, TypeError) as error:
         # A service that speaks the protocol of another server need not tell all that this one does.
-        return [say.unseen(f"the server tells it in a way that nobody here knows: {error!r}")]
+        return [say.unseen(f"the server tells it in a way that nobody here knows: {error!r}") for say in says]
 
 
 async def _of_group(whole: Settings, catalog: Catalog, name: str, observed_seconds: float) -> list[Finding]:
@@ -118,4 +123,4 @@ async def _of_group(whole: Settings, catalog: Catalog, name: str, observed_secon
         members = await group.group_facts(admin, settings.kafka)
         return list(group.judge(status, members, before, after, settings))
 
-    return await _asked(about("group", "kafka"), servers.kafka_admin(settings.kafka), look)
+    return await _asked([about("group", "kafka")], servers.kafka_admin(settings.kafka), look)

@@ -47,6 +47,7 @@ async def test_an_absent_document_is_a_404_with_version_and_bound_and_is_cached(
     await world.mark()
     first = await world.http.get("/v1/things/nobody")
     assert problem(first)["type"] == "urn:neverstale:unknown-key"
+    await hit(world, "/v1/things/nobody")
     before = loads("things")
     second = await hit(world, "/v1/things/nobody")
     assert second.status_code == 404

@@ -152,6 +152,7 @@ async def test_a_snapshot_that_failed_is_said_while_it_stops_writes_and_no_longe
     patient: Patient, redis: Redis, server: RedisServer
 ) -> None:
     await redis.set("ns:kept", "x")
+    await redis.config_set("stop-writes-on-bgsave-error", "yes")
     await redis.config_set("save", "3600 1")
     await redis.config_set("rdb-key-save-delay", "10000000")
     await redis.bgsave()
