@@ -27,7 +27,7 @@ from neverstale.settings import Kafka, MongoDB, RedisSettings
 DEADLINE_SECONDS = 10
 """For all questions to one server together."""
 REDIS_TIMEOUT_MS = 5000
-"""For one question to Redis, and for a connection. Readers give up long before; who looks for what is wrong does not."""
+"""For one question to Redis, and for a connection. Readers give up long before; who looks for a fault waits."""
 
 UNAUTHORIZED = 13
 AUTHENTICATION_FAILED = 18
