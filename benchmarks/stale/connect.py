@@ -6,14 +6,18 @@ Maven fetches each once into the user's cache folder, beside the jars of the bro
 import asyncio
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import orjson
+
+from neverstale.ops.http_client import Connection
 from neverstale.ops.stack.errors import StackError
 from neverstale.ops.stack.kafka_libs import COPY_DEPENDENCIES, KAFKA_VERSION, cached_libs, find_java
-from neverstale.ops.stack.ports import LOOPBACK, answers_http, free_port
+from neverstale.ops.stack.ports import LOOPBACK, free_port
 from neverstale.ops.stack.process import Launch
 
 RUNTIME: Final = (
@@ -24,9 +28,14 @@ RUNTIME: Final = (
 JVM: Final = ("-Xmx1g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
 FETCH_SECONDS: Final = 240.0
 READY_SECONDS: Final = 100.0
+ANSWER_SECONDS: Final = 2.0
+OK: Final = 200
 NO_KAFKA: Final = "Apache Kafka's jars are not here"
 REMEDY: Final = "install a JDK of version 17 or later and Maven"
 
+OFFSETS_MS: Final = 1000
+"""As it ships, a minute passes until where it is is noted for the first time; whoever is killed before that has lost
+all that happened until it runs again. Here it would always be before that."""
 WORKER: Final = """\
 bootstrap.servers={kafka}
 key.converter={converter}
@@ -34,6 +43,7 @@ value.converter={converter}
 key.converter.schemas.enable=false
 value.converter.schemas.enable=false
 offset.storage.file.filename={folder}/offsets
+offset.flush.interval.ms={offsets_ms}
 listeners=http://{host}:{port}
 """
 
@@ -89,7 +99,14 @@ async def launch(kind: str, folder: Path, mongodb: str, kafka: str) -> Launch:
         raise StackError("Kafka Connect needs Java", REMEDY)
     worker, source = folder / f"{kind}-worker.properties", folder / f"{kind}.properties"
     worker.write_text(
-        WORKER.format(kafka=kafka, converter=connector.converter, folder=folder, host=LOOPBACK, port=port)
+        WORKER.format(
+            kafka=kafka,
+            converter=connector.converter,
+            folder=folder,
+            offsets_ms=OFFSETS_MS,
+            host=LOOPBACK,
+            port=port,
+        )
     )
     source.write_text(f"name={kind}\n{connector.properties.format(mongodb=mongodb)}")
     return Launch(
@@ -103,7 +120,15 @@ async def launch(kind: str, folder: Path, mongodb: str, kafka: str) -> Launch:
 
 
 async def _runs(port: int, kind: str) -> bool:
-    return await answers_http(port, f"/connectors/{kind}/tasks/0/status")
+    """Whether its task does: the worker answers long before that."""
+    with suppress(OSError, TimeoutError, ValueError, KeyError):
+        connection = await Connection.open(f"http://{LOOPBACK}:{port}")
+        try:
+            answer = await connection.get(f"/connectors/{kind}/tasks/0/status", ANSWER_SECONDS)
+        finally:
+            connection.close()
+        return answer.status == OK and bool(orjson.loads(answer.body)["state"] == "RUNNING")
+    return False
 
 
 async def fetched(kind: str, connector: Connector) -> Path:

@@ -21,6 +21,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from benchmarks.parts import WRONG, attempt
+from benchmarks.stale.backlog import drain
 from benchmarks.stale.caches import CACHES, CATALOG
 from benchmarks.stale.phases import Scene, Strike
 from benchmarks.stale.readers import Board, Phase
@@ -31,7 +32,7 @@ from neverstale.ops.stack.broker import BrokerChoice
 from neverstale.ops.stack.stack import LocalStack, StackOptions
 
 START_SECONDS: Final = 150.0
-PHASE_SECONDS: Final = 60.0
+PHASE_SECONDS: Final = 90.0
 DRAIN_SECONDS: Final = 90.0
 
 
@@ -100,7 +101,7 @@ async def _phases(scene: Scene, seconds: float, findings: Findings) -> None:
     for name, strike in strikes(scene):
         await findings.part(name, phase(name, strike), PHASE_SECONDS)
     if scene.running.pipeline:
-        await findings.part("backlog", scene.drain(), DRAIN_SECONDS)
+        await findings.part("backlog", drain(scene), DRAIN_SECONDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

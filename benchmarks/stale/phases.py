@@ -1,8 +1,8 @@
-"""What is done to a cache: load, a kill of each part, a flush of Redis; and a backlog that it works off.
+"""What is done to a cache: load, a kill of each part, a flush of Redis.
 
 In each phase writers play the week of flights from its Monday on, with the drivers and in the ways of the demo,
-while readers ask for what was written of late. When it is over, all that was written is read once more: what is
-behind then, nobody corrects before its TTL.
+while readers ask for what was written of late. When it is over, all that was written is read again, until nothing is
+behind, or nothing of it has been corrected for longer than the shortest TTL: that, nobody corrects.
 """
 
 import asyncio
@@ -10,22 +10,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from os import stat_result
 from pathlib import Path
-from signal import Signals
 from typing import Any, Final, TypeAlias
 
 import psutil
-from pymongo import UpdateOne
 from redis.asyncio import Redis
 
-from benchmarks.beside import cpu_seconds, noting
-from benchmarks.stale.caches import Running, delete
-from benchmarks.stale.readers import KEYS_A_REQUEST, LOOKED_AT, READERS, Board, Phase, Readers
+from benchmarks.beside import noting
+from benchmarks.stale.caches import TTL_SECONDS, Running, delete
+from benchmarks.stale.readers import LOOKED_AT, READERS, Board, Phase, Readers
 from benchmarks.stale.truth import GRACE_SECONDS, Truth
 from neverstale.ops.demo.flights.board import Week
 from neverstale.ops.demo.flights.player import Player
-from neverstale.ops.demo.flights.replay import Happening, happenings
+from neverstale.ops.demo.flights.replay import Happening
 from neverstale.ops.truth import corrections
 
 WRITES_PER_SECOND: Final = 100.0
@@ -35,10 +32,10 @@ STRIKE_SECONDS: Final = 1.5
 DEAD_SECONDS: Final = 1.0
 """Until somebody starts again what was killed."""
 SETTLE_SECONDS: Final = 3.0
+LOOK_SECONDS: Final = 1.0
+LAST_CORRECTION_SECONDS: Final = TTL_SECONDS + 2.0
+"""Without any correction for so long, none comes any more."""
 WARM_SECONDS: Final = 3.0
-QUIET_SECONDS: Final = 2.0
-DRAIN_SECONDS: Final = 60.0
-BULK: Final = 1000
 LAST: Final = "arrival"
 """Nothing happens to a flight behind it, so nothing makes good what was not done."""
 
@@ -93,7 +90,6 @@ class Scene:
         finally:
             stop.set()
             await asyncio.gather(writing, *reading)
-        await asyncio.sleep(SETTLE_SECONDS)
         await self._look_again(found)
         return found
 
@@ -112,12 +108,22 @@ class Scene:
         return found
 
     async def _look_again(self, found: Phase) -> None:
-        places = sorted(self.truth.written)
-        found.written = len(places)
+        await asyncio.sleep(SETTLE_SECONDS)
+        found.written = len(self.truth.written)
+        behind, corrected = await self._behind(sorted(self.truth.written)), time.monotonic()
+        while behind and time.monotonic() < corrected + LAST_CORRECTION_SECONDS:
+            await asyncio.sleep(LOOK_SECONDS)
+            if len(still := await self._behind(behind)) < len(behind):
+                behind, corrected = still, time.monotonic()
+        found.behind = len(behind)
+
+    async def _behind(self, places: Sequence[int]) -> list[int]:
+        found: list[int] = []
         for first in range(0, len(places), ALL_AT_ONCE):
             batch = places[first : first + ALL_AT_ONCE]
             late = await asyncio.gather(*map(self.readers.late, batch))
-            found.behind += sum(seconds > GRACE_SECONDS for seconds, _ in late)
+            found += [place for place, (seconds, _) in zip(batch, late, strict=True) if seconds > GRACE_SECONDS]
+        return found
 
     @asynccontextmanager
     async def _observed(self, notes: Path) -> AsyncIterator[None]:
@@ -133,11 +139,9 @@ class Scene:
     def _corrected(self, seen: Path, since: float) -> list[float]:
         """Milliseconds from acknowledged to corrected, ascending."""
         assert self.running.seen is not None
-        prefix, served_only = self.running.seen
-        spelled = prefix + "s:" if served_only else prefix
+        _, served_only = self.running.seen
         writes = {
-            f"{spelled}{self.board.key(place)}".encode(): moments
-            for place, moments in self.truth.moments(since).items()
+            self.spelled(self.board.key(place)): moments for place, moments in self.truth.moments(since).items()
         }
         sights = corrections.read(seen)
         seconds = corrections.join(sights, writes).seconds if served_only else first_after(sights, writes)
@@ -158,71 +162,21 @@ class Scene:
     async def flush(self) -> None:
         await self.redis.flushall()
 
-    # --- a backlog
-
-    async def drain(self) -> dict[str, float]:
-        """Changes a second, and microseconds of CPU for each, of those who work for each change: they are halted
-        until all of the week is written."""
-        processes = self.running.pipeline
-        assert self.running.seen is not None
-        if self.running.seen[1]:  # what is not there needs no correction
-            places = range(len(self.week.flights))
-            for first in places[::KEYS_A_REQUEST]:
-                await self.readers.many(places[first : first + KEYS_A_REQUEST])
-        notes = self.folder / "seen-drain"
-        prefix, _ = self.running.seen
-        command = ["neverstale.ops.truth.corrections", self.redis_url, prefix, str(notes), "--no-headers"]
-        async with noting("observer", command, notes):
-            for process in processes:
-                process.signal(Signals.SIGSTOP)
-            try:
-                changes = await self._write_all()
-            finally:
-                cpu, started = sum(cpu_seconds(processes).values()), time.monotonic()
-                for process in processes:
-                    process.signal(Signals.SIGCONT)
-            await _until_quiet(notes.stat)
-            cpu = sum(cpu_seconds(processes).values()) - cpu
-        last = max(sight.at for sight in corrections.read(notes) if sight.state != corrections.LOST)
-        return {"changes": changes, "per_second": changes / (last - started), "cpu_us": 1e6 * cpu / changes}
-
     async def fill(self) -> None:
         """Have every flight cached that readers ask for."""
         places = range(LOOKED_AT)
         for first in places[::ALL_AT_ONCE]:
             await asyncio.gather(*map(self.readers.late, places[first : first + ALL_AT_ONCE]))
 
-    async def _write_all(self) -> int:
-        flights, count = self.board.flights, 0
-        updates: list[UpdateOne] = []
-        for one in happenings(self.week.flights):
-            if one.values:
-                updates.append(UpdateOne({"_id": self.board.key(one.flight)}, {"$set": {**one.values, "now": count}}))
-                count += 1
-            if len(updates) == BULK:
-                await flights.bulk_write(updates)
-                updates = []
-        if updates:
-            await flights.bulk_write(updates)
-        return count
+    def spelled(self, key: str) -> bytes:
+        """A flight's key in Redis."""
+        assert self.running.seen is not None
+        prefix, served_only = self.running.seen
+        return f"{prefix}{'s:' if served_only else ''}{key}".encode()
 
     def memory_mb(self) -> float:
         """Of all that runs for the cache but the servers."""
         return sum(psutil.Process(part.pid).memory_info().rss for part in self.running.parts.values()) / 1e6
-
-
-async def _until_quiet(look: Callable[[], stat_result]) -> None:
-    """Until nothing was noted for a while. `look`: at the notes."""
-    until = time.monotonic() + DRAIN_SECONDS
-    size = first = look().st_size
-    changed = time.monotonic()
-    while time.monotonic() < until:
-        await asyncio.sleep(QUIET_SECONDS / 20)
-        if (now := look().st_size) != size:
-            size, changed = now, time.monotonic()
-        elif size > first and time.monotonic() - changed > QUIET_SECONDS:
-            return
-    raise TimeoutError(f"the backlog was not worked off within {DRAIN_SECONDS:g} s")
 
 
 def first_after(
