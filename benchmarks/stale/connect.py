@@ -16,7 +16,7 @@ import orjson
 
 from neverstale.ops.http_client import Connection
 from neverstale.ops.stack.errors import StackError
-from neverstale.ops.stack.kafka_libs import COPY_DEPENDENCIES, KAFKA_VERSION, cached_libs, find_java
+from neverstale.ops.stack.kafka.libs import COPY_DEPENDENCIES, KAFKA_VERSION, cached_libs, find_java
 from neverstale.ops.stack.ports import LOOPBACK, free_port
 from neverstale.ops.stack.process import Launch
 

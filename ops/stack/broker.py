@@ -6,8 +6,8 @@ from typing import Literal
 
 from neverstale.ops.stack.embedded_broker import EmbeddedBroker, start_embedded_broker
 from neverstale.ops.stack.errors import StackError
-from neverstale.ops.stack.kafka import KafkaCluster, KafkaOptions, start_kafka
-from neverstale.ops.stack.kafka_libs import cached_libs, can_fetch, fetch_libs, find_java
+from neverstale.ops.stack.kafka.cluster import KafkaCluster, KafkaOptions, start_kafka
+from neverstale.ops.stack.kafka.libs import cached_libs, can_fetch, fetch_libs, find_java
 
 BrokerChoice = Literal["auto", "kafka", "embedded"]
 Broker = KafkaCluster | EmbeddedBroker

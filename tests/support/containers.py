@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 from testcontainers.core.container import DockerContainer
 
 from neverstale.ops.stack.errors import StackError
-from neverstale.ops.stack.kafka import registered_brokers
+from neverstale.ops.stack.kafka.cluster import registered_brokers
 from neverstale.ops.stack.mongod import REPLICA_SET, form_replica_set, is_primary
 from neverstale.ops.stack.ports import LOOPBACK, answers_ping, free_port
 from tests.support.project import ROOT

@@ -23,7 +23,7 @@ from neverstale.ops.privileges import mongodb as mongodb_privileges
 from neverstale.ops.privileges import redis as redis_privileges
 from neverstale.ops.privileges.kafka import Acl
 from neverstale.ops.privileges.roles import ROLES, Role, user_of
-from neverstale.ops.stack.kafka import KafkaOptions, start_kafka
+from neverstale.ops.stack.kafka.cluster import KafkaOptions, start_kafka
 from neverstale.ops.stack.mongod import find_mongod
 from neverstale.ops.stack.ports import LOOPBACK, free_port, listens
 from neverstale.ops.stack.process import Launch, RunningProcess, together

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from neverstale.ops.stack.kafka import KafkaCluster, KafkaOptions, start_kafka
+from neverstale.ops.stack.kafka.cluster import KafkaCluster, KafkaOptions, start_kafka
 from neverstale.ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
 from neverstale.ops.stack.ports import LOOPBACK, free_port
 from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis

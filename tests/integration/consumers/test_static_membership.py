@@ -15,7 +15,7 @@ from neverstale.consumers.group.member import Member
 from neverstale.consumers.group.peers import where
 from neverstale.consumers.group.static_membership import Replaced, is_of
 from neverstale.consumers.main import live
-from neverstale.ops.stack.kafka import KafkaCluster, KafkaOptions, start_kafka
+from neverstale.ops.stack.kafka.cluster import KafkaCluster, KafkaOptions, start_kafka
 from neverstale.role.service import Life
 from neverstale.settings import Settings
 from tests.support.stack import run

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 
 from neverstale.ops.stack.broker import Broker, BrokerOptions, start_broker
 from neverstale.ops.stack.errors import StackError
-from neverstale.ops.stack.kafka import KafkaOptions, start_kafka
-from neverstale.ops.stack.kafka_libs import cached_libs, fetch_libs
+from neverstale.ops.stack.kafka.cluster import KafkaOptions, start_kafka
+from neverstale.ops.stack.kafka.libs import cached_libs, fetch_libs
 from neverstale.ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
 from neverstale.ops.stack.redis import RedisOptions, start_redis
 from neverstale.ops.stack.stack import LocalStack, StackOptions, Step
@@ -70,6 +70,10 @@ async def consume(broker: Broker, topic: str, group: str | None = None) -> objec
 
 def running(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def mapped(pid: int) -> str:
+    return Path(f"/proc/{pid}/maps").read_text()
 
 
 async def test_a_stack_serves_and_leaves_no_process_and_no_file() -> None:
@@ -150,9 +154,10 @@ async def test_data_survive_a_stop_whatever_the_ports_are_after_it(tmp_path: Pat
         assert await consume(stack.kafka, "kept") == BODY
 
 
-async def test_a_folder_is_formatted_without_kafkas_tool_as_with_it(
+async def test_what_the_first_broker_leaves_in_the_cache_makes_later_ones_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A folder is formatted without Kafka's tool as with it, and classes come out of the archive."""
     libs = cached_libs() or await fetch_libs()
     monkeypatch.setenv("NEVERSTALE_KAFKA_LIBS", str(libs))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where nothing is kept yet
@@ -162,6 +167,8 @@ async def test_a_folder_is_formatted_without_kafkas_tool_as_with_it(
             await create_topic(kafka, "topic")
             await produce(kafka, "topic")
             assert await consume(kafka, "topic") == BODY
+            archives = list((tmp_path / "neverstale").glob("kafka_*.jsa"))
+            assert [str(each) in mapped(kafka.members[0].pid) for each in archives] == [True]
         log_dirs = tmp_path / attempt / "kafka-1" / "log"
         names = {
             line.split("=")[0]

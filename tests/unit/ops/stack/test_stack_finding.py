@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from neverstale.ops.stack import broker, kafka_libs
+from neverstale.ops.stack import broker
 from neverstale.ops.stack.broker import BrokerOptions, start_broker
 from neverstale.ops.stack.errors import StackError
-from neverstale.ops.stack.kafka import KafkaOptions, start_kafka
+from neverstale.ops.stack.kafka import libs
+from neverstale.ops.stack.kafka.cluster import KafkaOptions, start_kafka
 from neverstale.ops.stack.mongod import MongodOptions, find_mongod, start_mongod
 from neverstale.ops.stack.redis import find_redis_server
 
@@ -66,7 +67,7 @@ class TestWithNothingInstalled:
     @pytest.mark.parametrize(("version", "found"), [("1.8.0_412", False), ("11.0.2", False), ("17.0.15", True)])
     def test_only_a_java_of_17_or_later_counts(self, tmp_path: Path, version: str, found: bool) -> None:
         program(tmp_path / "java", f"""echo 'openjdk version "{version}" 2025-04-15' >&2""")
-        assert (kafka_libs.find_java() is not None) is found
+        assert (libs.find_java() is not None) is found
 
 
 def find_mongod_in(folder: Path) -> Path:
@@ -88,16 +89,16 @@ def test_a_variable_that_names_no_file_is_an_error(monkeypatch: pytest.MonkeyPat
 def test_the_jars_of_the_variable_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NEVERSTALE_KAFKA_LIBS", str(tmp_path))
     with pytest.raises(StackError, match="NEVERSTALE_KAFKA_LIBS names a folder without Kafka's jars"):
-        kafka_libs.cached_libs()
+        libs.cached_libs()
 
 
 def test_what_is_kept_for_one_release_of_kafka_is_not_taken_for_another(tmp_path: Path) -> None:
     kept = set()
     for release in ("4.0.0", "4.1.1"):
-        libs = tmp_path / release
-        libs.mkdir()
-        (libs / f"kafka_2.13-{release}.jar").touch()
-        kept.add(kafka_libs.kept_features(libs))
+        jars = tmp_path / release
+        jars.mkdir()
+        (jars / f"kafka_2.13-{release}.jar").touch()
+        kept.add(libs.kept_features(jars))
     assert len(kept) == 2
 
 
@@ -107,8 +108,8 @@ async def test_a_failed_fetch_leaves_no_half_a_cache(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("NEVERSTALE_KAFKA_LIBS", raising=False)
     with pytest.raises(StackError, match=r"could not be fetched: mvn exited with code 1.*repository unreachable"):
-        await kafka_libs.fetch_libs()
-    assert kafka_libs.cached_libs() is None
+        await libs.fetch_libs()
+    assert libs.cached_libs() is None
     assert list((tmp_path / "cache" / "neverstale").iterdir()) == []
 
 

@@ -106,8 +106,16 @@ async def _run_maven(maven: str, folder: Path) -> None:
 def kept_features(libs: Path) -> Path:
     """Where the features that a cluster of this release begins with are kept, once known. The release is that of the
     jars, which may not be the one that is fetched."""
-    jar = min(libs.glob("kafka_*.jar"))
-    return _cache().with_name(f"{jar.stem}.checkpoint")
+    return _cache().with_name(f"{_release(libs)}.checkpoint")
+
+
+def kept_classes(libs: Path, digest: str) -> Path:
+    """Where the classes of these jars are kept as a JVM wants them in memory. `digest`: of the jars and of Java."""
+    return _cache().with_name(f"{_release(libs)}-{digest}.jsa")
+
+
+def _release(libs: Path) -> str:
+    return min(libs.glob("kafka_*.jar")).stem
 
 
 def _cache() -> Path:
