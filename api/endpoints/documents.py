@@ -15,6 +15,8 @@ from neverstale.api.linked.many import Each, Many
 from neverstale.api.linked.parameters import EXPAND, view_of
 from neverstale.api.linked.reading import reading
 from neverstale.api.linked.view import View, Views
+from neverstale.api.live.endpoint import SubjectOf
+from neverstale.api.live.subjects import DocumentSubject, LiveSubject
 from neverstale.api.reads.answer import Answer, Wish, joined
 from neverstale.api.reads.source import DocumentSource
 from neverstale.api.state import state_of
@@ -148,3 +150,16 @@ def _etag_of(answer: Each) -> bytes:
 def _text(key: KeyValue) -> str:
     assert isinstance(key, ObjectId)  # what orjson does not know; it writes UUIDs as we do
     return str(key)
+
+
+def watched(resource: Resource, resources: Mapping[str, Resource]) -> SubjectOf:
+    """What a stream of a document watches: the same as its `GET` answers."""
+    absence, views = unknown_key(resource.name).body, Views(resource, resources)
+
+    def subject(scope: Scope) -> LiveSubject:
+        view, query = view_of(scope, views)
+        no_parameters(query)
+        key, state = key_of(scope["path_params"]["key"], resource), state_of(scope)
+        return DocumentSubject(state, state.sources.documents[resource.name], key, view, absence)
+
+    return subject

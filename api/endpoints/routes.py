@@ -5,8 +5,6 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,18 +12,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from neverstale.api.callers.access import NOTHING, Reads
 from neverstale.api.callers.middleware import DecidedRoute, undeclared, visit_of
 from neverstale.api.callers.scopes import Kind
-from neverstale.api.derived.rankings import RankingSource
-from neverstale.api.derived.sources import FigureSources
-from neverstale.api.derived.totals import totals_of
-from neverstale.api.endpoints import most_read, openapi, openapi_derived, queries
+from neverstale.api.endpoints import most_read, openapi, queries
+from neverstale.api.endpoints.asgi_route import get_and_head, post_and_query
 from neverstale.api.endpoints.audits import audits_of
-from neverstale.api.endpoints.derived import CounterEndpoint, ListEndpoint, RankEndpoint, RankingEndpoint
-from neverstale.api.endpoints.documents import DocumentEndpoints
+from neverstale.api.endpoints.derived.kinds import routes_of
+from neverstale.api.endpoints.documents import DocumentEndpoints, watched
 from neverstale.api.endpoints.elsewhere import Elsewhere
 from neverstale.api.endpoints.export import Export, Lines, fields_parameter
 from neverstale.api.endpoints.home import home
-from neverstale.api.endpoints.live import count_of, document_of, page_at, rank_of, ranking_of, value_of
-from neverstale.api.endpoints.lookups import LookupEndpoint
 from neverstale.api.endpoints.most_read import MostRead
 from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
 from neverstale.api.endpoints.openapi_views import view_parameters
@@ -37,29 +31,12 @@ from neverstale.api.live.endpoint import LiveOr
 from neverstale.api.operators.pages import inner_routes
 from neverstale.api.state import state_of
 from neverstale.api.web.paths import PREFIX, no_parameters
-from neverstale.api.web.problems import (
-    switched_off,
-)
-from neverstale.api.web.route_names import tell_route
+from neverstale.api.web.problems import switched_off
 from neverstale.catalog import Catalog, Resource
 from neverstale.mongodb.kinds import Kinds
 from neverstale.role.service import Health
 from neverstale.settings.api import PublicPages
 from neverstale.versions import to_hex
-
-
-class AsgiRoute(DecidedRoute, APIRoute):
-    """Documented like any other route, answered by a plain ASGI endpoint: no model, no dependency runs."""
-
-    def __init__(self, path: str, endpoint: ASGIApp, model: type[BaseModel], *, reads: Reads, **options: Any) -> None:
-        async def documented() -> None: ...
-
-        super().__init__(path, documented, reads=reads, response_model=model, **options)
-        self.app = endpoint
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tell_route(scope, self.path)
-        await super().handle(scope, receive, send)
 
 
 def add_routes(app: FastAPI, catalog: Catalog, health: Health, public: PublicPages) -> None:
@@ -71,9 +48,9 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health, public: PublicPag
         read += _by_body(resource, catalog.resources)
         read += _most_read(resource) if resource.most_read else _off(resource, "most-read", "most_read")
         read += _export(resource) if resource.export else _off(resource, "export", "export")
-        read += _derived(resource, catalog.resources)
+        read += routes_of(resource, catalog.resources)
     read += _several(catalog.resources)
-    read += _get_and_head(
+    read += get_and_head(
         f"{PREFIX}freshness",
         _freshness_of(catalog),
         openapi.FreshnessModel,
@@ -91,15 +68,6 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health, public: PublicPag
         DecidedRoute(f"{PREFIX}{{rest:path}}", elsewhere, reads=NOTHING),
     ]
     assert not (forgotten := undeclared(app.router.routes)), f"nobody has said what {forgotten} reads"
-
-
-def _get_and_head(
-    path: str, endpoint: ASGIApp, model: type[BaseModel], *, reads: Reads, **options: Any
-) -> list[BaseRoute]:
-    return [
-        AsgiRoute(path, endpoint, model, reads=reads, methods=["GET"], **options),
-        AsgiRoute(path, endpoint, model, reads=reads, methods=["HEAD"], include_in_schema=False),
-    ]
 
 
 def _off(resource: Resource, path: Kind, field: str) -> list[BaseRoute]:
@@ -124,9 +92,9 @@ class _Asgi:
 
 
 def _one(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
-    return _get_and_head(
+    return get_and_head(
         f"{PREFIX}{resource.name}/{{key}}",
-        LiveOr(DocumentEndpoints(resource, resources).one, document_of(resource, resources)),
+        LiveOr(DocumentEndpoints(resource, resources).one, watched(resource, resources)),
         openapi.document_model(resource),
         reads=Reads(resource.name),
         summary=f"One document of {resource.name}",
@@ -145,7 +113,7 @@ def _one(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRout
 
 
 def _many(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
-    return _get_and_head(
+    return get_and_head(
         f"{PREFIX}{resource.name}",
         DocumentEndpoints(resource, resources).many,
         openapi.items_model(resource, openapi.document_model(resource)),
@@ -166,7 +134,7 @@ def _many(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRou
 
 def _by_body(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
     endpoint = QueryEndpoint({resource.name: Views(resource, resources)}, several=False)
-    return _post_and_query(
+    return post_and_query(
         f"{PREFIX}{resource.name}",
         endpoint,
         openapi.items_model(resource, openapi.document_model(resource)),
@@ -182,7 +150,7 @@ def _by_body(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
 def _several(resources: Mapping[str, Resource]) -> list[BaseRoute]:
     endpoint = QueryEndpoint({name: Views(one, resources) for name, one in resources.items()}, several=True)
     models = {name: openapi.items_model(one, openapi.document_model(one)) for name, one in resources.items()}
-    return _post_and_query(
+    return post_and_query(
         f"{PREFIX}-/documents",
         endpoint,
         queries.several_model(models),
@@ -195,20 +163,11 @@ def _several(resources: Mapping[str, Resource]) -> list[BaseRoute]:
     )
 
 
-def _post_and_query(
-    path: str, endpoint: ASGIApp, model: type[BaseModel], *, reads: Reads, **options: Any
-) -> list[BaseRoute]:
-    return [
-        AsgiRoute(path, endpoint, model, reads=reads, methods=["POST"], **options),
-        AsgiRoute(path, endpoint, model, reads=reads, methods=["QUERY"], include_in_schema=False),
-    ]
-
-
 def _most_read(resource: Resource) -> list[BaseRoute]:
     endpoints, count = MostRead(resource), most_read.count_model(resource)
     path = f"{PREFIX}{resource.name}/-/most-read"
     return [
-        *_get_and_head(
+        *get_and_head(
             path,
             endpoints.top,
             most_read.top_model(resource, count),
@@ -219,7 +178,7 @@ def _most_read(resource: Resource) -> list[BaseRoute]:
             responses=openapi.plain_answers(absent=False),
             openapi_extra={"parameters": [most_read.LIMIT]},
         ),
-        *_get_and_head(
+        *get_and_head(
             path + "/{key}",
             endpoints.one,
             count,
@@ -234,7 +193,7 @@ def _most_read(resource: Resource) -> list[BaseRoute]:
 
 
 def _export(resource: Resource) -> list[BaseRoute]:
-    return _get_and_head(
+    return get_and_head(
         f"{PREFIX}{resource.name}/-/export",
         Export(resource),
         openapi.document_model(resource),
@@ -246,98 +205,6 @@ def _export(resource: Resource) -> list[BaseRoute]:
         responses=openapi.streamed_answers(),
         openapi_extra={"parameters": [fields_parameter(resource)]},
     )
-
-
-def _derived(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
-    name, figures = resource.name, FigureSources.of(resource)
-    routes: list[BaseRoute] = []
-    for list_name in resource.lists:
-        routes += _get_and_head(
-            f"{PREFIX}{name}/-/lists/{list_name}",
-            LiveOr(
-                ListEndpoint(resource, list_name, resources, totals_of(resource, list_name, figures.counters)),
-                page_at(resource, list_name, resources),
-            ),
-            openapi_derived.page_model(resource, list_name, has_total=_has_total(resource, list_name, figures)),
-            reads=Reads.of(resource, "lists", resource.lists[list_name]),
-            summary=f"The list {list_name} of {name}, page by page",
-            operation_id=f"get_{name}_list_{list_name}",
-            tags=[name],
-            responses=or_live(openapi.answers(absent=False)),
-            openapi_extra={
-                "parameters": [
-                    *openapi_derived.list_parameters(
-                        resource, list_name, has_total=_has_total(resource, list_name, figures)
-                    ),
-                    *view_parameters(resource, resources),
-                    *openapi.DEMANDS,
-                    LAST_EVENT_ID,
-                ]
-            },
-        )
-    for path in resource.lookups:
-        routes += _get_and_head(
-            f"{PREFIX}{name}/-/by/{path}/{{value}}",
-            LiveOr(LookupEndpoint(resource, path), value_of(resource, path)),
-            openapi.document_model(resource),
-            reads=Reads(name, "lookups"),
-            summary=f"The document of {name} with this {path}",
-            operation_id=f"get_{name}_by_{path}",
-            tags=[name],
-            responses=openapi.answers(absent=True) | openapi_derived.NOT_UNIQUE,
-            openapi_extra={"parameters": [openapi_derived.value_parameter(resource, path), *openapi.DEMANDS]},
-        )
-    for counts in figures.counters.values():
-        routes += _get_and_head(
-            f"{PREFIX}{name}/-/counters/{counts.counter}",
-            LiveOr(CounterEndpoint(counts), count_of(counts)),
-            openapi_derived.counter_model(counts),
-            reads=Reads.of(resource, "counters", counts.declared),
-            summary=f"How many {name}, counted as {counts.counter}",
-            operation_id=f"get_{name}_counter_{counts.counter}",
-            tags=[name],
-            responses=or_live(openapi.answers(absent=False)) | ({} if resource.max_groups else openapi.SWITCHED_OFF),
-            openapi_extra={
-                "parameters": [*openapi_derived.counter_parameters(counts), *openapi.DEMANDS, LAST_EVENT_ID]
-            },
-        )
-    for ranks in figures.rankings.values():
-        routes += _ranking(name, ranks)
-    return routes
-
-
-def _has_total(resource: Resource, list_name: str, figures: FigureSources) -> bool:
-    return totals_of(resource, list_name, figures.counters) is not None
-
-
-def _ranking(name: str, ranks: RankingSource) -> list[BaseRoute]:
-    path = f"{PREFIX}{name}/-/rankings/{ranks.ranking}"
-    return [
-        *_get_and_head(
-            path,
-            LiveOr(RankingEndpoint(ranks), ranking_of(ranks)),
-            openapi_derived.ranking_model(ranks),
-            reads=Reads.of(ranks.resource, "rankings", ranks.declared),
-            summary=f"Who leads in {ranks.ranking} of {name}",
-            operation_id=f"get_{name}_ranking_{ranks.ranking}",
-            tags=[name],
-            responses=or_live(openapi.answers(absent=False)),
-            openapi_extra={
-                "parameters": [*openapi_derived.ranking_parameters(ranks), *openapi.DEMANDS, LAST_EVENT_ID]
-            },
-        ),
-        *_get_and_head(
-            path + "/{key}",
-            LiveOr(RankEndpoint(ranks), rank_of(ranks)),
-            openapi_derived.rank_model(ranks),
-            reads=Reads.of(ranks.resource, "rankings", ranks.declared),
-            summary=f"The rank of one document in {ranks.ranking} of {name}",
-            operation_id=f"get_{name}_rank_{ranks.ranking}",
-            tags=[name],
-            responses=or_live(openapi.answers(absent=True)),
-            openapi_extra={"parameters": [*openapi_derived.rank_parameters(ranks), *openapi.DEMANDS, LAST_EVENT_ID]},
-        ),
-    ]
 
 
 def _freshness_of(catalog: Catalog) -> ASGIApp:

@@ -6,7 +6,8 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from neverstale.api.derived.sources import FigureSources, Sources
-from neverstale.api.endpoints.derived import CounterEndpoint, RankingEndpoint
+from neverstale.api.endpoints.derived.counters import CounterEndpoint
+from neverstale.api.endpoints.derived.rankings import RankingEndpoint
 from neverstale.api.hits.request_lines import page_of
 from neverstale.api.reads.source import Source
 from neverstale.api.web.paths import PREFIX

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from neverstale.api.endpoints import routes
+from neverstale.api.endpoints import asgi_route
 from neverstale.catalog import Resource
 from neverstale.ops.caller_keys import add, revoke
 from neverstale.settings import CallerSettings
@@ -117,7 +117,7 @@ async def only_the_fast_path(served: Served, monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(routes.AsgiRoute, "handle", fails)
+        patch.setattr(asgi_route.AsgiRoute, "handle", fails)
         yield
 
 

@@ -220,7 +220,7 @@ async def test_a_handler_that_fails_says_that_the_connection_closes(
     for target in (f"{ROOT}/-/lists/departures?origin=NEW&day=1", f"{ROOT}/-/counters/by_status?origin=NEW"):
         with monkeypatch.context() as patch:
             patch.setattr("neverstale.api.hits.request_lines.asked", fails)
-            patch.setattr("neverstale.api.endpoints.derived.asked", fails)
+            patch.setattr("neverstale.api.endpoints.derived.counters.asked", fails)
             async with hot.connection() as client:
                 answer = await client.get(target)
                 assert (hot_world.status(answer), hot_world.header(answer, "connection")) == (500, "close")
