@@ -17,6 +17,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 
 from neverstale.client import reads
+from neverstale.client.bearer import Bearer, BearerAuth
 from neverstale.client.demands import ANY, Demand
 from neverstale.client.failures import (
     ABSENT,
@@ -52,21 +53,28 @@ class AsyncClient:
         tries: int = 3,
         timeout_seconds: float = TIMEOUT_SECONDS,
         connections: int = 100,
+        bearer: Bearer | None = None,
         headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         pause: random.Random | None = None,
     ) -> None:
         """`session`: what its reader has seen and written so far. `monotonic` false: answers demand nothing of later
         ones, and only what was written is demanded. `tries`: what may succeed later is asked for so many times in
-        all, with pauses that grow. `connections`: at most so many at once; each live read has one. `headers`: of
-        every request, e.g. a key. `transport`: of httpx, for tests."""
+        all, with pauses that grow. `connections`: at most so many at once; each live read has one. `bearer`: a key, a
+        token, or who is asked for one before each request. `headers`: of every request. `transport`: of httpx, for
+        tests."""
         self.session = Session() if session is None else session
         self._monotonic = monotonic
         self._tries = tries
         self._random = pause or random.Random()
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._http = httpx.AsyncClient(
-            base_url=url, timeout=timeout_seconds, limits=limits, headers=headers, transport=transport
+            base_url=url,
+            auth=None if bearer is None else BearerAuth(bearer),
+            timeout=timeout_seconds,
+            limits=limits,
+            headers=headers,
+            transport=transport,
         )
 
     async def __aenter__(self) -> Self:

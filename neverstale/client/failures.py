@@ -7,7 +7,8 @@
         TryLater                 429, 503: the same request may succeed after `retry_after_seconds`
         NotInCache               504: `only_if_cached`, and the cache cannot answer
         Ambiguous                409: several documents have the value that is looked up
-        Forbidden                403: the catalog or a setting forbids it
+        Unauthorized             401: the key or token is missing, unknown or at its end
+        Forbidden                403: the catalog, a setting or a scope forbids it
         NothingThere             404: no such resource, list, counter, ranking or look-up
         WrongRequest             any other 4xx: the request will never succeed as it is
         ServerFault              500: a mistake of the server, or a document that MongoDB refuses to read
@@ -57,8 +58,12 @@ class WrongRequest(ApiProblem):
     """The request will never succeed as it is."""
 
 
+class Unauthorized(ApiProblem):
+    """The key or token is missing, unknown or at its end."""
+
+
 class Forbidden(ApiProblem):
-    """The catalog or a setting forbids it."""
+    """The catalog, a setting or a scope forbids it."""
 
 
 class NothingThere(ApiProblem):
@@ -82,6 +87,7 @@ class ServerFault(ApiProblem):
 
 
 _CLASSES: Final[Mapping[int, type[ApiProblem]]] = {
+    401: Unauthorized,
     403: Forbidden,
     404: NothingThere,
     409: Ambiguous,

@@ -40,6 +40,8 @@ export interface Demand {
 }
 
 export interface ClientOptions {
+  /** A key or a token; or who is asked for one before each request and each connection of a live read. */
+  bearer?: string | (() => Promise<string>);
   headers?: Record<string, string>;
   fetch?: typeof fetch;
   /** What was seen or written before, 16 hex digits. */
@@ -89,7 +91,7 @@ export class Neverstale<Paths extends object> {
     demand: Demand = {},
     signal?: AbortSignal,
   ): Promise<Fresh<BodyOf<Paths[P]> | null>> {
-    const headers = { ...this.#headers(demand), accept: "application/json" };
+    const headers = { ...(await this.#headers(demand)), accept: "application/json" };
     const answer = await this.#fetch(this.#url + spelled(path, parameters), { headers, ...(signal ? { signal } : {}) });
     let value: BodyOf<Paths[P]> | null = null;
     if (answer.ok) value = (await answer.json()) as BodyOf<Paths[P]>;
@@ -116,7 +118,7 @@ export class Neverstale<Paths extends object> {
     options: { signal?: AbortSignal; onBound?: (seconds: number | null) => void; onTrouble?: (why: unknown) => void } = {},
   ): AsyncGenerator<Fresh<BodyOf<Paths[P]> | null>, void, undefined> {
     const url = this.#url + spelled(path, parameters);
-    for await (const state of live(url, { ...options, headers: this.#headers({}), fetch: this.#fetch, refuse: problemOf })) {
+    for await (const state of live(url, { ...options, headers: () => this.#headers({}), fetch: this.#fetch, refuse: problemOf })) {
       this.#saw(state.version);
       const value = state.text === null ? null : (JSON.parse(state.text) as BodyOf<Paths[P]>);
       yield { value, version: state.version, bound: state.bound, how: "", etag: null };
@@ -129,7 +131,8 @@ export class Neverstale<Paths extends object> {
     if (this.#options.monotonic !== false && VERSION.test(version) && version > this.version) this.version = version;
   }
 
-  #headers(demand: Demand): Record<string, string> {
+  async #headers(demand: Demand): Promise<Record<string, string>> {
+    const bearer = typeof this.#options.bearer === "function" ? await this.#options.bearer() : this.#options.bearer;
     const directives = [
       demand.maxAge === undefined ? "" : `max-age=${demand.maxAge}`,
       demand.noCache ? "no-cache" : "",
@@ -139,6 +142,7 @@ export class Neverstale<Paths extends object> {
     const least = [this.version, demand.minVersion ?? ""].sort().at(-1)!;
     return {
       ...this.#options.headers,
+      ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
       ...(directives.length ? { "cache-control": directives.join(", ") } : {}),
       ...(least ? { "neverstale-min-version": least } : {}),
     };

@@ -11,7 +11,8 @@ export interface LiveState {
 }
 
 export interface LiveOptions {
-  headers?: Record<string, string>;
+  /** Or who makes them for each connection. */
+  headers?: Record<string, string> | (() => Promise<Record<string, string>>);
   signal?: AbortSignal;
   fetch?: typeof fetch;
   /** Is told of the bound of the last state, at least each second while the API can be heard. */
@@ -35,7 +36,8 @@ export async function* live(url: string, options: LiveOptions): AsyncGenerator<L
     options.signal?.addEventListener("abort", leave);
     let timer = setTimeout(leave, SILENCE_MS);
     try {
-      const headers = { ...options.headers, accept: "text/event-stream", ...(last ? { "last-event-id": last.version } : {}) };
+      const own = typeof options.headers === "function" ? await options.headers() : options.headers;
+      const headers = { ...own, accept: "text/event-stream", ...(last ? { "last-event-id": last.version } : {}) };
       const answer = await (options.fetch ?? fetch)(url, { headers, signal: gone.signal, cache: "no-store" });
       if (!answer.ok || !answer.headers.get("content-type")?.startsWith("text/event-stream")) throw await options.refuse(answer);
       let bound: number | null = null;

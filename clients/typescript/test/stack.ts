@@ -41,6 +41,17 @@ try {
   say("problem", [problem.status, problem.type, problem.members["parameter"], problem.canPass]);
 }
 
+const shown: (string | null)[] = [];
+const noting: typeof fetch = (input, init) => {
+  shown.push(new Headers(init?.headers).get("authorization"));
+  return fetch(input, { ...(init?.signal ? { signal: init.signal } : {}) });
+};
+let tokens = 0;
+const known = new Neverstale<paths>(url, { fetch: noting, bearer: async () => `token${(tokens += 1)}` });
+await known.get("/v1/airlines/{key}", { path: { key: "UA" } });
+await known.get("/v1/airlines/{key}", { path: { key: "UA" } });
+say("bearer", shown);
+
 // What the OpenAPI does not have is refused when it is compiled.
 // @ts-expect-error: there is no such path
 () => api.get("/v1/nothing/{key}", { path: { key } });

@@ -223,6 +223,7 @@ async def test_the_typescript_client_reads_all_that_there_is_and_watches(
         "demand": "neverstale; fwd=request; detail=mongodb",
         "session": [True, True],
         "problem": [400, "urn:neverstale:bad-parameter", "cursor", False],
+        "bearer": ["Bearer token1", "Bearer token2"],
         "after": [True, True, True],
     }
 

@@ -17,6 +17,7 @@ from neverstale.client import (
     ServerFault,
     Session,
     TryLater,
+    Unauthorized,
     Unintelligible,
     Unreachable,
     WrongRequest,
@@ -125,6 +126,7 @@ async def test_an_absence_is_an_answer() -> None:
     [
         (problem(400, "bad-parameter"), WrongRequest),
         (problem(412), WrongRequest),
+        (problem(401, "unauthorized"), Unauthorized),
         (problem(403, "switched-off"), Forbidden),
         (problem(404, "unknown-resource"), NothingThere),
         (problem(409, "not-unique"), Ambiguous),
@@ -228,6 +230,31 @@ async def test_pages_follow_each_other() -> None:
         b"/v1/things/-/lists/all?o=J",
         b"/v1/things/-/lists/all?o=J&cursor=c%2F1",
     ]
+
+
+async def test_a_key_is_shown_and_a_token_is_asked_for_before_each_request() -> None:
+    tokens = iter(("first", "second"))
+
+    async def token() -> str:
+        return next(tokens)
+
+    for bearer, shown in ("nsk_a", ["nsk_a", "nsk_a"]), (token, ["first", "second"]):
+        answers = Answers(found({}))
+        async with client(answers, bearer=bearer) as api:
+            await api.get("things", "a")
+            await api.get("things", "a")
+        assert [asked.headers["authorization"] for asked in answers.asked] == [f"Bearer {one}" for one in shown]
+
+
+async def test_what_is_raised_instead_of_a_token_is_raised() -> None:
+    async def token() -> str:
+        raise LookupError("no identity provider")
+
+    answers = Answers(found({}))
+    async with client(answers, bearer=token) as api:
+        with pytest.raises(LookupError):
+            await api.get("things", "a")
+    assert answers.asked == []
 
 
 def test_a_session_needs_no_httpx() -> None:
