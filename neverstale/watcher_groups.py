@@ -42,14 +42,14 @@ def watcher_groups(settings: Settings, catalog: Catalog) -> tuple[WatcherGroup, 
 
 def watched_group(settings: Settings, catalog: Catalog) -> WatcherGroup:
     """The group that `watcher.watches` names. Raises `Misconfigured`."""
-    (found,) = _named(settings, catalog, "watcher.watches", (settings.watcher.watches,))
+    (found,) = named_groups(settings, catalog, "watcher.watches", (settings.watcher.watches,))
     return found
 
 
 def consumed_groups(settings: Settings, catalog: Catalog) -> tuple[WatcherGroup, ...]:
     """The groups that `consumer.consumes` names, or all. Raises `Misconfigured`."""
     wanted = tuple(name.strip() for name in settings.consumer.consumes.split(",") if name.strip())
-    return _named(settings, catalog, "consumer.consumes", wanted or tuple(catalog.groups))
+    return named_groups(settings, catalog, "consumer.consumes", wanted or tuple(catalog.groups))
 
 
 def settings_of(settings: Settings, group: str) -> Settings:
@@ -77,7 +77,7 @@ def kafka_of(kafka: Kafka, group: str) -> Kafka:
     return kafka.model_copy(update={"topic": topic, "dead_topic": dead, "group": f"{kafka.group}.{group}"})
 
 
-def _named(settings: Settings, catalog: Catalog, setting: str, names: tuple[str, ...]) -> tuple[WatcherGroup, ...]:
+def named_groups(settings: Settings, catalog: Catalog, setting: str, names: tuple[str, ...]) -> tuple[WatcherGroup, ...]:
     groups = catalog.groups
     for name in names:
         if name not in groups:

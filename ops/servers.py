@@ -23,6 +23,7 @@ from neverstale.kafka.topic import topic_configs
 from neverstale.links.tls import refused_by
 from neverstale.servers import kafka_options, mongo_client, redis_client
 from neverstale.settings import Kafka, MongoDB, RedisSettings
+from neverstale.settings.redis_url import Address
 
 DEADLINE_SECONDS = 10
 """For all questions to one server together."""
@@ -186,19 +187,20 @@ async def kafka_offsets(admin: AIOKafkaAdminClient, settings: Kafka, partitions:
     }
 
 
-def refuse_cells(settings: RedisSettings) -> None:
-    """Commands that look into Redis know only one cell. Raises `Outage`: it does not answer what they would ask."""
-    if settings.layout != "one":
-        raise Outage("redis", "this command cannot look into cells yet; ask /v1/freshness and /metrics of the roles")
+def patient(settings: RedisSettings) -> RedisSettings:
+    """With the patience of somebody who looks for a fault."""
+    longer = {
+        "connect_timeout_ms": max(settings.connect_timeout_ms, REDIS_TIMEOUT_MS),
+        "write_timeout_ms": max(settings.write_timeout_ms, REDIS_TIMEOUT_MS),
+    }
+    return settings.model_copy(update=longer)
 
 
 @asynccontextmanager
-async def redis(settings: RedisSettings, *, any_node: bool = False) -> AsyncIterator[Redis]:
-    """A client whose errors leave as `Outage`. `any_node`: what is asked, any node of a cluster can answer."""
-    if not any_node:
-        refuse_cells(settings)
-    patient = settings.model_copy(update={"connect_timeout_ms": max(settings.connect_timeout_ms, REDIS_TIMEOUT_MS)})
-    client = redis_client(patient, timeout_ms=max(settings.write_timeout_ms, REDIS_TIMEOUT_MS))
+async def redis(settings: RedisSettings, *, node: Address | None = None) -> AsyncIterator[Redis]:
+    """A client whose errors leave as `Outage`. `node`: of a Redis Cluster; default: the first that the URL names."""
+    patiently = patient(settings)
+    client = redis_client(patiently, timeout_ms=patiently.write_timeout_ms, node=node)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             yield client

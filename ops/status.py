@@ -7,24 +7,18 @@ watermark that stands. `neverstale doctor` looks for the reasons.
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
-from redis.asyncio import Redis
-from rich.table import Table
-
-from neverstale.catalog import Catalog
+from neverstale.catalog import Catalog, Resource
 from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Outage
-from neverstale.keys import Names
 from neverstale.mongodb.primary_clock import PrimaryClock
-from neverstale.ops.auditor.report import audit_table
-from neverstale.ops.servers import kafka_admin, kafka_facts, kafka_offsets, mongo_facts, mongodb, redis, redis_facts
-from neverstale.ops.terminal.output import console, plain, print_json, table
-from neverstale.redis.audit import stored
-from neverstale.redis.cache import Cache
-from neverstale.redis.watermarks import Watermarks
+from neverstale.ops.redis.held import HeldCell, HeldInRedis, Register, held_in_redis
+from neverstale.ops.redis.nodes import NodeStatus
+from neverstale.ops.redis.roles import RoleStatus
+from neverstale.ops.servers import kafka_admin, kafka_facts, kafka_offsets, mongo_facts, mongodb
+from neverstale.redis.watermarks import Watermark
 from neverstale.settings import Kafka, MongoDB, Settings
 from neverstale.versions import to_hex
 from neverstale.watcher_groups import kafka_of
@@ -48,26 +42,6 @@ class ServerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class RoleStatus:
-    """A running role's card."""
-
-    role: str
-    instance: str
-    pid: int
-    host: str
-    url: str
-    started_ms: int
-    version: str
-    service_url: str = ""
-    """Where it answers operators; empty: at `url`."""
-    groups: tuple[str, ...] = ()
-    """The watcher groups that it works for; empty: all, or not told."""
-
-
-_ROLE: Final = TypeAdapter(RoleStatus)
-
-
-@dataclass(frozen=True, slots=True)
 class PartitionStatus:
     """What the consumer group has applied of one partition."""
 
@@ -80,14 +54,29 @@ class PartitionStatus:
     """Records published and not yet committed; `None`: unknown."""
     group: str = DEFAULT_GROUP
     """The watcher group whose topic it is of."""
+    problem: str | None = None
+    """Why the cell of its documents cannot be read; `None`: it can, or all is one cell."""
 
 
 @dataclass(frozen=True, slots=True)
-class Register:
-    name: str
-    """`applied`, or `floor` and a collection."""
-    version: str | None
-    """16 hex digits; `None`: unknown, so nothing is cached under it."""
+class CellStatus:
+    """How far a cell is, where there are many (`neverstale.redis.cells`)."""
+
+    cell: str
+    """Its hash tag."""
+    node: str
+    """That holds it; empty: there is only one Redis, or none does."""
+    group: str
+    resource: str | None
+    """Whose derived data it holds; `None`: a partition's documents."""
+    watermark: str | None
+    """The lowest of the partitions that write it; `None`: one of them has none."""
+    age_ms: int | None
+    """Of the oldest that there is."""
+    without: tuple[int, ...]
+    """Partitions that write it, and of which no mark was applied to it."""
+    problem: str | None
+    """Why it cannot be read; `None`: it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +84,42 @@ class Status:
     servers: list[ServerStatus]
     roles: list[RoleStatus]
     partitions: list[PartitionStatus]
+    """Where documents have cells by partition, each is as far as its own."""
     registers: list[Register]
     problems: list[str]
     """Sentences: what is wrong."""
     audit: dict[str, Any] | None = None
     """What an auditor has told of its last hour, see `neverstale.redis.audit`; `None`: nothing."""
+    cells: Sequence[CellStatus] = ()
+    """Empty: all is one cell."""
+    nodes: Sequence[NodeStatus] = ()
+    """Of a Redis Cluster."""
+    all_roles: bool = True
+    """`False`: a node that may know of more does not answer."""
 
     @property
     def ok(self) -> bool:
         return not self.problems
 
+    @property
+    def missing_roles(self) -> list[str]:
+        """Those that are needed and do not run, as far as that can be told."""
+        return missing_roles(self.roles) if self.all_roles else []
+
     def of_group(self, group: str) -> "Status":
-        """The same, with the partitions of one watcher group alone."""
-        return replace(self, partitions=[one for one in self.partitions if one.group == group])
+        """The same, with the partitions and cells of one watcher group alone."""
+        partitions = [one for one in self.partitions if one.group == group]
+        return replace(self, partitions=partitions, cells=[one for one in self.cells if one.group == group])
 
-
-@dataclass(frozen=True, slots=True)
-class _InRedis:
-    server: ServerStatus
-    roles: list[RoleStatus]
-    registers: list[Register]
-    watermarks: Mapping[str, Watermarks]
-    """By watcher group."""
-    audit: dict[str, Any] | None = None
+    def behind(self, resource: Resource) -> tuple[str | None, int | None]:
+        """Watermark and age in ms of what is derived of a resource: of the partition that is furthest behind."""
+        for cell in self.cells:
+            if cell.resource == resource.name:
+                return cell.watermark, cell.age_ms
+        mine = [one for one in self.partitions if one.group == resource.watcher_group]
+        known = [one.watermark for one in mine if one.watermark is not None]
+        ages = [one.age_ms for one in mine if one.age_ms is not None]
+        return min(known) if known and len(known) == len(mine) else None, max(ages, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,40 +142,68 @@ async def gather(settings: Settings, catalog: Catalog) -> Status:
         _ask_kafka({group: kafka_of(settings.kafka, group) for group in catalog.groups}),
         _ask_redis(settings, catalog),
     )
-    now_ms = time.time() * 1000 if mongo.now_ms is None else mongo.now_ms
+    now_ms = round(time.time() * 1000 if mongo.now_ms is None else mongo.now_ms)
+    in_redis, redis = held
     partitions = [
-        one
-        for group in catalog.groups
-        for one in _partitions(group, held.watermarks.get(group), kafka.lag.get(group, {}), round(now_ms))
+        one for group in catalog.groups for one in _partitions(group, in_redis, kafka.lag.get(group, {}), now_ms)
     ]
-    servers = [mongo.server, kafka.server, held.server]
-    wrong = list(problems(servers, held.roles, partitions, settings, catalog.groups))
-    wrong += wrong_answers(held.audit)
-    return Status(servers, held.roles, partitions, held.registers, wrong, held.audit)
+    cells = [_cell(one, in_redis.partitions.get(one.group, 0), now_ms) for one in in_redis.cells if one.tag]
+    found = Status(
+        [mongo.server, kafka.server, redis],
+        list(in_redis.roles),
+        partitions,
+        list(in_redis.registers),
+        [],
+        in_redis.audit,
+        cells,
+        in_redis.nodes,
+        in_redis.all_roles,
+    )
+    return replace(found, problems=[*problems(found, settings, catalog.groups), *wrong_answers(found.audit)])
 
 
-def problems(
-    servers: Sequence[ServerStatus],
-    roles: Sequence[RoleStatus],
-    partitions: Sequence[PartitionStatus],
-    settings: Settings,
-    groups: Iterable[str] = (DEFAULT_GROUP,),
-) -> Iterator[str]:
+def problems(status: Status, settings: Settings, groups: Iterable[str] = (DEFAULT_GROUP,)) -> Iterator[str]:
     """What is wrong. Of roles and watermarks only Redis tells, so nothing is said of them while it is away."""
-    away = {server.name: server.problem for server in servers if server.problem is not None}
+    away = {server.name: server.problem for server in status.servers if server.problem is not None}
     yield from (f"{name} cannot be used: {problem}" for name, problem in away.items())
     if "redis" in away:
         return
-    yield from (f"no {role} runs" for role in missing_roles(roles))
+    yield from (f"node {one.node} of Redis cannot be used: {one.problem}" for one in status.nodes if one.problem)
+    yield from (f"no {role} runs" for role in status.missing_roles)
     for group in groups:
-        mine = [one for one in partitions if one.group == group]
-        yield from (f"no {role} runs for group {group}" for role in nobody_for(group, roles))
-        if nothing := unknown(mine):
+        mine = status.of_group(group)
+        if status.all_roles:
+            yield from (f"no {role} runs for group {group}" for role in nobody_for(group, status.roles))
+        if nothing := unknown(mine.partitions):
             yield f"no mark was applied to this Redis on {named_partitions(nothing)}{of_group(group)}"
-        if old := standing(mine, settings):
-            age = _duration(max(part.age_ms or 0 for part in old))
+        if old := standing(mine.partitions, settings):
+            age = spoken_age(max(part.age_ms or 0 for part in old))
             numbers = [part.partition for part in old]
             yield f"the watermark of {named_partitions(numbers)}{of_group(group)} stands, {age} old"
+        yield from unread(mine)
+        yield from (sentence for _, sentence in derived_behind(mine, settings))
+
+
+def unread(status: Status) -> Iterator[str]:
+    """Cells that cannot be read, by the reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for cell in status.cells:
+        if cell.problem is not None:
+            reasons.setdefault((cell.node, cell.problem), []).append(cell.cell)
+    for (node, reason), names in reasons.items():
+        where = f" on node {node}" if node else ""
+        yield f"cell{'s' * (len(names) > 1)} {', '.join(names)}{where} cannot be read: {reason}"
+
+
+def derived_behind(status: Status, settings: Settings) -> Iterator[tuple[CellStatus, str]]:
+    """Cells of what is derived that have no mark of some partition, or an old one, and what to say of each."""
+    for cell in status.cells:
+        if cell.resource is None or cell.problem is not None:
+            continue
+        if cell.without:
+            yield cell, f"no mark was applied to what is derived of {cell.resource} on {named_partitions(cell.without)}"
+        elif cell.age_ms is not None and cell.age_ms > oldest_ms(settings):
+            yield cell, f"the watermark of what is derived of {cell.resource} stands, {spoken_age(cell.age_ms)} old"
 
 
 def of_group(group: str) -> str:
@@ -181,10 +211,31 @@ def of_group(group: str) -> str:
     return "" if group == DEFAULT_GROUP else f" of group {group}"
 
 
+def group_option(group: str) -> str:
+    """How a command is told that it is about a watcher group; the default one need not be named."""
+    return "" if group == DEFAULT_GROUP else f" --group {group}"
+
+
+def run(role: str, group: str) -> str:
+    """The command that starts a role for a watcher group."""
+    return f"neverstale run {role}{group_option(group)}"
+
+
+def start_again(role: RoleStatus) -> str:
+    """The command that starts a role like this one."""
+    told = role.groups if role.groups != (DEFAULT_GROUP,) else ()
+    return f"neverstale run {role.role}{''.join(f' --group {name}' for name in told)}"
+
+
+def works_for(role: RoleStatus, group: str) -> bool:
+    """Whether it works for this watcher group, as far as it has told."""
+    return not role.groups or group in role.groups
+
+
 def nobody_for(group: str, roles: Sequence[RoleStatus]) -> list[str]:
     """The roles that run, but none of them for this watcher group."""
     running = [one for one in roles if one.role in GROUPED]
-    works = {one.role for one in running if not one.groups or group in one.groups}
+    works = {one.role for one in running if works_for(one, group)}
     return [role for role in GROUPED if role in {one.role for one in running} - works]
 
 
@@ -204,13 +255,18 @@ def missing_roles(roles: Sequence[RoleStatus]) -> list[str]:
 
 def unknown(partitions: Sequence[PartitionStatus]) -> list[int]:
     """Those of which nobody can say how far they are applied to this Redis."""
-    return [part.partition for part in partitions if part.watermark is None]
+    return [part.partition for part in partitions if part.watermark is None and part.problem is None]
 
 
 def standing(partitions: Sequence[PartitionStatus], settings: Settings) -> list[PartitionStatus]:
     """Those whose watermark is older than any takeover lasts."""
-    oldest = max(STANDS_SECONDS * 1000, HEARTBEATS * settings.watcher.heartbeat_ms)
+    oldest = oldest_ms(settings)
     return [part for part in partitions if part.age_ms is not None and part.age_ms > oldest]
+
+
+def oldest_ms(settings: Settings) -> float:
+    """How old a watermark may be: no takeover lasts longer."""
+    return max(STANDS_SECONDS * 1000, HEARTBEATS * settings.watcher.heartbeat_ms)
 
 
 def named_partitions(partitions: Sequence[int]) -> str:
@@ -218,62 +274,7 @@ def named_partitions(partitions: Sequence[int]) -> str:
     return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"
 
 
-def print_status(status: Status, *, as_json: bool) -> None:
-    """As JSON: `{ok, servers, roles, partitions, registers, audit, problems}`."""
-    if as_json:
-        print_json({"ok": status.ok, **asdict(status)})
-        return
-    out = console()
-    out.print(_servers(status.servers))
-    silent = "unknown while redis is down" if any(s.name == "redis" and s.problem for s in status.servers) else "none"
-    for title, rows in (
-        ("role", _roles_table(status.roles) if status.roles else None),
-        ("partition", _partitions_table(status.partitions) if status.partitions else None),
-        ("register", _registers_table(status.registers) if status.registers else None),
-        ("audit of the last hour", audit_table(status.audit["resources"]) if status.audit else None),
-    ):
-        out.print()
-        out.print(rows or f"[bold]{title}[/]\n{silent}")
-    for problem in status.problems:
-        out.print(f"[bold red]problem[/]  {plain(problem)}")
-
-
-def _servers(servers: list[ServerStatus]) -> Table:
-    shown = table("server", "state", "")
-    for server in servers:
-        facts = ", ".join(f"{name} {value}" for name, value in server.facts.items())
-        state = "[bold red]down[/]" if server.problem else "[green]up[/]"
-        shown.add_row(server.name, state, plain(server.problem or facts))
-    return shown
-
-
-def _roles_table(roles: list[RoleStatus]) -> Table:
-    shown = table("role", "instance", "url", "up for", "version")
-    for role in roles:
-        up_for = _duration(int(time.time() * 1000) - role.started_ms)
-        shown.add_row(role.role, plain(role.instance), plain(role.url), up_for, role.version)
-    return shown
-
-
-def _partitions_table(partitions: list[PartitionStatus]) -> Table:
-    shown = table("partition", "watermark", "age", "lag")
-    several = len({part.group for part in partitions}) > 1
-    for part in partitions:
-        age = "" if part.age_ms is None else _duration(part.age_ms)
-        lag = "unknown" if part.lag is None else str(part.lag)
-        name = f"{part.group}/{part.partition}" if several else str(part.partition)
-        shown.add_row(name, part.watermark or "unknown", age, lag)
-    return shown
-
-
-def _registers_table(registers: list[Register]) -> Table:
-    shown = table("register", "version")
-    for register in registers:
-        shown.add_row(plain(register.name), register.version or "unknown")
-    return shown
-
-
-def _duration(milliseconds: int) -> str:
+def spoken_age(milliseconds: int) -> str:
     seconds = max(0, milliseconds) / 1000
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -317,71 +318,52 @@ async def _ask_kafka(groups: Mapping[str, Kafka]) -> _InKafka:
     return _InKafka(ServerStatus("kafka", None, counts), lag)
 
 
-async def _ask_redis(whole: Settings, catalog: Catalog) -> _InRedis:
-    settings = whole.redis
-    names = Names(settings.prefix)
+_NOTHING: Final = HeldInRedis({}, (), True, (), {})
+
+
+async def _ask_redis(settings: Settings, catalog: Catalog) -> tuple[HeldInRedis, ServerStatus]:
     try:
-        async with redis(settings) as client:
-            cache = Cache(client, names)
-            facts = await redis_facts(client)
-            watermarks = {
-                group: await cache.watermarks(kafka_of(whole.kafka, group).group) for group in catalog.groups
-            }
-            roles = await roles_in(client, names)
-            registers = await _registers(client, cache, catalog)
-            audited = await stored(cache)
+        found = await held_in_redis(settings, catalog)
     except Outage as outage:
-        return _InRedis(ServerStatus("redis", outage.reason, {}), [], [], {})
-    shown = {
-        "version": facts.version,
-        "memory": f"{facts.used_bytes / 2**20:.1f} MiB",
-        "identity": next(iter(watermarks.values())).identity,
-    }
-    return _InRedis(ServerStatus("redis", None, shown), roles, registers, watermarks, audited)
-
-
-async def roles_in(client: Redis, names: Names) -> list[RoleStatus]:
-    """The cards that running roles keep in Redis."""
-    keys = [key async for key in client.scan_iter(match=names.role("*", "*"), count=1000)]
-    cards = await client.mget(keys) if keys else []
-    # A card may have run out between the two commands.
-    roles = [role for card in cards if card and (role := _role(card)) is not None]
-    return sorted(roles, key=lambda role: (role.role, role.instance))
-
-
-def _role(card: bytes | str) -> RoleStatus | None:
-    """`None`: no role has written this."""
-    try:
-        return _ROLE.validate_json(card, strict=True)
-    except ValidationError:
-        return None
-
-
-async def _registers(client: Redis, cache: Cache, catalog: Catalog) -> list[Register]:
-    floors = [Register(f"floor {name}", _hex((await cache.read(name, []))[0])) for name in catalog.collections]
-    (held,) = await client.mget(cache.names.applied)
-    applied = cache.damage.register(held) if isinstance(held, bytes) else None
-    return [Register("applied", _hex(applied)), *floors]
-
-
-def _hex(version: int | None) -> str | None:
-    return None if version is None else to_hex(version)
+        return _NOTHING, ServerStatus("redis", outage.reason, {})
+    return found, ServerStatus("redis", None, dict(found.facts))
 
 
 def _partitions(
-    group: str, held: Watermarks | None, lag: Mapping[int, int | None], now_ms: int
-) -> list[PartitionStatus]:
-    """One for each partition that Kafka or a mark names. Marks applied on another Redis say nothing of this one."""
-    marks = held.by_partition if held else {}
-    valid = {number: mark for number, mark in marks.items() if held and mark.identity == held.identity}
-    count = max((held.partitions or 0) if held else 0, *(number + 1 for number in (-1, *lag)))
-    return [
-        PartitionStatus(
+    group: str, held: HeldInRedis, lag: Mapping[int, int | None], now_ms: int
+) -> Iterator[PartitionStatus]:
+    """One for each partition that Kafka or a mark names."""
+    cells = [one for one in held.cells if one.group == group and one.resource is None]
+    marks = {number: mark for cell in cells for number, mark in _own(cell).items()}
+    away = {cell.partition: cell.problem for cell in cells if cell.problem is not None}
+    for number in range(max(held.partitions.get(group, 0), *(number + 1 for number in (-1, *lag)))):
+        mark = marks.get(number)
+        yield PartitionStatus(
             number,
-            to_hex(valid[number].version) if number in valid else None,
-            now_ms - valid[number].wall_ms if number in valid else None,
+            None if mark is None else to_hex(mark.version),
+            None if mark is None else now_ms - mark.wall_ms,
             lag.get(number),
             group,
+            away.get(number),
         )
-        for number in range(count)
-    ]
+
+
+def _own(cell: HeldCell) -> Mapping[int, Watermark]:
+    """Of the partition whose documents it holds; of all, where all is one cell."""
+    return {number: mark for number, mark in cell.marks.items() if cell.partition in (None, number)}
+
+
+def _cell(cell: HeldCell, partitions: int, now_ms: int) -> CellStatus:
+    writers = range(partitions) if cell.partition is None else (cell.partition,)
+    marks = [cell.marks[number] for number in writers if number in cell.marks]
+    whole = marks and len(marks) == len(writers)
+    return CellStatus(
+        cell.tag,
+        cell.node,
+        cell.group,
+        cell.resource,
+        to_hex(min(mark.version for mark in marks)) if whole else None,
+        max((now_ms - mark.wall_ms for mark in marks), default=None),
+        tuple(number for number in writers if number not in cell.marks),
+        cell.problem,
+    )

@@ -15,19 +15,19 @@ from neverstale.keys import canonical
 from neverstale.ops import servers
 from neverstale.ops.auditor.judging.judged import Judged
 from neverstale.ops.auditor.judging.told import comparable
-from neverstale.redis.corrections import Corrections
+from neverstale.ops.redis.stores import Stores
 from neverstale.redis.entries import etag_of
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
 from neverstale.watcher_groups import settings_of
 
 
-async def evidence_of(found: Judged, settings: Settings, catalog: Catalog, cache: Corrections) -> dict[str, Any]:
+async def evidence_of(found: Judged, settings: Settings, catalog: Catalog, opened: Stores) -> dict[str, Any]:
     """What was asked and answered, what MongoDB holds, and what Redis and Kafka say now."""
     evidence = _as_found(found)
     settings = settings_of(settings, catalog.resources[found.told.question.about[0]].watcher_group)
     with suppress(NeverstaleError):
-        evidence |= await _in_redis(found, settings, catalog, cache)
+        evidence |= await _in_redis(found, settings, catalog, opened)
     with suppress(Outage):
         evidence["kafka"] = await _in_kafka(settings, evidence)
     return evidence
@@ -55,9 +55,13 @@ def _as_found(found: Judged) -> dict[str, Any]:
     }
 
 
-async def _in_redis(found: Judged, settings: Settings, catalog: Catalog, cache: Corrections) -> dict[str, Any]:
+async def _in_redis(found: Judged, settings: Settings, catalog: Catalog, opened: Stores) -> dict[str, Any]:
     question, group = found.told.question, settings.kafka.group
-    resource = catalog.resources[question.about[0]]
+    resource, is_document = catalog.resources[question.about[0]], question.about[1] == "documents"
+    place = await opened.of_document(resource, canonical(question.key)) if is_document else None
+    cache = opened.of_derived(resource) if place is None else place.cell
+    if cache is None:
+        return {}  # nobody knows where it would lie
     held = await cache.watermarks(group)
     told: dict[str, Any] = {
         "redis": held.identity,
@@ -73,7 +77,9 @@ async def _in_redis(found: Judged, settings: Settings, catalog: Catalog, cache: 
             str(number): offset for number, offset in (await cache.reached(group, list(held.by_partition))).items()
         },
     }
-    if question.about[1] == "documents":
+    if cache.names.tag:
+        told["cell"] = cache.names.tag
+    if is_document:
         key = canonical(question.key)
         if held.partitions:
             told["partition"] = partition_of(record_key(catalog.database, resource.collection, key), held.partitions)
@@ -89,8 +95,9 @@ async def _in_redis(found: Judged, settings: Settings, catalog: Catalog, cache: 
 
 
 async def _in_kafka(settings: Settings, evidence: dict[str, Any]) -> dict[str, Any]:
+    partitions = max(map(int, evidence.get("watermarks", ())), default=-1) + 1
     async with servers.kafka_admin(settings.kafka) as admin:
-        offsets = await servers.kafka_offsets(admin, settings.kafka, len(evidence.get("watermarks", ())))
+        offsets = await servers.kafka_offsets(admin, settings.kafka, partitions)
     return {str(number): {"committed": one.committed, "end": one.end} for number, one in offsets.items()}
 
 

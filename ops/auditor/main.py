@@ -9,14 +9,10 @@ from functools import partial
 from random import Random
 from typing import Any, Final, NoReturn
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
 from neverstale.api.derived.sources import Sources, known_of
 from neverstale.api.reads.read_counts import ReadCounts
 from neverstale.catalog import Catalog
 from neverstale.errors import Outage
-from neverstale.keys import Names
 from neverstale.mongodb.kinds import Kinds
 from neverstale.ops.auditor.asking import Asker
 from neverstale.ops.auditor.auditor import Auditor
@@ -29,19 +25,18 @@ from neverstale.ops.auditor.picks import Picks
 from neverstale.ops.auditor.record import record_of, restored
 from neverstale.ops.auditor.traffic import Traffic
 from neverstale.ops.auditor.witness import Witness
-from neverstale.ops.servers import refuse_cells
-from neverstale.ops.status import roles_in
+from neverstale.ops.redis.roles import roles
+from neverstale.ops.redis.stores import Stores, stores
 from neverstale.ops.why.held import addresses_of
 from neverstale.redis import audit
-from neverstale.redis.corrections import Corrections
+from neverstale.redis.commands import Commands
 from neverstale.redis.most_read import Popularity
-from neverstale.redis.nodes import OneServer
 from neverstale.role import telemetry
 from neverstale.role.renewal import Renewal
 from neverstale.role.retry import forever
 from neverstale.role.service import Health, Life, run_role, show_card
 from neverstale.role.supervised import Supervised
-from neverstale.servers import mongo_client, redis_client
+from neverstale.servers import mongo_client
 from neverstale.settings import Settings
 
 log = telemetry.logger(__name__)
@@ -61,7 +56,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     """Audit until `life.stop`."""
     async with open_audit(settings, catalog, fills=False) as parts, Supervised(life.health) as beside:
         await parts.restore()
-        beside.keep("card", partial(show_card, life, OneServer(parts.redis).send, parts.cache.names))
+        beside.keep("card", partial(show_card, life, parts.cache.round_trip, parts.cache.names))
         parts.keep(beside, life.health, life.instance)
         await parts.auditor.work(life.stop)
         await parts.tell(life.instance)
@@ -73,8 +68,8 @@ class Parts:
 
     settings: Settings
     catalog: Catalog
-    redis: Redis
-    cache: Corrections
+    cache: Commands
+    """For what lies in no cell."""
     feed: Feed
     picks: Picks
     asker: Asker
@@ -99,9 +94,11 @@ class Parts:
         health.ok("redis")
         named = [url.strip() for url in self.settings.auditor.urls.split(",") if url.strip()]
         try:
-            self.asker.meet(named or set(addresses_of(await roles_in(self.redis, self.cache.names))))
-        except (RedisError, OSError, TimeoutError) as error:
-            health.wrong("redis", type(error).__name__)
+            found, all_told = await roles(self.settings.redis)
+            known = set() if all_told else set(self.asker.urls)
+            self.asker.meet(named or known | set(addresses_of(found)))
+        except Outage as outage:
+            health.wrong("redis", outage.reason)
         if self.asker.urls:
             health.ok("api")
         else:
@@ -153,22 +150,19 @@ class Parts:
 async def open_audit(settings: Settings, catalog: Catalog, *, fills: bool) -> AsyncIterator[Parts]:
     """Clients, and an auditor on them. Nothing is asked yet. `fills`: see `Picks`."""
     mongo = mongo_client(settings.mongodb)
-    refuse_cells(settings.redis)
-    redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
     bearer = settings.auditor.bearer
     asker = Asker(bearer.get_secret_value() if bearer is not None else None)
     try:
-        yield _parts(settings, catalog, mongo, redis, asker, fills)
+        async with stores(settings, catalog) as opened:
+            yield _parts(settings, catalog, mongo, opened, asker, fills)
     finally:
         asker.close()
         await mongo.close()
-        with suppress(RedisError, OSError):
-            await redis.aclose()
 
 
-def _parts(settings: Settings, catalog: Catalog, mongo: Any, redis: Redis, asker: Asker, fills: bool) -> Parts:
-    names, ours = Names(settings.redis.prefix), settings.auditor
-    cache = Corrections(redis, names)
+def _parts(settings: Settings, catalog: Catalog, mongo: Any, opened: Stores, asker: Asker, fills: bool) -> Parts:
+    cache, ours = opened.commands, settings.auditor
+    names = cache.names
     popularity = Popularity(cache, settings.api.reads_half_life_seconds)
     secret = settings.api.cursor_secret.get_secret_value().encode() if settings.api.cursor_secret else b""
     sources = Sources.of(
@@ -180,14 +174,14 @@ def _parts(settings: Settings, catalog: Catalog, mongo: Any, redis: Redis, asker
     truth = Truth(mongo, catalog.database, settings.mongodb.read_timeout_ms, kinds, timeline, allowance)
     feed = Feed(mongo, catalog, timeline)
     picks = Picks(mongo, catalog, sources, feed, popularity, Random(), fills=fills)
-    witness = Witness(cache, partial(_described, settings, catalog, cache), ours.violations)
+    witness = Witness(cache, partial(_described, settings, catalog, opened), ours.violations)
     judge = Judge(truth, timeline, feed.changes)
     auditor = Auditor(ours, list(catalog.resources.values()), asker, judge, picks, witness)
-    return Parts(settings, catalog, redis, cache, feed, picks, asker, auditor, witness, Traffic())
+    return Parts(settings, catalog, cache, feed, picks, asker, auditor, witness, Traffic())
 
 
-async def _described(settings: Settings, catalog: Catalog, cache: Corrections, found: Any) -> dict[str, Any]:
-    return await evidence_of(found, settings, catalog, cache)
+async def _described(settings: Settings, catalog: Catalog, opened: Stores, found: Any) -> dict[str, Any]:
+    return await evidence_of(found, settings, catalog, opened)
 
 
 @asynccontextmanager

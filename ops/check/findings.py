@@ -26,6 +26,7 @@ Check = Literal[
     "oplog",
     "group",
     "persistence",
+    "cluster",
     "replicas",
     "pubsub",
     "connections",

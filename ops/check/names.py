@@ -97,6 +97,11 @@ DoctorName = Literal[
     "too-few-replicas",
     "replica-behind",
     "subscribers-cut",
+    # … of many nodes
+    "cluster-down",
+    "slots-uncovered",
+    "node-failed",
+    "master-alone",
     # connections and clocks
     "connections-short",
     "connections-close",

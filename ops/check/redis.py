@@ -25,7 +25,7 @@ _reachable = about("reachable", "redis")
 
 async def check_redis(settings: RedisSettings) -> list[Finding]:
     try:
-        async with redis(settings, any_node=True) as client:
+        async with redis(settings) as client:
             findings = list(judge(await redis_facts(client), settings))
             if settings.is_cluster:
                 return findings  # the probe's key may be another node's

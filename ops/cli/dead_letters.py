@@ -22,16 +22,13 @@ Group = Annotated[str | None, typer.Option("--group", help="Watcher group whose 
 
 def _settings(config: Path | None, catalog: Path | None, group: str | None) -> "Settings":
     """Those of a watcher group."""
-    from neverstale.errors import Misconfigured
-    from neverstale.watcher_groups import settings_of
+    from neverstale.watcher_groups import named_groups
 
     settings, _ = settings_from(config, catalog)
     if group is None:
         return settings
-    groups = catalog_of(settings).groups
-    if group not in groups:
-        raise Misconfigured("--group", f"the catalog has no watcher group {group!r}", f"known: {', '.join(groups)}")
-    return settings_of(settings, group)
+    (found,) = named_groups(settings, catalog_of(settings), "--group", (group,))
+    return found.settings
 
 
 @dlq.command("list")

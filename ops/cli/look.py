@@ -69,7 +69,8 @@ def settings(config: Config = None, catalog: CatalogFile = None, as_json: AsJson
 
 def status(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
     """Print servers, roles, watermarks and lag."""
-    from neverstale.ops.status import gather, print_status
+    from neverstale.ops.status import gather
+    from neverstale.ops.status_tables import print_status
 
     settings, _ = settings_from(config, catalog)
     found = asyncio.run(gather(settings, catalog_of(settings)))

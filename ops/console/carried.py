@@ -41,9 +41,9 @@ def _older(one: PartitionStatus, passed_ms: int) -> PartitionStatus:
 
 
 def _with_lags(then: Iterable[PartitionStatus], now: Iterable[PartitionStatus]) -> Iterable[PartitionStatus]:
-    lags = {one.partition: one.lag for one in then}
+    lags = {(one.group, one.partition): one.lag for one in then}
     for one in now:
-        yield one if one.lag is not None else replace(one, lag=lags.get(one.partition))
+        yield one if one.lag is not None else replace(one, lag=lags.get((one.group, one.partition)))
 
 
 def remembered(

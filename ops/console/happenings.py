@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from neverstale.ops.console.looks import LongLook, QuickLook
-from neverstale.ops.console.samples import Samples, increase
+from neverstale.ops.console.samples import increase
+from neverstale.ops.status import of_group, start_again
 
 SERVERS: Final = {"mongodb": "MongoDB", "kafka": "Kafka", "redis": "Redis"}
 NOTHING_TO_DO: Final = "nothing to do"
@@ -109,34 +110,30 @@ def _processes(before: QuickLook, after: QuickLook) -> Iterator[tuple[str, str]]
         elif one.presence == "silent" and old is not None and old.presence == "answers":
             yield f"{name} does not answer any more", f"kill -9 {one.role.pid}  # on {one.role.host}, if it stays so"
         elif one.presence == "gone" and old is not None and old.presence != "gone":
-            yield f"{name} has ended", f"neverstale run {one.role.role}  # unless somebody else starts it"
+            yield f"{name} has ended", f"{start_again(one.role)}  # unless somebody else starts it"
 
 
 def _terms(before: QuickLook, after: QuickLook) -> Iterator[tuple[str, str]]:
-    was, now = _term(before), _term(after)
-    if was and now > was:
-        leader = next((one.role.instance for one in after.answering("watcher") if _leads(one.samples)), "a watcher")
-        yield f"term {now:.0f} begins: {leader} watches", "nothing to do; see the log of the watcher before it"
-
-
-def _term(look: QuickLook) -> float:
-    return max((one.samples.total("neverstale_watcher_term") for one in look.answering("watcher")), default=0.0)
-
-
-def _leads(samples: Samples) -> bool:
-    return samples.total("neverstale_watcher_leads") > 0
+    """Of each watcher group: each has a lease of its own."""
+    was, leaders = before.of_watchers("neverstale_watcher_term"), after.of_watchers("neverstale_watcher_leads")
+    for group, (now, _) in after.of_watchers("neverstale_watcher_term").items():
+        if (old := was.get(group, (0.0, ""))[0]) and now > old:
+            leads, who = leaders.get(group, (0.0, ""))
+            what = f"term {now:.0f}{of_group(group)} begins: {who if leads else 'a watcher'} watches"
+            yield what, "nothing to do; see the log of the watcher before it"
 
 
 def _floors(before: QuickLook, after: QuickLook) -> Iterator[tuple[str, str]]:
-    was = {one.name: one.version for one in before.status.registers}
+    """Of each collection once, in however many cells its floor has risen."""
+    was = {(one.cell, one.name): one.version for one in before.status.registers}
+    risen: dict[str, str] = {}
     for one in after.status.registers:
-        old = was.get(one.name)
+        old = was.get((one.cell, one.name))
         if one.name.startswith("floor ") and old is not None and one.version is not None and one.version > old:
-            collection = one.name.removeprefix("floor ")
-            yield (
-                f"floor: what was read of {collection} before {one.version} is void",
-                "nothing to do: readers fill it again",
-            )
+            risen[one.name] = max(risen.get(one.name, ""), one.version)
+    for name, version in risen.items():
+        what = f"floor: what was read of {name.removeprefix('floor ')} before {version} is void"
+        yield what, "nothing to do: readers fill it again"
 
 
 def _counts(before: QuickLook, after: QuickLook) -> Iterator[tuple[str, str]]:

@@ -11,25 +11,24 @@ from typing import Final, Literal, TypeVar
 from neverstale.catalog import Catalog
 from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.derived.generations import Generation, UnknownFormat
-from neverstale.derived.store import DerivedStore
 from neverstale.errors import NeverstaleError
-from neverstale.keys import Names
 from neverstale.ops import servers
 from neverstale.ops.check.findings import Finding, about
 from neverstale.ops.console.samples import Samples
-from neverstale.ops.dead_letters.dead_letters import opened
+from neverstale.ops.dead_letters.dead_letters import opened as opened_shelf
 from neverstale.ops.dead_letters.settled import SettledLetters
 from neverstale.ops.doctor.allowed import allowed
 from neverstale.ops.doctor.group import GroupFacts, GroupProgress, group_facts
 from neverstale.ops.doctor.oplog import OplogFacts, oplog_facts
 from neverstale.ops.http_client import Connection
-from neverstale.ops.status import RoleStatus, Status, gather
+from neverstale.ops.redis.roles import RoleStatus
+from neverstale.ops.redis.stores import stores
+from neverstale.ops.status import Status, gather
 from neverstale.ops.why.held import service_address_of
-from neverstale.redis.cache import Cache
 from neverstale.settings import Settings
 from neverstale.streams.checkpoint import Checkpoint
 from neverstale.versions import Version
-from neverstale.watcher_groups import settings_of
+from neverstale.watcher_groups import WatcherGroup, watcher_groups
 
 ANSWER_SECONDS: Final = 1.0
 """A process that says nothing for longer hangs, or has far too much to do."""
@@ -65,6 +64,15 @@ class QuickLook:
     def answering(self, role: str) -> list[ProcessLook]:
         return [one for one in self.processes if one.role.role == role and one.presence == "answers"]
 
+    def of_watchers(self, gauge: str) -> dict[str, tuple[float, str]]:
+        """Watcher group -> the highest value that a watcher tells, and which one."""
+        found: dict[str, tuple[float, str]] = {}
+        for one in self.answering("watcher"):
+            for labels, value in one.samples.of(gauge):
+                group = labels.get("group", DEFAULT_GROUP)
+                found[group] = max(found.get(group, (0.0, "")), (value, one.role.instance))
+        return found
+
     @property
     def away(self) -> Mapping[str, str]:
         """Server -> why it cannot be used."""
@@ -72,19 +80,32 @@ class QuickLook:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupLook:
+    """One watcher group. Each part is `None` where it could not be asked."""
+
+    facts: GroupFacts | None
+    """Of its consumers."""
+    progress: GroupProgress | None
+    position: Version | None
+    """Of its watcher; `None` also where it has stored none yet."""
+    letters: int | None
+    """Dead letters that nobody has settled."""
+
+
+@dataclass(frozen=True, slots=True)
 class LongLook:
     """Each part is `None` where it could not be asked."""
 
     at: float
-    group: GroupFacts | None
-    progress: GroupProgress | None
+    groups: Mapping[str, GroupLook]
     oplog: OplogFacts | None
-    position: Version | None
     generations: Mapping[str, Sequence[Generation]] | None
-    letters: int | None
-    """Dead letters that nobody has settled."""
-    watcher_group: str = DEFAULT_GROUP
-    """Whose topic and consumers these are; with several groups, the first one's."""
+
+    @property
+    def letters(self) -> int | None:
+        """Of all groups that could be asked."""
+        known = [one.letters for one in self.groups.values() if one.letters is not None]
+        return sum(known) if known else None
 
 
 async def look(settings: Settings, catalog: Catalog, known: Sequence[RoleStatus]) -> QuickLook:
@@ -123,17 +144,14 @@ def _wrong(ready: bytes) -> Mapping[str, str]:
 
 
 async def long_look(settings: Settings, catalog: Catalog, status: Status) -> LongLook:
-    first = next(iter(catalog.groups))
-    settings, status = settings_of(settings, first), status.of_group(first)
-    kafka, mongodb, generations, letters = await asyncio.gather(
-        _unless_away(lambda: _of_kafka(settings, status)),
-        _unless_away(lambda: _of_mongodb(settings, catalog)),
+    groups = watcher_groups(settings, catalog)
+    oplog, generations, *looks = await asyncio.gather(
+        _unless_away(lambda: _oplog(settings)),
         _unless_away(lambda: _generations(settings, catalog)),
-        _unless_away(lambda: _letters(settings, catalog)),
+        *(_group(one, catalog.database, status.of_group(one.name)) for one in groups),
     )
-    group, progress = kafka or (None, None)
-    oplog, position = mongodb or (None, None)
-    return LongLook(time.monotonic(), group, progress, oplog, position, generations, letters, first)
+    named = {one.name: seen for one, seen in zip(groups, looks, strict=True)}
+    return LongLook(time.monotonic(), named, oplog, generations)
 
 
 async def _unless_away(ask: Callable[[], Awaitable[T]]) -> T | None:
@@ -143,6 +161,16 @@ async def _unless_away(ask: Callable[[], Awaitable[T]]) -> T | None:
         return None  # that a server is away, the other look says
 
 
+async def _group(of: WatcherGroup, database: str, status: Status) -> GroupLook:
+    kafka, position, letters = await asyncio.gather(
+        _unless_away(lambda: _of_kafka(of.settings, status)),
+        _unless_away(lambda: _position(of.settings, database)),
+        _unless_away(lambda: _letters(of.settings, database)),
+    )
+    facts, progress = kafka or (None, None)
+    return GroupLook(facts, progress, position, letters)
+
+
 async def _of_kafka(settings: Settings, status: Status) -> tuple[GroupFacts, GroupProgress]:
     async with servers.kafka_admin(settings.kafka) as admin:
         group = await group_facts(admin, settings.kafka)
@@ -150,24 +178,27 @@ async def _of_kafka(settings: Settings, status: Status) -> tuple[GroupFacts, Gro
     return group, GroupProgress(offsets, {one.partition: one.watermark for one in status.partitions})
 
 
-async def _of_mongodb(settings: Settings, catalog: Catalog) -> tuple[OplogFacts | None, Version | None]:
+async def _position(settings: Settings, database: str) -> Version | None:
     async with servers.mongodb(settings.mongodb) as client:
-        position = await Checkpoint(client[catalog.database], settings.watcher.group, 0).load()
+        position = await Checkpoint(client[database], settings.watcher.group, 0).load()
+    return None if position is None else position.version
+
+
+async def _oplog(settings: Settings) -> OplogFacts | None:
+    async with servers.mongodb(settings.mongodb) as client:
         told = await allowed(_say, settings.mongodb, "clusterMonitor", lambda: oplog_facts(client))
-        oplog = None if isinstance(told, Finding) else told[0]
-        return oplog, None if position is None else position.version
+    return None if isinstance(told, Finding) else told[0]
 
 
 async def _generations(settings: Settings, catalog: Catalog) -> Mapping[str, Sequence[Generation]]:
-    async with servers.redis(settings.redis) as client:
-        cache = Cache(client, Names(settings.redis.prefix))
-        derived = {one.name: one.derived_name for one in catalog.resources.values() if one.derived}
-        return {name: (await DerivedStore(cache, derived[name]).generations()).all for name in derived}
+    derived = [one for one in catalog.resources.values() if one.derived]
+    async with stores(settings, catalog) as opened:
+        return {one.name: (await opened.derived(one).generations()).all for one in derived}
 
 
-async def _letters(settings: Settings, catalog: Catalog) -> int:
-    settled = await SettledLetters(settings, catalog.database).load()
-    async with opened(settings.kafka) as shelf:
+async def _letters(settings: Settings, database: str) -> int:
+    settled = await SettledLetters(settings, database).load()
+    async with opened_shelf(settings.kafka) as shelf:
         first = max(shelf.first, settled.before.offset)
         single = sum(1 for place in settled.single if place.offset >= first)
         return max(shelf.end - first - single, 0)

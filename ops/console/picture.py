@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from neverstale import __version__
 from neverstale.catalog import Catalog
-from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.console.happenings import PastEvent
 from neverstale.ops.console.looks import LongLook, ProcessLook, QuickLook
@@ -15,6 +14,7 @@ from neverstale.ops.console.sentence import WIDE_SECONDS, seconds, sentence
 from neverstale.ops.console.wrong import ALWAYS, bound_of
 from neverstale.ops.status import PartitionStatus, standing
 from neverstale.settings import Settings
+from neverstale.versions import Version
 
 HOWS: Final = ("miss", "stale", "bypass", "request")
 
@@ -135,6 +135,12 @@ def _leaders(look: QuickLook) -> str:
     return f"{leads}, {standby} on standby" if standby else leads
 
 
+def _each_is_watched(look: QuickLook, long: LongLook | None) -> bool:
+    """Whether somebody leads, and of each watcher group that is known."""
+    led = {name for name, (value, _) in look.of_watchers("neverstale_watcher_leads").items() if value > 0}
+    return bool(led) and (long is None or long.groups.keys() <= led)
+
+
 def _flows(seen: Seen) -> dict[str, dict[str, str]]:
     """Arrow -> what passes it each second, and how long that takes."""
     arrows = {
@@ -170,18 +176,17 @@ def _partitions(seen: Seen, settings: Settings) -> list[dict[str, Any]]:
     long, status = seen.long, seen.last.status
     old = standing(status.partitions, settings)
     several = len({one.group for one in status.partitions}) > 1
-    asked = long.watcher_group if long is not None else DEFAULT_GROUP
 
     def row(one: PartitionStatus) -> dict[str, Any]:
-        known = long if one.group == asked else None
-        owner = known.group.owner(one.partition) if known is not None and known.group is not None else None
+        known = long.groups.get(one.group) if long is not None else None
+        owner = known.facts.owner(one.partition) if known is not None and known.facts is not None else None
         progress = known.progress if known is not None else None
         offsets = progress.offsets.get(one.partition) if progress is not None else None
         by = offsets.by if offsets is not None else ""
         return {
             "partition": f"{one.group}/{one.partition}" if several else one.partition,
             "owner": by or (owner.id if owner is not None else ""),
-            "owned": owner is not None or known is None or known.group is None,
+            "owned": owner is not None or known is None or known.facts is None,
             "lag": one.lag,
             "age_ms": one.age_ms,
             "watermark": one.watermark,
@@ -221,11 +226,11 @@ def _figures(seen: Seen) -> list[dict[str, Any]]:
         ("requests over a caller's limit", f"{_number(limited)} requests/s", True),
         ("servers that reads avoid", ", ".join(open_breakers) or "none", not open_breakers),
         ("memory of API processes", f"{memory / 2**20:.1f} MiB", True),
-        ("watching", _leaders(look), "one leads" in _leaders(look)),
+        ("watching", _leaders(look), _each_is_watched(look, long)),
         (
             "oplog",
             _oplog(long),
-            long is None or long.oplog is None or long.position is None or long.position > long.oplog.first,
+            long is None or long.oplog is None or all(one > long.oplog.first for one in _positions(long)),
         ),
         (
             "dead letters",
@@ -254,9 +259,14 @@ def _oplog(long: LongLook | None) -> str:
     if long is None or long.oplog is None:
         return "unknown"
     reach = seconds(long.oplog.window_seconds)
-    if long.position is None:
+    if not (positions := _positions(long)):
         return f"no position stored, of {reach}"
-    return f"position {seconds(max((long.oplog.last >> 32) - (long.position >> 32), 0))} old, of {reach}"
+    return f"position {seconds(max((long.oplog.last >> 32) - (min(positions) >> 32), 0))} old, of {reach}"
+
+
+def _positions(long: LongLook) -> list[Version]:
+    """Of the watchers that have stored one."""
+    return [one.position for one in long.groups.values() if one.position is not None]
 
 
 def _generations(long: LongLook | None) -> str:

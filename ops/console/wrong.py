@@ -4,17 +4,27 @@ Nothing is judged here that `status` or `doctor` judges: their sentences are sho
 can see is added: a process that was there and is silent, and what processes say of themselves.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 from neverstale.ops.check.findings import Finding, Subject, about
 from neverstale.ops.check.paste import mongosh, redis_cli
-from neverstale.ops.console.looks import LongLook, ProcessLook, QuickLook
+from neverstale.ops.console.looks import GroupLook, LongLook, ProcessLook, QuickLook
 from neverstale.ops.console.samples import most
 from neverstale.ops.doctor import group, oplog
 from neverstale.ops.doctor.group import GroupProgress
-from neverstale.ops.status import missing_roles, named_partitions, wrong_answers
+from neverstale.ops.status import (
+    group_option,
+    named_partitions,
+    of_group,
+    start_again,
+    works_for,
+    wrong_answers,
+)
 from neverstale.settings import Settings
+from neverstale.watcher_groups import settings_of
+
+T = TypeVar("T")
 
 SILENT_SECONDS: Final = 3.0
 """A process that is busy for a moment is not told of."""
@@ -40,7 +50,7 @@ def findings(
         *_wrong_answers(look),
         *_servers_away(look, settings),
         *_silent(look, long_looks, silent),
-        *_group(look, long_looks, settings),
+        *_groups(look, long_looks, settings),
         *_said_by_processes(look),
         *_letters_left(long_looks),
         *_oplog(long_looks, settings),
@@ -75,51 +85,69 @@ def _silent(look: QuickLook, long_looks: Sequence[LongLook], silent: Mapping[str
                 f"the {one.role.role} {named(one)} takes connections and has answered nothing for {seconds:.0f} s: "
                 f"it is frozen, or has far too much to do{_waits_for(one, long_looks)}"
             )
-            remedy = f"kill -9 {one.role.pid}  # on {one.role.host}\nneverstale run {one.role.role}"
+            remedy = f"kill -9 {one.role.pid}  # on {one.role.host}\n{start_again(one.role)}"
             yield _reachable("problem", "process-silent", message, remedy)
 
 
 def _waits_for(one: ProcessLook, long_looks: Sequence[LongLook]) -> str:
     """What nobody does meanwhile."""
-    known = [each.progress for each in long_looks if each.progress is not None]
-    offsets = known[-1].offsets if known else {}
-    if held := [number for number, each in offsets.items() if each.by == one.role.instance]:
-        return f"; the changes of {named_partitions(held)} wait for it, until Kafka gives them to another consumer"
+    held = [
+        f"{named_partitions(numbers)}{of_group(name)}"
+        for name, known in _known(long_looks, lambda group: group.progress).items()
+        if (numbers := [number for number, each in known[-1].offsets.items() if each.by == one.role.instance])
+    ]
+    if held:
+        return f"; the changes of {', '.join(held)} wait for it, until Kafka gives them to another consumer"
     return {"watcher": "; changes are not told", "api": "; its readers wait"}.get(one.role.role, "")
+
+
+def _known(long_looks: Sequence[LongLook], part: Callable[[GroupLook], T | None]) -> dict[str, list[T]]:
+    """By watcher group, what was seen of it where it could be asked, the oldest first."""
+    found: dict[str, list[T]] = {}
+    for each in long_looks:
+        for name, group in each.groups.items():
+            if (seen := part(group)) is not None:
+                found.setdefault(name, []).append(seen)
+    return found
 
 
 def named(one: ProcessLook) -> str:
     return f"{one.role.instance} (process {one.role.pid} on {one.role.host})"
 
 
-def _group(look: QuickLook, long_looks: Sequence[LongLook], settings: Settings) -> Iterator[Finding]:
-    """As `doctor` says it, from two looks that lie some seconds apart."""
+def _groups(look: QuickLook, long_looks: Sequence[LongLook], settings: Settings) -> Iterator[Finding]:
+    """As `doctor` says it, from two looks that lie some seconds apart; what is alike for several groups once."""
     if look.away.keys() & {"redis", "kafka"}:
         return  # nothing is known of roles and partitions
-    known = [one for one in long_looks if one.group is not None and one.progress is not None]
-    if len(known) < 2:
+    silent = _silent_roles(look)
+    known = _known(long_looks, lambda each: each if each.facts is not None and each.progress is not None else None)
+    if not any(len(seen) > 1 for seen in known.values()):
         yield from (
             _reachable("problem", "role-missing", f"no {role} runs", f"neverstale run {role}")
-            for role in missing_roles(look.status.roles)
-            if role not in _silent_roles(look)
+            for role in look.status.missing_roles
+            if role not in silent
         )
         return
-    first, last = known[0], known[-1]
-    assert first.progress is not None and last.progress is not None and last.group is not None
-    explained = _explained(look, last.progress)
-    status = look.status.of_group(last.watcher_group)
-    for finding in group.judge(status, last.group, first.progress, last.progress, settings, explained=explained):
-        silent = finding.subject == "roles" and any(
-            f"no {role} runs" in finding.message for role in _silent_roles(look)
-        )
-        if finding.level != "ok" and not silent:
-            yield finding
+    told: set[Finding] = set()
+    for name, seen in known.items():
+        first, last = seen[0], seen[-1]
+        if last is first:
+            continue
+        assert first.progress is not None and last.progress is not None and last.facts is not None
+        explained = _explained(look, name, last.progress)
+        status, of = look.status.of_group(name), settings_of(settings, name)
+        for finding in group.judge(status, last.facts, first.progress, last.progress, of, name, explained=explained):
+            hides = finding.subject == "roles" and any(f"no {role} runs" in finding.message for role in silent)
+            if finding.level != "ok" and not hides and finding not in told:
+                told.add(finding)
+                yield finding
 
 
-def _explained(look: QuickLook, progress: GroupProgress) -> Collection[int]:
+def _explained(look: QuickLook, name: str, progress: GroupProgress) -> Collection[int]:
     """Partitions that stand because a process is frozen, which is said with what to do: not twice, in other words."""
-    if any(one.role.role == "watcher" and one.presence == "silent" for one in look.processes) and not any(
-        one.samples.total("neverstale_watcher_leads") for one in look.answering("watcher")
+    watchers = [one for one in look.processes if one.role.role == "watcher" and works_for(one.role, name)]
+    if any(one.presence == "silent" for one in watchers) and not any(
+        one.presence == "answers" and one.samples.total("neverstale_watcher_leads") for one in watchers
     ):
         return progress.offsets.keys()
     silent = {one.role.instance for one in look.processes if one.presence == "silent"}
@@ -142,16 +170,24 @@ def _said_by_processes(look: QuickLook) -> Iterable[Finding]:
 
 
 def _letters_left(long_looks: Sequence[LongLook]) -> Iterator[Finding]:
-    letters = next((one.letters for one in reversed(long_looks) if one.letters is not None), None)
-    if letters:
-        message = f"{letters} record{'s' * (letters > 1)} could not be applied: what they named is read from MongoDB"
-        yield _letters("warning", "letters-left", message, "neverstale dlq list")
+    for name, seen in _known(long_looks, lambda each: each.letters).items():
+        if letters := seen[-1]:
+            plural = "s" * (letters > 1)
+            message = f"{letters} record{plural}{of_group(name)} could not be applied: what they named is read from MongoDB"
+            yield _letters("warning", "letters-left", message, f"neverstale dlq list{group_option(name)}")
 
 
 def _oplog(long_looks: Sequence[LongLook], settings: Settings) -> Iterator[Finding]:
     last = next((one for one in reversed(long_looks) if one.oplog is not None), None)
-    if last is not None and last.oplog is not None:
-        yield from (one for one in oplog.judge(last.oplog, last.position, settings) if one.level != "ok")
+    if last is None or last.oplog is None:
+        return
+    found = [
+        one
+        for name, each in last.groups.items()
+        for one in oplog.judge(last.oplog, each.position, settings_of(settings, name), name)
+        if one.level != "ok"
+    ]
+    yield from dict.fromkeys(found)
 
 
 def bound_of(look: QuickLook) -> float | None:

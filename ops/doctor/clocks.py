@@ -19,8 +19,10 @@ from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.ops import servers
 from neverstale.ops.check.findings import Finding, Wrong, about
 from neverstale.ops.check.names import FindingName
+from neverstale.ops.redis.nodes import cluster_view
 from neverstale.servers import mongo_client
 from neverstale.settings import RedisSettings, Settings
+from neverstale.settings.redis_url import Address
 
 MEMBER_MS: Final = 500.0
 """So wrong may a bound be after an election."""
@@ -42,8 +44,9 @@ async def look_at_clocks(
     for _ in range(SAMPLES):
         await primary.sample(client)
     hosts = {"this machine": _apart(primary, wall() * 1000, 0.0)}
-    with suppress(Outage):
-        hosts["the machine of Redis"] = _apart(primary, *await _of_redis(settings.redis))
+    for name, node in await _redises(settings.redis):
+        with suppress(Outage):
+            hosts[f"the machine of {name}"] = _apart(primary, *await _of_redis(settings.redis, node))
     members = {}
     for host, port in sorted(await client.secondaries):
         with suppress(PyMongoError):
@@ -51,9 +54,18 @@ async def look_at_clocks(
     return list(judge(hosts, members))
 
 
-async def _of_redis(settings: RedisSettings) -> tuple[float, float]:
+async def _redises(settings: RedisSettings) -> list[tuple[str, Address | None]]:
+    """One Redis, or each node of a cluster."""
+    try:
+        view = await cluster_view(settings)
+    except Outage:
+        return []
+    return [("Redis", None)] if view is None else [(f"node {one.name}", one.address) for one in view.nodes]
+
+
+async def _of_redis(settings: RedisSettings, node: Address | None) -> tuple[float, float]:
     """Its clock in ms, and the error of that."""
-    async with servers.redis(settings) as client:
+    async with servers.redis(settings, node=node) as client:
         await client.ping()  # to connect takes longer than to ask
         started = time.monotonic()
         seconds, microseconds = await client.time()

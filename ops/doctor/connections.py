@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from neverstale.ops.check.findings import Finding, about
 from neverstale.ops.check.paste import mongosh, redis_cli
 from neverstale.ops.doctor.allowed import allowed
-from neverstale.ops.status import RoleStatus
+from neverstale.ops.redis.roles import RoleStatus
 from neverstale.settings import MongoDB, Settings
 
 API_EXTRA: Final = 4
@@ -23,9 +23,9 @@ CLOSE: Final = 0.8
 _redis, _mongodb = about("connections", "redis"), about("connections", "mongodb")
 
 
-def to_redis(roles: Sequence[RoleStatus], settings: Settings) -> int:
-    """The most that the roles which run may open."""
-    each = {"api": settings.redis.max_connections + API_EXTRA, "consumer": CONSUMER, "watcher": WATCHER}
+def to_redis(roles: Sequence[RoleStatus], settings: Settings, cells: int = 0) -> int:
+    """The most that the roles which run may open to one server. `cells`: of which an API hears each by itself."""
+    each = {"api": settings.redis.max_connections + API_EXTRA + cells, "consumer": CONSUMER, "watcher": WATCHER}
     return sum(each.get(role.role, 0) for role in roles)
 
 
@@ -34,12 +34,14 @@ def to_mongodb(roles: Sequence[RoleStatus], settings: Settings) -> int:
     return len(roles) * (settings.mongodb.max_pool_size + MONITORS)
 
 
-async def look_at_redis_connections(client: Redis, settings: Settings, roles: Sequence[RoleStatus]) -> list[Finding]:
+async def look_at_redis_connections(
+    client: Redis, settings: Settings, roles: Sequence[RoleStatus], cells: int = 0
+) -> list[Finding]:
     info = await client.info("clients")
     if "maxclients" not in info:
         return [_redis.unseen("this Redis does not tell how many connections it takes")]
     return list(
-        judge_redis(to_redis(roles, settings), int(info["connected_clients"]), int(info["maxclients"]), settings)
+        judge_redis(to_redis(roles, settings, cells), int(info["connected_clients"]), int(info["maxclients"]), settings)
     )
 
 

@@ -6,32 +6,30 @@ Each server is asked by itself: what one of them does not answer keeps nobody fr
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
 from itertools import chain
-from typing import Any, Final, TypeAlias, TypeVar, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import AsyncMongoClient
-from redis.asyncio import Redis
 
 from neverstale.catalog import Catalog
-from neverstale.errors import Outage
 from neverstale.ops import servers
 from neverstale.ops.check.check import check
-from neverstale.ops.check.findings import Check, Finding, Say, about
+from neverstale.ops.check.findings import Check, Finding, about
 from neverstale.ops.doctor import exposure, group, versions
+from neverstale.ops.doctor.asked import asked
 from neverstale.ops.doctor.clocks import look_at_clocks
-from neverstale.ops.doctor.connections import look_at_mongodb_connections, look_at_redis_connections
+from neverstale.ops.doctor.connections import look_at_mongodb_connections
 from neverstale.ops.doctor.oplog import look_at_oplog
 from neverstale.ops.doctor.privileges import look_at_privileges
-from neverstale.ops.doctor.redis import look_at_redis
+from neverstale.ops.doctor.redis_nodes import look_at_redis
 from neverstale.ops.doctor.replica_set import look_at_replica_set
-from neverstale.ops.status import RoleStatus, Status, gather
+from neverstale.ops.redis.roles import RoleStatus
+from neverstale.ops.status import Status, gather
 from neverstale.settings import Settings
 from neverstale.watcher_groups import settings_of
 
 Mongo: TypeAlias = AsyncMongoClient[dict[str, Any]]
-Client = TypeVar("Client")
 
 ORDER: Final[tuple[Check, ...]] = get_args(Check)
 
@@ -44,16 +42,17 @@ async def doctor(
     observed_seconds: float = group.OBSERVED_SECONDS,
 ) -> list[Finding]:
     """All findings, of one check together. `wall` is this machine's clock; partitions are observed for so long."""
-    roles = (await gather(settings, catalog)).roles
+    status = await gather(settings, catalog)
+    roles = status.roles
     must_hold, *looked = await asyncio.gather(
         check(settings, catalog),
         *_of_mongodb(settings, catalog, roles, wall),
-        *_of_redis(settings, roles),
+        look_at_redis(settings, roles, len(status.cells)),
         *(_of_group(settings, catalog, name, observed_seconds) for name in catalog.groups),
     )
     away = {one.subject for one in must_hold if one.check == "reachable" and one.level == "problem"}
     seen = (one for one in chain.from_iterable(looked) if not (one.level == "unknown" and one.subject in away))
-    found = [*must_hold, *seen]
+    found = dict.fromkeys((*must_hold, *seen))
     return sorted(found, key=lambda finding: ORDER.index(finding.check))
 
 
@@ -72,36 +71,7 @@ def _of_mongodb(
         "exposure": exposure.of_mongodb,
         "clocks": lambda mongo: look_at_clocks(mongo, settings, wall),
     }
-    return [_asked([about(name, "mongodb")], servers.mongodb(settings.mongodb), look) for name, look in looks.items()]
-
-
-def _of_redis(settings: Settings, roles: Sequence[RoleStatus]) -> list[Findings]:
-    looks: dict[tuple[Check, ...], Callable[[Redis], Awaitable[list[Finding]]]] = {
-        ("versions",): versions.look_at_redis,
-        ("memory", "persistence", "replicas", "pubsub"): lambda redis: look_at_redis(redis, settings),
-        ("connections",): lambda redis: look_at_redis_connections(redis, settings, roles),
-        ("exposure",): lambda redis: exposure.of_redis(redis, settings),
-    }
-    return [
-        _asked([about(name, "redis") for name in names], servers.redis(settings.redis), look)
-        for names, look in looks.items()
-    ]
-
-
-async def _asked(
-    says: Sequence[Say],
-    connected: AbstractAsyncContextManager[Client],
-    look: Callable[[Client], Awaitable[list[Finding]]],
-) -> list[Finding]:
-    """What a look has found, or of each of its checks that it could not be looked at. None hides the others."""
-    try:
-        async with connected as client:
-            return await look(client)
-    except Outage as outage:
-        return [say.unseen(f"it could not be looked at: {outage.reason}") for say in says]
-    except (LookupError, ValueError, TypeError) as error:
-        # A service that speaks the protocol of another server need not tell all that this one does.
-        return [say.unseen(f"the server tells it in a way that nobody here knows: {error!r}") for say in says]
+    return [asked([about(name, "mongodb")], servers.mongodb(settings.mongodb), look) for name, look in looks.items()]
 
 
 async def _of_group(whole: Settings, catalog: Catalog, name: str, observed_seconds: float) -> list[Finding]:
@@ -121,6 +91,6 @@ async def _of_group(whole: Settings, catalog: Catalog, name: str, observed_secon
             await asyncio.sleep(observed_seconds)
         after, status = await progress(admin, partitions)
         members = await group.group_facts(admin, settings.kafka)
-        return list(group.judge(status, members, before, after, settings))
+        return list(group.judge(status, members, before, after, settings, name))
 
-    return await _asked([about("group", "kafka")], servers.kafka_admin(settings.kafka), look)
+    return await asked([about("group", "kafka")], servers.kafka_admin(settings.kafka), look)

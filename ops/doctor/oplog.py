@@ -8,10 +8,12 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 
 from neverstale.catalog import Catalog
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.mongodb.oplog import end_of_oplog
 from neverstale.ops.check.findings import Finding, Wrong, about
 from neverstale.ops.check.paste import mongosh
 from neverstale.ops.doctor.allowed import allowed
+from neverstale.ops.status import run
 from neverstale.settings import Settings
 from neverstale.streams.checkpoint import Checkpoint
 from neverstale.versions import Version
@@ -55,7 +57,7 @@ async def look_at_oplog(
     for group in catalog.groups:
         of = settings_of(settings, group)
         position = await Checkpoint(client[catalog.database], of.watcher.group, 0).load()
-        found += judge(answers[0], None if position is None else position.version, of)
+        found += judge(answers[0], None if position is None else position.version, of, group)
     return list({one.message: one for one in found}.values())
 
 
@@ -68,8 +70,11 @@ async def oplog_facts(client: AsyncMongoClient[dict[str, Any]]) -> OplogFacts:
     return OplogFacts(first, last, int(stats["size"]), int(stats["maxSize"]))
 
 
-def judge(facts: OplogFacts, position: Version | None, settings: Settings) -> Iterable[Finding]:
-    """`position`: of the watcher; `None`: it has stored none yet."""
+def judge(
+    facts: OplogFacts, position: Version | None, settings: Settings, group: str = DEFAULT_GROUP
+) -> Iterable[Finding]:
+    """Of one watcher group, with its settings. `position`: of its watcher; `None`: it has stored none yet."""
+    start = run("watcher", group)
     larger = mongosh(
         settings.mongodb, f"db.adminCommand({{ replSetResizeOplog: 1, size: Double({_wanted_mb(facts)}) }})"
     )
@@ -79,13 +84,13 @@ def judge(facts: OplogFacts, position: Version | None, settings: Settings) -> It
             f"the position of watcher group {settings.watcher.group} is {_hours(facts.first, position):.1f} h older "
             "than the oplog: its next start voids everything cached"
         )
-        yield _say("problem", "position-lost", message, f"neverstale run watcher\n{larger}")
+        yield _say("problem", "position-lost", message, f"{start}\n{larger}")
     elif position is not None and (away := _hours(facts.last, position)) > window / 2:
         message = (
             f"the position of watcher group {settings.watcher.group} is {_spoken(away)} old, and the oplog reaches "
             f"back {_spoken(window)}: soon everything cached is void"
         )
-        yield _say("problem", "position-old", message, f"neverstale run watcher\n{larger}")
+        yield _say("problem", "position-old", message, f"{start}\n{larger}")
     if window < WANTED_HOURS:
         message = f"at the present rate the oplog reaches back {_spoken(window)}: a watcher that is away longer"
         level: Wrong = "problem" if window < LEAST_HOURS else "warning"

@@ -32,7 +32,7 @@ _replicas, _pubsub = about("replicas", "redis"), about("pubsub", "redis")
 Facts = Mapping[str, Any]
 
 
-async def look_at_redis(client: Redis, settings: Settings) -> list[Finding]:
+async def look_at_server(client: Redis, settings: Settings) -> list[Finding]:
     info = await client.info("everything")
     told = await allowed_by_redis(
         _persistence, settings.redis, lambda: redis_configs(client, *_CONFIGS), "config|get"

@@ -18,12 +18,11 @@ from rich.markup import escape
 from neverstale.bson.texts import value_of
 from neverstale.catalog import Catalog
 from neverstale.catalog.declarations import CounterDeclaration
-from neverstale.derived.generations import Generation, UnknownFormat
+from neverstale.derived.generations import Generation
 from neverstale.derived.groups import members
 from neverstale.derived.held_figures import HeldFigures
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Stop
-from neverstale.keys import Names
 from neverstale.mongodb.loader import Loader
 from neverstale.ops.repair.drift_values import (
     LOST,
@@ -36,13 +35,11 @@ from neverstale.ops.repair.drift_values import (
     alike,
 )
 from neverstale.ops.repair.named import declarations_named, resource_named
-from neverstale.ops.servers import refuse_cells
+from neverstale.ops.redis.stores import derived_stores
 from neverstale.ops.terminal.output import console, print_json, table
 from neverstale.redis.cache import Cache
-from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
 from neverstale.versions import Version, to_hex
-from neverstale.watcher_groups import settings_of
 
 TIMES: Final = 3
 """So often a group must differ, while MongoDB does not change it, to have drifted."""
@@ -88,37 +85,27 @@ class Drift:
 async def drift(settings: Settings, catalog: Catalog, name: str, declaration: str | None) -> Drift:
     resource = resource_named(catalog, name, settings.catalog)
     named = declarations_named(resource, declaration, settings.catalog)
-    refuse_cells(settings.redis)
-    settings = settings_of(settings, resource.watcher_group)
-    redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
-    try:
-        async with mongo_client(settings.mongodb) as mongo:
-            cache = Cache(redis, Names(settings.redis.prefix))
-            store = DerivedStore(cache, resource.derived_name)
-            generation = await _complete(store, name)
-            loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-            in_redis = GroupsInRedis(HeldFigures(cache, store.names, generation.id))
-            in_mongodb = GroupsInMongoDB(mongo, catalog.database, resource.collection)
-            comparison = _Comparison(in_redis, in_mongodb, cache, settings.kafka.group, loader)
-            found = _Found(await comparison.applied())
-            for each in named:
-                await comparison.compare(each, generation, found)
-            if await _complete(store, name) != generation:
-                raise Stop(f"another generation of {name} took over meanwhile; compare again")
-            return Drift(
-                name,
-                generation.id,
-                tuple(found.compared),
-                to_hex(found.version),
-                found.groups,
-                sorted(found.differences, key=lambda one: (one.declaration, one.group)),
-                found.undecided,
-                found.unknown,
-            )
-    except UnknownFormat:
-        raise Stop(f"another release has written what is derived from {name}; use its `neverstale`") from None
-    finally:
-        await redis.aclose()
+    async with derived_stores(settings, catalog, resource) as opened:
+        store, cell = opened.store, opened.cell
+        generation = await _complete(store, name)
+        in_redis = GroupsInRedis(HeldFigures(cell, store.names, generation.id))
+        in_mongodb = GroupsInMongoDB(opened.mongo, catalog.database, resource.collection)
+        comparison = _Comparison(in_redis, in_mongodb, cell, opened.settings.kafka.group, opened.loader)
+        found = _Found(await comparison.applied())
+        for each in named:
+            await comparison.compare(each, generation, found)
+        if await _complete(store, name) != generation:
+            raise Stop(f"another generation of {name} took over meanwhile; compare again")
+        return Drift(
+            name,
+            generation.id,
+            tuple(found.compared),
+            to_hex(found.version),
+            found.groups,
+            sorted(found.differences, key=lambda one: (one.declaration, one.group)),
+            found.undecided,
+            found.unknown,
+        )
 
 
 async def _complete(store: DerivedStore, name: str) -> Generation:

@@ -11,21 +11,17 @@ from typing import Final, Literal
 
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived.beginning import begin, further
-from neverstale.derived.generations import Generation, UnknownFormat
+from neverstale.derived.generations import Generation
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage, Stop
-from neverstale.keys import Names
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walk, Walks
 from neverstale.ops.repair.named import declarations_named, resource_named
-from neverstale.ops.servers import refuse_cells
+from neverstale.ops.redis.stores import derived_stores
 from neverstale.ops.terminal.interrupts import interrupts
 from neverstale.ops.terminal.output import print_json
 from neverstale.ops.terminal.progress import Shown
-from neverstale.redis.cache import Cache
-from neverstale.servers import mongo_client, redis_client
 from neverstale.settings import Settings
-from neverstale.watcher_groups import settings_of
 
 LOOK_SECONDS: Final = 0.25
 MOST_GIVEN_UP: Final = 3
@@ -65,21 +61,10 @@ async def rebuild(
     """Ctrl-C leaves the generation to watcher and consumers, who go on with it."""
     resource = resource_named(catalog, name, settings.catalog)
     declarations_named(resource, declaration, settings.catalog)
-    refuse_cells(settings.redis)
-    settings = settings_of(settings, resource.watcher_group)
-    redis = redis_client(settings.redis, timeout_ms=settings.redis.write_timeout_ms)
-    try:
-        async with mongo_client(settings.mongodb) as mongo:
-            cache = Cache(redis, Names(settings.redis.prefix))
-            loader = Loader(mongo, catalog.database, settings.mongodb.read_timeout_ms)
-            walks = Walks(mongo, catalog.database, settings.kafka)
-            building = _Building(resource, DerivedStore(cache, resource.derived_name), loader, walks)
-            identity = (await cache.watermarks(settings.kafka.group)).identity
-            return await building.build(identity, wait=wait, quiet=quiet)
-    except UnknownFormat:
-        raise Stop(f"another release has written what is derived from {name}; use its `neverstale`") from None
-    finally:
-        await redis.aclose()
+    async with derived_stores(settings, catalog, resource) as opened:
+        walks = Walks(opened.mongo, catalog.database, opened.settings.kafka)
+        building = _Building(resource, opened.store, opened.loader, walks)
+        return await building.build(await opened.store.identity(), wait=wait, quiet=quiet)
 
 
 class _Building:

@@ -17,17 +17,15 @@ from neverstale.api.web.query import asked
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.reading import page_floor, tag_fields
-from neverstale.derived.store import DerivedStore
 from neverstale.errors import Misconfigured, Outage
-from neverstale.keys import Names
-from neverstale.ops import servers
 from neverstale.ops.repair.named import declarations_named, resource_named
-from neverstale.ops.status import RoleStatus, gather, standing
+from neverstale.ops.redis.roles import RoleStatus
+from neverstale.ops.redis.stores import stores
+from neverstale.ops.status import gather, oldest_ms
 from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.ops.why.held import Held, addresses_of, ask, held_by_all
 from neverstale.ops.why.spoken import spoken
 from neverstale.ops.why.verdict import Verdict, nobody_can_tell, watermark_stands
-from neverstale.redis.cache import Cache
 from neverstale.settings import Settings
 from neverstale.versions import to_hex
 
@@ -128,15 +126,13 @@ async def _story(
     status = await gather(settings, catalog)
     mongodb, value = await _from_mongodb(status.roles, path, settings.auditor.own_lines)
     for _ in range(round(APPLIED_SECONDS / POLL_SECONDS)):
-        marks = [one.watermark for one in status.partitions]
-        known = [mark for mark in marks if mark is not None]
-        watermark = min(known) if known and len(known) == len(marks) else None
+        watermark, age_ms = status.behind(resource)
         if mongodb is None or watermark is None or watermark >= str(mongodb.version):
             break
         await asyncio.sleep(POLL_SECONDS)
         status = await gather(settings, catalog)
     held = await held_by_all(status.roles, path, settings.auditor.own_lines)
-    problem, generation, floor = await _in_redis(settings, resource, named, group)
+    problem, generation, floor = await _in_redis(settings, catalog, resource, named, group)
     return GroupStory(
         resource.name,
         named,
@@ -146,11 +142,11 @@ async def _story(
         generation.phase if generation is not None else None,
         floor,
         watermark,
-        max((one.age_ms for one in status.partitions if one.age_ms is not None), default=None),
+        age_ms,
         mongodb,
         value,
         held,
-        stands=bool(standing(status.partitions, settings)),
+        stands=age_ms is not None and age_ms > oldest_ms(settings),
     )
 
 
@@ -163,14 +159,13 @@ async def _from_mongodb(roles: Sequence[RoleStatus], path: str, own_lines: Seque
 
 
 async def _in_redis(
-    settings: Settings, resource: Resource, named: str, group: str
+    settings: Settings, catalog: Catalog, resource: Resource, named: str, group: str
 ) -> tuple[str | None, Generation | None, str | None]:
     """Why it does not answer; the generation that answers; the floor of the group's pages."""
     kind, _, name = named.partition(".")
     try:
-        async with servers.redis(settings.redis) as client:
-            cache = Cache(client, Names(settings.redis.prefix))
-            store = DerivedStore(cache, resource.derived_name)
+        async with stores(settings, catalog) as opened:
+            cache, store = opened.of_derived(resource), opened.derived(resource)
             known = await store.generations()
             is_list = kind in ("lists", "lookups")
             generation = known.complete or (known.next if is_list else None)

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from neverstale.ops.http_client import Connection, HttpAnswer
-from neverstale.ops.status import RoleStatus
+from neverstale.ops.redis.roles import RoleStatus
 from neverstale.role.service import service_url
 
 SECONDS: Final = 3.0

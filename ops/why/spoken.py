@@ -40,7 +40,8 @@ def _redis(found: InRedis) -> str:
         said.append(f"for another {found.left_ms / 1000:.0f} s")
     if found.state in FRESH:
         said.append("read since its fill" if found.read_since_fill else "not read since its fill")
-    return f"{', '.join(said)}; floor {found.floor or 'unknown'}, applied {found.applied or 'unknown'}"
+    cell = f" in cell {found.cell}" if found.cell else ""
+    return f"{', '.join(said)}{cell}; floor {found.floor or 'unknown'}, applied {found.applied or 'unknown'}"
 
 
 def _partition(partition: Partition, redis: InRedis) -> str:

@@ -44,6 +44,8 @@ class InRedis:
     """Of the watermark."""
     reached: int | None = None
     """Offset up to which the partition is applied to this Redis."""
+    cell: str = ""
+    """In which it lies: a hash tag; empty: all is one cell."""
 
     @property
     def is_answer(self) -> bool:

@@ -7,18 +7,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
-from redis.asyncio import Redis
-
 from neverstale.catalog import Catalog, Resource
 from neverstale.errors import NeverstaleError, Outage
 from neverstale.kafka.events import record_key
 from neverstale.kafka.partitioner import partition_of
-from neverstale.keys import KeyValue, Names, canonical
+from neverstale.keys import KeyValue, canonical
 from neverstale.mongodb import bson_json
 from neverstale.mongodb.loader import Loader
 from neverstale.ops import servers
 from neverstale.ops.doctor.group import group_facts
 from neverstale.ops.repair.named import keys_named, resource_named
+from neverstale.ops.redis.stores import stores
 from neverstale.ops.status import gather, standing
 from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.ops.why.held import held_by_all
@@ -26,7 +25,6 @@ from neverstale.ops.why.last_change import Searched, last_change
 from neverstale.ops.why.spoken import at, lines
 from neverstale.ops.why.story import ABSENT, InMongoDB, InRedis, Partition, State, Story
 from neverstale.ops.why.verdict import Verdict, verdict
-from neverstale.redis.cache import Cache
 from neverstale.redis.corrections import Corrections
 from neverstale.redis.entries import EntryState, etag_of
 from neverstale.settings import Settings
@@ -147,13 +145,17 @@ async def _story(asked: Question, before: Searched | None = None) -> Story:
 
 async def _in_redis(asked: Question, partition: int | None) -> InRedis:
     try:
-        async with servers.redis(asked.settings.redis) as client:
-            return await _entry(asked, Cache(client, Names(asked.settings.redis.prefix)), client, partition)
+        async with stores(asked.settings, asked.catalog) as opened:
+            found = await opened.of_document(asked.resource, asked.canonical)
+            if found.cell is None:
+                return InRedis("no mark has told yet how many partitions there are")
+            number = partition if found.partition is None else found.partition
+            return await _entry(asked, found.cell, number)
     except Outage as outage:
         return InRedis(outage.reason)
 
 
-async def _entry(asked: Question, cache: Cache, client: Redis, partition: int | None) -> InRedis:
+async def _entry(asked: Question, cache: Corrections, partition: int | None) -> InRedis:
     held = await cache.watermarks(asked.settings.kafka.group)
     mark = held.by_partition.get(partition) if partition is not None else None
     name = cache.names.entry(asked.resource.name, asked.canonical)
@@ -164,6 +166,7 @@ async def _entry(asked: Question, cache: Cache, client: Redis, partition: int | 
         floor=None if floor is None else to_hex(floor),
         applied=_hex(cache.damage.register(applied)) if isinstance(applied, bytes) else None,
         watermark=to_hex(mark.version) if mark is not None and mark.identity == held.identity else None,
+        cell=cache.names.tag,
     )
     if entry is None:
         return found
@@ -236,9 +239,11 @@ async def _in_kafka(
 
 async def _reached(asked: Question, partition: int | None) -> int | None:
     try:
-        async with servers.redis(asked.settings.redis) as client:
-            cache = Corrections(client, Names(asked.settings.redis.prefix))
-            reached = await cache.reached(asked.settings.kafka.group, [] if partition is None else [partition])
+        async with stores(asked.settings, asked.catalog) as opened:
+            found = await opened.of_document(asked.resource, asked.canonical)
+            if found.cell is None or partition is None:
+                return None
+            reached = await found.cell.reached(asked.settings.kafka.group, [partition])
             return next(iter(reached.values()), None)
     except Outage:
         return None

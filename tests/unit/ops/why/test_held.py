@@ -2,7 +2,7 @@
 
 import pytest
 
-from neverstale.ops.status import RoleStatus
+from neverstale.ops.redis.roles import RoleStatus
 from neverstale.ops.why.held import address_of, addresses_of
 
 
