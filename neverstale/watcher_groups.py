@@ -77,7 +77,10 @@ def kafka_of(kafka: Kafka, group: str) -> Kafka:
     return kafka.model_copy(update={"topic": topic, "dead_topic": dead, "group": f"{kafka.group}.{group}"})
 
 
-def named_groups(settings: Settings, catalog: Catalog, setting: str, names: tuple[str, ...]) -> tuple[WatcherGroup, ...]:
+def named_groups(
+    settings: Settings, catalog: Catalog, setting: str, names: tuple[str, ...]
+) -> tuple[WatcherGroup, ...]:
+    """The groups with these names, which `setting` has. Raises `Misconfigured` for one that the catalog lacks."""
     groups = catalog.groups
     for name in names:
         if name not in groups:

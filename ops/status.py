@@ -201,7 +201,10 @@ def derived_behind(status: Status, settings: Settings) -> Iterator[tuple[CellSta
         if cell.resource is None or cell.problem is not None:
             continue
         if cell.without:
-            yield cell, f"no mark was applied to what is derived of {cell.resource} on {named_partitions(cell.without)}"
+            yield (
+                cell,
+                f"no mark was applied to what is derived of {cell.resource} on {named_partitions(cell.without)}",
+            )
         elif cell.age_ms is not None and cell.age_ms > oldest_ms(settings):
             yield cell, f"the watermark of what is derived of {cell.resource} stands, {spoken_age(cell.age_ms)} old"
 
@@ -344,7 +347,7 @@ def _partitions(
             None if mark is None else now_ms - mark.wall_ms,
             lag.get(number),
             group,
-            away.get(number),
+            away.get(number, away.get(None)),
         )
 
 

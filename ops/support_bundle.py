@@ -32,8 +32,9 @@ from neverstale.ops import servers
 from neverstale.ops.doctor.doctor import doctor
 from neverstale.ops.doctor.group import group_facts
 from neverstale.ops.http_client import Connection
+from neverstale.ops.redis.roles import RoleStatus
 from neverstale.ops.settings_report import rows
-from neverstale.ops.status import RoleStatus, gather
+from neverstale.ops.status import gather
 from neverstale.ops.why.held import service_address_of
 from neverstale.settings import Settings
 from neverstale.settings.sources import Origins, fields

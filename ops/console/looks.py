@@ -145,10 +145,10 @@ def _wrong(ready: bytes) -> Mapping[str, str]:
 
 async def long_look(settings: Settings, catalog: Catalog, status: Status) -> LongLook:
     groups = watcher_groups(settings, catalog)
-    oplog, generations, *looks = await asyncio.gather(
+    oplog, generations, looks = await asyncio.gather(
         _unless_away(lambda: _oplog(settings)),
         _unless_away(lambda: _generations(settings, catalog)),
-        *(_group(one, catalog.database, status.of_group(one.name)) for one in groups),
+        asyncio.gather(*(_group(one, catalog.database, status.of_group(one.name)) for one in groups)),
     )
     named = {one.name: seen for one, seen in zip(groups, looks, strict=True)}
     return LongLook(time.monotonic(), named, oplog, generations)

@@ -105,8 +105,8 @@ def _known(long_looks: Sequence[LongLook], part: Callable[[GroupLook], T | None]
     """By watcher group, what was seen of it where it could be asked, the oldest first."""
     found: dict[str, list[T]] = {}
     for each in long_looks:
-        for name, group in each.groups.items():
-            if (seen := part(group)) is not None:
+        for name, one in each.groups.items():
+            if (seen := part(one)) is not None:
                 found.setdefault(name, []).append(seen)
     return found
 
@@ -173,7 +173,9 @@ def _letters_left(long_looks: Sequence[LongLook]) -> Iterator[Finding]:
     for name, seen in _known(long_looks, lambda each: each.letters).items():
         if letters := seen[-1]:
             plural = "s" * (letters > 1)
-            message = f"{letters} record{plural}{of_group(name)} could not be applied: what they named is read from MongoDB"
+            message = (
+                f"{letters} record{plural}{of_group(name)} could not be applied: what they named is read from MongoDB"
+            )
             yield _letters("warning", "letters-left", message, f"neverstale dlq list{group_option(name)}")
 
 

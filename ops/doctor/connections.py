@@ -41,7 +41,9 @@ async def look_at_redis_connections(
     if "maxclients" not in info:
         return [_redis.unseen("this Redis does not tell how many connections it takes")]
     return list(
-        judge_redis(to_redis(roles, settings, cells), int(info["connected_clients"]), int(info["maxclients"]), settings)
+        judge_redis(
+            to_redis(roles, settings, cells), int(info["connected_clients"]), int(info["maxclients"]), settings
+        )
     )
 
 

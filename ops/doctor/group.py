@@ -98,8 +98,8 @@ def judge(
     *,
     explained: Collection[int] = (),
 ) -> Iterable[Finding]:
-    """Of one watcher group, with its settings. `before` and `after` lie some seconds apart. `explained`: partitions of
-    which it is known why they stand."""
+    """Of one watcher group, with its settings. `before` and `after` lie some seconds apart. `explained`: partitions
+    of which it is known why they stand."""
     found = [
         *_who_runs(status, group, name),
         *_members(group, len(after.offsets), settings.kafka, name),
@@ -150,9 +150,7 @@ def _members(group: GroupFacts, partitions: int, settings: Kafka, name: str) -> 
         yield _say("warning", "unnamed-consumers", f"{message} ({where})", remedy)
 
 
-def _stuck(
-    before: GroupProgress, after: GroupProgress, explained: Collection[int], name: str
-) -> Iterable[Finding]:
+def _stuck(before: GroupProgress, after: GroupProgress, explained: Collection[int], name: str) -> Iterable[Finding]:
     stuck = [one for one in after.offsets if one not in explained and _is_stuck(one, before, after)]
     if stuck:
         lags = [after.offsets[number].lag for number in stuck]

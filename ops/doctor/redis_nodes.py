@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from neverstale.errors import Outage
 from neverstale.ops import servers
 from neverstale.ops.check.findings import Check, Finding, about
+from neverstale.ops.check.paste import with_password
 from neverstale.ops.doctor import exposure, versions
 from neverstale.ops.doctor.asked import asked
 from neverstale.ops.doctor.connections import look_at_redis_connections
@@ -36,7 +37,8 @@ async def look_at_redis(settings: Settings, roles: Sequence[RoleStatus], cells: 
     narrowed = [_narrowed(settings, cluster, one.address) for one in view.nodes]
     looks = zip(narrowed, view.nodes, strict=True)
     found = await asyncio.gather(*(_server(settings, of, one.address, roles, cells) for of, one in looks))
-    return [*judge(view), *merged([one.name for one in view.nodes], found, cluster)]
+    whole = (replace(one, remedy=with_password(one.remedy, cluster)) for one in judge(view))
+    return [*whole, *merged([one.name for one in view.nodes], found, cluster)]
 
 
 async def _server(
@@ -66,30 +68,20 @@ def _narrowed(settings: Settings, cluster: ClusterUrl, node: Address) -> Setting
 
 
 def merged(names: Sequence[str], found: Sequence[Sequence[Finding]], cluster: ClusterUrl) -> Iterable[Finding]:
-    """What was found of each node, with its name; what is well of several is said once."""
-    alike: dict[Finding, list[str]] = {}
+    """What was found of each node, with its name; what is alike of several is said once, with the lines of each."""
+    alike: dict[Finding, list[tuple[str, str]]] = {}
     for name, some in zip(names, found, strict=True):
         for one in some:
-            said = replace(one, message="well", remedy="") if one.level == "ok" else one
-            alike.setdefault(_pasted(said, cluster), []).append(name)
+            kind = replace(one, message="well" if one.level == "ok" else one.message, remedy="")
+            alike.setdefault(kind, []).append((name, one.remedy))
     for one, whose in alike.items():
+        which = ", ".join(name for name, _ in whose)
         if one.level == "ok":
             yield replace(one, message=f"{len(whose)} of {len(names)} nodes are well")
         else:
-            which = f"node{'s' * (len(whose) > 1)} {', '.join(whose)}"
-            yield replace(one, message=f"{which}: {one.message}")
-
-
-def _pasted(finding: Finding, cluster: ClusterUrl) -> Finding:
-    """With the place for the password in its lines."""
-    if not cluster.password:
-        return finding
-    user = f" --user {cluster.username}" if cluster.username else ""
-    lines = [
-        f"REDISCLI_AUTH=PASSWORD redis-cli{user}{line.removeprefix('redis-cli')}" if line[:10] == "redis-cli " else line
-        for line in finding.remedy.splitlines()
-    ]
-    return replace(finding, remedy="\n".join(lines))
+            message = f"node{'s' * (len(whose) > 1)} {which}: {one.message}"
+            remedies = dict.fromkeys(with_password(remedy, cluster) for _, remedy in whose if remedy)
+            yield replace(one, message=message, remedy="\n".join(remedies))
 
 
 def judge(view: ClusterView) -> Iterable[Finding]:
@@ -100,9 +92,15 @@ def judge(view: ClusterView) -> Iterable[Finding]:
 
 
 def _state(view: ClusterView) -> Iterable[Finding]:
-    nobody = view.uncovered
+    nobody, lost = view.uncovered, sum(one.slots for one in view.nodes if one.fails)
     if view.state != "ok":
-        why = f"{nobody} slots are held by no node" if nobody else "too few masters answer one another"
+        why = (
+            f"{nobody} slots are held by no node"
+            if nobody
+            else f"{lost} slots are those of a node that has failed"
+            if lost
+            else "too few masters answer one another"
+        )
         message = f"the cluster is down ({why}): reads go to MongoDB, as many as it may be asked"
         yield _cluster("problem", "cluster-down", message, _mend(view))
     elif nobody:
@@ -119,8 +117,11 @@ def _mend(view: ClusterView) -> str:
         for one in view.replicas_of(master)[:1]
         if not one.fails
     ]
-    where = f"{view.asked.host}:{view.asked.port}"
-    return "\n".join(promoted) or f"redis-cli --cluster fix {where}"
+    return "\n".join(promoted) or f"redis-cli --cluster fix {_asked(view)}"
+
+
+def _asked(view: ClusterView) -> str:
+    return f"{view.asked.host}:{view.asked.port}"
 
 
 def _failed(view: ClusterView) -> Iterable[Finding]:
@@ -133,15 +134,15 @@ def _failed(view: ClusterView) -> Iterable[Finding]:
         else:
             kind = "master" if one.is_master else "replica"
             message = f"{kind} {one.name} has failed"
-            remedy = f"start it, or: redis-cli --cluster call {view.asked.host}:{view.asked.port} CLUSTER FORGET {one.id}"
-            yield _cluster("warning", "node-failed", message, remedy)
+            forget = f"redis-cli --cluster call {_asked(view)} CLUSTER FORGET {one.id}"
+            yield _cluster("warning", "node-failed", message, f"{forget}  # or start it again")
 
 
 def _alone(view: ClusterView) -> Iterable[Finding]:
     for one in view.nodes:
         if one.is_master and one.slots and not any(not other.fails for other in view.replicas_of(one)):
-            message = f"master {one.name} has no replica: if it dies, all that its {one.slots} slots hold is read anew"
-            address = f"{view.asked.host}:{view.asked.port}"
-            remedy = f"redis-cli --cluster add-node HOST:6379 {address} --cluster-slave --cluster-master-id {one.id}"
-            yield _cluster("warning", "master-alone", message, remedy)
-
+            message = f"master {one.name} has no replica: if it dies, what its {one.slots} slots hold is read anew"
+            add = (
+                f"redis-cli --cluster add-node HOST:6379 {_asked(view)} --cluster-slave --cluster-master-id {one.id}"
+            )
+            yield _cluster("warning", "master-alone", message, add)

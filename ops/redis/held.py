@@ -1,4 +1,4 @@
-"""What all of Redis says of how far it is: cards, registers, watermarks of every cell, and what the auditor has told."""
+"""What all of Redis says of how far it is: cards, registers and watermarks of every cell, the auditor's record."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ class HeldCell:
 
     group: str
     tag: str = ""
-    """Empty: there is only one cell."""
+    """Empty: there is only one cell; or, with a problem, nobody could say which ones there are."""
     resource: str | None = None
     """Whose derived data it holds; `None`: documents, or all."""
     partition: int | None = None
@@ -123,27 +123,35 @@ async def _cells(
                 raise Outage("redis", cell.problem)
         known = {one.group: one.watermarks.partitions for one in held if one.watermarks is not None}
         return held, {group: count for group, count in known.items() if count is not None}
+    cells: list[HeldCell] = []
     counts: dict[str, int] = {}
-    for one in groups:
+    for group in groups:
+        held = await asyncio.gather(*(_asked(opened.cell(one.tag), group, one, view) for one in _derived(group)))
         try:
-            told = await opened.partitions(one.name)
-        except Outage:
+            count = await opened.partitions(group.name)
+        except Outage as outage:
             if view is None:
                 raise
-            continue  # other nodes may answer
-        if told is not None:
-            counts[one.name] = told
-    asked = [(one, cell) for one in groups for cell in _named(one, counts.get(one.name, 0))]
-    found = await asyncio.gather(*(_asked(opened.cell(cell.tag), one, cell, view) for one, cell in asked))
-    return found, counts
+            # Another node holds that; the partitions that write what is derived are as many.
+            told = [one.watermarks.partitions or 0 for one in held if one.watermarks is not None]
+            count = max(told, default=0) or None
+            cells += [HeldCell(group.name, problem=outage.reason)] if count is None else []
+        named = _documents(group, count or 0)
+        cells += await asyncio.gather(*(_asked(opened.cell(one.tag), group, one, view) for one in named))
+        cells += held
+        if count is not None:
+            counts[group.name] = count
+    return cells, counts
 
 
-def _named(group: WatcherGroup, partitions: int) -> Iterator[HeldCell]:
-    for number in range(partitions):
-        yield HeldCell(group.name, document_tag(group.name, partitions, number), partition=number)
-    for resource in group.catalog.resources.values():
-        if resource.derived:
-            yield HeldCell(group.name, derived_tag(resource), resource.name)
+def _documents(group: WatcherGroup, partitions: int) -> list[HeldCell]:
+    tags = (document_tag(group.name, partitions, number) for number in range(partitions))
+    return [HeldCell(group.name, tag, partition=number) for number, tag in enumerate(tags)]
+
+
+def _derived(group: WatcherGroup) -> list[HeldCell]:
+    declared = [one for one in group.catalog.resources.values() if one.derived]
+    return [HeldCell(group.name, derived_tag(one), one.name) for one in declared]
 
 
 async def _asked(

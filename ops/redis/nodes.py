@@ -71,24 +71,14 @@ async def cluster_view(settings: RedisSettings) -> ClusterView | None:
     cluster = cluster_of(settings.url.get_secret_value())
     if cluster is None:
         return None
-    asked = [asyncio.create_task(_view(settings, one), name=f"view of {one.host}") for one in cluster.addresses]
     away: list[Outage] = []
-    try:
-        for first in asyncio.as_completed(asked):
-            try:
-                return await first
-            except Outage as outage:
-                away.append(outage)
-    finally:
-        for one in asked:
-            one.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+    for address in cluster.addresses:
+        try:
+            async with servers.redis(settings, node=address) as client:
+                return await seen_from(client, address)
+        except Outage as outage:
+            away.append(outage)
     raise away[0]
-
-
-async def _view(settings: RedisSettings, address: Address) -> ClusterView:
-    async with servers.redis(settings, node=address) as client:
-        return await seen_from(client, address)
 
 
 async def seen_from(client: Redis, address: Address) -> ClusterView:

@@ -24,6 +24,7 @@ from neverstale.derived.held_figures import HeldFigures
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Stop
 from neverstale.mongodb.loader import Loader
+from neverstale.ops.redis.stores import derived_stores
 from neverstale.ops.repair.drift_values import (
     LOST,
     NOTHING_COUNTED,
@@ -35,7 +36,6 @@ from neverstale.ops.repair.drift_values import (
     alike,
 )
 from neverstale.ops.repair.named import declarations_named, resource_named
-from neverstale.ops.redis.stores import derived_stores
 from neverstale.ops.terminal.output import console, print_json, table
 from neverstale.redis.cache import Cache
 from neverstale.settings import Settings

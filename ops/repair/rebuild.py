@@ -16,8 +16,8 @@ from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage, Stop
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.walks import Walk, Walks
-from neverstale.ops.repair.named import declarations_named, resource_named
 from neverstale.ops.redis.stores import derived_stores
+from neverstale.ops.repair.named import declarations_named, resource_named
 from neverstale.ops.terminal.interrupts import interrupts
 from neverstale.ops.terminal.output import print_json
 from neverstale.ops.terminal.progress import Shown

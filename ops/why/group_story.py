@@ -18,9 +18,9 @@ from neverstale.catalog import Catalog, Resource
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.reading import page_floor, tag_fields
 from neverstale.errors import Misconfigured, Outage
-from neverstale.ops.repair.named import declarations_named, resource_named
 from neverstale.ops.redis.roles import RoleStatus
 from neverstale.ops.redis.stores import stores
+from neverstale.ops.repair.named import declarations_named, resource_named
 from neverstale.ops.status import gather, oldest_ms
 from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.ops.why.held import Held, addresses_of, ask, held_by_all

@@ -16,8 +16,8 @@ from neverstale.mongodb import bson_json
 from neverstale.mongodb.loader import Loader
 from neverstale.ops import servers
 from neverstale.ops.doctor.group import group_facts
-from neverstale.ops.repair.named import keys_named, resource_named
 from neverstale.ops.redis.stores import stores
+from neverstale.ops.repair.named import keys_named, resource_named
 from neverstale.ops.status import gather, standing
 from neverstale.ops.terminal.output import console, plain, print_json, table
 from neverstale.ops.why.held import held_by_all

@@ -8,12 +8,14 @@ from neverstale.catalog import Catalog
 from neverstale.ops.auditor.counts import About, AuditCounts
 from neverstale.ops.auditor.record import record_of
 from neverstale.ops.console.carried import carried
-from neverstale.ops.console.looks import LongLook, Presence, ProcessLook, QuickLook
+from neverstale.ops.console.looks import GroupLook, LongLook, Presence, ProcessLook, QuickLook
 from neverstale.ops.console.samples import Labels, Samples
 from neverstale.ops.doctor.group import GroupFacts, GroupMember, GroupProgress
 from neverstale.ops.doctor.oplog import OplogFacts
+from neverstale.ops.redis.held import Register
+from neverstale.ops.redis.roles import RoleStatus
 from neverstale.ops.servers import PartitionOffsets
-from neverstale.ops.status import PartitionStatus, Register, RoleStatus, ServerStatus, Status, problems, wrong_answers
+from neverstale.ops.status import PartitionStatus, ServerStatus, Status, problems, wrong_answers
 from neverstale.settings import Settings
 from neverstale.versions import to_hex
 
@@ -127,10 +129,8 @@ def look(
     ]
     hidden = "redis" in away
     known = [] if hidden else [one.role for one in processes]
-    wrong = [*problems(servers, known, [] if hidden else partitions, Settings()), *wrong_answers(audit)]
-    status = Status(
-        servers, known, [] if hidden else partitions, [Register("floor flights", to_hex(5))], wrong, audit
-    )
+    status = Status(servers, known, [] if hidden else partitions, [Register("floor flights", to_hex(5))], [], audit)
+    status = replace(status, problems=[*problems(status, Settings()), *wrong_answers(audit)])
     return QuickLook(at, NOW_MS + int(at * 1000), status, processes, dict.fromkeys(FACTS, at))
 
 
@@ -139,7 +139,8 @@ def long_look(at: float, partitions: int = 4, owner: str = "box-consumer-1", mov
     progress = GroupProgress(offsets, dict.fromkeys(range(partitions), f"{moved:016x}"))
     member = GroupMember(f"{owner}-12345678-1234-5678-1234-567812345678", "/10.0.0.7", tuple(range(partitions)))
     oplog = OplogFacts((NOW - 147_600) << 32, NOW << 32, 900 << 20, 990 << 20)
-    return LongLook(at, GroupFacts("Stable", (member,)), progress, oplog, (NOW - 3) << 32, {"flights": ()}, 0)
+    group = GroupLook(GroupFacts("Stable", (member,)), progress, (NOW - 3) << 32, 0)
+    return LongLook(at, {"default": group}, oplog, {"flights": ()})
 
 
 def _pair(make: Callable[[float], QuickLook]) -> list[QuickLook]:
@@ -159,7 +160,8 @@ def reads_flow() -> Scene:
 
 def without_data() -> Scene:
     words = ("Nobody is served", "no watcher runs", "neverstale run watcher", "none known")
-    nothing = replace(_longs()[0], group=GroupFacts("Dead", ()), progress=GroupProgress({}, {}), position=None)
+    nobody = GroupLook(GroupFacts("Dead", ()), GroupProgress({}, {}), None, 0)
+    nothing = replace(_longs()[0], groups={"default": nobody})
     return Scene(_pair(lambda at: look(at, [], ())), [nothing, replace(nothing, at=4.0)], words)
 
 

@@ -13,7 +13,8 @@ from redis import Redis
 from neverstale.catalog import Catalog
 from neverstale.keys import Names
 from neverstale.ops.stack.ports import free_port
-from neverstale.ops.status import NEEDED, Status, gather, print_status
+from neverstale.ops.status import NEEDED, Status, gather
+from neverstale.ops.status_tables import print_status
 from neverstale.redis.corrections import Corrections
 from neverstale.servers import redis_client
 from neverstale.settings import Settings
@@ -159,7 +160,18 @@ async def test_a_server_that_is_down_is_a_line_and_not_a_traceback(
 async def test_the_answer_in_json_has_the_same_parts(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     print_status(await gather(settings, CATALOG), as_json=True)
     answer = json.loads(capsys.readouterr().out)
-    assert answer.keys() == {"ok", "servers", "roles", "partitions", "registers", "problems", "audit"}
+    assert answer.keys() == {
+        "ok",
+        "servers",
+        "roles",
+        "all_roles",
+        "partitions",
+        "cells",
+        "nodes",
+        "registers",
+        "problems",
+        "audit",
+    }
 
 
 async def publish(settings: Settings, partition: int, count: int) -> None:

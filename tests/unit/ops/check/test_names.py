@@ -6,7 +6,7 @@ from typing import get_args
 from neverstale.ops.check.names import ConsoleName, DoctorName, FindingName
 from tests.worlds.doctored import PROVOKED
 
-MODULES = ("check", "check_indexes", "doctor_answers", "doctor_kafka", "doctor_mongodb", "doctor_redis")
+MODULES = ("cells", "check", "check_indexes", "doctor_answers", "doctor_kafka", "doctor_mongodb", "doctor_redis")
 
 
 def test_what_may_be_found_and_what_is_provoked_are_the_same() -> None:

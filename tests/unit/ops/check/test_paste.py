@@ -24,9 +24,14 @@ def settings(url: str) -> RedisSettings:
     [
         ("redis://h:6379/0", "redis-cli -u redis://h:6379/0 PING"),
         ("redis://me:s3cret@h", 'redis-cli -u "$NEVERSTALE_REDIS__URL" PING'),
+        ("redis+cluster://a:1,b:2", "redis-cli --cluster call a:1 PING"),
+        (
+            "redis+cluster://me:s3cret@a:1,b:2",
+            "REDISCLI_AUTH=PASSWORD redis-cli --user me --cluster call a:1 PING",
+        ),
     ],
 )
-def test_a_command_for_one_server(url: str, line: str) -> None:
+def test_a_command_for_one_server_or_for_each_node_of_a_cluster(url: str, line: str) -> None:
     assert redis_cli(settings(url), "PING") == line
 
 

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from neverstale.ops.console.looks import LongLook, Presence, ProcessLook, QuickLook
+from neverstale.ops.console.looks import GroupLook, LongLook, Presence, ProcessLook, QuickLook
 from neverstale.ops.console.samples import Labels, Samples
 from neverstale.ops.doctor.group import GroupFacts, GroupMember, GroupProgress
+from neverstale.ops.redis.held import Register
+from neverstale.ops.redis.roles import RoleStatus
 from neverstale.ops.servers import PartitionOffsets
-from neverstale.ops.status import PartitionStatus, Register, RoleStatus, ServerStatus, Status
+from neverstale.ops.status import PartitionStatus, ServerStatus, Status
 from neverstale.settings import Settings
 
 SETTINGS = Settings()
@@ -60,4 +62,4 @@ def long_look(at: float = 100.0, committed: int = 5, letters: int | None = 0) ->
     offsets = {number: PartitionOffsets(committed, 9, "consumer-1") for number in range(PARTITIONS)}
     progress = GroupProgress(offsets, dict.fromkeys(range(PARTITIONS), f"{committed:016x}"))
     group = GroupFacts("Stable", (GroupMember("consumer-1-5", "box", tuple(range(PARTITIONS))),))
-    return LongLook(at, group, progress, None, None, {}, letters)
+    return LongLook(at, {"default": GroupLook(group, progress, None, letters)}, None, {})

@@ -1,8 +1,12 @@
 """What the console says has happened."""
 
+from dataclasses import replace
+
 import pytest
 
 from neverstale.ops.console.happenings import COUNTED, happened
+from neverstale.ops.console.looks import ProcessLook, QuickLook
+from neverstale.ops.console.samples import Samples
 from neverstale.role import telemetry
 from tests.unit.ops.console.looks import look, process, well
 
@@ -33,6 +37,20 @@ def test_processes_start_fall_silent_answer_again_and_end() -> None:
 def test_a_new_term_names_who_watches() -> None:
     before, after = (look(process("watcher", watcher_leads=1, watcher_term=term)) for term in (3, 5))
     assert told(before, after) == ["term 5 begins: watcher-1 watches"]
+
+
+def test_each_watcher_group_has_terms_of_its_own() -> None:
+    def at(default: float, orders: float) -> QuickLook:
+        each = (("default", default, "watcher-1"), ("orders", orders, "watcher-2"))
+        return look(*(watcher(who, group, term) for group, term, who in each))
+
+    def watcher(who: str, group: str, term: float) -> ProcessLook:
+        labels = {"group": group}
+        samples = Samples({"neverstale_watcher_leads": [(labels, 1)], "neverstale_watcher_term": [(labels, term)]})
+        seen = process("watcher")
+        return replace(seen, role=replace(seen.role, instance=who), samples=samples)
+
+    assert told(at(9, 3), at(9, 4)) == ["term 4 of group orders begins: watcher-2 watches"]
 
 
 def test_a_floor_that_rises_says_what_is_void() -> None:

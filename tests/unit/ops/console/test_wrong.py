@@ -6,6 +6,7 @@ import pytest
 
 from neverstale.ops.auditor.counts import About, AuditCounts
 from neverstale.ops.auditor.record import record_of
+from neverstale.ops.console.looks import LongLook
 from neverstale.ops.console.wrong import findings
 from tests.unit.ops.console.looks import SETTINGS, long_look, look, process, well
 
@@ -74,3 +75,17 @@ def test_what_an_auditor_was_told_wrong_comes_first_with_what_to_do() -> None:
 def test_dead_letters_that_nobody_has_settled_are_a_warning() -> None:
     [finding] = findings(well(), [long_look(95.0), long_look(100.0, 9, letters=2)], {}, SETTINGS)
     assert (finding.level, finding.remedy) == ("warning", "neverstale dlq list")
+
+
+def test_each_watcher_group_is_judged_by_what_was_seen_of_it() -> None:
+    def both(seen: LongLook, orders: LongLook) -> LongLook:
+        return replace(seen, groups=seen.groups | {"orders": orders.groups["default"]})
+
+    first, last = both(long_look(95.0), long_look(95.0)), both(long_look(100.0, committed=9), long_look(letters=2))
+    seen = well()
+    orders = [replace(one, group="orders") for one in seen.status.partitions]
+    seen = replace(seen, status=replace(seen.status, partitions=[*seen.status.partitions, *orders]))
+    stuck, letters = findings(seen, [first, last], {}, SETTINGS)
+    assert stuck.message.startswith("partitions 0, 1 of group orders do not move")
+    assert stuck.remedy.endswith("neverstale run consumer --group orders")
+    assert letters.message.startswith("2 records of group orders") and letters.remedy.endswith("list --group orders")

@@ -7,8 +7,9 @@ import pytest
 
 from neverstale.ops.check.findings import Finding
 from neverstale.ops.doctor.group import GroupFacts, GroupMember, GroupProgress, judge
+from neverstale.ops.redis.roles import RoleStatus
 from neverstale.ops.servers import PartitionOffsets
-from neverstale.ops.status import NEEDED, PartitionStatus, RoleStatus, ServerStatus, Status
+from neverstale.ops.status import NEEDED, CellStatus, PartitionStatus, ServerStatus, Status
 from neverstale.settings import Settings
 
 MARK, NEXT = "0" * 15 + "1", "0" * 15 + "2"
@@ -133,3 +134,25 @@ def test_partitions_that_stand_for_a_known_reason_are_not_told_again() -> None:
     known: dict[str, Any] = {"status": aged(60_000, 60_000), "before": still, "after": still}
     assert [one.name for one in found(**known)] == ["stuck"]
     assert [one.level for one in found(**known, explained=[0, 1])] == ["ok"]
+
+
+def test_of_a_watcher_group_lines_name_it_and_so_do_messages() -> None:
+    cards = [replace(one, groups=("default",)) for one in ROLES[:2]] + ROLES[2:]
+    parts = [replace(one, group="orders", watermark=None, age_ms=None) for one in PARTS]
+    found = list(judge(Status([], cards, parts, [], []), group(), STILL, STILL, Settings(), "orders"))
+    assert [(one.name, one.remedy) for one in found] == [
+        ("role-missing", "neverstale run watcher --group orders"),
+        ("no-member", "neverstale run consumer --group orders"),
+        ("no-mark", "neverstale run watcher --group orders\nneverstale run consumer --group orders"),
+    ]
+    assert found[0].message.startswith("no watcher runs for watcher group orders")
+    assert found[2].message.endswith("partitions 0, 1 of group orders")
+
+
+def test_what_is_derived_may_be_behind_although_documents_move() -> None:
+    cell = CellStatus("flights", "n:1", "default", "flights", None, None, (1,), None)
+    [behind] = found(status=replace(STATUS, cells=[cell]))
+    assert behind.name == "no-mark" and "(cell flights on node n:1)" in behind.message
+    old = replace(cell, watermark=MARK, age_ms=90_000, without=())
+    [behind] = found(status=replace(STATUS, cells=[old]))
+    assert behind.name == "watermark-stands" and "what is derived of flights" in behind.message

@@ -7,7 +7,7 @@ import pytest
 
 from neverstale.errors import Outage
 from neverstale.ops.check.findings import Finding, about
-from neverstale.ops.doctor.doctor import _asked
+from neverstale.ops.doctor.asked import asked
 
 
 @asynccontextmanager
@@ -21,7 +21,7 @@ async def test_what_cannot_be_looked_at_is_said_as_such(error: Exception) -> Non
         raise error
 
     says = [about("memory", "redis"), about("persistence", "redis")]
-    found = await _asked(says, server(), look)
+    found = await asked(says, server(), look)
     assert [(one.check, one.level) for one in found] == [("memory", "unknown"), ("persistence", "unknown")]
 
 
@@ -29,4 +29,4 @@ async def test_what_is_found_is_handed_on() -> None:
     async def look(client: str) -> list[Finding]:
         return [about("oplog", "mongodb").well(client)]
 
-    assert [one.message for one in await _asked([about("oplog", "mongodb")], server(), look)] == ["open"]
+    assert [one.message for one in await asked([about("oplog", "mongodb")], server(), look)] == ["open"]
