@@ -79,7 +79,7 @@ def test_dead_letters_that_nobody_has_settled_are_a_warning() -> None:
 
 def test_each_watcher_group_is_judged_by_what_was_seen_of_it() -> None:
     def both(seen: LongLook, orders: LongLook) -> LongLook:
-        return replace(seen, groups=seen.groups | {"orders": orders.groups["default"]})
+        return replace(seen, groups={**seen.groups, "orders": orders.groups["default"]})
 
     first, last = both(long_look(95.0), long_look(95.0)), both(long_look(100.0, committed=9), long_look(letters=2))
     seen = well()
