@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import neverstale
 from neverstale.ops.stack import leash
@@ -43,6 +43,17 @@ class Launch:
     death_signal: Signals = Signals.SIGKILL  # what it gets if we die first
 
 
+class Program(Protocol):
+    """A child process, as `subprocess.Popen` shows it."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
+
+
 class RunningProcess:
     """A started program and its process group. Holds no event loop: any loop may stop or restart it.
 
@@ -51,7 +62,7 @@ class RunningProcess:
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
-        self._popen = _spawn(launch)
+        self._program = self._begin()
 
     @classmethod
     async def start(cls, launch: Launch) -> Self:
@@ -82,14 +93,14 @@ class RunningProcess:
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
+        return self._program.pid
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs; negative: the signal that ended it."""
-        if self._popen.returncode is None and self._popen.poll() is not None:
+        if self._program.returncode is None and self._program.poll() is not None:
             self._signal_group(Signals.SIGKILL)  # it may have left children of its own
-        return self._popen.returncode
+        return self._program.returncode
 
     @property
     def alive(self) -> bool:
@@ -114,7 +125,7 @@ class RunningProcess:
         """End it and its children at once; they are gone when this returns."""
         if self.alive:
             self._signal_group(Signals.SIGKILL)
-            self._popen.wait()
+            self._program.wait()
 
     async def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
         """SIGTERM, then SIGKILL after `grace_seconds`; SIGKILL at once if that is 0 or the wait is cancelled."""
@@ -139,7 +150,7 @@ class RunningProcess:
     async def restart(self, grace_seconds: float = STOP_SECONDS) -> None:
         """Stop it if it runs, run the same again (same data, same ports) and wait until it is ready."""
         await self.stop(grace_seconds)
-        self._popen = _spawn(self.launch)
+        self._program = self._begin()
         try:
             await self.until_ready()
         except BaseException:
@@ -164,10 +175,14 @@ class RunningProcess:
     ) -> None:
         await self.stop()
 
+    def _begin(self) -> Program:
+        """Run what is to be run, in a process group of its own."""
+        return _spawn(self.launch)
+
     def _signal_group(self, number: Signals) -> None:
         # The group's number is the leader's; no other process can get it while one of the group lives.
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, number)
+            os.killpg(self._program.pid, number)
 
 
 def python(module: str, *arguments: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ RUNS = [
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    bench = Bench()
+    bench = Bench(forks=True)
     yield bench
     bench.close()
 

@@ -16,6 +16,8 @@ from neverstale.ops.stack.kafka.cluster import KafkaCluster, KafkaOptions, start
 from neverstale.ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
 from neverstale.ops.stack.ports import LOOPBACK, free_port
 from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
+from neverstale.ops.stack.role import RunningRole
+from tests.faults.rig.nursery import Nursery
 
 ELECTION_MS = 1000
 CHECKPOINT_SECONDS = 1  # the oplog is cut only behind a checkpoint of the storage engine
@@ -49,9 +51,12 @@ class Broker:
 
 
 class Bench:
-    """All folders and logs are under `data`; without one they are in a temporary folder that goes with the bench."""
+    """All folders and logs are under `data`; without one they are in a temporary folder that goes with the bench.
 
-    def __init__(self, data: Path | None = None) -> None:
+    `forks`: roles begin as forks of a process that has imported all they need, which saves most of their start.
+    """
+
+    def __init__(self, data: Path | None = None, *, forks: bool = False) -> None:
         self._exits = ExitStack()
         self._numbers = itertools.count(1)
         self._shared: dict[str, Any] = {}
@@ -60,6 +65,11 @@ class Bench:
             data = Path(self._exits.enter_context(folder))
         (data / "logs").mkdir(parents=True, exist_ok=True)
         self.data = data
+        self.role: type[RunningRole] = RunningRole
+        if forks:
+            nursery = Nursery(data / "logs" / "nursery.log")
+            self._exits.callback(nursery.close)
+            self.role = nursery.role()
 
     def name(self, what: str) -> str:
         """A name that nothing else uses: of a database, a topic, a prefix, a process."""

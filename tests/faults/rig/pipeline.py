@@ -66,7 +66,7 @@ class Pipeline:
             ready_seconds=60,
             death_signal=Signals.SIGTERM,
         )
-        running = await RunningRole.start(launch)
+        running = await self.bench.role.start(launch)
         self.roles.append(running)
         return running
 
