@@ -1,5 +1,6 @@
 """28: a Redis Cluster under load: a replica that lags is promoted by hand, slots are moved to a new node and back, a
-cell is lost, a node is frozen, all of it is down for want of a slot, and partitions are doubled."""
+cell is lost, a node is frozen, all of it is down for want of a slot, and partitions are doubled. What is derived has
+a cell of its own, to which all of that happens, too; it is compared with MongoDB after each round."""
 
 import asyncio
 import time
@@ -10,23 +11,38 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from neverstale.kafka.events import record_key
-from neverstale.kafka.partitioner import partition_of
-from neverstale.ops.http_client import Connection
+from neverstale.errors import Outage
+from neverstale.ops.redis.stores import stores
+from neverstale.ops.repair.drift import drift
 from neverstale.ops.stack.ports import LOOPBACK
 from neverstale.ops.stack.redis import RedisServer
+from neverstale.ops.truth.oracle import Tally
 from tests.faults.experiments.e19_21_redises import CHANGES, in_step
 from tests.faults.rig.experiment import STALE, Experiment, Outcome, Turn
+from tests.faults.rig.frozen import PARTITIONS, SETTLED_SECONDS, others_keep_their_bounds
 from tests.faults.rig.pipeline import RESOURCE
 from tests.faults.rig.scene import Scene, scene
 from tests.support.redis_cluster import RedisCluster, ask
+from tests.support.waiting import eventually
 
-PARTITIONS: Final = 4
-FROZEN_SECONDS: Final = 6.0
-SETTLED_SECONDS: Final = 3.5
-"""A consumer gives up on a node after two seconds, and leaves its cells behind."""
-OLD_SECONDS: Final = 2.0
-AGED: Final = "of other nodes, older than two seconds by their own bound"
+COMPLETE_SECONDS: Final = 60.0
+IN_REDIS: Final = "groups wrong in Redis"
+COUNTED: Final = "INCR instead of contributions"
+DERIVED: Final = """
+[resources.things.lists.newest]
+sort = ["-rev", "_id"]
+page_size = 50
+
+[resources.things.counters.all]
+sums = {{ rev = {{ field = "rev" }} }}
+
+[resources.things.counters.by_rev]
+by = ["rev"]
+
+[resources.things.rankings.most_changed]
+score = "rev"
+size = 100
+"""
 
 
 async def cluster_under_load(turn: Turn) -> Outcome:
@@ -36,19 +52,23 @@ async def cluster_under_load(turn: Turn) -> Outcome:
     spare = await cluster.add()
     await cluster.meet(spare)
     try:
-        async with scene(turn, outcome, redis_url=cluster.url) as stage:
-            for round_ in range(turn.rounds):
-                count = PARTITIONS
-                await _promoted(stage, outcome, cluster, _slot(stage, count, round_ % count))
-                await _moved(stage, outcome, cluster, _slot(stage, count, (round_ + 1) % count), spare)
-                await _lost(stage, outcome, cluster, _slot(stage, count, (round_ + 2) % count))
+        async with scene(turn, outcome, redis_url=cluster.url, declared=DERIVED) as stage:
+            await _until_complete(stage)
+            cells = [_derived(stage), *(_slot(stage, PARTITIONS, number) for number in range(PARTITIONS))]
+            for round_ in turn.each_round(outcome):
+                first, second, third, fourth = (cells[(round_ + number) % len(cells)] for number in range(4))
+                await _promoted(stage, outcome, cluster, second)
+                await _moved(stage, outcome, cluster, first, spare)
+                await _lost(stage, outcome, cluster, third)
                 if turn.rounds > 1:
-                    await _frozen(stage, outcome, cluster, _slot(stage, count, (round_ + 3) % count), count)
-                    await _down(stage, outcome, cluster, _slot(stage, count, round_ % count))
+                    await _frozen(stage, outcome, cluster, fourth, PARTITIONS)
+                    await _down(stage, outcome, cluster, second)
+                await _compared(stage, outcome)
             if turn.rounds > 1:
                 await _doubled(stage)
                 await stage.load.recovered(outcome, time.monotonic())
                 await stage.load.check(outcome)
+                await _compared(stage, outcome)
     finally:
         cluster.kill()
     return outcome
@@ -56,6 +76,36 @@ async def cluster_under_load(turn: Turn) -> Outcome:
 
 def _slot(stage: Scene, count: int, partition: int) -> int:
     return int(key_slot(f"{stage.pipe.name}:{{default.{count}.{partition}}}:applied".encode()))
+
+
+def _derived(stage: Scene) -> int:
+    """The slot of the cell that all partitions write."""
+    return int(key_slot(f"{stage.pipe.name}:{{{RESOURCE}}}:applied".encode()))
+
+
+async def _until_complete(stage: Scene) -> None:
+    """A generation of what is derived is complete."""
+    settings, catalog = stage.pipe.configured()
+
+    async def complete() -> bool:
+        try:
+            async with stores(settings, catalog) as opened:
+                return (await opened.derived(catalog.resources[RESOURCE]).generations()).complete is not None
+        except Outage:
+            return False
+
+    await eventually(complete, "a generation is complete", COMPLETE_SECONDS)
+
+
+async def _compared(stage: Scene, outcome: Outcome) -> None:
+    """Every group of every counter and ranking, in the cell of what is derived, is what MongoDB says of it."""
+    await stage.load.pause()
+    await stage.pipe.passed(stage.load.writes.last_version, stage.load.shape.converge_seconds)
+    await _until_complete(stage)
+    found = await drift(*stage.pipe.configured(), RESOURCE, None)
+    wrong = [f"{one.declaration} of {one.group!r}: {one.redis}, not {one.mongodb}" for one in found.differences]
+    outcome.add(IN_REDIS, Tally(len(wrong), found.groups, wrong[:3]))
+    stage.load.gate.set()
 
 
 async def _promoted(stage: Scene, outcome: Outcome, cluster: RedisCluster, slot: int) -> None:
@@ -111,19 +161,9 @@ async def _frozen(stage: Scene, outcome: Outcome, cluster: RedisCluster, slot: i
     node = await cluster.owner(slot)
     frozen = {at for at in range(count) if await cluster.owner(_slot(stage, count, at)) is node}
     node.signal(SIGSTOP)
-    began = time.monotonic()
     try:
         await asyncio.sleep(SETTLED_SECONDS)
-        connection = await Connection.open(stage.load.urls[0])
-        while time.monotonic() < began + FROZEN_SECONDS:
-            for key in range(40):
-                partition = partition_of(record_key(stage.pipe.name, RESOURCE, f"i:{key}"), count)
-                answer = await stage.load.ask(connection, key, stage.load.shape.readers)
-                if answer is None or partition in frozen or "hit" not in answer.headers.get("cache-status", ""):
-                    continue
-                bound = answer.headers["neverstale-bound"]
-                outcome.tally(AGED).note(bound == "unknown" or float(bound) > OLD_SECONDS, key, bound)
-        connection.close()
+        await others_keep_their_bounds(stage.load, outcome, frozen, partitions=count)
     finally:
         node.signal(SIGCONT)
     await stage.load.recovered(outcome, time.monotonic())
@@ -168,9 +208,9 @@ EXPERIMENTS = (
         fault="a Redis Cluster: a replica that lags is promoted, slots move, a cell is lost, nodes freeze",
         holds="each is a matter of the cells concerned: what they lack is applied again, others are not held up",
         run=cluster_under_load,
-        controls={"what another Redis lacks is not looked at": STALE},
+        controls={"what another Redis lacks is not looked at": STALE, COUNTED: IN_REDIS},
         short=1,
         long=4,
-        long_controls=("what another Redis lacks is not looked at",),
+        long_controls=("what another Redis lacks is not looked at", COUNTED),
     ),
 )

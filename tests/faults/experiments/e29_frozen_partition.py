@@ -5,22 +5,13 @@ import time
 from signal import SIGCONT, SIGSTOP
 from typing import Final
 
-from neverstale.kafka.events import record_key
-from neverstale.kafka.partitioner import partition_of
-from neverstale.ops.http_client import Connection
 from neverstale.ops.stack.role import RunningRole
 from tests.faults.rig.experiment import BOUND, Experiment, Outcome, Turn
-from tests.faults.rig.load import Load, Shape
-from tests.faults.rig.pipeline import RESOURCE, Pipeline, metrics
+from tests.faults.rig.frozen import AGED, KEYS, PARTITIONS, SETTLED_SECONDS, others_keep_their_bounds
+from tests.faults.rig.load import Shape
+from tests.faults.rig.pipeline import Pipeline, metrics
 from tests.faults.rig.scene import Scene, scene
 
-AGED: Final = "of other partitions, older than two seconds by their own bound"
-PARTITIONS: Final = 4
-OLD_SECONDS: Final = 2.0
-FROZEN_SECONDS: Final = 2.0
-SETTLED_SECONDS: Final = 2.5
-"""Answers of one process share what vouches for them; a partition that stands still has no part in that after two."""
-KEYS: Final = 40
 CELL: Final = "a partition vouches for its own documents"
 
 
@@ -32,12 +23,10 @@ async def frozen_partition(turn: Turn) -> Outcome:
         for _ in turn.each_round(outcome):
             await _each_has_one(stage, others)
             others[0].signal(SIGSTOP)
-            began = time.monotonic()
             try:
                 await asyncio.sleep(SETTLED_SECONDS)
                 frozen = await _frozen(stage.pipe)
-                while time.monotonic() < began + SETTLED_SECONDS + FROZEN_SECONDS:
-                    await _ask(stage.load, outcome, frozen)
+                await others_keep_their_bounds(stage.load, outcome, frozen, "Accept: application/json")
             finally:
                 others[0].signal(SIGCONT)
             await stage.load.recovered(outcome, time.monotonic())
@@ -62,18 +51,6 @@ async def _frozen(pipe: Pipeline) -> set[int]:
     await asyncio.sleep(1.0)
     after = await pipe.by_partition()
     return {partition for partition, version in after.items() if version == before.get(partition)}
-
-
-async def _ask(load: Load, outcome: Outcome, frozen: set[int]) -> None:
-    connection = await Connection.open(load.urls[0])
-    for key in range(KEYS):
-        partition = partition_of(record_key(load.pipeline.name, RESOURCE, f"i:{key}"), PARTITIONS)
-        answer = await load.ask(connection, key, load.shape.readers, "Accept: application/json")
-        if answer is None or partition in frozen or "hit" not in answer.headers.get("cache-status", ""):
-            continue
-        bound = answer.headers["neverstale-bound"]
-        outcome.tally(AGED).note(bound == "unknown" or float(bound) > OLD_SECONDS, key, bound)
-    connection.close()
 
 
 EXPERIMENTS = (

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from signal import Signals
 from typing import Any, Final
 
@@ -15,10 +16,13 @@ import orjson
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 
+from neverstale.catalog import Catalog
 from neverstale.ops.http_client import Connection
 from neverstale.ops.stack.ports import answers_http, free_port
 from neverstale.ops.stack.process import Launch, python
 from neverstale.ops.stack.role import Role, RunningRole
+from neverstale.settings import Settings
+from neverstale.settings.sources import load
 from tests.faults.rig.bench import Bench, Broker
 from tests.faults.rig.sabotage import SEPARATOR
 
@@ -84,6 +88,10 @@ class Pipeline:
     def variables(self) -> dict[str, str]:
         """The environment of a command of ours that is to work with this pipeline."""
         return {**os.environ, **self._variables(self.environment)}
+
+    def configured(self) -> tuple[Settings, Catalog]:
+        """What a command of ours is given that is to work with this pipeline."""
+        return load(self._variables(self.environment))[0], Catalog.load(Path(self.environment["CATALOG"]))
 
     async def watermark(self) -> int:
         """The version up to which all partitions are applied, as Redis has it; 0: not known.
@@ -152,11 +160,12 @@ async def pipeline(
     on_change: str = "auto",
     partitions: int = 4,
     cells: str = "",
+    declared: str = "",
 ) -> AsyncIterator[Pipeline]:
-    """No role runs yet; those that were started are gone at the end."""
+    """No role runs yet; those that were started are gone at the end. `declared`: more of the catalog."""
     name = bench.name("pipe")
     catalog = bench.data / f"{name}.toml"
-    catalog.write_text(CATALOG.format(database=name, on_change=on_change))
+    catalog.write_text((CATALOG + declared).format(database=name, on_change=on_change))
     broker = broker or await bench.kafka()
     redis_url = redis_url or (await bench.redis()).url
     environment = {
