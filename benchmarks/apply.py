@@ -112,10 +112,10 @@ async def _run(options: ApplyOptions, number: int, stack: LocalStack, consumer: 
     first = (int(time.time()) - 3600 + 60 * number) << 32
     last = first + options.changes
     keys = [f"s:2013-02-{4 + number % 7:02}:{number:05}:LGA" for number in range(options.entries)]
-    await _fill(cache, [cache.names.entry("items", key) for key in keys], first)
+    await fill_entries(cache, [cache.names.entry("items", key) for key in keys], first)
     consumer.signal(Signals.SIGSTOP)
     start = await _ends(stack.bootstrap_servers)
-    await _produce(stack.bootstrap_servers, keys, options.changes, first, last)
+    await produce(stack.bootstrap_servers, keys, options.changes, first, last)
     bare = await _bare(stack.bootstrap_servers, start)
     before = cpu_seconds(consumer.pid)
     started = time.perf_counter()
@@ -125,7 +125,7 @@ async def _run(options: ApplyOptions, number: int, stack: LocalStack, consumer: 
     return Run(seconds, options.changes / seconds, cpu_seconds(consumer.pid) - before, bare)
 
 
-async def _fill(cache: Cache, entries: Sequence[bytes], version: int) -> None:
+async def fill_entries(cache: Cache, entries: Sequence[bytes], version: int) -> None:
     for start in range(0, len(entries), 200):
         chunk = entries[start : start + 200]
         await cache.delete(chunk)
@@ -134,7 +134,7 @@ async def _fill(cache: Cache, entries: Sequence[bytes], version: int) -> None:
         assert set(results) == {"filled"}
 
 
-async def _produce(servers: str, keys: Sequence[str], changes: int, first: int, last: int) -> None:
+async def produce(servers: str, keys: Sequence[str], changes: int, first: int, last: int) -> None:
     """The changes, as the watcher writes them, in big batches; then a mark in every partition."""
     chance = random.Random(1)
     wall_ms = int(time.time() * 1000)
