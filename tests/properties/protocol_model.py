@@ -4,9 +4,9 @@ A state is what Redis holds for one entry and the two registers that guard it (`
 how far MongoDB and the pipeline have come, and what every actor remembers. `explore` visits every state that any
 interleaving of the actors' steps can reach, within `Bounds`, and stops at the first one that breaks the claim.
 
-**Redis, here, is one cell** (`neverstale.redis.cells`): the keys of one hash tag, which lie on one node, and of which a
-step takes several at once: entries, registers, the account of what is applied. One Redis is one cell or many, a
-cluster is many. No step takes keys of two cells, no actor carries over to one what it has learned of another, and
+**Redis, here, is one cell** (`neverstale.redis.cells`): the keys of one hash tag, which lie on one node, and of
+which a step takes several at once: entries, registers, the account of what is applied. One Redis is one cell or many,
+a cluster is many. No step takes keys of two cells, no actor carries over to one what it has learned of another, and
 nothing is claimed of two together; so what holds of one cell in every reachable state holds of each. What is special
 to cells is outside of it: that a document is looked for in the right one (`neverstale.redis.partition_counts`: the
 former cells are told nothing more, so their watermarks stand), that nothing is corrected while a slot is being moved,
