@@ -55,7 +55,6 @@ from neverstale.mongodb.apply_ops import ApplyOpsGap
 from neverstale.mongodb.kinds import Kinds
 from neverstale.mongodb.loader import Loader
 from neverstale.mongodb.primary_clock import PrimaryClock
-from neverstale.redis.nodes import nodes_of
 from neverstale.role import telemetry, traces
 from neverstale.role.damage import Damage
 from neverstale.role.renewal import CatalogFile
@@ -125,7 +124,6 @@ async def serving(
 ) -> AsyncIterator[State]:
     """Open the clients, keep freshness current, and wait at the end for what is under way."""
     mongo = mongo_client(settings.mongodb)
-    nodes = nodes_of(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
     tasks, clock, api = Tasks(), PrimaryClock(), settings.api
     damage = Damage(clock.latest_version, health)
     marks = Bounds(clock)
@@ -150,7 +148,6 @@ async def serving(
         settings=settings,
         catalog=catalog,
         health=health,
-        nodes=nodes,
         damage=damage,
         marks=marks,
         tasks=tasks,
@@ -236,7 +233,6 @@ async def serving(
         hot.report_hits()
         await reads.read_counts.tell()
         await reads.close()
-        await nodes.aclose()
         await mongo.close()
 
 

@@ -1,6 +1,5 @@
 """How the API reads Redis, by how keys are laid out there (`neverstale.redis.cells`): one cell, or many."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from neverstale.api.surroundings import ReadSurroundings
 from neverstale.keys import Names
 from neverstale.redis.cache import Cache
 from neverstale.redis.most_read import Popularity
+from neverstale.redis.nodes import nodes_of
 from neverstale.redis.wire import Wire
 from neverstale.role.supervised import Supervised
 from neverstale.servers import redis_client
@@ -143,12 +143,15 @@ def read_cells(ours: ReadSurroundings) -> Readers:
     """Documents by partition, what is derived by resource."""
     settings, api = ours.settings, ours.settings.api
     names = Names(settings.redis.prefix)
-    commands = Cache(None, names, round_trip=ours.nodes.send, damage=ours.damage)
+    nodes = nodes_of(settings.redis, timeout_ms=settings.redis.read_timeout_ms)
+    commands = Cache(None, names, round_trip=nodes.send, damage=ours.damage)
     popularity = Popularity(commands, api.reads_half_life_seconds)
     read_counts = ReadCounts(names, popularity)
     l1 = SharedL1(api.l1_bytes, least_ttl(ours))
     watched = watcher_groups(settings, ours.catalog)
-    groups = [AllCells(ours, one, commands, read_counts, l1, SharedFeeds(ours.feeds, one.name)) for one in watched]
+    groups = [
+        AllCells(ours, nodes, one, commands, read_counts, l1, SharedFeeds(ours.feeds, one.name)) for one in watched
+    ]
     freshness = GroupedFreshness(
         ours.catalog,
         {one.group: CellsFreshness(ours.marks, ours.health, one.freshness, one.group) for one in groups},
@@ -191,12 +194,8 @@ def read_cells(ours: ReadSurroundings) -> Readers:
         popularity,
         read_counts,
         keep,
-        _nothing,
+        nodes.aclose,
     )
-
-
-async def _nothing() -> None:
-    await asyncio.sleep(0)
 
 
 def least_ttl(ours: ReadSurroundings) -> float:

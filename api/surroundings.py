@@ -13,7 +13,6 @@ from neverstale.api.reads.bulkhead import Loads
 from neverstale.catalog import Catalog
 from neverstale.mongodb.kinds import Kinds
 from neverstale.redis.cache import Cache
-from neverstale.redis.nodes import Nodes
 from neverstale.role.damage import Damage
 from neverstale.role.tasks import Tasks
 from neverstale.settings import Settings
@@ -26,7 +25,6 @@ class ReadSurroundings:
     settings: Settings
     catalog: Catalog
     health: ReadHealth
-    nodes: Nodes
     damage: Damage
     marks: Bounds
     tasks: Tasks

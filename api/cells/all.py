@@ -32,6 +32,7 @@ from neverstale.keys import Names
 from neverstale.redis.cache import Cache
 from neverstale.redis.cells import document_tag
 from neverstale.redis.commands import Commands
+from neverstale.redis.nodes import Nodes
 from neverstale.role.tasks import start
 from neverstale.watcher_groups import WatcherGroup
 
@@ -63,6 +64,7 @@ class AllCells:
     def __init__(
         self,
         ours: ReadSurroundings,
+        nodes: Nodes,
         of: WatcherGroup,
         commands: Commands,
         read_counts: ReadCounts,
@@ -71,6 +73,7 @@ class AllCells:
     ) -> None:
         """`commands`: for what lies in no cell."""
         self._ours = ours
+        self._nodes = nodes
         self._catalog = of.catalog
         self._of = of
         self._read_counts = read_counts
@@ -191,7 +194,7 @@ class AllCells:
         if api.l1_bytes or ours.settings.live.streams:
             feeds = self._feeds.share()
             channel = CellChannel(
-                ours.nodes,
+                self._nodes,
                 names,
                 l1,
                 grouped,
@@ -206,7 +209,7 @@ class AllCells:
     def _front_of(self, resource: Resource) -> DocumentsInCells:
         return DocumentsInCells(
             resource,
-            Cache(None, self._commands.names, round_trip=self._ours.nodes.send, damage=self._ours.damage),
+            Cache(None, self._commands.names, round_trip=self._nodes.send, damage=self._ours.damage),
             self._read_counts,
             _path(resource),
             database=self._catalog.database,
@@ -215,7 +218,7 @@ class AllCells:
         )
 
     def _cache(self, names: Names, lane: str, vouched: Callable[[str], bool]) -> Cache:
-        way = self._ours.nodes.to_cell(names.applied, lane, vouched)
+        way = self._nodes.to_cell(names.applied, lane, vouched)
         return Cache(None, names, round_trip=way, damage=self._ours.damage)
 
     def _known(self, name: str, cell: ReadCell) -> Known:
