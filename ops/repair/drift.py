@@ -109,7 +109,7 @@ async def drift(settings: Settings, catalog: Catalog, name: str, declaration: st
 
 
 async def _complete(store: DerivedStore, name: str) -> Generation:
-    known = (await store.generations()).complete
+    known = (await store.generations()).on(await store.identity()).complete
     if known is None:
         raise Stop(f"no generation of {name} is complete: answers come from MongoDB until consumers have built one")
     return known

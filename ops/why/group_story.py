@@ -166,7 +166,7 @@ async def _in_redis(
     try:
         async with stores(settings, catalog) as opened:
             cache, store = opened.of_derived(resource), opened.derived(resource)
-            known = await store.generations()
+            known = (await store.generations()).on(await store.identity())
             is_list = kind in ("lists", "lookups")
             generation = known.complete or (known.next if is_list else None)
             if generation is None or not is_list:

@@ -11,9 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from neverstale.errors import Outage
+from neverstale.errors import Outage, Stop
 from neverstale.ops.redis.stores import stores
-from neverstale.ops.repair.drift import drift
+from neverstale.ops.repair.drift import Drift, drift
 from neverstale.ops.stack.ports import LOOPBACK
 from neverstale.ops.stack.redis import RedisServer
 from neverstale.ops.truth.oracle import Tally
@@ -90,19 +90,31 @@ async def _until_complete(stage: Scene) -> None:
     async def complete() -> bool:
         try:
             async with stores(settings, catalog) as opened:
-                return (await opened.derived(catalog.resources[RESOURCE]).generations()).complete is not None
+                store = opened.derived(catalog.resources[RESOURCE])
+                return (await store.generations()).on(await store.identity()).complete is not None
         except Outage:
             return False
 
     await eventually(complete, "a generation is complete", COMPLETE_SECONDS)
 
 
+async def _drift(stage: Scene) -> Drift:
+    """Once more if a generation was found to be void meanwhile: it is built again, and the API says so."""
+    until = time.monotonic() + COMPLETE_SECONDS
+    while True:
+        await _until_complete(stage)
+        try:
+            return await drift(*stage.pipe.configured(), RESOURCE, None)
+        except (Stop, Outage):
+            if time.monotonic() > until:
+                raise
+
+
 async def _compared(stage: Scene, outcome: Outcome) -> None:
     """Every group of every counter and ranking, in the cell of what is derived, is what MongoDB says of it."""
     await stage.load.pause()
     await stage.pipe.passed(stage.load.writes.last_version, stage.load.shape.converge_seconds)
-    await _until_complete(stage)
-    found = await drift(*stage.pipe.configured(), RESOURCE, None)
+    found = await _drift(stage)
     wrong = [f"{one.declaration} of {one.group!r}: {one.redis}, not {one.mongodb}" for one in found.differences]
     outcome.add(IN_REDIS, Tally(len(wrong), found.groups, wrong[:3]))
     stage.load.gate.set()
