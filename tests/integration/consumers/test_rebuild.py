@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -125,7 +126,7 @@ async def test_a_drifted_group_under_change_is_never_taken_for_equal(deriving: D
     assert (found.groups, len(found.differences) + found.undecided) == (1, 1)
 
 
-async def test_a_lost_counter_is_a_problem(deriving: Deriving) -> None:
+async def test_a_lost_counter_is_a_problem_and_what_another_redis_held_is_not_compared(deriving: Deriving) -> None:
     async with deriving.watcher(), deriving.consumer():
         generation = await deriving.until_complete()
         await check(deriving, "totals")
@@ -133,6 +134,10 @@ async def test_a_lost_counter_is_a_problem(deriving: Deriving) -> None:
     await deriving.redis.delete(deriving.store.names.of(generation.id).counter("totals"))
     found = await check(deriving, "totals")
     assert (found.unknown, found.declarations, found.ok) == ({"counters.totals": "lost"}, (), False)
+    # Nor that another Redis has taken over.
+    await deriving.store.change(lambda known: replace(known, all=(replace(generation, identity="another"),)))
+    with pytest.raises(Stop, match="no generation of flights is complete"):
+        await check(deriving, "totals")
 
 
 async def test_without_a_generation_there_is_nothing_to_compare(deriving: Deriving) -> None:
