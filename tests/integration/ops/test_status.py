@@ -16,6 +16,7 @@ from neverstale.ops.stack.ports import free_port
 from neverstale.ops.status import NEEDED, Status, gather
 from neverstale.ops.status_tables import print_status
 from neverstale.redis.corrections import Corrections
+from neverstale.redis.partition_counts import note
 from neverstale.servers import redis_client
 from neverstale.settings import Settings
 from neverstale.settings.sources import load
@@ -97,6 +98,39 @@ async def test_watermarks_count_only_on_the_redis_that_they_were_applied_on(sett
     partitions = (await gather(settings, CATALOG)).partitions
     assert [(p.partition, p.watermark) for p in partitions] == [(0, to_hex(7)), (1, None), (2, None)]
     assert partitions[0].age_ms is not None and 1500 <= partitions[0].age_ms < 30_000
+
+
+async def test_in_one_redis_each_cell_is_as_far_as_its_own_watermark(settings: Settings) -> None:
+    """In a cluster, too: `test_cells`."""
+    redis = settings.redis.model_copy(update={"cells": "partition"})
+    declared = {"key_type": "string", "counters": {"all": {}}}
+    catalog = Catalog.model_validate({"database": "nyc", "resources": {"flights": declared}})
+    now_ms, group = int(time.time() * 1000), settings.kafka.group
+    client = redis_client(settings.redis, timeout_ms=2000)
+    try:
+        names = Names(redis.prefix)
+        marks = {0: (7, now_ms), 1: (9, now_ms - 60_000)}
+        for tag, own in (("default.2.0", {0: marks[0]}), ("default.2.1", {1: marks[1]}), ("flights", marks)):
+            cache = Corrections(client, names.cell(tag))
+            await cache.set_watermarks(group, await cache.identity(), 2, own)
+        await note(Corrections(client, names), "default", {0: (2, 7), 1: (2, 9)})
+    finally:
+        await client.aclose()
+    status = await gather(settings.model_copy(update={"redis": redis}), catalog)
+    assert [(one.cell, one.watermark, one.without) for one in status.cells] == [
+        ("default.2.0", to_hex(7), ()),
+        ("default.2.1", to_hex(9), ()),
+        ("flights", to_hex(7), ()),
+    ]
+    assert [one.watermark for one in status.partitions] == [to_hex(7), to_hex(9)]
+    assert {(one.cell, one.name) for one in status.registers} >= {
+        ("default.2.1", "floor flights"),
+        ("flights", "applied"),
+    }
+    assert [one for one in status.problems if "stands" in one] == [
+        "the watermark of partition 1 stands, 1 min old",
+        "the watermark of what is derived of flights stands, 1 min old",
+    ]
 
 
 async def test_a_watermark_that_stands_is_a_problem_beside_one_that_moves(settings: Settings) -> None:
