@@ -13,7 +13,7 @@ WANTED := pyproject.toml constraints.txt
 # Tests start hundreds of processes. Each would compile all that it imports if it could not find it compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: release demo test test-all unit lint bench bench-read bench-live bench-peers faults chaos recovery fuzz docs constraints clean
+.PHONY: release demo test test-all checked unit lint bench bench-read bench-live bench-peers faults chaos recovery fuzz docs constraints clean
 
 demo: $(VENV)/.local  ## Install, then replay a week of departures through the whole pipeline.
 	$(BIN)/neverstale demo
@@ -23,11 +23,18 @@ demo: $(VENV)/.local  ## Install, then replay a week of departures through the w
 WORKERS ?= 4
 PYTEST = $(BIN)/python -m pytest --no-header -n $(WORKERS) --dist worksteal
 
-test: lint  ## All that CI runs, in the short form: ten minutes on two cores.
+test: checked  ## All that CI runs, in the short form: ten minutes on two cores.
 	$(PYTEST)
 
-test-all: lint  ## The same with every search and machine in its long form; many minutes, 1 GB. And: make faults.
+test-all: checked  ## The same with every search and machine in its long form; many minutes, 1 GB. And: make faults.
 	NEVERSTALE_TEST_SEARCH=full $(PYTEST)
+
+# Neither needs more than one core. Without the second every worker would compile all tests by itself.
+checked: $(VENV)/.dev
+	@$(MAKE) --no-print-directory --jobs=2 lint $(VENV)/.compiled
+
+$(VENV)/.compiled: $(VENV)/.dev $(shell find tests -name '*.py')
+	@{ $(BIN)/python -m pytest --collect-only --quiet >/dev/null && touch $@; } || true  # the tests will say why
 
 unit: WORKERS = 2
 unit: $(VENV)/.dev  ## What needs no server; under a minute.
