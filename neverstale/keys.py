@@ -42,7 +42,7 @@ def canonical(value: Any) -> str:
     MongoDB compares numbers by their exact value, whatever their type: 1, 1.0 and NumberDecimal("1.00") are the
     same `_id`. `i:` is a whole number of 64 bits, `n:` any other.
     """
-    if isinstance(value, str) and not isinstance(value, Code):
+    if type(value) is str or (isinstance(value, str) and not isinstance(value, Code)):
         return "s:" + value
     if isinstance(value, ObjectId):
         return "o:" + str(value)

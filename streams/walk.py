@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pymongo import AsyncMongoClient
 
@@ -81,22 +81,32 @@ class Walker:
     async def run(self) -> None:
         """Walk when asked, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for purpose in PURPOSES:
-                start(group, self._serve(purpose), f"walk-{purpose}")
+            busy: dict[Purpose, asyncio.Task[None]] = {}
 
-    async def _serve(self, purpose: Purpose) -> NoReturn:
-        async def look() -> float:
+            async def look() -> float:
+                # Who is busy now may be done with what we are about to find before we have found it.
+                idle = [purpose for purpose in PURPOSES if purpose not in busy or busy[purpose].done()]
+                for purpose, walks in (await self._wanted(idle)).items():
+                    busy[purpose] = start(group, self._attempt_all(walks), f"walk-{purpose}")
+                return LOOK_SECONDS
+
+            await forever(look)
+
+    async def _wanted(self, purposes: Sequence[Purpose]) -> dict[Purpose, list[Walk]]:
+        """What is to be walked of our collections; others are another watcher's."""
+        wanted: dict[Purpose, list[Walk]] = {}
+        if purposes and self._holds():
             try:
-                for walk in await self._walks.unfinished(purpose) if self._holds() else ():
-                    if walk.collection in self._collections:  # else it is another watcher's
-                        await self._attempt(walk)
-            except Stop:
-                raise
+                for walk in await self._walks.unfinished(*purposes):
+                    if walk.collection in self._collections:
+                        wanted.setdefault(walk.purpose, []).append(walk)
             except NeverstaleError as error:
                 log.warning("walk_interrupted", reason=str(error))
-            return LOOK_SECONDS
+        return wanted
 
-        await forever(look)
+    async def _attempt_all(self, walks: Sequence[Walk]) -> None:
+        for walk in walks:
+            await self._attempt(walk)
 
     async def _attempt(self, walk: Walk) -> None:
         """A walk that fails is no reason to stop watching, or to leave out the others. What a server refuses is tried

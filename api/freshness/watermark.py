@@ -7,8 +7,10 @@ the Redis that it was read from; every new connection names the Redis that it le
 the expected one voids the watermark and makes all connections again, so that none leads to another server.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -37,6 +39,8 @@ OTHER_CATALOG: Final = "consumers or the watcher run with a catalog that does no
 UNKNOWN: Final = frozenset(("unknown",))
 AGES_SECONDS = 1.0
 """Period at which the metrics are told how old watermarks are."""
+IDLE: Final = 5
+"""While nobody reads, watermarks are read so many times more seldom."""
 NOT_KNOWN: Final = float("nan")
 REDIS_CHANGED = "Redis changed; its consumers have not yet confirmed what it holds"
 
@@ -92,6 +96,8 @@ class Freshness:
         self.lacks: frozenset[str] = frozenset()
         """What of our catalog is not corrected on all partitions (`neverstale.catalog.coverage.lacks`), since those
         who apply them run with another one: nothing of it may be answered from the cache, or kept there."""
+        self._asked = asyncio.Event()
+        """Somebody has read since the watermarks were read last."""
         self._told_until = 0.0
         """Monotonic seconds: ages of watermarks need not be told before."""
         self._why: str | None = "the watermarks have not been read yet"
@@ -108,6 +114,7 @@ class Freshness:
     @property
     def watermark(self) -> Version | None:
         """Every entry in Redis misses no change up to this version; `None`: unknown, see `why`."""
+        self._asked.set()
         return self._watermark
 
     @property
@@ -119,6 +126,7 @@ class Freshness:
 
     def evidence(self) -> Evidence:
         """Take this before a read of Redis is issued."""
+        self._asked.set()
         if (self._watermark or 0) != self._evidence.watermark or self._epoch != self._evidence.epoch:
             self._evidence = Evidence(self._watermark or 0, self._epoch)
         return self._evidence
@@ -158,16 +166,21 @@ class Freshness:
             self._watermark = None
 
     async def keep_watermark(self, interval_ms: int, resources: Iterable[str]) -> NoReturn:
-        """Read the watermarks again and again, until cancelled."""
+        """Read the watermarks again and again, until cancelled; more seldom while nobody asks for them. The first one
+        who asks again has a bound that is wider by that."""
         interval = interval_ms / 1000
         gauges = [telemetry.BOUND_SECONDS.labels(resource) for resource in resources]
 
         async def look() -> float:
             started = time.monotonic()
+            self._asked.clear()
             await self.poll()
             bound = self.marks.bound(self._watermark) if self._watermark is not None else None
             for gauge in gauges:
                 gauge.set(bound if bound is not None else NOT_KNOWN)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE * interval):
+                    await self._asked.wait()
             return max(interval - (time.monotonic() - started), interval / 10)
 
         await forever(look)

@@ -242,7 +242,11 @@ class Folding:
                 documents = told.get(collection)
                 if documents is None:
                     documents = told[collection] = _told(batch, collection, partition)
-                documents.setdefault(key, []).append(said)
+                records_of = documents.get(key)
+                if records_of is None:
+                    documents[key] = [said]
+                else:
+                    records_of.append(said)
         batch.changes += changes
         # What the other way has met may be older still.
         batch.oldest_wall_ms = _older(oldest, batch.oldest_wall_ms)

@@ -12,6 +12,8 @@ _LETTER: Final = {code: letter for letter, code in _ORDER.items()}
 
 def member_of(key: str) -> bytes:
     """The member of a canonical document key (see `neverstale.keys.canonical`)."""
+    if key[0] == "s":
+        return b"2" + key[2:].encode()
     code = _ORDER.get(key[0])
     if code is None:
         return _OTHER + key.encode()

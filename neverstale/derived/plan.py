@@ -119,21 +119,32 @@ class Plan:
         """Documents, in columns: what the records of each say, oldest first; its packed contribution (`b""`: none);
         its facts in the snapshot (`None`: absent)."""
         usual: list[_Usual] = []
+        newer, fields, effects = self._stamp, None, None
         for key, records, packed, found in zip(keys, said, held, observed, strict=True):
+            first = records[0]
+            if first.fields is not fields:
+                # Most changes of a batch touch the same paths: those are looked up once.
+                if first.fields != fields or effects is None:
+                    effects = self._nameless(first.fields)
+                fields = first.fields
             # The version comes first in a contribution: so it is what is compared.
-            if packed and found is not None and packed < self._stamp and (effects := self._usual(records)):
+            if (
+                effects is not None
+                and packed
+                and found is not None
+                and packed < newer
+                and first.operation == "update"
+                and len(records) == 1
+            ):
                 usual.append((key, records, packed, found, effects))
             else:
                 self._add(key, records, packed, found)
         if usual:
             self._add_usual(usual)
 
-    def _usual(self, records: Sequence[Said]) -> Effects | None:
-        """The effects of one update that names no group, if that is all that happened."""
-        first = records[0]
-        if len(records) > 1 or first.operation != "update":
-            return None
-        effects = self._shape.effects(first.fields)
+    def _nameless(self, fields: Sequence[str] | None) -> Effects | None:
+        """What an update of these paths means, if that names no group."""
+        effects = self._shape.effects(fields)
         return None if effects.names else effects
 
     def _add_usual(self, documents: Sequence[_Usual]) -> None:

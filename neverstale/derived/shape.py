@@ -134,6 +134,8 @@ class Effects:
     lists: tuple[Effect, ...]
     names: bool
     """For some list whose pages it touches, groups that the document may have come into are to be looked for."""
+    concern: bool
+    """Something derived may change."""
 
 
 def _effect(one: ListShape, changed: Sequence[str] | None) -> Effect:
@@ -210,6 +212,9 @@ class Shape:
 
     def concerns(self, changed: Sequence[str] | None) -> bool:
         """Whether a change of these paths (`None`: all) can change anything derived."""
+        return self.effects(changed).concern
+
+    def _concern(self, changed: Sequence[str] | None) -> bool:
         if changed is None or not self.paths.isdisjoint(changed):
             return True
         if any(meets(path, used) for path in changed for used in self.paths):
@@ -222,7 +227,8 @@ class Shape:
         known = self._effects.get(key)
         if known is None:
             lists = tuple(_effect(one, changed) for one in self.lists)
-            known = Effects(lists, any(effect.touches and effect.names for effect in lists))
+            names = any(effect.touches and effect.names for effect in lists)
+            known = Effects(lists, names, self._concern(changed))
             if len(self._effects) < _EFFECTS:
                 self._effects[key] = known
         return known
@@ -265,25 +271,25 @@ def _group_facts(documents: Documents, path: str) -> list[str]:
 
 
 def _sum_facts(documents: Documents, path: str, scale: int) -> list[str]:
-    values = [_only(document, path) for document in documents]
+    values = _values(documents, path)
     if not scale and set(map(type, values)) == {int} and min(values) > -LIMIT and max(values) < LIMIT:
         return list(map(str, values))
     return [summable(value, scale) for value in values]
 
 
 def _score_facts(documents: Documents, path: str, descends: bool) -> list[str]:
-    values = [_only(document, path) for document in documents]
+    values = _values(documents, path)
     if set(map(type, values)) == {int} and min(values) > -_WHOLE and max(values) < _WHOLE:
         return list(map(str, map(neg, values) if descends else values))
     return [score(value, descends=descends) for value in values]
 
 
-def _only(document: Mapping[str, Any], path: str) -> Any:
-    """The one value at a path; an array of several is no number and no score."""
+def _values(documents: Documents, path: str) -> list[Any]:
+    """The one value at a path of each; an array of several is no number and no score."""
     if "." not in path:
-        return document.get(path)
-    found = at_path(document, path)
-    return found[0] if len(found) == 1 else None
+        return [document.get(path) for document in documents]
+    found = [at_path(document, path) for document in documents]
+    return [values[0] if len(values) == 1 else None for values in found]
 
 
 def _holds(document: Mapping[str, Any], constants: Mapping[str, str]) -> bool:

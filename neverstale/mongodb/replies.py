@@ -56,11 +56,15 @@ class Reply(NamedTuple):
 
 def decoded(row: Row) -> dict[str, Any]:
     """The document, as `neverstale.bson.values.decode` decodes it."""
+    if type(row) is dict:  # almost always; the class of the others is an abstract one, which takes long to ask for
+        return row
     return decode(bytes(row.raw)) if isinstance(row, RawBSONDocument) else row
 
 
 def undecoded_bytes(rows: Sequence[Row]) -> int:
     """How much of them is still to be decoded."""
+    if set(map(type, rows)) <= {dict}:
+        return 0
     return sum(len(row.raw) for row in rows if isinstance(row, RawBSONDocument))
 
 

@@ -101,9 +101,9 @@ class Walks:
             fields = await self._collection.find_one({"_id": self._id(Walk(purpose, resource, "", ""))})
         return _walk(fields or {})
 
-    async def unfinished(self, purpose: Purpose) -> list[Walk]:
-        """The walks of all groups, in the order in which they were asked for."""
-        asked = {"topic": self._topic, "purpose": purpose, "state": {"$in": list(UNFINISHED)}}
+    async def unfinished(self, *purposes: Purpose) -> list[Walk]:
+        """The walks of all groups for these purposes, in the order in which they were asked for."""
+        asked = {"topic": self._topic, "purpose": {"$in": purposes}, "state": {"$in": list(UNFINISHED)}}
         with _deadline():
             found = await self._collection.find(asked).sort("at").to_list()
         return [walk for fields in found if (walk := _walk(fields)) is not None]

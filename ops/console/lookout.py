@@ -27,7 +27,7 @@ RATES_SECONDS: Final = 5.0
 """Rates are told over so long."""
 LONG_SECONDS: Final = 4.0
 """Between two long looks: `doctor` wants some seconds between two to call a partition stuck."""
-UNWATCHED: Final = 5
+UNWATCHED: Final = 10
 """While nobody watches, looks are so many times rarer."""
 GONE_SECONDS: Final = 30.0
 """For so long a process that has ended is shown."""
