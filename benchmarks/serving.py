@@ -21,6 +21,7 @@ import psutil
 from pymongo import AsyncMongoClient
 
 from neverstale.api.callers.key_file import KeyFile, StaticKey, hashed, now
+from neverstale.ops.http_client import Connection
 from neverstale.ops.stack.ports import LOOPBACK, answers_http, free_port
 from neverstale.ops.stack.process import Launch, RunningProcess, python
 from neverstale.ops.stack.stack import LocalStack, StackOptions
@@ -28,6 +29,7 @@ from neverstale.ops.stack.stack import LocalStack, StackOptions
 DOCUMENTS: Final = 1000
 BODY_BYTES: Final = 557
 CONNECTIONS: Final = 64
+ANSWER_SECONDS: Final = 5.0
 CATALOG: Final = """\
 database = "bench"
 
@@ -66,6 +68,10 @@ class Spread:
     @property
     def pattern(self) -> str:
         return f"{self.name}-%0{4 if self.name == 'item' else 6}d"
+
+    def of(self, number: int) -> str:
+        """What is asked for behind the resource, of number so many."""
+        return self.pattern % number
 
 
 EVEN: Final = Spread()
@@ -122,6 +128,19 @@ class Bench:
         before = self._cpu_seconds(server)
         load = await wrk(port, seconds, headers, spread)
         return replace(load, cpu_us=(self._cpu_seconds(server) - before) / max(load.requests, 1) * 1e6)
+
+    async def until_cached(self, server: str, path: str) -> dict[str, Any]:
+        """Wait until an answer comes from the cache: a page is kept only once its list is built."""
+        port = await self.port(server)
+        connection = await Connection.open(f"http://{LOOPBACK}:{port}")
+        try:
+            while True:
+                answer = await connection.get(path, ANSWER_SECONDS)
+                if "; hit" in answer.headers.get("cache-status", ""):
+                    return {}
+                await asyncio.sleep(0.1)
+        finally:
+            connection.close()
 
     def _cpu_seconds(self, server: str) -> float:
         """Used so far."""
