@@ -41,6 +41,8 @@ def _lines(part: str, result: Mapping[str, Any]) -> Iterator[Line]:
         yield line
     else:
         yield from LINES[part](result)
+        if lost := result.get("lost"):
+            yield Line(part, "; ".join(lost), "", good=False)
 
 
 def _run(part: str) -> Mapping[str, Any]:

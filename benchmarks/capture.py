@@ -31,6 +31,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 
+from benchmarks.parts import repeated
 from neverstale.kafka.topic import ensure_topic
 from neverstale.mongodb.control import CONTROL
 from neverstale.ops.stack.stack import LocalStack, StackOptions
@@ -100,6 +101,8 @@ class Run:
 class Measured:
     changes: int
     runs: list[Run]
+    lost: list[str]
+    """Runs that came to nothing, and why."""
 
     @property
     def best(self) -> Run:
@@ -117,7 +120,7 @@ class Measured:
     @property
     def good(self) -> bool:
         fast = self.changes / self.best.watcher.seconds >= TARGET_PER_SECOND
-        return fast and self.ratio >= TARGET_RATIO and self.max_rss_mb <= TARGET_RSS_MB
+        return not self.lost and fast and self.ratio >= TARGET_RATIO and self.max_rss_mb <= TARGET_RSS_MB
 
 
 @asynccontextmanager
@@ -137,9 +140,13 @@ async def measure(options: CaptureOptions, mongo: str, kafka: str) -> Measured:
         database = client.get_database(DATABASE)
         token = await _write(database, options)
         task = Task(mongo, kafka, json_util.dumps(token), options.changes)
-        runs = [Run(await _process("raw", task), await _process("watch", task)) for _ in range(options.runs)]
+
+        async def run(number: int) -> Run:
+            return Run(await _process("raw", task), await _process("watch", task))
+
+        runs, lost = await repeated(options.runs, run)
         await client.drop_database(DATABASE)
-    return Measured(options.changes, runs)
+    return Measured(options.changes, runs, lost)
 
 
 async def _write(database: Database, options: CaptureOptions) -> Token:
@@ -169,7 +176,13 @@ async def _process(what: str, task: Task) -> Reading:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.capture", f"--{what}", argument, stdout=asyncio.subprocess.PIPE
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode:
+        raise SystemExit(f"{what} ended with {process.returncode}")
     return Reading(**json.loads(output))
 
 

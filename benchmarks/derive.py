@@ -31,6 +31,7 @@ from pymongo import AsyncMongoClient, UpdateOne
 from redis.asyncio import Redis
 
 from benchmarks.apply import GROUP, cpu_seconds
+from benchmarks.parts import repeated
 from neverstale.keys import Names
 from neverstale.mongodb.control import checkpoint_id, control
 from neverstale.ops.http_client import Connection
@@ -107,6 +108,8 @@ class Measured:
     """A document."""
     counters_and_tags_bytes: float
     """All together."""
+    lost: list[str]
+    """Rounds that came to nothing, and why."""
 
     @property
     def plain_per_second(self) -> float:
@@ -124,7 +127,7 @@ class Measured:
     @property
     def good(self) -> bool:
         fast = self.derived_per_second >= TARGET_PER_SECOND and self.cpu_ratio <= TARGET_CPU_RATIO
-        return fast and self.contribution_bytes <= TARGET_BYTES
+        return not self.lost and fast and self.contribution_bytes <= TARGET_BYTES
 
 
 async def measure(options: DeriveOptions) -> Measured:
@@ -144,10 +147,12 @@ async def measure(options: DeriveOptions) -> Measured:
             await stack.start_role("api")
             await _until_complete(stack.api_url, options.documents)
             cache = Cache(redis, Names(RedisSettings().prefix))
-            rounds = []
-            for number in range(options.rounds):
+
+            async def both(number: int) -> tuple[Drain, Drain]:
                 plain = await _drain(options, client, PLAIN, consumer, cache, number)
-                rounds.append((plain, await _drain(options, client, DERIVED, consumer, cache, number)))
+                return plain, await _drain(options, client, DERIVED, consumer, cache, number)
+
+            rounds, lost = await repeated(options.rounds, both, 2 * DEADLINE_SECONDS)
             await _check(client, stack.api_url)
             sizes = await _sizes(redis)
             return Measured(
@@ -158,6 +163,7 @@ async def measure(options: DeriveOptions) -> Measured:
                 sizes["b"] / options.documents,
                 sizes["z"] / options.documents,
                 sizes["c"] + sizes["t"] + sizes["k"],
+                lost,
             )
 
 

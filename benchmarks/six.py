@@ -24,6 +24,7 @@ from benchmarks import read
 from benchmarks.parts import WRONG, reason
 from neverstale.ops.stack.process import PROJECT, python
 
+NAIVE: Final = "FastAPI + redis.get"
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 README: Final = PROJECT / "README.md"
 RUN_SECONDS: Final = 420.0
@@ -35,62 +36,64 @@ RUNS: Final[Mapping[str, Sequence[str]]] = {
 DAY: Final = re.compile(r"One machine, one day \(\d+ cores, \d{4}-\d\d-\d\d\)")
 
 Found = Mapping[str, Any]
-"""What the benchmarks wrote, by their names; of one that failed, why."""
+"""What a benchmark wrote, or why it wrote nothing."""
 
 
 def _beside(found: Found, name: str, other: str) -> float:
     """How many times as fast, in the median of the rounds."""
-    loads = {row["row"]["name"]: row["loads"] for row in found["read"]["rows"]}
+    loads = {row["row"]["name"]: row["loads"] for row in found["rows"]}
     ours, theirs = loads[name], loads[other]
     return float(median(ours[at]["per_second"] / theirs[at]["per_second"] for at in ours.keys() & theirs.keys()))
 
 
 def _memory(found: Found) -> str:
-    naive, raw = _beside(found, read.L1, "FastAPI + redis.get"), _beside(found, read.L1, read.BASELINE)
+    naive, raw = _beside(found, read.L1, NAIVE), _beside(found, read.L1, read.BASELINE)
     return f"{naive:.0f} {TIMES} FastAPI with `redis.get`, {raw:.1f} {TIMES} a constant answer of raw ASGI"
 
 
 def _redis(found: Found) -> str:
-    return f"{_beside(found, read.L2, 'FastAPI + redis.get'):.0f} {TIMES} FastAPI with `redis.get`"
+    return f"{_beside(found, read.L2, NAIVE):.0f} {TIMES} FastAPI with `redis.get`"
 
 
 def _misses(found: Found) -> str:
-    return f"{found['read']['misses']['ratio']:.1f} {TIMES} one find each"
+    return f"{found['misses']['ratio']:.1f} {TIMES} one find each"
 
 
 def _stampede(found: Found) -> str:
-    reads = round(found["read"]["stampede"]["mongodb_reads"])
+    reads = round(found["stampede"]["mongodb_reads"])
     return f"{reads} read{'' if reads == 1 else 's'} of MongoDB"
 
 
 def _capture(found: Found) -> str:
-    return f"{found['capture']['ratio']:.2f} of only reading the stream"
+    return f"{found['ratio']:.2f} of only reading the stream"
 
 
 def _latency(found: Found) -> str:
-    [rate] = found["latency"]["rates"]
+    [rate] = found["rates"]
     ours, least = rate["corrected_ms"]["p50"], rate["peer_ms"]["p50"]
     return f"{ours / least:.1f} {TIMES} the least that could do the work, {ours:.1f} ms"
 
 
-NUMBERS: Final[Mapping[str, Callable[[Found], str]]] = {
-    "reads from the memory of a process": _memory,
-    "reads from Redis": _redis,
-    "misses, 200 clients": _misses,
-    "5,000 clients ask for what was just invalidated": _stampede,
-    "MongoDB → Kafka, positions durably stored": _capture,
-    "write acknowledged → Redis corrected, at the median": _latency,
+NUMBERS: Final[Mapping[str, tuple[str, Callable[[Found], str]]]] = {
+    "reads from the memory of a process": ("read", _memory),
+    "reads from Redis": ("read", _redis),
+    "misses, 200 clients": ("read", _misses),
+    "5,000 clients ask for what was just invalidated": ("read", _stampede),
+    "MongoDB → Kafka, positions durably stored": ("capture", _capture),
+    "write acknowledged → Redis corrected, at the median": ("latency", _latency),
 }
+"""Row of README -> the benchmark that it comes from, and how it is said."""
 
 
-def numbers(found: Found) -> tuple[dict[str, str], dict[str, str]]:
-    """Those that were found; and of the others, why they were not."""
+def numbers(found: Mapping[str, Found]) -> tuple[dict[str, str], dict[str, str]]:
+    """Those that were found; and of the others, why they were not. `found`: by benchmark."""
     told, missing = {}, {}
-    for name, number in NUMBERS.items():
+    for name, (benchmark, number) in NUMBERS.items():
         try:
-            told[name] = number(found)
+            told[name] = number(found[benchmark])
         except Exception as error:
-            missing[name] = next((one[WRONG] for one in found.values() if WRONG in one), reason(error))
+            why = found[benchmark].get(WRONG)
+            missing[name] = why if isinstance(why, str) else reason(error)
     return told, missing
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import __main__ as everything
 from benchmarks import pressure, read
-from benchmarks.parts import attempt
+from benchmarks.parts import attempt, repeated
 from benchmarks.serving import Load
 
 Work = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -51,6 +51,27 @@ async def times_out() -> Mapping[str, Any]:
 )
 async def test_a_part_finds_something_or_says_why_not(work: Work, found: Mapping[str, Any]) -> None:
     assert await attempt(work(), 0.01) == found
+
+
+async def test_rounds_that_fail_leave_the_others_theirs() -> None:
+    async def once(number: int) -> int:
+        if number == 1:
+            await asyncio.Event().wait()
+        if number == 2:
+            raise OSError("gone")
+        return number
+
+    found, lost = await repeated(4, once, 0.01)
+    assert found == [0, 3]
+    assert lost == ["round 2: it was not done within 0.01 s", "round 3: OSError: gone"]
+
+
+async def test_a_benchmark_whose_rounds_all_fail_says_why() -> None:
+    async def once(number: int) -> int:
+        raise OSError(f"gone {number}")
+
+    with pytest.raises(SystemExit, match="round 1: OSError: gone 0; round 2: OSError: gone 1"):
+        await repeated(2, once, 1)
 
 
 async def test_an_interrupt_ends_a_part_and_all_others() -> None:
@@ -129,7 +150,9 @@ def test_a_benchmark_that_ends_without_figures_leaves_the_others_theirs(
         if part == "capture":
             raise subprocess.TimeoutExpired(argv, timeout)
         if part == "apply":
-            file.write_text(json.dumps({"best": {"per_second": 70_000.0}, "max_rss_mb": 90.0}))
+            file.write_text(
+                json.dumps({"best": {"per_second": 70_000.0}, "max_rss_mb": 90.0, "lost": ["round 2: no reply"]})
+            )
         if part == "latency":
             file.write_text(json.dumps({"rates": [], "wrong": {"200": "mongod cannot keep up"}}))
         return subprocess.CompletedProcess(argv, 3)
@@ -139,7 +162,7 @@ def test_a_benchmark_that_ends_without_figures_leaves_the_others_theirs(
     assert everything.main(["--json", str(tmp_path / "all.json")]) == 1
     told = " ".join(capsys.readouterr().out.split())
     assert "it was not done within 300 s" in told
-    assert "70,000" in told
+    assert "70,000" in told and "round 2: no reply" in told
     assert "it ended with 3 and without" in told
     assert "mongod cannot keep up" in told
     assert set(json.loads((tmp_path / "all.json").read_text())) == {"capture", "apply", "derive", "latency"}
