@@ -58,5 +58,17 @@ def reason_of(error: Exception) -> str:
     return type(error).__name__
 
 
+def is_of_rights(error: Exception) -> bool:
+    """Whether Redis says that our user may not do this, or may be saying it (within a script of Redis 7.0)."""
+    match error:
+        case NoPermissionError():
+            return True
+        case ResponseError() if within := _WITHIN_SCRIPT.search(str(error)):
+            return within[1] == "NOPERM"
+        case ResponseError() if type(error) is ResponseError:
+            return not _CODE.match(str(error)) and _IN_SCRIPT.search(str(error)) is not None
+    return False
+
+
 def _shown(error: Exception) -> str:
     return str(error)[:SHOWN_LETTERS]

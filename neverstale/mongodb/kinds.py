@@ -30,6 +30,7 @@ from neverstale.catalog import Catalog, Resource
 from neverstale.errors import NeverstaleError
 from neverstale.mongodb.refusals import ours
 from neverstale.role import telemetry
+from neverstale.role.log_repetitions import Seldom
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
 
@@ -40,6 +41,7 @@ LOOK_SECONDS: Final = 1.0
 AGAIN_SECONDS: Final = 0.1
 """Where nothing is kept, each read may ask for a look; but not more often than this."""
 UNAUTHORIZED: Final = 13
+UNSURE_SECONDS: Final = 60.0
 
 Type = Literal["collection", "capped", "view", "timeseries", "system", "missing"]
 
@@ -91,6 +93,7 @@ class Kinds:
         self._wanted: set[str] = set()
         self._looked = float("-inf")
         self._looking: asyncio.Task[None] | None = None
+        self._unsure = Seldom(UNSURE_SECONDS)
         self.by_uuid = True
         """Whether the server can check it."""
 
@@ -142,6 +145,8 @@ class Kinds:
         except OperationFailure as error:
             if error.code != UNAUTHORIZED:
                 raise
+            if times := self._unsure.due():
+                log.warning("collections_not_listed", reason=str(ours(error, "kinds")), times=times)
             reply = await self._command({**command, "nameOnly": True, "authorizedCollections": True})
         return {one["name"]: kind_of(one) for one in reply["cursor"]["firstBatch"]}
 

@@ -159,6 +159,7 @@ BY_OPERATION: Final[dict[tuple[Operation, int], Row]] = {
     ("query", 50): Row("MaxTimeMSExpired", "too_much", _INDEX),
     ("query", 262): Row("ExceededTimeLimit", "too_much", _INDEX),
     ("walks", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri find, insert and update on " + CONTROL),
+    ("kinds", 13): Row("Unauthorized", "user", "grant the user of mongodb.uri listCollections on its database"),
     ("now", 13): Row(
         "Unauthorized",
         "user",

@@ -11,7 +11,7 @@ Everything else that is no answer is an outage, of the cells of that node alone.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -19,6 +19,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as Disconnected
 
+from neverstale.links.redis_refusals import is_of_rights
 from neverstale.redis.commands import Command, RoundTrip
 from neverstale.redis.wire import Vouched, Wire, whoever
 from neverstale.role import telemetry
@@ -87,7 +88,8 @@ class ClusterNodes:
         answers = [one for one in found if not isinstance(one, BaseException)]
         if not answers:
             raise Disconnected("no node answers")
-        return answers[0]
+        # Each node has users of its own: one of them may have been forgotten.
+        return next((each for each in answers if any(map(is_of_rights, _errors(each)))), answers[0])
 
     async def subscriber(self, name: bytes) -> Redis:
         return self._open_client(await self._owner(key_slot(name)))
@@ -166,7 +168,7 @@ class ClusterNodes:
 
     async def _look(self) -> None:
         """Ask one node after the other; those that hold something first."""
-        self._looked_at = time.monotonic()
+        self._looked_at, refusal = time.monotonic(), None
         for node in dict.fromkeys((*self._owners.values(), *self._seeds)):
             try:
                 (ranges,) = await self._wire(node, "look").exchange([("CLUSTER", "SLOTS")])
@@ -174,11 +176,12 @@ class ClusterNodes:
                     raise ranges
             except (RedisError, OSError) as error:
                 log.debug("node_away", node=f"{node.host}:{node.port}", reason=type(error).__name__)
+                refusal = error if is_of_rights(error) else refusal
                 continue
             if found := _owners(ranges, node):
                 self._owners = found
                 return
-        raise Disconnected("no node of the cluster says who holds what")
+        raise refusal or Disconnected("no node of the cluster says who holds what")
 
 
 def _owners(ranges: Sequence[Any], asked: Address) -> dict[int, Address]:
@@ -197,6 +200,10 @@ def _slot_of(command: Command) -> int | None:
     if name in _KEYLESS or len(command) < 2:
         return None
     return key_slot(command[3] if name == "EVALSHA" else command[1])
+
+
+def _errors(replies: Sequence[Any]) -> Iterator[Exception]:
+    return (reply for reply in replies if isinstance(reply, Exception))
 
 
 def _first(replies: Sequence[Any], kind: type[Any]) -> Any | None:

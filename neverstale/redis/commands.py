@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from neverstale.errors import Outage
 from neverstale.keys import Names
-from neverstale.links.redis_refusals import reason_of
+from neverstale.links.redis_refusals import is_of_rights, reason_of
 from neverstale.redis.foreign_keys import WRONG_TYPE, removed
 from neverstale.redis.scripts import Name, Script, scripts
 from neverstale.role import telemetry
@@ -98,13 +98,20 @@ class Commands:
         try:
             replies = await self.round_trip(commands)
         except (RedisError, OSError) as error:
-            raise _outage(error) from error
+            raise self._outage(error) from error
         for reply in replies:
             if isinstance(reply, NoScriptError):
                 raise reply
             if isinstance(reply, Exception):
-                raise _outage(reply) from reply
+                raise self._outage(reply) from reply
         return replies
+
+    def _outage(self, error: Exception) -> Outage:
+        telemetry.OUTAGES.labels("redis").inc()
+        outage = Outage("redis", reason_of(error))
+        if is_of_rights(error):
+            self.damage.refused(outage.reason)
+        return outage
 
 
 async def pipelined(client: Any, commands: Sequence[Command]) -> list[Any]:
@@ -124,11 +131,6 @@ def nonce() -> bytes:
 def identity_of(server: bytes, replication: bytes) -> str:
     """Changes when Redis restarts (`run_id`) and when another server takes over (`master_replid`)."""
     return f"{_info(server, 'run_id')[:16]}-{_info(replication, 'master_replid')[:16]}"
-
-
-def _outage(error: Exception) -> Outage:
-    telemetry.OUTAGES.labels("redis").inc()
-    return Outage("redis", reason_of(error))
 
 
 def _info(reply: bytes, name: str) -> str:

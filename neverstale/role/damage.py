@@ -4,6 +4,8 @@ A neighbour may have written it, another release, a person with `redis-cli`, a b
 stranger: it costs a miss, a void or an honest "unknown", is told of, and consumers put right what they keep. What
 cannot be true above all is a version that MongoDB has not reached: nobody believes it, nobody asks MongoDB for a
 state that late, and nobody writes it on.
+
+What Redis refuses our user is told of here, too: whoever met it may have gone another way, and would tell nobody.
 """
 
 import re
@@ -22,6 +24,10 @@ What = Literal[
 ]
 PART: Final = "redis_data"
 """In `/readyz`."""
+RIGHTS: Final = "redis_rights"
+"""The same, of what our user may not do."""
+REFUSALS_TOLD: Final = 64
+"""Of those that differ: there is one for each command, key and channel."""
 MOST_PARTITIONS: Final = 10_000
 """Of a topic. Nobody loops over a larger number, whoever wrote it."""
 LATEST_MS: Final = 253_402_300_799_999
@@ -41,6 +47,7 @@ class Damage:
         self.latest = latest
         self._health = health
         self._complaints: dict[What, Seldom] = {}
+        self._refusals: dict[str, Seldom] = {}
 
     def met(self, what: What, detail: object) -> None:
         """Tell of it: in the metric each time, in the log and in `/readyz` once in a while."""
@@ -55,6 +62,15 @@ class Damage:
             )
             if self._health is not None:
                 self._health.note(PART, f"{what}: {text}")
+
+    def refused(self, reason: str) -> None:
+        """Tell what our user lacks on Redis, and the remedy: each in the log and in `/readyz` once in a while."""
+        if reason not in self._refusals and len(self._refusals) >= REFUSALS_TOLD:
+            self._refusals.clear()
+        if times := self._refusals.setdefault(reason, Seldom()).due():
+            log.warning("redis_refuses", reason=reason, times=times)
+            if self._health is not None:
+                self._health.note(RIGHTS, reason)
 
     def version(self, what: What, raw: bytes) -> Version | None:
         """The version that these bytes spell; `None`: none, or one that cannot be true, which is told of."""

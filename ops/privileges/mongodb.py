@@ -20,8 +20,8 @@ def of_consumer(collections: Iterable[str]) -> Privileges:
 
 
 def of_watcher() -> Privileges:
-    """The most that any role needs."""
-    own = ("find", "insert", "update")
+    """The most that any role needs. `find` on the database is one on its own collections, too."""
+    own = ("insert", "update")
     return {"": ("find", "changeStream", "listCollections"), CONTROL: own, HEARTBEATS: own}
 
 

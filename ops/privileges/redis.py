@@ -12,15 +12,16 @@ from neverstale.redis.scripts import Name, source
 
 _CALL: Final = re.compile(r"redis\.p?call\('([A-Z]+)'")
 
-_CONNECTED: Final = ("ping", "info", "client|setname", "hello", "select")
-"""What the client says by itself, and the question which Redis this is."""
-_SCRIPTED: Final = ("evalsha", "script|load", "type", "del", "mget", "hmget", "set")
-"""`type` and `del`: what somebody else has put under a key of ours is removed. `set`: the role's card."""
+_CONNECTED: Final = ("client|setname", "select", "set")
+"""What the client says by itself (`hello` and `auth` are everybody's), and the role's card."""
+_SCRIPTED: Final = ("info", "evalsha", "script|load", "type", "del", "mget", "hmget")
+"""`info`: which Redis this is. `type` and `del`: what somebody else has put under a key of ours is removed."""
 
 _COMMANDS: Final[dict[Role, tuple[str, ...]]] = {
-    "watcher": ("set",),
+    "watcher": (),
     "consumer": (
         *_SCRIPTED,
+        "ping",
         "get",
         "exists",
         "hget",
@@ -41,7 +42,6 @@ _COMMANDS: Final[dict[Role, tuple[str, ...]]] = {
             "getrange",
             "hgetall",
             "hlen",
-            "hscan",
             "zcard",
             "zrange",
             "zrank",
@@ -49,15 +49,15 @@ _COMMANDS: Final[dict[Role, tuple[str, ...]]] = {
             "zrevrange",
             "zrevrank",
         ),
-        *("multi", "exec", "exists", "subscribe", "unsubscribe"),
+        *("multi", "exec", "subscribe", "unsubscribe"),
     ),
 }
 """Of its own; those of its scripts are added."""
 _SCRIPTS: Final[dict[Role, tuple[Name, ...]]] = {
     "watcher": (),
     "consumer": (
-        *("lease", "fill", "invalidate", "touch", "raise", "claim", "establish"),
-        *("stamp", "reach", "watermark", "begin", "contribute", "agree", "read"),
+        *("fill", "invalidate", "raise", "claim", "establish"),
+        *("stamp", "reach", "watermark", "begin", "contribute", "agree"),
     ),
     "api": ("lease", "fill", "touch", "limit", "read"),
 }

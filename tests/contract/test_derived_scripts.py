@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis
 from redis.exceptions import ResponseError
 
+from neverstale.ops.privileges.redis import called_by
 from tests.contract.conftest import REAL, connect
 from tests.contract.subjects import InMemory, RealRedis, Subject
 from tests.support.lua_collections import CollectionsRedis
@@ -35,16 +37,17 @@ def subject(request: pytest.FixtureRequest, prefix: bytes) -> Iterator[Subject]:
 class Resource:
     """A generation of one list, counter and ranking on a subject."""
 
-    def __init__(self, subject: Subject, prefix: bytes) -> None:
+    def __init__(self, subject: Subject, prefix: bytes, *, lay: bool = True) -> None:
         self.subject = subject
         self.gens, self.partitions, self.bucket, self.counter, self.sizes, self.tags = (
             prefix + name for name in (b"gens", b"p", b"b", b"c", b"k", b"t")
         )
         self.top = prefix + b"z"
         self.hashes = [self.partitions, self.bucket, self.counter, self.sizes, self.tags]
-        subject.command("SET", self.gens, EPOCH + b"[]")
-        for key in self.hashes:
-            subject.command("HSET", key, b".g", b"")
+        if lay:
+            subject.command("SET", self.gens, EPOCH + b"[]")
+            for key in self.hashes:
+                subject.command("HSET", key, b".g", b"")
 
     def begin(self, version: int, *documents: bytes) -> Any:
         pairs = [argument for document in documents for argument in (2, document)]
@@ -101,6 +104,30 @@ def test_a_contribution_is_created_replaced_and_removed(resource: Resource) -> N
     assert resource.begin(9, b"k") == [b"begun", v(9), b""]
     assert resource.subject.hash(resource.counter) == {b".g": b""}
     assert resource.subject.hash(resource.sizes) == {b".g": b""}
+
+
+@pytest.mark.parametrize("lacking", called_by("contribute"))
+def test_what_is_refused_halfway_leaves_all_as_it_was_or_a_generation_that_is_void(
+    real_redis: RealRedis, prefix: bytes, lacking: str
+) -> None:
+    resource = Resource(real_redis, prefix)
+    assert resource.contribute(5, [(b"k", b"", b"one"), (b"l", b"", b"one")], count=2, score=b"1", tag=5) == [b"done"]
+    before = resource.held()
+    user, options = prefix.decode(), real_redis.redis.connection_pool.connection_kwargs
+    real_redis.command("ACL", "SETUSER", user, "on", ">secret", "~*", "+@all", f"-{lacking}")
+    changes = [(b"k", b"one", b"two")], [(b"k", b"two", b""), (b"l", b"one", b"")]
+    try:
+        with Redis(host=options["host"], port=options["port"], username=user, password="secret") as client:
+            refused = Resource(RealRedis(client), prefix, lay=False)
+            for documents, count, score in zip(changes, (1, -3), (b"2", b""), strict=True):
+                try:
+                    assert refused.contribute(6, documents, count=count, score=score, tag=6) == [b"done"]
+                    before = resource.held()
+                except ResponseError:
+                    assert resource.held() == before or resource.begin(7, b"k") == [b"lost", 1]
+                    break
+    finally:
+        real_redis.command("ACL", "DELUSER", user)
 
 
 def test_a_partitions_register_never_falls(resource: Resource) -> None:

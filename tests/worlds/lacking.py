@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 
 from pymongo import AsyncMongoClient
 
-from neverstale.mongodb.control import CONTROL, HEARTBEATS
 from neverstale.ops.privileges import kafka as kafka_privileges
 from neverstale.ops.privileges import mongodb as mongodb_privileges
 from neverstale.ops.privileges import redis as redis_privileges
@@ -40,32 +39,7 @@ class Right:
         return f"{self.role}: {self.what} on {self.on or 'the database'} of {self.server}"
 
 
-RARE: Final[Mapping[tuple[str, str, str], str]] = {
-    ("mongodb", "", "listCollections"): "what kind of collections there are is looked at once in a while",
-    ("watcher", CONTROL, "find"): "find on the whole database covers it",
-    ("watcher", HEARTBEATS, "find"): "find on the whole database covers it",
-    ("consumer", CONTROL, "insert"): "a walk is asked for when something is derived for the first time",
-    ("consumer", CONTROL, "update"): "the same",
-    ("api", CONTROL, "find"): "the present time is asked for while no marks come, or when something lies ahead of it",
-    ("redis", "command", "+client|setname"): "of a watcher, whose client goes on without a name",
-    ("redis", "command", "+hello"): "Redis lets everybody say it",
-    ("redis", "command", "+info"): "of a watcher, which shows no more than its card",
-    ("redis", "command", "+ping"): "when a connection was silent",
-    ("redis", "command", "+select"): "of a database that is not the first",
-    ("redis", "command", "+type"): "somebody else has put something under a key of ours",
-    ("redis", "command", "+del"): "the same, and what is damaged",
-    ("redis", "command", "+exists"): "registers were evicted",
-    ("redis", "command", "+hexists"): "the same",
-    ("redis", "command", "+get"): "the register of a topic that was made again",
-    ("redis", "command", "+hget"): "a contribution is replaced after a change of generations",
-    ("redis", "command", "+hdel"): "a document leaves a group",
-    ("redis", "command", "+hscan"): "groups of a counter are shown, or looked through for what was evicted",
-    ("redis", "command", "+scan"): "an old generation is swept",
-    ("redis", "command", "+unlink"): "the same",
-    ("redis", "command", "+pttl"): "the same",
-    ("redis", "command", "+setrange"): "an entry is marked as read",
-    ("redis", "command", "+zrevrange"): "what is read most is asked for",
-}
+RARE: Final[Mapping[tuple[str, str, str], str]] = {}
 """Server or role, on what, which -> when it is needed."""
 
 

@@ -1,5 +1,5 @@
-"""A pipeline one of whose roles starts again without one of its rights, does all that it does, and is asked what it
-says of it."""
+"""A pipeline one of whose roles starts again without one of its rights, comes to all that it may ever come to, and is
+asked what it says of it."""
 
 import asyncio
 import time
@@ -18,10 +18,13 @@ from neverstale.ops.privileges.roles import Role
 from neverstale.role.service import Life
 from tests.worlds.deriving import running
 from tests.worlds.lacking import Right, Server, without
-from tests.worlds.secured_pipeline import FLIGHTS, PATHS, RESOURCE, Place, until_hit
+from tests.worlds.lacking_moments import ASKED, Moments
+from tests.worlds.secured_pipeline import FLIGHTS, RESOURCE, Place
 
 PATIENCE_SECONDS: Final = 20.0
 """So soon a role says what it lacks, also on a busy machine."""
+WELL_SECONDS: Final = 60.0
+"""So soon everything goes on when the right is given back."""
 HANGS_SECONDS: Final = 12.0
 """No answer of the API takes so long, and no role needs so long to stop."""
 STEADY: Final[tuple[Role, ...]] = ("watcher", "consumer", "api")
@@ -47,12 +50,17 @@ class Finding:
     right: Right
     said: list[str] = field(default_factory=list)
     """Of it, in health, log or answers."""
-    works: bool = False
-    """Everything was done all the same."""
+    open: list[str] = field(default_factory=list)
+    """What was not done without it."""
     hung: list[str] = field(default_factory=list)
-    met: list[str] = field(default_factory=list)
-    """Whatever else was the matter."""
+    unwell: list[str] = field(default_factory=list)
+    """What did not go on when it was given back."""
     seconds: float = 0.0
+
+    @property
+    def works(self) -> bool:
+        """Everything was done all the same."""
+        return not (self.said or self.open or self.hung)
 
     @property
     def remedied(self) -> bool:
@@ -60,7 +68,9 @@ class Finding:
 
     def __str__(self) -> str:
         verdict = "hung" if self.hung else "said" if self.said else "works" if self.works else "silent"
-        return f"{self.right}: {verdict} after {self.seconds:.1f} s {(self.hung or self.said or self.met)[:2]}"
+        shown = self.hung or self.said or self.open
+        unwell = f", and then {self.unwell[:3]}" if self.unwell else ""
+        return f"{self.right}: {verdict} after {self.seconds:.1f} s {shown[:2]}{unwell}"
 
 
 @dataclass
@@ -68,9 +78,8 @@ class Lacking:
     """Roles with all of their rights, each of which can be started again without one of them."""
 
     place: Place
-    flights: Any
+    moments: Moments
     lives: dict[str, tuple[AsyncExitStack, Any]] = field(default_factory=dict)
-    changes: int = 1000
 
     @classmethod
     @asynccontextmanager
@@ -78,12 +87,13 @@ class Lacking:
         async with place.writing() as flights:
             await flights.delete_many({})
             await flights.insert_many([{"_id": str(n), "origin": "JFK", "delay": n} for n in range(FLIGHTS)])
-            world = cls(place, flights)
+            world = cls(place, Moments(place, flights))
             try:
                 for role in STEADY:
                     await world.start(role)
-                for path in PATHS:
-                    await until_hit(world.http, path)
+                await world.moments.quiet()
+                unwell = await world.until_well()
+                assert not unwell, unwell
                 yield world
             finally:
                 for name in list(world.lives):
@@ -108,9 +118,8 @@ class Lacking:
         return client
 
     async def without(self, right: Right) -> Finding:
-        """Start the role again without it, and give it back in the end."""
+        """Start the role again without it, and give it back in the end. All must be well before."""
         finding = Finding(right)
-        await self._cached()
         await self.stop(right.role)
         if (right.server, right.what) == ("kafka", "Create"):
             await self._delete_topic(right.on.partition(" ")[2])
@@ -118,10 +127,9 @@ class Lacking:
             async with without(self.place, right):
                 begun = time.monotonic()
                 await self.start(right.role)
-                await self._change(right)
-                while not (finding.said or finding.works or finding.hung):
-                    await self._look(finding, logs)
-                    if time.monotonic() - begun > PATIENCE_SECONDS:
+                await self._come(right)
+                while time.monotonic() - begun < PATIENCE_SECONDS:
+                    if await self._is_settled(finding, logs):
                         break
                     await asyncio.sleep(0.05)
                 finding.seconds = time.monotonic() - begun
@@ -130,39 +138,23 @@ class Lacking:
                 if time.monotonic() - begun > HANGS_SECONDS:
                     finding.hung.append(f"{right.role} did not stop")
         await self.start(right.role)
-        if (right.server, right.what) == ("kafka", "Create"):
-            await self.until_well()  # all that was derived begins again with another topic
+        await self.moments.quiet()
+        finding.unwell = await self.until_well()
         return finding
 
-    async def until_well(self, seconds: float = 60) -> bool:
-        """Whether a change arrives, now that all have their rights."""
-        await self._write()
+    async def until_well(self, seconds: float = WELL_SECONDS) -> list[str]:
+        """What is not well although all have had their rights for so long."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if await self._arrived():
-                return True
-            await asyncio.sleep(0.1)
-        return False
-
-    async def _cached(self, seconds: float = 20) -> None:
-        """What is not cached yet would be read from MongoDB, with the change that nobody told of."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            answers = [await self.http.get(path) for path in PATHS]
-            if all("; hit" in answer.headers.get("cache-status", "") for answer in answers):
-                return
+            if not (unwell := await self.moments.untrue(self.http)):
+                break
             await asyncio.sleep(0.05)
+        return unwell
 
-    async def _change(self, right: Right) -> None:
-        await self._write()
+    async def _come(self, right: Right) -> None:
+        await self.moments.come(right.role)
         if right.on.endswith(".dead"):
             await self._poison()
-
-    async def _write(self) -> None:
-        self.changes += 1
-        await self.flights.update_one({"_id": "1"}, {"$set": {"delay": self.changes}})
-        await self.flights.delete_one({"_id": "2"})
-        await self.flights.insert_one({"_id": "2", "origin": "JFK", "delay": 2})
 
     async def _poison(self) -> None:
         """A record that goes to the dead letters."""
@@ -177,27 +169,24 @@ class Lacking:
             except Exception:
                 continue
 
-    async def _arrived(self) -> bool:
-        answer = await self.http.get(PATHS[0])
-        return answer.status_code == 200 and answer.json().get("delay") == self.changes
-
-    async def _look(self, finding: Finding, logs: list[Any]) -> None:
+    async def _is_settled(self, finding: Finding, logs: list[Any]) -> bool:
+        """Whether it was said, is not needed for anything, or something hangs."""
         answers = []
-        for path in (*PATHS, f"/v1/{RESOURCE}/-/most-read/1", f"/v1/{RESOURCE}/none{self.changes}"):
+        for path in (*ASKED, f"/v1/{RESOURCE}/none{self.moments.changes}"):
             try:
                 async with asyncio.timeout(HANGS_SECONDS):
                     answers.append(await self.http.get(path))
             except TimeoutError:
                 finding.hung.append(f"GET {path}")
-                return
-        texts = [*self._ailing(), *(str(one) for one in logs if one.get("log_level") in ("warning", "error"))]
+                return True
         ready = (await self.http.get("/readyz")).json()["parts"]
+        ailing = self._ailing()
+        texts = [*ailing, *(str(one) for one in logs if one.get("log_level") in ("warning", "error"))]
         texts += [f"api {part}: {state}" for part, state in ready.items() if state != "ok"]
         texts += [answer.text for answer in answers if answer.status_code not in (200, 404)]
-        finding.met = texts
         finding.said = [text for text in texts if any(sign in text for sign in SIGNS[finding.right.server])]
-        hits = all("; hit" in answer.headers.get("cache-status", "") for answer in answers[: len(PATHS)])
-        finding.works = not finding.said and hits and await self._arrived() and not self._ailing()
+        finding.open = ailing or await self.moments.open(finding.right.role, self.http)
+        return bool(finding.said) or not finding.open
 
     def _ailing(self) -> list[str]:
         """What roles but the API know to be wrong."""

@@ -37,6 +37,8 @@ confluent: Any = confluent_admin
 ADMIN: Final = "admin"
 BROKER: Final = "kafka"
 PASSWORD: Final = "s3cret-of-all-tests"
+DATABASE: Final = 1
+"""Of Redis. Not the first, which nobody selects."""
 PATIENT_MS: Final = 10_000
 TOKENS: Final = (
     "listener.name.sasl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer."
@@ -113,6 +115,7 @@ class Servers:
             port=self.redis_port,
             username=ADMIN,
             password=PASSWORD,
+            db=DATABASE,
             ssl=True,
             ssl_ca_certs=str(self.authority.file),
             ssl_certfile=str(self.admin.certificate),
@@ -208,7 +211,11 @@ class Servers:
         else:
             kafka |= {"bootstrap_servers": f"{LOOPBACK}:{self.sasl_port}", "security_protocol": "SASL_SSL"}
             kafka |= {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": user, "sasl_password": PASSWORD}
-        redis = {"url": f"rediss://{user}:{PASSWORD}@{LOOPBACK}:{self.redis_port}/0", "ssl_cafile": ca, **ours}
+        redis = {
+            "url": f"rediss://{user}:{PASSWORD}@{LOOPBACK}:{self.redis_port}/{DATABASE}",
+            "ssl_cafile": ca,
+            **ours,
+        }
         given = base.model_dump()
         for section, changes in (("mongodb", {"uri": uri}), ("kafka", kafka), ("redis", redis)):
             given[section] |= changes

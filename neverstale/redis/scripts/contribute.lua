@@ -53,54 +53,70 @@ for i = sets, scores - 1, 3 do
   end
 end
 
--- Nothing refuses from here on, but what somebody else wrote: with it the generation is lost, whatever was done to it.
-for i = documents, differences - 1, 4 do
-  if ARGV[i + 3] == '' then
-    if ARGV[i + 2] ~= '' then
+-- From here on only what somebody else wrote is refused, or what our user may not do: with either the generation is
+-- lost, whatever was done to it.
+local function apply()
+  for i = documents, differences - 1, 4 do
+    if ARGV[i + 3] == '' then
+      if ARGV[i + 2] ~= '' then
+        redis.call('HDEL', key(i), ARGV[i + 1])
+      end
+    elseif ARGV[i + 3] ~= ARGV[i + 2] then
+      redis.call('HSET', key(i), ARGV[i + 1], ARGV[i + 3])
+    end
+  end
+  for i = differences, sets - 1, 3 do
+    -- Redis adds 64-bit integers, Lua could not; a double that was no zero as an integer is none either.
+    local total = redis.pcall('HINCRBY', key(i), ARGV[i + 1], ARGV[i + 2])
+    if type(total) == 'table' then
+      local held = redis.call('HGET', key(i), ARGV[i + 1])
+      if held and not string.find(held, '^%-?%d+$') then
+        return {'lost', tonumber(ARGV[i])}
+      end
+      redis.call('HINCRBY', key(i), ARGV[i + 1], ARGV[i + 2]) -- what lies there is a number: Redis says what is wrong
+    elseif total == 0 then
       redis.call('HDEL', key(i), ARGV[i + 1])
     end
-  elseif ARGV[i + 3] ~= ARGV[i + 2] then
-    redis.call('HSET', key(i), ARGV[i + 1], ARGV[i + 3])
   end
+  -- Neighbours of one set in one command: a command costs more than what it does.
+  local set, moved = nil, {}
+  for i = scores, tags, 3 do
+    local is_score = i < tags and ARGV[i + 2] ~= ''
+    if #moved > 0 and not (is_score and ARGV[i] == set and #moved < 200) then
+      redis.call('ZADD', KEYS[tonumber(set)], unpack(moved))
+      moved = {}
+    end
+    if is_score then
+      set = ARGV[i]
+      moved[#moved + 1], moved[#moved + 2] = ARGV[i + 2], ARGV[i + 1]
+    elseif i < tags then
+      redis.call('ZREM', key(i), ARGV[i + 1])
+    end
+  end
+  for i = sets, scores - 1, 3 do
+    local size = redis.call('ZCARD', key(i))
+    if size == 0 then
+      redis.call('HDEL', key(i + 1), ARGV[i + 2])
+    else
+      redis.call('HSET', key(i + 1), ARGV[i + 2], size)
+    end
+  end
+  for i = tags, last, 3 do
+    local held = redis.call('HGET', key(i), ARGV[i + 1])
+    if held and (#held ~= 16 or string.find(held, '[^0-9a-f]')) then
+      return {'lost', tonumber(ARGV[i])}
+    elseif not held or held < ARGV[i + 2] then
+      redis.call('HSET', key(i), ARGV[i + 1], ARGV[i + 2])
+    end
+  end
+  return {'done'}
 end
-for i = differences, sets - 1, 3 do
-  -- Redis adds 64-bit integers, Lua could not; a double that was no zero as an integer is none either.
-  local total = redis.pcall('HINCRBY', key(i), ARGV[i + 1], ARGV[i + 2])
-  if type(total) == 'table' then
-    return {'lost', tonumber(ARGV[i])}
-  elseif total == 0 then
-    redis.call('HDEL', key(i), ARGV[i + 1])
-  end
+
+local whole, answer = pcall(apply)
+if not whole then
+  -- Half of it is there, and done again it would be taken for all. Either of these makes the generation void.
+  redis.pcall('HDEL', KEYS[2], PRESENT)
+  redis.pcall('DEL', KEYS[2])
+  error(answer, 0)
 end
--- Neighbours of one set in one command: a command costs more than what it does.
-local set, moved = nil, {}
-for i = scores, tags, 3 do
-  local is_score = i < tags and ARGV[i + 2] ~= ''
-  if #moved > 0 and not (is_score and ARGV[i] == set and #moved < 200) then
-    redis.call('ZADD', KEYS[tonumber(set)], unpack(moved))
-    moved = {}
-  end
-  if is_score then
-    set = ARGV[i]
-    moved[#moved + 1], moved[#moved + 2] = ARGV[i + 2], ARGV[i + 1]
-  elseif i < tags then
-    redis.call('ZREM', key(i), ARGV[i + 1])
-  end
-end
-for i = sets, scores - 1, 3 do
-  local size = redis.call('ZCARD', key(i))
-  if size == 0 then
-    redis.call('HDEL', key(i + 1), ARGV[i + 2])
-  else
-    redis.call('HSET', key(i + 1), ARGV[i + 2], size)
-  end
-end
-for i = tags, last, 3 do
-  local held = redis.call('HGET', key(i), ARGV[i + 1])
-  if held and (#held ~= 16 or string.find(held, '[^0-9a-f]')) then
-    return {'lost', tonumber(ARGV[i])}
-  elseif not held or held < ARGV[i + 2] then
-    redis.call('HSET', key(i), ARGV[i + 1], ARGV[i + 2])
-  end
-end
-return {'done'}
+return answer

@@ -9,11 +9,14 @@ all (certificates, passwords, authorities) is taken away by tests/integration/se
 from collections.abc import Iterator
 from typing import Final
 
+from neverstale.role import telemetry
 from tests.faults.rig.experiment import Experiment, Outcome, Turn
 from tests.worlds.lacking import Right, rights
 from tests.worlds.lacking_roles import STEADY, Finding, Lacking
 from tests.worlds.secured import Servers
 from tests.worlds.secured_pipeline import Place
+
+log = telemetry.logger(__name__)
 
 UNSAID: Final = "rights whose lack was not said"
 HUNG: Final = "roles or requests that hung"
@@ -30,13 +33,14 @@ async def taken_away(turn: Turn) -> Outcome:
         async with Lacking.of(place) as world:
             for right in _chosen(place, turn):
                 finding = await world.without(right)
+                log.info("taken_away", finding=str(finding))
                 outcome.tally(HUNG).note(bool(finding.hung), str(finding))
                 outcome.tally(UNSAID).note(not (finding.said or _may_be_missed(finding)), str(finding))
                 if finding.said:
                     outcome.tally(WITHOUT_REMEDY).note(not finding.remedied, str(finding))
                     outcome.recovery.append(finding.seconds)
-                outcome.count("said" if finding.said else "missed by nobody")
-            outcome.tally(NOT_WELL).note(not await world.until_well(), "with all rights given back")
+                outcome.tally(NOT_WELL).note(bool(finding.unwell), str(finding))
+                outcome.count("said" if finding.said else "not needed" if finding.works else "silent")
     finally:
         servers.kill()
     return outcome
