@@ -145,6 +145,9 @@ def _to_node(cluster: ClusterUrl, node: Address, settings: RedisSettings) -> dic
 
 def kafka_options(settings: Kafka) -> dict[str, Any]:
     """What every aiokafka client (producer, consumer, admin) is given."""
+    from neverstale.links import kafka_bootstrap  # brings aiokafka along, of which the API needs nothing
+
+    kafka_bootstrap.mend()
     options: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
         "client_id": "neverstale",
@@ -158,7 +161,7 @@ def kafka_options(settings: Kafka) -> dict[str, Any]:
         return options
     options["sasl_mechanism"] = settings.sasl_mechanism
     if settings.sasl_mechanism == "OAUTHBEARER":
-        from neverstale.links import tokens  # brings aiokafka along, of which the API needs nothing
+        from neverstale.links import tokens  # the same
 
         provider = tokens.provider(settings.oauth_token_provider, settings.oauth_token_file)
         options["sasl_oauth_token_provider"] = provider

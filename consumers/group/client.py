@@ -65,6 +65,8 @@ async def close(kafka: AIOKafkaConsumer) -> None:
 
 def let_go(kafka: AIOKafkaConsumer) -> None:
     """Neither join nor stay in the group: what goes on by itself would hold partitions that nobody reads."""
+    if kafka._coordinator is None:
+        return  # its start was given up before it asked for one
     for task in (kafka._coordinator._coordination_task, kafka._coordinator._heartbeat_task):
         if task is not None:
             task.cancel()

@@ -2,8 +2,8 @@
 human can.
 
 A message is never decided by. It is shown where Redis says in it alone what is missing: which command a user may not
-send, or that a key or channel is none of his. Within a script Redis 7.0 says it under no code but `ERR`; so whatever
-fails there without a code is shown with the remedy of the likeliest cause.
+send, or that a key or channel is none of his. Within a script Redis 6.2 and 7.0 say it under no code but `ERR`, and
+whoever may not end a transaction is told `EXECABORT`; so both are shown with the remedy of the likeliest cause.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Final
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ExecAbortError,
     NoPermissionError,
     OutOfMemoryError,
     ResponseError,
@@ -20,16 +21,17 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from neverstale.links.tls import refused_by
 
-_WITHIN_SCRIPT: Final = re.compile(r": -([A-Z]+) ")
+_WITHIN_SCRIPT: Final = re.compile(r"\(call to f_[0-9a-f]{40}\): @user_script:\d+: -?([A-Z]{3,}) ")
 """Redis 6.2 hides the code of an error within a script: "Error running script (call to f_...): ...: -OOM ..."."""
-_IN_SCRIPT: Final = re.compile(r"script: [0-9a-f]{40}, on @user_script:")
-"""Where an error of Redis 7 came up, as it stands behind every one of a script."""
+_IN_SCRIPT: Final = re.compile(r"script: [0-9a-f]{40}, on @user_script:|\(call to f_[0-9a-f]{40}\): @user_script:")
+"""Where an error came up, as it stands behind every one of a script of Redis 7, and before every one of Redis 6.2."""
 _CODE: Final = re.compile(r"[A-Z]{3,}\b")
 SHOWN_LETTERS: Final = 200
 """Of a message."""
 
 RIGHTS: Final = "give the user of redis.url its rights (docs/security.md, Redis: users)"
 CREDENTIALS: Final = "correct user and password in redis.url"
+_PERHAPS: Final = f"; if a right is missing, {RIGHTS}"
 NOT_TRUSTED: Final = "its certificate is not trusted; set redis.ssl_cafile to who signed it"
 NOT_TAKEN: Final = "it refuses the certificate that we show, or that we show none; renew redis.ssl_certfile"
 
@@ -49,19 +51,18 @@ def reason_of(error: Exception) -> str:
             # An error reply starts with its code: MISCONF, BUSY, NOREPLICAS, ... (known ones are types of their own;
             # of ERR, which says nothing, the client keeps the message only)
             code = _CODE.match(str(error))
-            if code:
-                return code[0]
-            remedy = f"; if a right is missing, {RIGHTS}" if _IN_SCRIPT.search(str(error)) else ""
-            return f"ERR: {_shown(error)}{remedy}"
+            return code[0] if code else f"ERR: {_shown(error)}{_PERHAPS if is_of_rights(error) else ''}"
+        case ExecAbortError():
+            return f"EXECABORT: {_shown(error)}{_PERHAPS}"
         case Disconnected() if (by := refused_by(error)) is not None:
             return NOT_TRUSTED if by == "us" else NOT_TAKEN
     return type(error).__name__
 
 
 def is_of_rights(error: Exception) -> bool:
-    """Whether Redis says that our user may not do this, or may be saying it (within a script of Redis 7.0)."""
+    """Whether Redis says that our user may not do this, or may be saying it (in a script, of a transaction)."""
     match error:
-        case NoPermissionError():
+        case NoPermissionError() | ExecAbortError():
             return True
         case ResponseError() if within := _WITHIN_SCRIPT.search(str(error)):
             return within[1] == "NOPERM"

@@ -49,7 +49,7 @@ _COMMANDS: Final[dict[Role, tuple[str, ...]]] = {
             "zrevrange",
             "zrevrank",
         ),
-        *("multi", "exec", "subscribe", "unsubscribe"),
+        *("multi", "exec", "subscribe"),
     ),
 }
 """Of its own; those of its scripts are added."""

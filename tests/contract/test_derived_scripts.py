@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from neverstale.links.redis_refusals import is_of_rights
 from neverstale.ops.privileges.redis import called_by
 from tests.contract.conftest import REAL, connect
 from tests.contract.subjects import InMemory, RealRedis, Subject
@@ -123,7 +124,8 @@ def test_what_is_refused_halfway_leaves_all_as_it_was_or_a_generation_that_is_vo
                 try:
                     assert refused.contribute(6, documents, count=count, score=score, tag=6) == [b"done"]
                     before = resource.held()
-                except ResponseError:
+                except ResponseError as error:
+                    assert is_of_rights(error)
                     assert resource.held() == before or resource.begin(7, b"k") == [b"lost", 1]
                     break
     finally:

@@ -25,6 +25,8 @@ HIT: Final = (*PATHS, OF_LONE, FOREIGN, UNTOUCHED)
 ASKED: Final = (*HIT, f"/v1/{RESOURCE}/-/most-read", f"/v1/{RESOURCE}/-/most-read/1")
 LONG_AGO: Final = b"1"
 """Since then reads were never counted again."""
+SHORT_MS: Final = 2500
+"""Less than the lease of a refresh, and more than it takes to write."""
 TOUCHED: Final = 1
 """Where an entry says so."""
 
@@ -47,22 +49,30 @@ class Moments:
     def derived(self) -> DerivedNames:
         return DerivedNames(self.place.base.redis.prefix, RESOURCE)
 
+    @property
+    def _reads_since(self) -> str:
+        return f"{self.derived.base}:reads:since"
+
     async def quiet(self) -> None:
         """As long as everything has its rights."""
         await self.flights.replace_one({"_id": LONE["_id"]}, LONE, upsert=True)
 
     async def come(self, role: Role) -> None:
         """All of them that this role has to do with."""
-        await self.write()
-        await self.flights.delete_one({"_id": LONE["_id"]})
         async with self.place.servers.redis_admin as redis:
+            if role == "consumer":
+                # It is read and will be refreshed, and ends before that.
+                await redis.setrange(self.names.entry(RESOURCE, "s:1"), TOUCHED, b"1")
+                await redis.pexpire(self.names.entry(RESOURCE, "s:1"), SHORT_MS)
+            await self.write()
             if role == "consumer":
                 await self._evict(redis)
                 await self._put_hash(redis, self.names.floor(RESOURCE))
             if role == "api":
                 await self._put_hash(redis, self.names.entry(RESOURCE, "s:3"))
                 await redis.setrange(self.names.entry(RESOURCE, "s:4"), TOUCHED, b"0")
-                await redis.hset(f"{self.derived.base}:reads:since", "since", LONG_AGO)
+                await redis.hset(self._reads_since, "since", LONG_AGO)
+                await redis.persist(self._reads_since)
 
     async def write(self) -> None:
         self.changes += 1
@@ -83,8 +93,11 @@ class Moments:
         await redis.hset(key, "whose", "a neighbour's")
 
     async def open(self, role: Role, http: httpx.AsyncClient) -> list[str]:
-        """What is not over yet."""
-        return [*await self.untrue(http), *[one async for one in self._open_in_redis(role)]]
+        """What is not over yet. The last one comes when all others are: on what is counted again, nothing is lost."""
+        found = [*await self.untrue(http), *[one async for one in self._open_in_redis(role)]]
+        if not found and (await self.flights.delete_one({"_id": LONE["_id"]})).deleted_count:
+            return ["a group has become empty"]
+        return found
 
     async def _open_in_redis(self, role: Role) -> AsyncIterator[str]:
         async with self.place.servers.redis_admin as redis:
@@ -99,7 +112,7 @@ class Moments:
             if role == "api":
                 if await redis.getrange(self.names.entry(RESOURCE, "s:4"), TOUCHED, TOUCHED) != b"1":
                     yield "nobody has touched what was read"
-                if await redis.hget(f"{self.derived.base}:reads:since", "since") == LONG_AGO:
+                if await redis.ttl(self._reads_since) < 0:
                     yield "no reads were counted"
 
     async def untrue(self, http: httpx.AsyncClient) -> list[str]:

@@ -16,6 +16,7 @@ import neverstale.streams.main
 from neverstale.kafka.producer import started_producer
 from neverstale.ops.privileges.roles import Role
 from neverstale.role.service import Life
+from tests.support.waiting import eventually
 from tests.worlds.deriving import running
 from tests.worlds.lacking import Right, Server, without
 from tests.worlds.lacking_moments import ASKED, Moments
@@ -32,8 +33,8 @@ LIVES: Final[dict[str, Any]] = {"watcher": neverstale.streams.main.live, "consum
 SIGNS: Final[dict[Server, tuple[str, ...]]] = {
     "mongodb": ("13 Unauthorized",),
     "kafka": ("AuthorizationFailed",),
-    # The second: how Redis 7.0 spells it within a script.
-    "redis": ("NoPermissionError", "user executing the script can't"),
+    # How Redis spells it within a script, and of a transaction that is not let end.
+    "redis": ("NoPermissionError", "user executing the script can't", "EXECABORT"),
 }
 REMEDIES: Final[dict[Server, str]] = {
     "mongodb": "grant the user of mongodb.uri",
@@ -163,11 +164,16 @@ class Lacking:
             await producer.send_and_wait(kafka.topic, b"nonsense", partition=0)
 
     async def _delete_topic(self, name: str) -> None:
-        for done in self.place.servers.kafka_admin.delete_topics([name]).values():
-            try:
-                await asyncio.to_thread(done.result, 30)
-            except Exception:
-                continue
+        admin = self.place.servers.kafka_admin
+
+        async def is_gone() -> bool:
+            if name not in (await asyncio.to_thread(admin.list_topics, timeout=10)).topics:
+                return True
+            deleted = map(asyncio.wrap_future, admin.delete_topics([name]).values())
+            await asyncio.gather(*deleted, return_exceptions=True)
+            return False
+
+        await eventually(is_gone, f"the topic {name} is deleted", 30)
 
     async def _is_settled(self, finding: Finding, logs: list[Any]) -> bool:
         """Whether it was said, is not needed for anything, or something hangs."""

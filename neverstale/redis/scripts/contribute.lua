@@ -117,6 +117,6 @@ if not whole then
   -- Half of it is there, and done again it would be taken for all. Either of these makes the generation void.
   redis.pcall('HDEL', KEYS[2], PRESENT)
   redis.pcall('DEL', KEYS[2])
-  error(answer, 0)
+  error(redis.REDIS_VERSION and {err = answer} or answer, 0) -- since 7.0 an error has a code of its own
 end
 return answer

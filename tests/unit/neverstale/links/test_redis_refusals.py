@@ -12,10 +12,13 @@ from neverstale.links.redis_refusals import (
     NOT_TRUSTED,
     RIGHTS,
     SHOWN_LETTERS,
+    is_of_rights,
     reason_of,
 )
 
 WITHIN = f"The user executing the script can't run this command or subcommand script: {'0f' * 20}, on @user_script:8."
+OLD = f"Error running script (call to f_{'0f' * 20}): @user_script:3: "
+OF_OLD = OLD + "@user_script: 3: The user executing the script can't run this command or subcommand"
 SAID = "this user has no permissions to run the 'hset' command"
 
 
@@ -34,11 +37,11 @@ SAID = "this user has no permissions to run the 'hset' command"
         (ResponseError("The user executing the script can't run this"), "ERR: The user executing the script can't run"
          " this"),
         (ResponseError(WITHIN), f"ERR: {WITHIN}; if a right is missing, {RIGHTS}"),
-        (ResponseError("Error running script (call to f_1): @user_script:3: -OOM command"), "OOM"),
-        (
-            ResponseError("Error running script (call to f_1): @user_script:3: -NOPERM this user"),
-            f"NoPermissionError within a script; {RIGHTS}",
-        ),
+        (ResponseError(f"{OLD}-OOM command"), "OOM"),
+        (ResponseError(f"{OLD}WRONGTYPE Operation against"), "WRONGTYPE"),
+        (ResponseError(f"{OLD}-NOPERM this user"), f"NoPermissionError within a script; {RIGHTS}"),
+        (ResponseError(OF_OLD), f"ERR: {OF_OLD}; if a right is missing, {RIGHTS}"),
+        (exceptions.ExecAbortError(SAID), f"EXECABORT: {SAID}; if a right is missing, {RIGHTS}"),
         (exceptions.ConnectionError("gone"), "ConnectionError"),
         (OSError(), "OSError"),
         (TimeoutError(), "TimeoutError"),
@@ -48,6 +51,7 @@ def test_a_code_or_a_class_is_told_and_a_message_only_where_it_alone_says_what_i
     error: Exception, reason: str
 ) -> None:
     assert reason_of(error) == reason
+    assert is_of_rights(error) == (RIGHTS in reason)
 
 
 @pytest.mark.parametrize(
