@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
+from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import SecretStr
 
 from neverstale import __version__
@@ -36,8 +37,9 @@ from neverstale.ops.redis.roles import RoleStatus
 from neverstale.ops.settings_report import rows
 from neverstale.ops.status import gather
 from neverstale.ops.why.held import service_address_of
-from neverstale.settings import Settings
+from neverstale.settings import Kafka, Settings
 from neverstale.settings.sources import Origins, fields
+from neverstale.watcher_groups import watcher_groups
 
 SECONDS: Final = 5.0
 HIDDEN: Final = "***"
@@ -80,7 +82,7 @@ async def gathered_of(settings: Settings, origins: Origins, catalog: Catalog) ->
     parts: dict[str, Callable[[], Awaitable[Any]]] = {
         "doctor.json": lambda: _findings(settings, catalog),
         "mongodb.json": lambda: _mongodb(settings),
-        "kafka.json": lambda: _kafka(settings),
+        "kafka.json": lambda: _kafka(settings, catalog),
         "redis.json": lambda: _redis(settings),
     }
     answers = await asyncio.gather(*(_or_reason(ask) for ask in parts.values()))
@@ -125,17 +127,22 @@ async def _mongodb(settings: Settings) -> Any:
         return {"version": (await servers.mongo_facts(client)).version} | {n: hello[n] for n in told if n in hello}
 
 
-async def _kafka(settings: Settings) -> Any:
+async def _kafka(settings: Settings, catalog: Catalog) -> Any:
+    """Watcher group -> its topics and its consumer group."""
     async with servers.kafka_admin(settings.kafka) as admin:
-        changes = await servers.kafka_facts(admin, settings.kafka.topic)
-        dead = await servers.kafka_facts(admin, topic_of(settings.kafka).topic)
-        offsets = await servers.kafka_offsets(admin, settings.kafka, len(changes.replicas or ()))
-        return {
-            "topic": asdict(changes),
-            "dead letters": asdict(dead),
-            "group": asdict(await group_facts(admin, settings.kafka)),
-            "offsets": {number: asdict(one) for number, one in offsets.items()},
-        }
+        return {one.name: await _kafka_of(admin, one.settings.kafka) for one in watcher_groups(settings, catalog)}
+
+
+async def _kafka_of(admin: AIOKafkaAdminClient, kafka: Kafka) -> dict[str, Any]:
+    changes = await servers.kafka_facts(admin, kafka.topic)
+    dead = await servers.kafka_facts(admin, topic_of(kafka).topic)
+    offsets = await servers.kafka_offsets(admin, kafka, len(changes.replicas or ()))
+    return {
+        "topic": asdict(changes),
+        "dead letters": asdict(dead),
+        "group": asdict(await group_facts(admin, kafka)),
+        "offsets": {number: asdict(one) for number, one in offsets.items()},
+    }
 
 
 async def _redis(settings: Settings) -> Any:

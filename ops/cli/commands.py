@@ -17,7 +17,7 @@ from neverstale.ops.cli.audit import audit
 from neverstale.ops.cli.dead_letters import dlq
 from neverstale.ops.cli.init import init
 from neverstale.ops.cli.keys import keys
-from neverstale.ops.cli.look import check, diff, doctor, settings, status, support_bundle, why
+from neverstale.ops.cli.look import acl, check, diff, doctor, settings, status, support_bundle, why
 from neverstale.ops.cli.repair import invalidate, rebuild, resync, warm
 from neverstale.ops.cli.start import demo, play, run, up
 
@@ -38,6 +38,7 @@ for command in (
     demo,
     play,
     run,
+    acl,
     check,
     diff,
     doctor,

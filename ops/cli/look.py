@@ -1,6 +1,5 @@
-"""Commands that look and change nothing: `check`, `diff`, `doctor`, `settings`, `status`, `why`, `support-bundle`.
-
-Only `check --create-indexes` creates."""
+"""Commands that look and change nothing: `acl`, `check`, `diff`, `doctor`, `settings`, `status`, `why` and
+`support-bundle`. Only `check --create-indexes` creates."""
 
 import asyncio
 from contextlib import suppress
@@ -11,6 +10,14 @@ import typer
 
 from neverstale.errors import Misconfigured
 from neverstale.ops.cli.options import AsJson, CatalogFile, Config, ResourceName, catalog_of, settings_from
+
+
+def acl(config: Config = None, catalog: CatalogFile = None, as_json: AsJson = False) -> None:
+    """Print the users, roles and access control lists that the three servers need; no server is asked."""
+    from neverstale.ops.privileges.pages import pages_of, print_pages
+
+    settings, _ = settings_from(config, catalog)
+    print_pages(pages_of(settings, catalog_of(settings)), as_json=as_json)
 
 
 def check(

@@ -1,11 +1,13 @@
 """Access control lists of Kafka."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.ops.privileges.roles import ROLES, Role, user_of
 from neverstale.settings import Kafka
+from neverstale.watcher_groups import kafka_of
 
 Kind = Literal["topic", "group"]
 Operation = Literal["Create", "Delete", "Describe", "DescribeConfigs", "Read", "Write"]
@@ -20,8 +22,12 @@ class Acl:
     operations: tuple[Operation, ...]
 
 
-def of_role(role: Role, settings: Kafka) -> Sequence[Acl]:
-    """The API has nothing to do with Kafka, and needs no user there."""
+def of_role(role: Role, settings: Kafka, groups: Iterable[str] = (DEFAULT_GROUP,)) -> Sequence[Acl]:
+    """With the topics of these watcher groups. The API has nothing to do with Kafka, and needs no user there."""
+    return [acl for group in groups for acl in _of_group(role, kafka_of(settings, group))]
+
+
+def _of_group(role: Role, settings: Kafka) -> Sequence[Acl]:
     topic, dead, group = settings.topic, settings.dead_topic_name, settings.group
     made: tuple[Operation, ...] = ("Create", "DescribeConfigs")
     match role:
@@ -64,16 +70,20 @@ SASL over TLS with passwords or tokens."""
 WITH_USERS: Final[tuple[Role, ...]] = tuple(role for role in ROLES if of_role(role, Kafka()))
 
 
-def script(settings: Kafka, connect: str = "--bootstrap-server BROKER:9093 --command-config admin.properties") -> str:
+CONNECT: Final = "--bootstrap-server BROKER:9093 --command-config admin.properties"
+
+
+def script(settings: Kafka, groups: Iterable[str] = (DEFAULT_GROUP,), connect: str = CONNECT) -> str:
     """Lines for a shell with Kafka's tools."""
+    served = list(groups)
     return "\n".join(
         f"kafka-acls.sh {connect} --add --allow-principal User:{user_of(role)} {_spelled(acl)}"
         for role in WITH_USERS
-        for acl in of_role(role, settings)
+        for acl in of_role(role, settings, served)
     )
 
 
-def users_script(connect: str = "--bootstrap-server BROKER:9093 --command-config admin.properties") -> str:
+def users_script(connect: str = CONNECT) -> str:
     """Lines that create a user with a password (SCRAM) for each role that has to do with Kafka."""
     return "\n".join(
         f"kafka-configs.sh {connect} --alter --entity-type users --entity-name {user_of(role)}"

@@ -1,14 +1,19 @@
 """Users of Redis: commands, keys and channels.
 
-The commands that scripts call are read out of the scripts, as they ship.
+The commands that scripts call are read out of the scripts, as they ship. Where keys lie in cells, announcements have
+a channel for each; a Redis Cluster is also asked who holds what, and each of its nodes has users of its own.
 """
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from neverstale.keys import Names
 from neverstale.ops.privileges.roles import ROLES, Role, user_of
 from neverstale.redis.scripts import Name, source
+from neverstale.settings import RedisSettings
+
+Layout = Literal["one", "cells", "cluster"]
+"""One Redis that is one cell · one Redis with many (`redis.cells = "partition"`) · a Redis Cluster."""
 
 _CALL: Final = re.compile(r"redis\.p?call\('([A-Z]+)'")
 
@@ -77,12 +82,28 @@ _LOOKS: Final = (
 """What `neverstale doctor` asks besides, and how an auditor keeps its evidence."""
 
 
-def commands_of(role: Role) -> list[str]:
+_IN_CLUSTER: Final = ("info", "cluster|slots", "asking")
+"""Who answers, who holds what, and that a key may be on its way from one node to the other."""
+_SHARDED: Final = {"publish": "spublish", "subscribe": "ssubscribe"}
+_NOT_IN_CLUSTER: Final = frozenset(("select",))
+"""There is one database."""
+
+
+def layout_of(settings: RedisSettings) -> Layout:
+    if settings.is_cluster:
+        return "cluster"
+    return "cells" if settings.layout == "partition" else "one"
+
+
+def commands_of(role: Role, layout: Layout = "one") -> list[str]:
     """Every command that the role sends, or a script of its own calls, in alphabetical order."""
     if role == "operator":
-        return sorted({*commands_of("consumer"), *commands_of("api"), *_LOOKS})
+        return sorted({*commands_of("consumer", layout), *commands_of("api", layout), *_LOOKS})
     called = {command for name in _SCRIPTS[role] for command in called_by(name)}
-    return sorted({*_CONNECTED, *_COMMANDS[role], *called})
+    sent = {*_CONNECTED, *_COMMANDS[role], *called}
+    if layout != "cluster":
+        return sorted(sent)
+    return sorted({*_IN_CLUSTER, *(_SHARDED.get(one, one) for one in sent - _NOT_IN_CLUSTER)})
 
 
 def called_by(script: Name) -> list[str]:
@@ -90,28 +111,33 @@ def called_by(script: Name) -> list[str]:
 
 
 def keys_of(role: Role, prefix: str) -> list[str]:
-    """Patterns of keys. The API changes entries, what is derived, and budgets of callers; registers and watermarks,
-    which say what may be believed, it only reads."""
+    """Patterns of keys, the same in every layout. The API changes entries, pages, counts of reads and budgets of
+    callers; what is derived, and what says what may be believed (registers, watermarks), it only reads."""
     names = Names(prefix)
     card = names.role(role, "*").decode()
     if role == "watcher":
         return [f"~{card}"]
     if role == "api":
-        ours = (names.entry_prefix("*") + b"*", names.limit(b"*"), f"{prefix}:{{*".encode())
-        return [f"%R~{prefix}:*", *(f"~{pattern.decode()}" for pattern in ours), f"~{card}"]
+        pages, reads = f"{prefix}:{{*}}:*:l:*", f"{prefix}:{{*}}:reads*"
+        ours = names.entry_prefix("*").decode() + "*", pages, reads, names.limit(b"*").decode(), card
+        return [f"%R~{prefix}:*", *(f"~{pattern}" for pattern in ours)]
     return [f"~{prefix}:*"]
 
 
-def channels_of(role: Role, prefix: str) -> list[str]:
-    return [] if role == "watcher" else [f"&{Names(prefix).announcements.decode()}"]
+def channels_of(role: Role, prefix: str, layout: Layout = "one") -> list[str]:
+    if role == "watcher":
+        return []
+    names = Names(prefix) if layout == "one" else Names(prefix).cell("*")
+    return [f"&{names.announcements.decode()}"]
 
 
-def user(role: Role, prefix: str, password: str) -> list[str]:
+def user(role: Role, prefix: str, password: str, layout: Layout = "one") -> list[str]:
     """The words after `ACL SETUSER`. Said again, they change nothing."""
-    rules = [*keys_of(role, prefix), *channels_of(role, prefix), *(f"+{command}" for command in commands_of(role))]
+    commands = (f"+{command}" for command in commands_of(role, layout))
+    rules = [*keys_of(role, prefix), *channels_of(role, prefix, layout), *commands]
     return [user_of(role), "reset", "on", f">{password}", *rules]
 
 
-def script(prefix: str) -> str:
-    """Lines for `redis-cli`, or for its file of users."""
-    return "\n".join(" ".join(("ACL SETUSER", *user(role, prefix, "PASSWORD"))) for role in ROLES)
+def script(prefix: str, layout: Layout = "one") -> str:
+    """Lines for `redis-cli`, or for its file of users; of a cluster, for each of its nodes."""
+    return "\n".join(" ".join(("ACL SETUSER", *user(role, prefix, "PASSWORD", layout))) for role in ROLES)

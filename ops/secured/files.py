@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +64,7 @@ def write(root: Path, catalog: Catalog, settings: Settings, hosts: Hosts) -> boo
         _put(root / role, held, hosts.owner(role))
     files = {
         "mongo": _of_mongo(authority, hosts, administrator, _commands(catalog, passwords, subjects)),
-        "kafka": _of_kafka(authority, settings, hosts, passwords, root),
+        "kafka": _of_kafka(authority, settings, hosts, passwords, root, catalog.groups),
         "redis": _of_redis(authority, settings, hosts, passwords),
     }
     for server, held in files.items():
@@ -147,7 +147,12 @@ def _of_mongo(
 
 
 def _of_kafka(
-    authority: LocalAuthority, settings: Settings, hosts: Hosts, passwords: Mapping[Role, str], root: Path
+    authority: LocalAuthority,
+    settings: Settings,
+    hosts: Hosts,
+    passwords: Mapping[Role, str],
+    root: Path,
+    groups: Iterable[str],
 ) -> dict[str, bytes]:
     keystore, truststore = root / "kafka" / "tls.pem", root / DONE
     listeners = f"TLS://{hosts.kafka}:9093,SASL://{hosts.kafka}:9094"
@@ -161,7 +166,7 @@ def _of_kafka(
     connect = "security.protocol=SSL\n" + store.format(which="key", path=administrator)
     connect += store.format(which="trust", path=truststore)
     rights = kafka.script(
-        settings.kafka, f"--bootstrap-server {hosts.kafka}:9093 --command-config {root}/kafka/admin"
+        settings.kafka, groups, f"--bootstrap-server {hosts.kafka}:9093 --command-config {root}/kafka/admin"
     )
     return {
         "tls.pem": authority.issue(BROKER, hosts.kafka, "localhost").both,
@@ -195,7 +200,11 @@ auto.create.topics.enable=false
 def _of_redis(
     authority: LocalAuthority, settings: Settings, hosts: Hosts, passwords: Mapping[Role, str]
 ) -> dict[str, bytes]:
-    users = [["default", "off"], *(redis.user(role, settings.redis.prefix, passwords[role]) for role in ROLES)]
+    layout = redis.layout_of(settings.redis)
+    users = [
+        ["default", "off"],
+        *(redis.user(role, settings.redis.prefix, passwords[role], layout) for role in ROLES),
+    ]
     issued = authority.issue("redis", hosts.redis, "localhost")
     lines = "".join(f"user {' '.join(words)}\n" for words in users)
     return {"tls.crt": issued.certificate, "tls.key": issued.key, "users.acl": lines.encode()}

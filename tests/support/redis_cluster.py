@@ -1,7 +1,7 @@
 """A Redis Cluster of local processes: masters that share the slots, and a replica of each."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +25,16 @@ class RedisCluster:
 
     data: Path
     prefix: str
+    more: Callable[[], tuple[str, ...]] = tuple
+    """Further arguments of each node."""
     nodes: list[RedisServer] = field(default_factory=list)
 
     @classmethod
-    async def start(cls, data: Path, masters: int = 3, replicas: int = 1, prefix: str = "cluster") -> Self:
+    async def start(
+        cls, data: Path, masters: int = 3, replicas: int = 1, prefix: str = "cluster", **more: Any
+    ) -> Self:
         """A cluster that is ready."""
-        made = cls(data, prefix)
+        made = cls(data, prefix, **more)
         try:
             await asyncio.gather(*(made.add() for _ in range(masters * (1 + replicas))))
             await made._join(masters)
@@ -42,7 +46,7 @@ class RedisCluster:
     async def add(self) -> RedisServer:
         """One more node, alone as yet."""
         name = f"{self.prefix}-{len(self.nodes)}-{free_port()}"
-        options = RedisOptions(data=self.data, name=name, arguments=cluster_arguments(free_port()))
+        options = RedisOptions(data=self.data, name=name, arguments=(*cluster_arguments(free_port()), *self.more()))
         node = await start_redis(options)
         self.nodes.append(node)
         return node
@@ -145,8 +149,12 @@ def cluster_arguments(bus: int) -> tuple[str, ...]:
 
 def first_bus(node: RedisServer) -> int:
     """The port at which other nodes find it."""
+    return port_of(node, "--cluster-port")
+
+
+def port_of(node: RedisServer, argument: str) -> int:
     arguments = list(map(str, node.launch.argv))
-    return int(arguments[arguments.index("--cluster-port") + 1])
+    return int(arguments[arguments.index(argument) + 1])
 
 
 async def ask(node: RedisServer, *command: Any) -> Any:

@@ -13,7 +13,7 @@ import neverstale.consumers.main
 import neverstale.streams.main
 from neverstale.api.app import create_app
 from neverstale.catalog import Catalog
-from neverstale.ops.privileges.roles import ROLES
+from neverstale.ops.privileges.roles import ROLES, Role
 from neverstale.settings import Settings
 from tests.support.opened import carrying, opened_by
 from tests.support.waiting import eventually
@@ -53,6 +53,9 @@ class Place:
             await servers.allow(role, base, catalog)
         return place
 
+    def settings(self, role: Role, *, certificate: bool = False) -> Settings:
+        return self.servers.settings(role, self.base, certificate=certificate)
+
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Any]:
         """The collection, as product writers see it."""
@@ -61,7 +64,7 @@ class Place:
 
     @asynccontextmanager
     async def api(self) -> AsyncIterator[httpx.AsyncClient]:
-        app = create_app(self.servers.settings("api", self.base), self.catalog)
+        app = create_app(self.settings("api"), self.catalog)
         async with opened_by(app) as state:
             transport = httpx.ASGITransport(carrying(app, state), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
@@ -71,8 +74,7 @@ class Place:
 @asynccontextmanager
 async def pipeline(place: Place) -> AsyncIterator[httpx.AsyncClient]:
     """Everything runs, and has begun to count."""
-    watcher = place.servers.settings("watcher", place.base, certificate=True)
-    consumer = place.servers.settings("consumer", place.base)
+    watcher, consumer = place.settings("watcher", certificate=True), place.settings("consumer")
     async with AsyncExitStack() as stack:
         writing = await stack.enter_async_context(place.writing())
         await writing.insert_many([{"_id": str(n), "origin": "JFK", "delay": n} for n in range(FLIGHTS)])

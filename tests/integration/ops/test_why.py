@@ -162,7 +162,7 @@ async def pack(pipeline: Pipeline, folder: Path) -> None:
         }
     assert set(texts) == set(names) >= {"doctor.json", "status.json", "settings.json", "redis.json", "kafka.json"}
     assert "neverstale_reads_total" in texts["api-h-1-metrics.txt"]
-    assert json.loads(texts["kafka.json"])["group"]["members"]
+    assert json.loads(texts["kafka.json"])["default"]["group"]["members"]
     assert not any("a lie" in text or "a/b" in text for text in texts.values())
 
 

@@ -9,7 +9,7 @@ from neverstale.settings import Kafka
 
 
 def test_the_api_has_nothing_to_do_with_kafka() -> None:
-    assert of_role("api", Kafka()) == ()
+    assert of_role("api", Kafka()) == []
     assert "neverstale-api" not in script(Kafka()) + users_script()
 
 
@@ -29,3 +29,11 @@ def test_only_consumers_and_operators_read_and_only_operators_delete() -> None:
     able = {role: {o for acl in of_role(role, Kafka()) for o in acl.operations} for role in WITH_USERS}
     assert [role for role, operations in able.items() if "Read" in operations] == ["consumer", "operator"]
     assert [role for role, operations in able.items() if "Delete" in operations] == ["operator"]
+
+
+def test_each_watcher_group_has_its_topics_and_its_consumer_group() -> None:
+    lines = script(Kafka(), ("default", "orders")).splitlines()
+    of_orders = [line.replace(".orders", "") for line in lines if ".orders" in line]
+    assert sorted(of_orders) == sorted(script(Kafka()).splitlines())
+    assert any("--topic neverstale.changes.orders.dead" in line for line in lines)
+    assert any("--group neverstale.orders" in line for line in lines)

@@ -4,10 +4,12 @@ from fnmatch import fnmatchcase
 
 import pytest
 
+from neverstale.derived.redis_names import DerivedNames
 from neverstale.keys import Names
-from neverstale.ops.privileges.redis import called_by, channels_of, commands_of, keys_of, user
+from neverstale.ops.privileges.redis import called_by, channels_of, commands_of, keys_of, layout_of, user
 from neverstale.ops.privileges.roles import ROLES, Role
 from neverstale.redis.scripts import NAMES, Name, source
+from neverstale.settings import RedisSettings
 
 NAMES_OF = Names("ns")
 
@@ -61,9 +63,62 @@ def test_only_consumers_and_operators_write_what_may_be_believed(key: bytes) -> 
     assert [role for role in ROLES if may_write(role, key)] == ["consumer", "operator"]
 
 
-def test_the_api_writes_entries_budgets_and_what_is_derived() -> None:
-    for key in (NAMES_OF.entry("flights", "s:a:d:b"), NAMES_OF.limit(b"10.0.0.1"), b"ns:{flights}:reads"):
-        assert may_write("api", key)
+CELL = NAMES_OF.cell("default.16.3")
+DERIVED = DerivedNames("ns", "flights")
+OF = DERIVED.of("8c1798bc")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(NAMES_OF.entry("flights", "s:a:d:b"), CELL.entry("flights", "s:a"), NAMES_OF.limit(b"10.0.0.1")),
+        *(OF.page("departures", "JFK", ""), f"{DERIVED.base}:reads".encode(), f"{DERIVED.base}:reads:since".encode()),
+        NAMES_OF.role("api", "host-1"),
+    ],
+)
+def test_the_api_writes_entries_pages_counts_of_reads_budgets_and_its_card(key: bytes) -> None:
+    assert may_write("api", key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(CELL.applied, CELL.floor("flights"), CELL.watermarks("g"), CELL.topics("g"), CELL.reached("g")),
+        *(DERIVED.generations, OF.partitions, OF.bucket(1), OF.tags("departures"), OF.counter("by_status")),
+        *(OF.sizes("late"), OF.ranking("late", "JFK"), NAMES_OF.role("watcher", "host-1"), NAMES_OF.audit),
+    ],
+)
+def test_the_api_only_reads_what_is_derived_and_what_may_be_believed_in_every_layout(key: bytes) -> None:
+    assert not may_write("api", key)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_cluster_is_asked_who_holds_what_and_announcements_are_sharded(role: Role) -> None:
+    one, cluster = set(commands_of(role)), set(commands_of(role, "cluster"))
+    assert cluster - one <= {"cluster|slots", "asking", "info", "spublish", "ssubscribe"}
+    assert one - cluster <= {"publish", "subscribe", "select"}
+    assert {"cluster|slots", "asking", "info"} <= cluster
+    assert commands_of(role, "cells") == commands_of(role)
+
+
+@pytest.mark.parametrize("role", ["consumer", "api", "operator"])
+def test_each_cell_has_a_channel(role: Role) -> None:
+    for layout in ("cells", "cluster"):
+        [channel] = channels_of(role, "ns", layout)  # type: ignore[arg-type]
+        assert fnmatchcase(CELL.announcements.decode(), channel.removeprefix("&"))
+        assert not fnmatchcase("ns:announcements", channel.removeprefix("&"))
+
+
+@pytest.mark.parametrize(
+    ("url", "cells", "layout"),
+    [
+        ("redis://h/0", None, "one"),
+        ("redis://h/0", "partition", "cells"),
+        ("redis+cluster://h:1", None, "cluster"),
+    ],
+)
+def test_the_layout_is_what_the_settings_say(url: str, cells: str | None, layout: str) -> None:
+    assert layout_of(RedisSettings.model_validate({"url": url, "cells": cells})) == layout
 
 
 @pytest.mark.parametrize("role", ROLES)
