@@ -259,3 +259,13 @@ def token(user: str, seconds: int = 600) -> str:
     now = int(time.time())
     parts = ({"alg": "none"}, {"sub": user, "iat": now, "exp": now + seconds})
     return ".".join([*(base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in parts), ""])
+
+
+def showing_token(file: Path) -> dict[str, Any]:
+    """What of section `kafka` is different for who shows a token of this file, and no password."""
+    return {
+        "sasl_mechanism": "OAUTHBEARER",
+        "sasl_username": None,
+        "sasl_password": None,
+        "oauth_token_file": file,
+    }

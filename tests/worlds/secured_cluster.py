@@ -1,6 +1,7 @@
 """A Redis Cluster with TLS, on each node of which the users of all roles have the rights of the docs.
 
-Roles are known by TLS and a password. The administrator comes without, at a port of his own.
+Roles are known by TLS and a password. The administrator comes without, at a port of his own. To Kafka the consumer
+shows a token.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from neverstale.ops.privileges.roles import ROLES, Role, user_of
 from neverstale.ops.stack.ports import LOOPBACK, free_port
 from neverstale.settings import Settings
 from tests.support.redis_cluster import RedisCluster, ask, port_of
-from tests.worlds.secured import PASSWORD, Servers
+from tests.worlds.secured import PASSWORD, Servers, showing_token, token
 from tests.worlds.secured_pipeline import Place
 
 
@@ -25,6 +26,8 @@ class ClusterPlace(Place):
         given = super().settings(role, certificate=certificate).model_dump()
         nodes = ",".join(f"{LOOPBACK}:{port_of(node, '--tls-port')}" for node in self.cluster.nodes)
         given["redis"]["url"] = f"rediss+cluster://{user_of(role)}:{PASSWORD}@{nodes}"
+        if role == "consumer":
+            given["kafka"] |= showing_token(self.cluster.data / "token")
         return Settings.model_validate(given)
 
     async def allow(self, role: Role, *, but: str = "", nodes: int | None = None) -> None:
@@ -46,6 +49,7 @@ async def cluster_for(place: Place, folder: Path) -> ClusterPlace:
     """Three masters."""
     cluster = await RedisCluster.start(folder, replicas=0, more=lambda: _tls(place.servers))
     made = ClusterPlace(place.servers, place.base, place.catalog, cluster)
+    (folder / "token").write_text(token(user_of("consumer")))
     for role in ROLES:
         await made.allow(role)
     return made

@@ -120,7 +120,9 @@ async def test_no_secret_is_in_the_file_whoever_tells_it_and_where(
     finally:
         await admin.close()
     target = tmp_path / "bundle.tar.gz"
-    catalog = Catalog.model_validate({"database": "nyc", "resources": {"flights": {"key_type": "string"}}})
+    resources = {name: {"key_type": "string"} for name in ("flights", "airlines")}
+    watchers = {"busy": {"collections": ["flights"]}}
+    catalog = Catalog.model_validate({"database": "nyc", "watchers": watchers, "resources": resources})
     names = await support_bundle(talkative, dict.fromkeys(fields(), "environment"), catalog, target)
     with tarfile.open(target) as archive:
         members = archive.getmembers()
@@ -128,6 +130,8 @@ async def test_no_secret_is_in_the_file_whoever_tells_it_and_where(
     assert len(names) == len(texts) >= 8 and target.stat().st_mode & 0o077 == 0
     assert all(name.count("/") == 1 and ".." not in name.split("/") for name in texts)
     assert any("***" in text for name, text in texts.items() if name.endswith("metrics.txt"))
+    [of_kafka] = [orjson.loads(text) for name, text in texts.items() if name.endswith("/kafka.json")]
+    assert set(of_kafka) == {"default", "busy"} and of_kafka["default"]["topic"]["replicas"]
     everything = "\n".join([*texts, *texts.values()])
     secrets = {*secrets_of(talkative), NOT_OURS, *(planted(place) for place in SECRETS)}
     assert len(secrets) > len(SECRETS)

@@ -29,7 +29,7 @@ from tests.support.project import ROOT
 from tests.support.waiting import eventually
 from tests.worlds.lacking import RARE, Right, Server, rights
 from tests.worlds.lacking_roles import Lacking
-from tests.worlds.secured import PASSWORD
+from tests.worlds.secured import PASSWORD, showing_token, token
 from tests.worlds.secured_pipeline import RESOURCE, Place
 
 DEADLINE_SECONDS: Final = 20.0
@@ -130,10 +130,17 @@ async def test_redis_says_what_is_missing(place: Place) -> None:
         assert documented(reason)
 
 
-async def test_kafka_says_that_a_password_is_wrong(place: Place) -> None:
+async def test_kafka_says_that_it_does_not_believe_who_we_are(place: Place) -> None:
     wrong = changed(kafka(place), "kafka", sasl_password="wrong")
     assert (await said(ensure_topic(wrong.kafka))).startswith("SaslAuthenticationFailed")
     assert (await said(write_to(wrong))).startswith("SaslAuthenticationFailed")
+    held = place.servers.authority.folder / "token"
+    by_token = changed(kafka(place), "kafka", **showing_token(held))
+    for text in ("no.token.", token(user_of("watcher"), seconds=-60), ""):
+        held.write_text(text)
+        assert (await said(ensure_topic(by_token.kafka))).startswith("SaslAuthenticationFailed"), text
+    held.write_text(token(user_of("watcher")))
+    assert await said(write_to(by_token)) == "nothing"
     assert documented("SaslAuthenticationFailed")
 
 

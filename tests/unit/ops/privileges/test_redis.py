@@ -104,7 +104,7 @@ def test_a_cluster_is_asked_who_holds_what_and_announcements_are_sharded(role: R
 @pytest.mark.parametrize("role", ["consumer", "api", "operator"])
 def test_each_cell_has_a_channel(role: Role) -> None:
     for layout in ("cells", "cluster"):
-        [channel] = channels_of(role, "ns", layout)  # type: ignore[arg-type]
+        [channel] = channels_of(role, "ns", layout)
         assert fnmatchcase(CELL.announcements.decode(), channel.removeprefix("&"))
         assert not fnmatchcase("ns:announcements", channel.removeprefix("&"))
 
