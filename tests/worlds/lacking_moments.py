@@ -60,10 +60,6 @@ class Moments:
     async def come(self, role: Role) -> None:
         """All of them that this role has to do with."""
         async with self.place.servers.redis_admin as redis:
-            if role == "consumer":
-                # It is read and will be refreshed, and ends before that.
-                await redis.setrange(self.names.entry(RESOURCE, "s:1"), TOUCHED, b"1")
-                await redis.pexpire(self.names.entry(RESOURCE, "s:1"), SHORT_MS)
             await self.write()
             if role == "consumer":
                 await self._evict(redis)
@@ -93,11 +89,21 @@ class Moments:
         await redis.hset(key, "whose", "a neighbour's")
 
     async def open(self, role: Role, http: httpx.AsyncClient) -> list[str]:
-        """What is not over yet. The last one comes when all others are: on what is counted again, nothing is lost."""
+        """What is not over yet. When all is, the last ones come: with what is counted again nothing is lost."""
         found = [*await self.untrue(http), *[one async for one in self._open_in_redis(role)]]
-        if not found and (await self.flights.delete_one({"_id": LONE["_id"]})).deleted_count:
-            return ["a group has become empty"]
-        return found
+        return found or [one async for one in self._last()]
+
+    async def _last(self) -> AsyncIterator[str]:
+        if not (await self.flights.delete_one({"_id": LONE["_id"]})).deleted_count:
+            return
+        yield "a group has become empty"
+        entry = self.names.entry(RESOURCE, "s:1")
+        async with self.place.servers.redis_admin as redis:
+            # Whoever refreshes it for having been read sees to it that it lives as long as his lease.
+            await redis.setrange(entry, TOUCHED, b"1")
+            await redis.pexpire(entry, SHORT_MS)
+        await self.write()
+        yield "what was read has changed shortly before its end"
 
     async def _open_in_redis(self, role: Role) -> AsyncIterator[str]:
         async with self.place.servers.redis_admin as redis:
