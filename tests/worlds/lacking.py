@@ -2,7 +2,7 @@
 and give it back: a right that is added there is one more of these."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -30,17 +30,8 @@ class Right:
     """The collection (empty: the database), `topic NAME` or `group NAME`; of Redis `command`, `key` or `channel`."""
     what: str
 
-    @property
-    def is_rare(self) -> bool:
-        """Whether only a rarer moment needs it than those that a pipeline comes to by itself."""
-        return (self.server, self.on, self.what) in RARE or (self.role, self.on, self.what) in RARE
-
     def __str__(self) -> str:
         return f"{self.role}: {self.what} on {self.on or 'the database'} of {self.server}"
-
-
-RARE: Final[Mapping[tuple[str, str, str], str]] = {}
-"""Server or role, on what, which -> when it is needed."""
 
 
 def rights(place: Place) -> Iterator[Right]:

@@ -1,9 +1,10 @@
-"""31: each right of each role is taken away, one at a time, on servers that let nobody in without one.
+"""31: each right of each role that runs is taken away, one at a time, on servers that let nobody in without one.
 
 The table is read out of `neverstale.ops.privileges`: a right that is added there is taken away here. A role starts
-without it and does all that it can; then it says what lacks and the remedy, or works all the same, and then the right
-is on the list of those that only a rarer moment needs. Given back, everything goes on. What it takes to be let in at
-all (certificates, passwords, authorities) is taken away by tests/integration/secure.
+without it and comes to all that it may ever come to (tests.worlds.lacking_moments); then it says what lacks and the
+remedy. A right without which it works all the same is needed by nobody, and is to be taken out of the list. Given
+back, everything goes on, and all figures are true. What it takes to be let in at all (certificates, passwords,
+authorities) is taken away by tests/integration/secure, which also tries the operator's rights with all commands.
 """
 
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ async def taken_away(turn: Turn) -> Outcome:
                 finding = await world.without(right)
                 log.info("taken_away", finding=str(finding))
                 outcome.tally(HUNG).note(bool(finding.hung), str(finding))
-                outcome.tally(UNSAID).note(not (finding.said or _may_be_missed(finding)), str(finding))
+                outcome.tally(UNSAID).note(not finding.said, str(finding))
                 if finding.said:
                     outcome.tally(WITHOUT_REMEDY).note(not finding.remedied, str(finding))
                     outcome.recovery.append(finding.seconds)
@@ -51,10 +52,6 @@ def _chosen(place: Place, turn: Turn) -> Iterator[Right]:
     for right in rights(place):
         if right.role in STEADY and (turn.rule is None or (right.role, right.server) == ("watcher", "mongodb")):
             yield right
-
-
-def _may_be_missed(finding: Finding) -> bool:
-    return finding.works and finding.right.is_rare
 
 
 EXPERIMENTS = (

@@ -27,7 +27,7 @@ from neverstale.settings import Settings
 from tests.support.authority import Authority
 from tests.support.project import ROOT
 from tests.support.waiting import eventually
-from tests.worlds.lacking import RARE, Right, Server, rights
+from tests.worlds.lacking import Right, Server, rights
 from tests.worlds.lacking_roles import Lacking
 from tests.worlds.secured import PASSWORD, showing_token, token
 from tests.worlds.secured_pipeline import RESOURCE, Place
@@ -230,7 +230,7 @@ async def test_a_role_without_a_right_says_which_and_how_to_give_it_and_hangs_no
             assert finding.said and finding.remedied and not (finding.hung or finding.unwell), str(finding)
 
 
-def test_every_right_of_the_docs_is_taken_away_and_what_is_called_rare_is_one(place: Place) -> None:
+def test_every_right_of_the_docs_is_one_that_is_taken_away(place: Place) -> None:
     table = list(rights(place))
     assert len(set(table)) == len(table)
     text = "\n".join(str(right) for right in table)
@@ -238,10 +238,6 @@ def test_every_right_of_the_docs_is_taken_away_and_what_is_called_rare_is_one(pl
         for collection, actions in mongodb_privileges.of_role(role, place.catalog.collections).items():
             assert all(f"{role}: {one} on {collection or 'the database'} of mongodb" in text for one in actions)
         assert all(f"{role}: +{one} on command of redis" in text for one in redis_privileges.commands_of(role))
-    named = {(each.server, each.on, each.what) for each in table} | {
-        (each.role, each.on, each.what) for each in table
-    }
-    assert set(RARE) <= named
 
 
 # --- certificates that are renewed
