@@ -13,7 +13,7 @@ from typing import Final
 from neverstale.role import telemetry
 from tests.faults.rig.experiment import Experiment, Outcome, Turn
 from tests.worlds.lacking import Right, rights
-from tests.worlds.lacking_roles import STEADY, Finding, Lacking
+from tests.worlds.lacking_roles import STEADY, Lacking
 from tests.worlds.secured import Servers
 from tests.worlds.secured_pipeline import Place
 
