@@ -163,6 +163,7 @@ def kafka_options(settings: Kafka) -> dict[str, Any]:
     if settings.sasl_mechanism == "OAUTHBEARER":
         from neverstale.links import tokens  # the same
 
+        tokens.mend()
         provider = tokens.provider(settings.oauth_token_provider, settings.oauth_token_file)
         options["sasl_oauth_token_provider"] = provider
     else:

@@ -1,15 +1,24 @@
-"""Tokens for Kafka's OAUTHBEARER: from a file that somebody renews, or from a function of yours."""
+"""Tokens for Kafka's OAUTHBEARER: from a file that somebody renews, or from a function of yours.
+
+A broker that does not take a token first says why, and refuses us when we have answered that (RFC 7628, 3.2.3).
+aiokafka 0.14 takes the former for a yes, sends its first request, and the broker hangs up: that looks like an outage.
+So we answer. Source: `aiokafka/conn.py`, `OAuthAuthenticator`.
+"""
 
 import asyncio
 import importlib
 from pathlib import Path
 from typing import Any, Final
 
+from aiokafka import conn
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import SaslAuthenticationFailed
 
 from neverstale.errors import Misconfigured
 
+_STEP: Final[Any] = conn.OAuthAuthenticator.step
+HEARD: Final = b"\x01"
+"""The answer to whoever said why he does not take a token."""
 TOKEN_SECONDS: Final = 10.0
 """A connection waits for its token no longer."""
 
@@ -44,6 +53,18 @@ class PatientTokens(AbstractTokenProvider):  # type: ignore[misc]
     def extensions(self) -> dict[str, str]:
         found: dict[str, str] = self._provider.extensions() or {}
         return found
+
+
+async def _step(self: Any, payload: bytes | None) -> tuple[str | bytes, bool] | None:
+    if self._token_sent and payload:
+        return HEARD, True
+    step: tuple[str | bytes, bool] | None = await _STEP(self, payload)
+    return step
+
+
+def mend() -> None:
+    """May be called again."""
+    conn.OAuthAuthenticator.step = _step
 
 
 def provider(named: str | None, file: Path | None) -> AbstractTokenProvider:

@@ -82,6 +82,8 @@ _LOOKS: Final = (
 """What `neverstale doctor` asks besides, and how an auditor keeps its evidence."""
 
 
+_IN_CELLS: Final[dict[Role, tuple[str, ...]]] = {"api": ("hvals",)}
+"""How many partitions there are."""
 _IN_CLUSTER: Final = ("info", "cluster|slots", "asking")
 """Who answers, who holds what, and that a key may be on its way from one node to the other."""
 _SHARDED: Final = {"publish": "spublish", "subscribe": "ssubscribe"}
@@ -100,7 +102,7 @@ def commands_of(role: Role, layout: Layout = "one") -> list[str]:
     if role == "operator":
         return sorted({*commands_of("consumer", layout), *commands_of("api", layout), *_LOOKS})
     called = {command for name in _SCRIPTS[role] for command in called_by(name)}
-    sent = {*_CONNECTED, *_COMMANDS[role], *called}
+    sent = {*_CONNECTED, *_COMMANDS[role], *called, *(_IN_CELLS.get(role, ()) if layout != "one" else ())}
     if layout != "cluster":
         return sorted(sent)
     return sorted({*_IN_CLUSTER, *(_SHARDED.get(one, one) for one in sent - _NOT_IN_CLUSTER)})

@@ -135,6 +135,7 @@ async def test_kafka_says_that_it_does_not_believe_who_we_are(place: Place) -> N
     assert (await said(ensure_topic(wrong.kafka))).startswith("SaslAuthenticationFailed")
     assert (await said(write_to(wrong))).startswith("SaslAuthenticationFailed")
     held = place.servers.authority.folder / "token"
+    held.touch()
     by_token = changed(kafka(place), "kafka", **showing_token(held))
     for text in ("no.token.", token(user_of("watcher"), seconds=-60), ""):
         held.write_text(text)

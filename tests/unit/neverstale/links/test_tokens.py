@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import OAuthAuthenticator
 from aiokafka.errors import SaslAuthenticationFailed
 
 from neverstale.errors import Misconfigured
+from neverstale.links import tokens
 from neverstale.links.tokens import PatientTokens, provider
 
 HERE = __name__
@@ -36,22 +38,30 @@ def no_provider() -> str:
 async def test_the_token_is_what_the_file_holds_now(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("first\n")
-    tokens = provider(None, path)
-    assert await tokens.token() == "first"
+    given = provider(None, path)
+    assert await given.token() == "first"
     path.write_text("second\n")
-    assert await tokens.token() == "second"
+    assert await given.token() == "second"
 
 
 async def test_a_provider_of_yours_is_made_once_and_asked_for_each_connection() -> None:
-    tokens = provider(f"{HERE}:Made", None)
-    assert [await tokens.token() for _ in range(2)] == ["a-token"] * 2
-    assert tokens.extensions() == {"tenant": "shop"}
+    given = provider(f"{HERE}:Made", None)
+    assert [await given.token() for _ in range(2)] == ["a-token"] * 2
+    assert given.extensions() == {"tenant": "shop"}
 
 
 @pytest.mark.parametrize("answer", ["", None, b"bytes", OSError("gone"), RuntimeError("mine"), Made])
 async def test_without_a_token_kafka_refuses_us(answer: Any) -> None:
     with pytest.raises(SaslAuthenticationFailed, match="no token"):
         await PatientTokens(Made(answer), seconds=0.05).token()
+
+
+async def test_who_is_told_that_his_token_is_not_taken_answers_and_who_is_not_is_in() -> None:
+    tokens.mend()
+    for told, answer in ((b'{"status":"invalid_token"}', (b"\x01", True)), (b"", None)):
+        authenticator = OAuthAuthenticator(sasl_oauth_token_provider=PatientTokens(Made()))
+        assert (await authenticator.step(None))[0].startswith(b"n,,")
+        assert await authenticator.step(told) == answer
 
 
 async def test_a_file_that_is_gone_is_no_token(tmp_path: Path) -> None:
