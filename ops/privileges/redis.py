@@ -86,6 +86,8 @@ _IN_CELLS: Final[dict[Role, tuple[str, ...]]] = {"api": ("hvals",)}
 """How many partitions there are."""
 _IN_CLUSTER: Final = ("info", "cluster|slots", "asking")
 """Who answers, who holds what, and that a key may be on its way from one node to the other."""
+_CLUSTER_LOOKS: Final = ("cluster|nodes", "cluster|info")
+"""What `status` and `doctor` ask each node besides."""
 _SHARDED: Final = {"publish": "spublish", "subscribe": "ssubscribe"}
 _NOT_IN_CLUSTER: Final = frozenset(("select",))
 """There is one database."""
@@ -100,7 +102,8 @@ def layout_of(settings: RedisSettings) -> Layout:
 def commands_of(role: Role, layout: Layout = "one") -> list[str]:
     """Every command that the role sends, or a script of its own calls, in alphabetical order."""
     if role == "operator":
-        return sorted({*commands_of("consumer", layout), *commands_of("api", layout), *_LOOKS})
+        looks = {*_LOOKS, *(_CLUSTER_LOOKS if layout == "cluster" else ())}
+        return sorted({*commands_of("consumer", layout), *commands_of("api", layout), *looks})
     called = {command for name in _SCRIPTS[role] for command in called_by(name)}
     sent = {*_CONNECTED, *_COMMANDS[role], *called, *(_IN_CELLS.get(role, ()) if layout != "one" else ())}
     if layout != "cluster":
