@@ -42,6 +42,38 @@ class _Batch(asyncio.Future[list[Any]]):
         self.size = size
         self.late = late
 
+    def settle(self, replies: list[Any]) -> None:
+        if not self.cancelled():  # just now: whoever gave it up has not been told yet, and will close the connection
+            self.set_result(replies)
+
+    def fail(self, reason: Exception) -> None:
+        if not self.done():
+            self.set_exception(reason)
+
+
+_Part: TypeAlias = tuple[Sequence[Command], asyncio.Future[list[Any]]]
+
+
+class _Together:
+    """What several have sent in one turn of the loop: one batch, of which each waits for its part."""
+
+    def __init__(self, parts: Sequence[_Part], size: int, late: asyncio.TimerHandle) -> None:
+        self._parts = parts
+        self.size = size
+        self.late = late
+
+    def settle(self, replies: list[Any]) -> None:
+        at = 0
+        for commands, part in self._parts:
+            if not part.done():
+                part.set_result(replies[at : at + len(commands)])
+            at += len(commands)
+
+    def fail(self, reason: Exception) -> None:
+        for _, part in self._parts:
+            if not part.done():
+                part.set_exception(reason)
+
 
 class _Line(asyncio.Protocol):
     """A connection that the client has opened and that is ours now."""
@@ -54,7 +86,9 @@ class _Line(asyncio.Protocol):
         self._seconds = connection.socket_timeout
         self._vouched = vouched
         self._replies: list[Any] = []
-        self._waiting: deque[_Batch] = deque()
+        self._waiting: deque[_Batch | _Together] = deque()
+        self._gathered: list[_Part] = []
+        """What leaves at the end of this turn of the loop."""
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse,
             replyError=self._connection._parser.parse_error,
@@ -75,6 +109,30 @@ class _Line(asyncio.Protocol):
         except asyncio.CancelledError:
             self.close(Disconnected("a batch before was given up"))
             raise
+
+    async def exchange_together(self, commands: Sequence[Command]) -> list[Any]:
+        """The same, in one batch with what others send so in this turn of the loop, in order: it asks once who
+        answers, and wakes either side once."""
+        if self.closed:
+            raise Disconnected("the connection was lost")
+        part: asyncio.Future[list[Any]] = self._loop.create_future()
+        if not self._gathered:
+            self._loop.call_soon(self._send_gathered)
+        self._gathered.append((commands, part))
+        try:
+            return await part
+        except asyncio.CancelledError:
+            self.close(Disconnected("a batch before was given up"))
+            raise
+
+    def _send_gathered(self) -> None:
+        parts, self._gathered = self._gathered, []
+        if not parts:
+            return  # closed meanwhile
+        commands = [command for some, _ in parts for command in some]
+        late = self._loop.call_later(self._seconds, self._give_up)
+        self._waiting.append(_Together(parts, len(commands) + 1, late))
+        self._transport.write(b"".join((*map(hiredis.pack_command, commands), WHO_ANSWERS)))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -100,9 +158,12 @@ class _Line(asyncio.Protocol):
         self._connection._close()
         for batch in self._waiting:
             batch.late.cancel()
-            if not batch.done():
-                batch.set_exception(reason)
+            batch.fail(reason)
         self._waiting.clear()
+        gathered, self._gathered = self._gathered, []
+        for _, part in gathered:
+            if not part.done():
+                part.set_exception(reason)
 
     def _take(self, reply: Any) -> None:
         if not self._waiting:
@@ -117,8 +178,7 @@ class _Line(asyncio.Protocol):
             return
         batch = self._waiting.popleft()
         batch.late.cancel()
-        if not batch.cancelled():  # just now: whoever gave it up has not been told yet, and will close the connection
-            batch.set_result(replies)
+        batch.settle(replies)
 
     def _is_same(self, replication: Any) -> bool:
         if isinstance(replication, Exception):
@@ -171,7 +231,7 @@ class Wire:
         line = self._line
         if line is None or line.closed:
             line = await self._opened()
-        replies = await line.exchange(commands)
+        replies = await line.exchange_together(commands)
         if not vouched(line.identity):
             raise Disconnected("the server is no more the one that is vouched for")
         return replies

@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as TooLate
 
 from neverstale.api.freshness.redis_identity import tell_identity
 from neverstale.ops.stack.redis import RedisOptions, RedisServer, start_redis
-from neverstale.redis.wire import Wire
+from neverstale.redis.wire import Wire, whoever
 from neverstale.servers import redis_client
 from neverstale.settings import RedisSettings
 from tests.support.waiting import eventually
@@ -77,6 +77,51 @@ async def test_what_is_exchanged_at_once_comes_back_in_order(redis_url: str) -> 
         replies = await asyncio.gather(*(wire.exchange(commands) for commands in sent))
     assert replies == [[text for _, text in commands] for commands in sent]
     assert len(told.identities) == 1  # one connection
+
+
+async def test_what_several_ways_send_in_one_turn_asks_once_who_answers_and_each_gets_its_part(
+    own_server: Start,
+) -> None:
+    server = await own_server("counted")
+    async with wire_to(server.url) as (wire, _):
+        await wire.exchange_with([(b"CONFIG", b"RESETSTAT")], whoever)
+        sent = [[(b"ECHO", b"%d.%d" % (way, n)) for n in range(way)] for way in range(5)]
+        replies = await asyncio.gather(*(wire.exchange_with(commands, whoever) for commands in sent))
+        assert replies == [[text for _, text in commands] for commands in sent]
+        wrong, right = await asyncio.gather(
+            wire.exchange_with([(b"NO-SUCH-COMMAND",)], whoever), wire.exchange_with([(b"ECHO", b"a")], whoever)
+        )
+        assert isinstance(wrong[0], RedisError) and right == [b"a"]
+        (stats,) = await wire.exchange_with([(b"INFO", b"commandstats")], whoever)
+    assert b"cmdstat_info:calls=3," in stats, "behind the reset, and behind each of the two batches"
+
+
+async def test_of_ways_that_share_a_connection_all_are_told_when_one_gives_up_or_it_is_closed(redis_url: str) -> None:
+    async with wire_to(redis_url) as (wire, told):
+        await wire.exchange_with([GET], whoever)
+        slow = asyncio.create_task(wire.exchange_with([(b"BLPOP", b"test-wire:nothing", b"60")], whoever))
+        beside = asyncio.create_task(wire.exchange_with([(b"ECHO", b"beside")], whoever))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        slow.cancel()
+        with pytest.raises(RedisError):
+            await beside
+        assert slow.cancelled()
+        assert await wire.exchange_with([(b"ECHO", b"mine")], whoever) == [b"mine"]
+        gathered = asyncio.create_task(wire.exchange_with([GET], whoever))
+        await asyncio.sleep(0)
+        wire.close()  # before it has left
+        with pytest.raises(RedisError):
+            await gathered
+        assert len(told.identities) == 2
+
+
+async def test_each_way_that_shares_a_connection_is_vouched_for_by_itself(redis_url: str) -> None:
+    async with wire_to(redis_url) as (wire, _):
+        refused = asyncio.create_task(wire.exchange_with([GET], lambda identity: False))
+        await wire.exchange_with([GET], whoever)
+        with pytest.raises(RedisError):
+            await refused
 
 
 async def test_the_database_user_and_password_of_the_address_are_used(
