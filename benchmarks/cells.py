@@ -1,7 +1,7 @@
 """What cells cost, in CPU time: a read from Redis (L2) through one cell, through the cells of one Redis and through
 those of a cluster of three masters; and a change, applied to the cells of one Redis by one, two and four consumers.
 
-    python -m benchmarks.cells [--seconds 2] [--rounds 7] [--changes 100000] [--parts read,apply] [--json FILE]
+    python -m benchmarks.cells [--seconds 2] [--rounds 7] [--changes 300000] [--parts read,apply] [--json FILE]
 
 Real servers; three pipelines follow the same documents, and their APIs are asked in turn, round after round, as
 `benchmarks.read` does it. Consumers are halted while changes are produced, as `benchmarks.apply` does it; the CPU
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cells", description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--changes", type=int, default=100_000)
+    parser.add_argument("--changes", type=int, default=300_000)
     parser.add_argument("--parts", default="read,apply")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
