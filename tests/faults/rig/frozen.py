@@ -14,6 +14,7 @@ from tests.faults.rig.pipeline import RESOURCE
 
 PARTITIONS: Final = 4
 AGED: Final = "of what is not frozen, older than two seconds by their own bound"
+OLDEST: Final = "oldest of what is not frozen, by its own bound"
 OLD_SECONDS: Final = 2.0
 SETTLED_SECONDS: Final = 3.5
 """A consumer gives up on a node after two seconds, and leaves its cells behind. Answers of one process share what
@@ -36,5 +37,7 @@ async def others_keep_their_bounds(
                 continue
             bound = answer.headers["neverstale-bound"]
             outcome.tally(AGED).note(bound == "unknown" or float(bound) > OLD_SECONDS, key, bound)
+            if bound != "unknown":
+                outcome.figures[OLDEST] = max(outcome.figures.get(OLDEST, 0.0), float(bound))
         await asyncio.sleep(0)
     connection.close()
