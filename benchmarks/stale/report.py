@@ -82,12 +82,12 @@ def _unsaid(found: Found) -> str:
 # --- the plot
 
 ROW: Final = 20
-LEFT: Final = 300
-WIDTH: Final = 860
-BAR: Final = 330
+LEFT: Final = 170
+WIDTH: Final = 600
+BAR: Final = 240
 COLOURS: Final = ("#1a7f5a", "#c0392b", "#d68910", "#7d3c98", "#2471a3")
 STYLE: Final = (
-    "text{font:12px system-ui,sans-serif;fill:#333}.t{font-weight:600}"
+    "text{font:13px system-ui,sans-serif;fill:#333}.t{font-weight:600}"
     "@media(prefers-color-scheme:dark){text{fill:#ccc}}"
 )
 
@@ -114,7 +114,7 @@ def plot(caches: Mapping[str, Found]) -> str:
 
 def _bar(y: int, name: str, phase: Found, colour: str) -> Sequence[str]:
     share = phase["stale"] / phase["reads"] if phase.get("reads") else 0.0
-    said = phase.get(WRONG) or f"{share:.1%}" + (f"; {phase['behind']} flights stay so" if phase["behind"] else "")
+    said = phase.get(WRONG) or f"{share:.1%}" + (f"; {phase['behind']} stay so" if phase["behind"] else "")
     length = max(1.0, share * BAR)
     return (
         _text(LEFT - 8, y, name, anchor="end"),
