@@ -149,8 +149,10 @@ def read_cells(ours: ReadSurroundings) -> Readers:
     read_counts = ReadCounts(names, popularity)
     l1 = SharedL1(api.l1_bytes, least_ttl(ours))
     watched = watcher_groups(settings, ours.catalog)
+    readers: dict[bytes, Reader] = {}
     groups = [
-        AllCells(ours, nodes, one, commands, read_counts, l1, SharedFeeds(ours.feeds, one.name)) for one in watched
+        AllCells(ours, nodes, one, commands, read_counts, l1, SharedFeeds(ours.feeds, one.name), readers)
+        for one in watched
     ]
     freshness = GroupedFreshness(
         ours.catalog,
@@ -164,12 +166,9 @@ def read_cells(ours: ReadSurroundings) -> Readers:
     )
     known = {name: one for group in groups for name, one in group.known.items()}
 
-    def reader_of(tag: bytes) -> Reader | None:
-        return next((found for group in groups if (found := group.reader_of(tag)) is not None), None)
-
     breaker = ours.breaker()
     reader = CellReaders(
-        commands, ours.loads, freshness, breaker, api, ours.tasks, Random(), l1, sources, reader_of=reader_of
+        commands, ours.loads, freshness, breaker, api, ours.tasks, Random(), l1, sources, reader_of=readers.get
     )
 
     def keep(beside: Supervised) -> None:

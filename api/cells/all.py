@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from neverstale.api.cells.channel import CellChannel
 from neverstale.api.cells.counted import PartitionCount
@@ -38,6 +38,9 @@ from neverstale.watcher_groups import WatcherGroup
 
 LEAST_INTERVAL_MS = 2
 """For each cell: watermarks of many cells are fetched less often."""
+BATCHES_UNDER_WAY: Final = 1
+"""Of one source and cell. Where one Redis is one cell there are two of a source, of as many asks as here all cells
+have together: what a batch costs should be shared by as many."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,8 +73,9 @@ class AllCells:
         read_counts: ReadCounts,
         l1: SharedL1,
         feeds: SharedFeeds,
+        readers: dict[bytes, Reader],
     ) -> None:
-        """`commands`: for what lies in no cell."""
+        """`commands`: for what lies in no cell. `readers`: of all watcher groups, each under its cell's tag."""
         self._ours = ours
         self._nodes = nodes
         self._catalog = of.catalog
@@ -80,7 +84,7 @@ class AllCells:
         self._l1 = l1
         self._feeds = feeds
         self._new: asyncio.Queue[ReadCell] = asyncio.Queue()
-        self._readers: dict[bytes, Reader] = {}
+        self._readers = readers
         self._documents: dict[int, ReadCell] = {}
         """By partition."""
         self.count = PartitionCount(commands, of.name, self._recount)
@@ -105,9 +109,6 @@ class AllCells:
     def group(self) -> str:
         """The name of the watcher group."""
         return self._of.name
-
-    def reader_of(self, tag: bytes) -> Reader | None:
-        return self._readers.get(tag)
 
     def freshness(self) -> list[Freshness]:
         """Of every cell that is read now; none while it is not known which ones there are."""
@@ -253,6 +254,7 @@ class AllCells:
             Random(),
             cell.l1,
             sources,
+            BATCHES_UNDER_WAY,
         )
 
 

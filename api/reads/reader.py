@@ -80,8 +80,10 @@ class Reader:
         random: Random,
         l1: L1,
         sources: Iterable[CachedSource],
+        batches_under_way: int = BATCHES_UNDER_WAY,
     ) -> None:
         self._l1 = l1
+        self._most_under_way = batches_under_way
         self._call_soon = asyncio.get_running_loop().call_soon
         self._cache = cache
         self._loads = loads
@@ -166,7 +168,7 @@ class Reader:
 
     def _leave(self, turn: _Turn) -> None:
         """Sends a turn's asks on their way, unless so many are under way that its end will do that."""
-        if not turn.asks or turn.under_way >= BATCHES_UNDER_WAY:
+        if not turn.asks or turn.under_way >= self._most_under_way:
             return
         most = min(KEYS_A_CALL, turn.weight.room(BATCH_BYTES))
         asks, turn.asks = turn.asks[:most], turn.asks[most:]
