@@ -192,10 +192,11 @@ class Cells:
     # --- as `Accounts` and `Cache` are asked, for all cells
 
     async def held(self, partitions: Collection[int]) -> dict[int, dict[int, int]]:
-        """How far each cell says that partitions are applied."""
+        """How far each cell says that partitions are applied. One that is left behind is not waited for."""
         cells = self._of_partitions(partitions)
-        found = await asyncio.gather(*(cell.accounts.held(partitions) for cell in cells))
-        return dict(enumerate(found))
+        asked = {at: cell for at, cell in enumerate(cells) if not cell.away}
+        found = await asyncio.gather(*(cell.accounts.held(partitions) for cell in asked.values()))
+        return dict(zip(asked, found, strict=True))
 
     async def doubt(self, held: Mapping[int, Mapping[int, int]], ends: Mapping[int, int]) -> None:
         """Nothing is applied beyond the end of a partition."""
