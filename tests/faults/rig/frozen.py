@@ -16,9 +16,9 @@ PARTITIONS: Final = 4
 AGED: Final = "of what is not frozen, older than two seconds by their own bound"
 OLDEST: Final = "oldest of what is not frozen, by its own bound"
 OLD_SECONDS: Final = 2.0
-SETTLED_SECONDS: Final = 3.5
+SETTLED_SECONDS: Final = 5.5
 """A consumer gives up on a node after two seconds, and leaves its cells behind. Answers of one process share what
-vouches for them; what stands still has no part in that after two."""
+vouches for them; what is more than two seconds behind, counted in whole ones, has no part in that: so after three."""
 ASKED_SECONDS: Final = 2.5
 KEYS: Final = 40
 
