@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from neverstale.ops.stack.leash import PR_SET_PDEATHSIG
-from neverstale.ops.stack.process import Launch, Program
+from neverstale.ops.stack.process import PROJECT, Launch, Program
 from neverstale.ops.stack.role import RunningRole
 
 IMPORTED: Final = (
@@ -66,7 +66,8 @@ class Nursery:
         assert dash == "-m", f"no module: {launch.argv}"
         wanted = {
             "command": command,
-            "log": str(launch.log),
+            "folder": str(Path.cwd()),
+            "log": str(launch.log.absolute()),
             "environment": {**os.environ, **launch.env},
             "death_signal": int(launch.death_signal),
         }
@@ -89,6 +90,7 @@ class Nursery:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
+                    cwd=PROJECT,
                     process_group=0,
                 )
         asked, answers = self._process.stdin, self._process.stdout
@@ -155,6 +157,7 @@ def _become(wanted: Mapping[str, Any]) -> NoReturn:
         os.dup2(source, target)
     os.close(nothing)
     os.close(log)
+    os.chdir(wanted["folder"])
     os.environ.clear()
     os.environ.update(wanted["environment"])
     module, *arguments = wanted["command"]

@@ -27,7 +27,10 @@ CONF = ROOT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx")
 CLIENTS = 4
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not on PATH")
+pytestmark = [
+    pytest.mark.skipif(NGINX is None, reason="nginx is not on PATH"),
+    pytest.mark.usefixtures("forked_roles"),
+]
 
 
 @pytest.fixture

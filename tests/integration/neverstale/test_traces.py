@@ -24,6 +24,9 @@ ROLES: tuple[Role, ...] = ("watcher", "consumer", "api")
 EXIT_SECONDS = 15.0
 
 
+pytestmark = pytest.mark.usefixtures("forked_roles")
+
+
 @dataclass
 class Traced:
     environment: dict[str, str]

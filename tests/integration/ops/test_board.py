@@ -17,7 +17,10 @@ from neverstale.ops.demo.page.showing import shown
 from neverstale.ops.stack.stack import LocalStack, StackOptions
 from tests.support.chromium import CHROMIUM, keep, opened, shots
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH"),
+    pytest.mark.usefixtures("forked_roles"),
+]
 
 AGE = "Number(document.getElementById('{}-age').dataset.seconds)"
 LISTEN = """

@@ -23,7 +23,10 @@ from neverstale.settings.sources import load
 from tests.support.chromium import CHROMIUM, Page, keep, opened, shots
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH"),
+    pytest.mark.usefixtures("forked_roles"),
+]
 
 CATALOG = """
 [resources.things]

@@ -31,6 +31,7 @@ def play(folder: Path, **options: Any) -> tuple[int, dict[str, Any], str]:
     return code, json.loads(figures.read_text()), text.getvalue()
 
 
+@pytest.mark.usefixtures("forked_roles")
 @pytest.mark.timeout(240)
 def test_the_oracle_notices_a_cache_that_is_spoiled_behind_its_back(tmp_path: Path) -> None:
     code, figures, printed = play(tmp_path, seconds=5, sabotage=True, broker="embedded", **GENTLE)
@@ -40,6 +41,7 @@ def test_the_oracle_notices_a_cache_that_is_spoiled_behind_its_back(tmp_path: Pa
     assert "Something is wrong" in printed
 
 
+@pytest.mark.usefixtures("forked_roles")
 @pytest.mark.timeout(400)
 def test_killing_every_role_and_server_under_load_leaves_nothing_stale(tmp_path: Path) -> None:
     code, figures, printed = play(tmp_path, seconds=5, chaos=True, **GENTLE)
