@@ -11,8 +11,8 @@ from typing import Any, Final
 from redis.asyncio import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import RedisError
 
 from neverstale.settings.redis_url import Address, Sentinel
 
@@ -36,18 +36,20 @@ class Sentinels:
     async def master(self) -> Address:
         """Host and port of the master. Raises redis's `ConnectionError` if no sentinel names one."""
         reasons: list[str] = []
+        refusal: RedisError | None = None
         for address in tuple(self._addresses):
             try:
                 found = await self._ask(address)
             except (RedisError, OSError) as error:
                 reasons.append(f"{address.host}:{address.port}: {type(error).__name__}")
+                refusal = error if isinstance(error, AuthenticationError | NoPermissionError) else refusal
                 continue
             if found is not None:
                 self._addresses.remove(address)
                 self._addresses.insert(0, address)
                 return found
             reasons.append(f"{address.host}:{address.port} knows no {self._master}")
-        raise Disconnected(f"no sentinel names the master: {'; '.join(reasons)}")
+        raise Disconnected(f"no sentinel names the master: {'; '.join(reasons)}") from refusal
 
     async def _ask(self, address: Address) -> Address | None:
         connection: Any = self._class(host=address.host, port=address.port, **self._options)

@@ -32,6 +32,10 @@ SHOWN_LETTERS: Final = 200
 RIGHTS: Final = "give the user of redis.url its rights (docs/security.md, Redis: users)"
 CREDENTIALS: Final = "correct user and password in redis.url"
 _PERHAPS: Final = f"; if a right is missing, {RIGHTS}"
+SENTINEL: Final = (
+    "correct redis.sentinel_username and redis.sentinel_password, or give that user its rights "
+    "(docs/security.md, Redis Sentinel)"
+)
 NOT_TRUSTED: Final = "its certificate is not trusted; set redis.ssl_cafile to who signed it"
 NOT_TAKEN: Final = "it refuses the certificate that we show, or that we show none; renew redis.ssl_certfile"
 
@@ -54,6 +58,8 @@ def reason_of(error: Exception) -> str:
             return code[0] if code else f"ERR: {_shown(error)}{_PERHAPS if is_of_rights(error) else ''}"
         case ExecAbortError():
             return f"EXECABORT: {_shown(error)}{_PERHAPS}"
+        case Disconnected() if (refusal := _of_sentinel(error)) is not None:
+            return f"a sentinel refuses: {type(refusal).__name__}; {SENTINEL}"
         case Disconnected() if (by := refused_by(error)) is not None:
             return NOT_TRUSTED if by == "us" else NOT_TAKEN
     return type(error).__name__
@@ -69,6 +75,15 @@ def is_of_rights(error: Exception) -> bool:
         case ResponseError() if type(error) is ResponseError:
             return not _CODE.match(str(error)) and _IN_SCRIPT.search(str(error)) is not None
     return False
+
+
+def _of_sentinel(error: BaseException | None) -> Exception | None:
+    """What stands behind an error of a client that found no master."""
+    while error is not None:
+        if isinstance(error, AuthenticationError | NoPermissionError):
+            return error
+        error = error.__cause__
+    return None
 
 
 def _shown(error: Exception) -> str:

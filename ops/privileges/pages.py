@@ -44,6 +44,7 @@ def pages_of(settings: Settings, catalog: Catalog, layouts: Iterable[redis.Layou
             Page(_TITLES[layout], "text", redis.script(prefix, layout))
             for layout in layouts or (redis.layout_of(settings.redis),)
         ),
+        Page("Redis Sentinel: user, on each sentinel that asks for one", "text", redis.SENTINEL),
     )
 
 

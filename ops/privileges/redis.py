@@ -146,3 +146,7 @@ def user(role: Role, prefix: str, password: str, layout: Layout = "one") -> list
 def script(prefix: str, layout: Layout = "one") -> str:
     """Lines for `redis-cli`, or for its file of users; of a cluster, for each of its nodes."""
     return "\n".join(" ".join(("ACL SETUSER", *user(role, prefix, "PASSWORD", layout))) for role in ROLES)
+
+
+SENTINEL: Final = "ACL SETUSER neverstale reset on >PASSWORD +sentinel|get-master-addr-by-name"
+"""One user is enough for all roles: a sentinel is only asked who the master is."""

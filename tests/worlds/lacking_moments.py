@@ -37,6 +37,8 @@ class Moments:
 
     place: Place
     flights: Any
+    briefly: bool = False
+    """Only changes come: what every role meets all the time."""
     changes: int = 1000
     voided: str = ""
     """The generation of which something was evicted."""
@@ -59,8 +61,10 @@ class Moments:
 
     async def come(self, role: Role) -> None:
         """All of them that this role has to do with."""
+        await self.write()
+        if self.briefly:
+            return
         async with self.place.servers.redis_admin as redis:
-            await self.write()
             if role == "consumer":
                 await self._evict(redis)
                 await self._put_hash(redis, self.names.floor(RESOURCE))

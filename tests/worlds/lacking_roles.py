@@ -84,11 +84,11 @@ class Lacking:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, place: Place) -> AsyncIterator[Self]:
+    async def of(cls, place: Place, *, briefly: bool = False) -> AsyncIterator[Self]:
         async with place.writing() as flights:
             await flights.delete_many({})
             await flights.insert_many([{"_id": str(n), "origin": "JFK", "delay": n} for n in range(FLIGHTS)])
-            world = cls(place, Moments(place, flights))
+            world = cls(place, Moments(place, flights, briefly))
             try:
                 for role in STEADY:
                     await world.start(role)

@@ -3,14 +3,19 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
+from neverstale.errors import Outage
+from neverstale.keys import Names
 from neverstale.ops.check.redis import check_redis
+from neverstale.ops.privileges.redis import SENTINEL
 from neverstale.ops.stack.ports import LOOPBACK, free_port
 from neverstale.ops.stack.redis import RedisOptions, start_redis
+from neverstale.redis.commands import Commands
 from neverstale.servers import redis_client
 from neverstale.settings import RedisSettings
 from tests.support.sentinels import MASTER, start_sentinel
@@ -40,6 +45,15 @@ async def test_a_client_goes_to_the_master_that_the_first_sentinel_to_answer_nam
             await client.set("here", "3")
         async with Redis(host=LOOPBACK, port=master.port, db=3) as direct:
             assert await direct.get("here") == b"3"
+        administrator: Any
+        async with Redis(host=LOOPBACK, port=port, password=PASSWORD) as administrator:
+            await administrator.execute_command(*SENTINEL.replace(">PASSWORD", ">asking").split())
+            await administrator.execute_command("ACL", "SETUSER", "nobody", "on", ">asking")
+        async with client_of(url, sentinel_username="neverstale", sentinel_password="asking") as client:
+            assert await client.get("here") == b"3"
+        async with client_of(url, sentinel_username="nobody", sentinel_password="asking") as client:
+            with pytest.raises(Outage, match="a sentinel refuses: NoPermissionError; correct"):
+                await Commands(client, Names("ns")).ping()
         [finding, *_] = await check_redis(RedisSettings.model_validate({"url": url, "sentinel_password": PASSWORD}))
         assert finding.level == "ok", finding
 

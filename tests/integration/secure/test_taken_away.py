@@ -225,7 +225,7 @@ def chosen(place: Place) -> Iterator[Right]:
 
 @pytest.mark.timeout(180)
 async def test_a_role_without_a_right_says_which_and_how_to_give_it_and_hangs_nowhere(place: Place) -> None:
-    async with Lacking.of(place) as world:
+    async with Lacking.of(place, briefly=True) as world:
         for right in chosen(place):
             finding = await world.without(right)
             assert finding.said and finding.remedied and not (finding.hung or finding.unwell), str(finding)
