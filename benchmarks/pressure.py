@@ -38,6 +38,7 @@ from benchmarks.serving import Bench, Spread, bench, document, last_core, wrk
 from benchmarks.targets import Line, at_least, at_most
 from benchmarks.targets import show as show_lines
 from neverstale.api.hits.fast_path import COUNT_SECONDS
+from neverstale.catalog import Catalog
 from neverstale.keys import Names
 from neverstale.ops.stack.ports import LOOPBACK
 from neverstale.ops.stack.process import PROJECT, python
@@ -213,12 +214,13 @@ async def _invalidate(servers: Bench, key: str) -> None:
     async with Redis.from_url(servers.stack.redis_url) as redis:
         cache = Corrections(redis, Names("ns"), Announcer())
         applied, entry = cache.names.applied, cache.names.entry("items", key)
-        _, (held,) = await cache.read("items", [entry])
+        shows = Catalog.load(servers.catalog).resources["items"].shows
+        _, (held,) = await cache.read("items", [entry], shows)
         raw = await redis.get(applied)
         assert raw is not None and held is not None and held.fresh
         version = max(int(raw, 16), held.version) + 1
         await cache.invalidate(version, [entry], [to_hex(version), "n"], {"items": 0}, 1000)
-        _, (held,) = await cache.read("items", [entry])
+        _, (held,) = await cache.read("items", [entry], shows)
         assert held is not None and not held.fresh, "it was not invalidated"
 
 

@@ -121,6 +121,11 @@ class Bench:
         self._ports: dict[str, int] = {}
         self._pids: dict[str, int] = {}
 
+    @property
+    def catalog(self) -> Path:
+        assert self.stack.options.catalog is not None
+        return self.stack.options.catalog
+
     async def load(self, server: str, seconds: int, headers: Mapping[str, str], spread: "Spread") -> Load:
         """What `wrk` finds, and the CPU time that the server used for it; the server must be installed."""
         port = await self.port(server)

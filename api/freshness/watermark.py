@@ -40,7 +40,7 @@ UNKNOWN: Final = frozenset(("unknown",))
 AGES_SECONDS = 1.0
 """Period at which the metrics are told how old watermarks are."""
 IDLE: Final = 5
-"""While nobody reads, watermarks are read so many times more seldom."""
+"""While they stand and nobody reads, watermarks are read so many times more seldom."""
 NOT_KNOWN: Final = float("nan")
 REDIS_CHANGED = "Redis changed; its consumers have not yet confirmed what it holds"
 
@@ -166,15 +166,18 @@ class Freshness:
             self._watermark = None
 
     async def keep_watermark(self, interval_ms: int, resources: Iterable[str]) -> NoReturn:
-        """Read the watermarks again and again, until cancelled; more seldom while nobody asks for them. The first one
-        who asks again has a bound that is wider by that."""
+        """Read the watermarks again and again, until cancelled; more seldom while they stand and nobody asks. Whoever
+        asks next has a bound that is wider by that."""
         interval = interval_ms / 1000
         gauges = [telemetry.BOUND_SECONDS.labels(resource) for resource in resources]
 
         async def look() -> float:
             started = time.monotonic()
             self._asked.clear()
+            before = self._watermark
             await self.poll()
+            if self._watermark != before:
+                self._asked.set()  # where changes come, whoever asks next wants to know of the last one
             bound = self.marks.bound(self._watermark) if self._watermark is not None else None
             for gauge in gauges:
                 gauge.set(bound if bound is not None else NOT_KNOWN)

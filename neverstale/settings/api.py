@@ -73,7 +73,7 @@ class Api(SettingsSection):
         description="Signs cursors, the same in all API processes; without it callers can make cursors of their own.",
     )
     freshness_interval_ms: PositiveInt = Field(
-        50, description="Period at which watermarks are fetched; five times as long while nobody reads."
+        50, description="Period at which watermarks are fetched; five times as long while nobody writes or reads."
     )
     l1_bytes: NonNegativeInt = Field(
         128 << 20, description="Answers kept in the memory of each process, in bytes; 0: none."
