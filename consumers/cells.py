@@ -101,6 +101,9 @@ class Cell:
         if time.monotonic() < self.away_until:
             return False
         self.away_until = time.monotonic() + AGAIN_SECONDS
+        return await self.answers()
+
+    async def answers(self) -> bool:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.cache.ping()
@@ -189,6 +192,11 @@ class Cells:
         tags = [document_tag(self._watchers, self._counts[one], one) for one in partitions if one in self._counts]
         return [self._cells[tag] for tag in tags if tag in self._cells] + self.derived
 
+    async def others_answer(self) -> bool:
+        """Whether a cell that is not left behind answers, also one that a batch does not concern: then it is not all
+        of Redis that is away."""
+        return any([await cell.answers() for cell in self._of_partitions(list(self._counts)) if not cell.away])
+
     # --- as `Accounts` and `Cache` are asked, for all cells
 
     async def held(self, partitions: Collection[int]) -> dict[int, dict[int, int]]:
@@ -253,14 +261,14 @@ class CellsApplier:
         return Outcome(applied=True, gaps=gaps)
 
     async def _correct(self, batch: Batch, wanted: Wanted) -> dict[int, Gap]:
-        """What any cell lacks from before the batch. While none can be reached, nobody goes on without them."""
+        """What any cell lacks from before the batch. While none at all can be reached, nobody goes on without them."""
         while True:
             found = [(await self._cells.of_documents(at, part), part) for at, part in batch.parts.items()]
             told = [(cell, part) for cell, part in found if cell is not None]
             whole = _merged(batch)
             told += [(cell, whole) for cell in self._cells.derived]
             gaps = _widest(await _all(cell.correct(part, wanted) for cell, part in told))
-            if not told or not all(cell.away for cell, _ in told):
+            if not told or not all(cell.away for cell, _ in told) or await self._cells.others_answer():
                 return gaps
             await wanted.pause(AGAIN_SECONDS / 2)
 

@@ -177,3 +177,14 @@ def test_folding_apart_keeps_each_partitions_records_to_themselves() -> None:
     assert lost.offsets == {2: 40, 3: 50} and not lost.begins
     assert {at: part.offsets for at, part in lost.parts.items()} == {2: {2: 40}, 3: {3: 50}}
     assert all(part.forget == {"flights"} for part in lost.parts.values()) and not lost.asks_nothing
+
+
+async def test_a_batch_of_cells_that_are_away_holds_up_nobody_while_others_answer() -> None:
+    bench = Bench()
+    await bench.apply(batch_of(1, 3))
+    for tag in ("flights", "default.4.1"):
+        bench.appliers[tag].away = True
+    async with asyncio.timeout(5):
+        assert (await bench.apply(batch_of(1))).applied
+        assert (await bench.apply(batch_of(1, 3))).applied
+    assert [len(bench.appliers[tag].batches) for tag in ("flights", "default.4.1", "default.4.3")] == [1, 1, 2]
