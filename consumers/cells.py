@@ -261,7 +261,7 @@ class CellsApplier:
         return Outcome(applied=True, gaps=gaps)
 
     async def _correct(self, batch: Batch, wanted: Wanted) -> dict[int, Gap]:
-        """What any cell lacks from before the batch. While none at all can be reached, nobody goes on without them."""
+        """What any cell lacks from before the batch. While none can be reached, nobody goes on without them."""
         while True:
             found = [(await self._cells.of_documents(at, part), part) for at, part in batch.parts.items()]
             told = [(cell, part) for cell, part in found if cell is not None]
