@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from signal import Signals
 from typing import Final
@@ -16,7 +16,8 @@ from neverstale.ops.demo.flights.replay import happenings
 from neverstale.ops.truth import corrections
 
 QUIET_SECONDS: Final = 2.0
-NOT_CACHED: Final = 0.01
+NOT_SEEN: Final = 0.01
+"""Share of the corrections that need not have been seen."""
 DRAIN_SECONDS: Final = 75.0
 BULK: Final = 1000
 
@@ -37,11 +38,12 @@ async def drain(scene: Scene) -> dict[str, float]:
             process.signal(Signals.SIGSTOP)
         try:
             changes, keys = await _write_all(scene)
+            corrected = await _to_correct(scene, sorted(map(scene.spelled, keys)))
         finally:
             cpu, started = sum(cpu_seconds(processes).values()), time.monotonic()
             for process in processes:
                 process.signal(Signals.SIGCONT)
-        await _until_done(notes, started, {scene.spelled(key) for key in keys})
+        await _until_done(notes, started, corrected)
         cpu = sum(cpu_seconds(processes).values()) - cpu
     last = max(sight.at for sight in _sights(notes, started))
     return {"changes": changes, "per_second": changes / (last - started), "cpu_us": 1e6 * cpu / changes}
@@ -59,6 +61,16 @@ async def _write_all(scene: Scene) -> tuple[int, set[str]]:
     return count, keys & there
 
 
+async def _to_correct(scene: Scene, keys: Sequence[bytes]) -> set[bytes]:
+    """What the backlog will correct: all, or what is cached of it."""
+    assert scene.running.seen is not None
+    _, served_only = scene.running.seen
+    if not served_only:
+        return set(keys)
+    held = zip(keys, await scene.redis.mget(keys), strict=True)
+    return {key for key, entry in held if entry is not None and entry[:1] in corrections.SERVED}
+
+
 def _updates(scene: Scene) -> Iterator[UpdateOne]:
     for number, one in enumerate(happenings(scene.week.flights)):
         if one.values:
@@ -70,8 +82,8 @@ def _sights(notes: Path, since: float) -> list[corrections.Sighting]:
 
 
 async def _until_done(notes: Path, since: float, keys: Set[bytes]) -> None:
-    """Until almost all of the keys were corrected (some may not have been cached), and then nothing for a while. The
-    last changes of the week are of other flights than the first, so nobody is taken to be done who only rests."""
+    """Until almost all of the keys were corrected, and then nothing for a while. The last changes of the week are of
+    other flights than the first, so nobody is taken to be done who only rests."""
     look, size, changed = notes.stat, 0, time.monotonic()
     until = changed + DRAIN_SECONDS
     missing = len(keys)
@@ -81,7 +93,7 @@ async def _until_done(notes: Path, since: float, keys: Set[bytes]) -> None:
             size, changed = now, time.monotonic()
         elif time.monotonic() - changed > QUIET_SECONDS:
             missing = len(keys - {sight.key for sight in _sights(notes, since)})
-            if missing <= NOT_CACHED * len(keys):
+            if missing <= NOT_SEEN * len(keys):
                 return
             changed = time.monotonic()
     raise TimeoutError(f"{missing:,} of {len(keys):,} flights were not corrected within {DRAIN_SECONDS:g} s")
