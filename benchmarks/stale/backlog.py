@@ -16,8 +16,6 @@ from neverstale.ops.demo.flights.replay import happenings
 from neverstale.ops.truth import corrections
 
 QUIET_SECONDS: Final = 2.0
-NOT_SEEN: Final = 0.01
-"""Share of the corrections that need not have been seen."""
 DRAIN_SECONDS: Final = 75.0
 BULK: Final = 1000
 
@@ -82,8 +80,8 @@ def _sights(notes: Path, since: float) -> list[corrections.Sighting]:
 
 
 async def _until_done(notes: Path, since: float, keys: Set[bytes]) -> None:
-    """Until almost all of the keys were corrected, and then nothing for a while. The last changes of the week are of
-    other flights than the first, so nobody is taken to be done who only rests."""
+    """Until all of the keys were corrected, and then nothing for a while. The last changes of the week are of other
+    flights than the first, so nobody is taken to be done who only rests."""
     look, size, changed = notes.stat, 0, time.monotonic()
     until = changed + DRAIN_SECONDS
     missing = len(keys)
@@ -93,7 +91,7 @@ async def _until_done(notes: Path, since: float, keys: Set[bytes]) -> None:
             size, changed = now, time.monotonic()
         elif time.monotonic() - changed > QUIET_SECONDS:
             missing = len(keys - {sight.key for sight in _sights(notes, since)})
-            if missing <= NOT_SEEN * len(keys):
+            if not missing:
                 return
             changed = time.monotonic()
     raise TimeoutError(f"{missing:,} of {len(keys):,} flights were not corrected within {DRAIN_SECONDS:g} s")

@@ -21,7 +21,9 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from neverstale.links.tls import refused_by
 
-_WITHIN_SCRIPT: Final = re.compile(r"\(call to f_[0-9a-f]{40}\): @user_script:\d+: -?([A-Z]{3,}) ")
+_WITHIN_SCRIPT: Final = re.compile(
+    r"\(call to f_[0-9a-f]{40}\): @user_script:\d+: (?:@user_script: \d+: )?-?([A-Z]{3,}) "
+)
 """Redis 6.2 hides the code of an error within a script: "Error running script (call to f_...): ...: -OOM ..."."""
 _IN_SCRIPT: Final = re.compile(r"script: [0-9a-f]{40}, on @user_script:|\(call to f_[0-9a-f]{40}\): @user_script:")
 """Where an error came up, as it stands behind every one of a script of Redis 7, and before every one of Redis 6.2."""

@@ -130,9 +130,9 @@ def _groups(look: QuickLook, long_looks: Sequence[LongLook], settings: Settings)
         return
     told: set[Finding] = set()
     for name, seen in known.items():
-        first, last = seen[0], seen[-1]
-        if last is first:
+        if len(seen) < 2:
             continue
+        first, last = seen[0], seen[-1]
         assert first.progress is not None and last.progress is not None and last.facts is not None
         explained = _explained(look, name, last.progress)
         status, of = look.status.of_group(name), settings_of(settings, name)

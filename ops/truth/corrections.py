@@ -142,6 +142,7 @@ class _Watching:
                     self._modified(reply, now)
                 else:
                     self._header(reply, now)
+            self._file.flush()  # somebody may be waiting for the last of them
 
     def _modified(self, push: list[Any], now: float) -> None:
         # ["invalidate", keys]; no keys after a flush, when everything is gone.

@@ -428,7 +428,7 @@ def test_a_role_is_handed_its_watcher_groups(
         (("run", "consumer", "--group", "default", "--group", "order"), "did you mean orders?"),
         (("run", "watcher", "--group", "orders", "--group", "default"), "a watcher is of one group"),
         (("run", "api", "--group", "orders"), "the api is for all watcher groups"),
-        (("dlq", "list", "--group", "order"), "the catalog has no watcher group 'order'"),
+        (("dlq", "list", "--group", "order"), "the catalog has no collection in a watcher group 'order'"),
     ],
 )
 def test_watcher_groups_that_cannot_be_are_refused(

@@ -35,9 +35,17 @@ def texts(tree: ast.AST) -> Iterator[str]:
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else ANYTHING for part in node.values)
+            yield filled(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and {id(node)}.isdisjoint(docs | parts):
             yield node.value
+
+
+def filled(text: ast.JoinedStr) -> str:
+    """What is filled in right behind a word is an option with its space, or nothing."""
+    line = ""
+    for part in text.values:
+        line += str(part.value) if isinstance(part, ast.Constant) else "" if line[-1:].isalnum() else ANYTHING
+    return line
 
 
 def commands(text: str) -> Iterator[str]:

@@ -39,6 +39,7 @@ SAID = "this user has no permissions to run the 'hset' command"
         (ResponseError(WITHIN), f"ERR: {WITHIN}; if a right is missing, {RIGHTS}"),
         (ResponseError(f"{OLD}-OOM command"), "OOM"),
         (ResponseError(f"{OLD}WRONGTYPE Operation against"), "WRONGTYPE"),
+        (ResponseError(f"{OLD}@user_script: 3: -READONLY You can't write against a replica."), "READONLY"),
         (ResponseError(f"{OLD}-NOPERM this user"), f"NoPermissionError within a script; {RIGHTS}"),
         (ResponseError(OF_OLD), f"ERR: {OF_OLD}; if a right is missing, {RIGHTS}"),
         (exceptions.ExecAbortError(SAID), f"EXECABORT: {SAID}; if a right is missing, {RIGHTS}"),
