@@ -195,7 +195,10 @@ class Cells:
     async def others_answer(self) -> bool:
         """Whether a cell that is not left behind answers, also one that a batch does not concern: then it is not all
         of Redis that is away."""
-        return any([await cell.answers() for cell in self._of_partitions(list(self._counts)) if not cell.away])
+        for cell in self._of_partitions(list(self._counts)):
+            if not cell.away and await cell.answers():
+                return True
+        return False
 
     # --- as `Accounts` and `Cache` are asked, for all cells
 

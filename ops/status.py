@@ -152,7 +152,7 @@ async def gather(settings: Settings, catalog: Catalog) -> Status:
         [mongo.server, kafka.server, redis],
         list(in_redis.roles),
         partitions,
-        list(in_redis.registers),
+        in_redis.registers,
         [],
         in_redis.audit,
         cells,

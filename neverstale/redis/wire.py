@@ -70,9 +70,13 @@ class _Together:
             at += len(commands)
 
     def fail(self, reason: Exception) -> None:
-        for _, part in self._parts:
-            if not part.done():
-                part.set_exception(reason)
+        _fail(self._parts, reason)
+
+
+def _fail(parts: Sequence[_Part], reason: Exception) -> None:
+    for _, part in parts:
+        if not part.done():
+            part.set_exception(reason)
 
 
 class _Line(asyncio.Protocol):
@@ -161,9 +165,7 @@ class _Line(asyncio.Protocol):
             batch.fail(reason)
         self._waiting.clear()
         gathered, self._gathered = self._gathered, []
-        for _, part in gathered:
-            if not part.done():
-                part.set_exception(reason)
+        _fail(gathered, reason)
 
     def _take(self, reply: Any) -> None:
         if not self._waiting:

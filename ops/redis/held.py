@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neverstale.catalog import Catalog
@@ -68,11 +68,11 @@ class HeldInRedis:
     """Watcher group -> how many its marks have told."""
     nodes: Sequence[NodeStatus] = ()
     audit: dict[str, Any] | None = None
-    registers: Sequence[Register] = field(default=(), init=False)
 
-    def __post_init__(self) -> None:
-        named = {(one.cell, one.name): one for cell in self.cells for one in cell.registers}
-        object.__setattr__(self, "registers", list(named.values()))
+    @property
+    def registers(self) -> list[Register]:
+        """Of all cells; a cell that several watcher groups write has its registers once."""
+        return list({(one.cell, one.name): one for cell in self.cells for one in cell.registers}.values())
 
 
 async def held_in_redis(settings: Settings, catalog: Catalog) -> HeldInRedis:
