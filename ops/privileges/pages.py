@@ -1,12 +1,12 @@
 """What administrators paste: lines for each server, for a catalog and its settings, and those of docs/security.md."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
 from neverstale.catalog import Catalog
 from neverstale.ops.privileges import kafka, mongodb, redis
+from neverstale.ops.terminal.output import print_json
 from neverstale.settings import Settings
 
 SUBJECT: Final = "CN={user},O=neverstale"
@@ -57,7 +57,7 @@ def document() -> str:
 def print_pages(pages: Sequence[Page], *, as_json: bool) -> None:
     """As JSON: `[{title, language, lines}]`."""
     if as_json:
-        print(json.dumps([asdict(one) for one in pages], indent=2))
+        print_json([asdict(one) for one in pages])
         return
     print("\n\n".join(f"## {one.title}\n{one.lines}" for one in pages))
 
