@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from neverstale import settings as sections
 from neverstale.api.app import create_app
 from neverstale.api.freshness.groups import GroupedFreshness
+from neverstale.api.reads.answer import AUDIT
 from neverstale.api.reads.reader import Reader
 from neverstale.api.reads.source import DocumentSource
 from neverstale.api.state import State
@@ -174,13 +175,13 @@ class World:
 
     async def until_filled(self, resource: str, key: KeyValue) -> Entry:
         """Fills follow their answers. Of a collection that was made just now the first read is not kept, since what
-        kind it is was not known before: then it is asked for again."""
+        kind it is was not known before: then it is asked for again, as an auditor asks, which counts as no read."""
         held: list[Entry] = []
 
         async def filled() -> bool:
             entry = await self.entry(resource, key)
             if entry is None:
-                await self.reader.get(self.documents[resource], key)
+                await self.reader.get(self.documents[resource], key, AUDIT)
             held.extend([entry] if entry and entry.fresh else [])
             return bool(held)
 

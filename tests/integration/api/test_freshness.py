@@ -62,8 +62,8 @@ async def test_it_is_the_least_of_all_partitions(world: World) -> None:
 
 async def test_a_mark_widens_what_an_old_entry_is_good_for(world: World) -> None:
     await world.write("things", {"_id": "a"})
-    old = await world.reader.get(world.things, "a")
-    await world.until_filled("things", "a")
+    await world.reader.get(world.things, "a")
+    old = await world.until_filled("things", "a")
     mark = await world.mark(await world.write("things", {"_id": "b"}))
     answer = await world.reader.get(world.things, "a")
     assert (answer.how, answer.version, answer.complete) == ("hit", old.version, mark)
