@@ -90,11 +90,14 @@ class WireAsk(Ask):
                 if len(entry) > LARGE_BYTES
                 else hot.tail(self.source, *facts_of_hit(entry))
             )
-            if tail[0] == DOCUMENT and self.wish is ANYTHING:
+            found = tail[0] == DOCUMENT
+            if found and self.wish is ANYTHING:
                 self.source.count_read(self.entry_key)
             if reading is not None:
                 hot.keep(reading, self, tail)
-            status, tail = (200, tail) if plain is PLAIN and tail[0] == DOCUMENT else hot.choose(plain, tail)
+            status = 200
+            if not found or plain is not PLAIN:
+                status, tail = hot.choose(plain, tail)
             shared = hot.shared_by(watermark, L2_HIT, private=self.private)
         except Exception as error:
             self.set_error(error)  # and the others of this batch get what is theirs
@@ -217,7 +220,7 @@ class Hot:
         """The tail of the answer to a line of `GET` or `HEAD` that L1 holds; a hit, unless of an audit, counts."""
         tail = self.l1.answers.get(line)
         if tail is None:
-            tail = self.l1.answers.get(b"GET" + line[4:]) if line.startswith(b"HEAD ") else None
+            tail = self.l1.answers.get(b"GET" + line[4:]) if line[:5] == b"HEAD " else None
             if tail is None:
                 return None
         if plain.audit:

@@ -5,9 +5,9 @@
     GET /v1/{resource}/-/by/{field}/{value} HTTP/1.1
 
 Only lines of characters that may stand in a path segment as they are (RFC 3986, `pchar`), or in a query, are read
-here; every other request takes the ordinary way, where it is also said what is wrong with it. Which page a line names
-never changes, so that is read once, and then found by the line; which value, likewise, but apart from pages: callers
-can make up as many values as they like. Only pages that are cached are answered here.
+here; every other request takes the ordinary way, where it is also said what is wrong with it. What a line names never
+changes, so that is read once, and then found by the line; documents, pages and values each apart from the others:
+callers can make up as many keys and values as they like. Only pages that are cached are answered here.
 """
 
 import re
@@ -17,7 +17,7 @@ from neverstale.api.derived.cursors import WrongCursor
 from neverstale.api.derived.lookups import LookupKey, LookupSource
 from neverstale.api.derived.pages import PageKey, PageSource
 from neverstale.api.derived.sources import Sources
-from neverstale.api.reads.source import CachedSource
+from neverstale.api.reads.source import CachedSource, DocumentSource
 from neverstale.api.web.paths import PREFIX, key_of
 from neverstale.api.web.problems import Problem, bad_parameter
 from neverstale.api.web.query import asked, looked_up, whole_number
@@ -32,9 +32,11 @@ LOOKUP_LINE: Final = re.compile(
     rb"(GET|HEAD) (/v1/[^/?#%]+/-/by/[A-Za-z0-9_.-]+)/([A-Za-z0-9._~!$&'()*+,;=:@%-]+) HTTP/1\.1"
 )
 MOST: Final = 16_384
-"""Lines of pages that are remembered, and as many of values that are looked up."""
+"""Lines of documents that are remembered, as many of pages, and as many of values that are looked up."""
 LINE_BYTES: Final = 1024
 """A line that is remembered has at most so many."""
+DOCUMENT_LINE_BYTES: Final = 256
+"""The same, of documents: theirs are short, and many."""
 
 
 class RequestLines:
@@ -49,11 +51,15 @@ class RequestLines:
         self._lookups = {
             f"{PREFIX}{resource}/-/by/{path}".encode(): source for (resource, path), source in sources.lookups.items()
         }
+        self._named: dict[bytes, tuple[DocumentSource, KeyValue]] = {}
         self._known: dict[bytes, tuple[PageSource, PageKey]] = {}
         self._looked_up: dict[bytes, tuple[LookupSource, LookupKey]] = {}
 
     def find(self, line: bytes) -> tuple[CachedSource, Any] | None:
         """The source and the key that a line of `GET` or `HEAD` names, if all is as usual."""
+        document = self._named.get(line)
+        if document is not None:
+            return document
         page = self._known.get(line)
         if page is not None:
             return page
@@ -64,7 +70,14 @@ class RequestLines:
         if source is None:
             return None
         key = _key(match[3], source.resource)
-        return None if key is None else (source, key)
+        if key is None:
+            return None
+        named = source, key
+        if len(line) <= DOCUMENT_LINE_BYTES:
+            if len(self._named) >= MOST:
+                self._named.clear()
+            self._named[line] = named
+        return named
 
     def _find_page(self, line: bytes) -> tuple[PageSource, PageKey] | None:
         match = PAGE_LINE.fullmatch(line) if len(line) <= LINE_BYTES else None

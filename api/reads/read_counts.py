@@ -36,10 +36,11 @@ class ReadCounts:
     def saw(self, entry_key: bytes, times: int = 1) -> None:
         """Counts reads of a document."""
         reads = self._reads
-        if entry_key in reads:
+        try:
             reads[entry_key] += times
-        elif len(reads) < MOST_WAITING:
-            reads[entry_key] = times
+        except KeyError:
+            if len(reads) < MOST_WAITING:
+                reads[entry_key] = times
 
     async def keep_telling(self, period_seconds: float) -> NoReturn:
         """Tells Redis again and again, until cancelled."""

@@ -18,11 +18,10 @@ check.
 import asyncio
 from collections.abc import Coroutine
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from neverstale.api.callers.addresses import of_peer
@@ -268,7 +267,8 @@ class HotProtocol(GuardedProtocol):
         found = hot.find(line)
         if found is None:
             return False
-        hot.start(self._begin(hot, line, plain, *found))
+        source, key = found
+        hot.start(self._begin(hot, line, plain, source, key))
         return True
 
     def _answer_large(self, hot: Hot, line: bytes, plain: Plain, tail: bytes) -> bool:
@@ -287,7 +287,7 @@ class HotProtocol(GuardedProtocol):
         if (badge := self._badge) is not None:
             cycle.private = badge.private
             cycle.own_lines = self._own_lines(badge)
-        self.cycle = cast("RequestResponseCycle", cycle)
+        self.cycle = cycle  # type: ignore[assignment]  # to uvicorn it is one of its own
         return cycle
 
     def answered(self, now: float) -> None:

