@@ -134,6 +134,22 @@ def test_a_line_that_names_no_value_takes_the_ordinary_way(line: bytes) -> None:
     assert RequestLines(Sources({}, {}, LOOKUPS)).find(line) is None
 
 
+def test_a_document_is_found_again_by_its_line() -> None:
+    lines = RequestLines(Sources(SOURCES, {}))
+    line = b"GET /v1/string/a HTTP/1.1"
+    assert lines.find(line) is lines.find(line)
+
+
+def test_made_up_keys_are_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neverstale.api.hits.request_lines.MOST", 10)
+    lines = RequestLines(Sources(SOURCES, {}))
+    for number in range(25):
+        assert lines.find(b"GET /v1/int/%d HTTP/1.1" % number) == (SOURCES["int"], number)
+    assert lines.find(b"GET /v1/string/" + b"x" * 400 + b" HTTP/1.1") == (SOURCES["string"], "x" * 400)
+    assert len(lines._named) <= 10
+    assert not any(len(line) > 256 for line in lines._named)
+
+
 def test_made_up_values_are_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neverstale.api.hits.request_lines.MOST", 10)
     lines = RequestLines(Sources({}, {}, LOOKUPS))
