@@ -125,11 +125,13 @@ def test_no_header_that_counts_could_begin_another_line(at: int, patch: bytes) -
 
 @given(
     st.integers(0, entries.HEADER_BYTES + 1),
-    st.sampled_from([b"", b"0", b"1", b"9", b"a", b"f", b"A", b"D", b"N", b"S", b"}", b"D1D", b"N0N", b"\xff", b"\n"]),
+    st.sampled_from([b"", b"0", b"1", b"9", b"a", b"f", b"A", b"D", b"N", b"S", b"}", b"D1D", b"N0N", b"\xff"]),
     st.integers(0, 5),
     st.sampled_from([BODY, None]),
 )
-def test_bytes_that_count_are_those_that_decode_to_an_answer(at: int, patch: bytes, cut: int, body: bytes | None) -> None:
+def test_bytes_that_count_are_those_that_decode_to_an_answer(
+    at: int, patch: bytes, cut: int, body: bytes | None
+) -> None:
     raw = held(filled(5, body))
     forged = raw[:at] + patch + raw[at + max(len(patch), 1) :]
     forged = forged[: len(forged) - cut]
