@@ -28,7 +28,7 @@ from neverstale.bson.texts import text_of, value_of
 from neverstale.catalog import Resource
 from neverstale.catalog.declarations import CounterDeclaration
 from neverstale.derived import groups, queries
-from neverstale.derived.counters import Group
+from neverstale.derived.counters.fields import Group
 from neverstale.derived.generations import Generation
 from neverstale.derived.held_figures import HeldCounter, HeldFigures
 from neverstale.derived.redis_names import slot_of

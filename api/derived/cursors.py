@@ -8,7 +8,7 @@ declared now; a new declaration makes old cursors wrong, which is said, not gues
 
 It is bounded, and with `api.cursor_secret` signed. Without a secret anybody can sign, so a cursor may say nothing
 that a caller must not ask for: it holds one value for each sort field, of a size and depth that MongoDB takes, and
-`neverstale.derived.positions` makes of each value a range of that field, never an operator (docs/adr/0029).
+`neverstale.derived.lists.positions` makes of each value a range of that field, never an operator (docs/adr/0029).
 """
 
 import binascii

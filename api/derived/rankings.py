@@ -17,7 +17,7 @@ from neverstale.catalog import Resource
 from neverstale.catalog.declarations import RankingDeclaration
 from neverstale.derived import queries, reading
 from neverstale.derived.held_figures import HeldFigures
-from neverstale.derived.members import member_of
+from neverstale.derived.rankings.members import member_of
 from neverstale.derived.reading import Ranked
 from neverstale.derived.redis_names import slot_of
 from neverstale.keys import KeyValue, any_value_of, canonical

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from neverstale.derived.contributions import LIMB, limbs
 from neverstale.derived.groups import combinations
-from neverstale.derived.members import member_of
+from neverstale.derived.rankings.members import member_of
 from neverstale.derived.redis_names import BEYOND, GenerationNames
 from neverstale.derived.shape import UNSUMMABLE, CounterShape, Facts, RankingShape
 
 _NUMBERS, _LOW, _HIGH, _UNSUMMABLE = range(4)
-"""Places of what is added to a sum; see `neverstale.derived.counters` for the fields."""
+"""Places of what is added to a sum; see `neverstale.derived.counters.fields` for the fields."""
 _KINDS = "mlhu"
 
 Move = tuple[str, Facts | None, Facts | None]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from neverstale.derived import reading
-from neverstale.derived.counters import Group
+from neverstale.derived.counters.fields import Group
 from neverstale.derived.generations import epoch_command
-from neverstale.derived.members import member_of
+from neverstale.derived.rankings.members import member_of
 from neverstale.derived.reading import Ranked
 from neverstale.derived.redis_names import BEYOND, PRESENT, DerivedNames
 from neverstale.errors import Outage

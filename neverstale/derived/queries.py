@@ -21,7 +21,7 @@ from neverstale.bson.texts import text_of
 from neverstale.bson.values import under
 from neverstale.catalog.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
 from neverstale.derived.groups import at_path, group
-from neverstale.derived.positions import after
+from neverstale.derived.lists.positions import after
 from neverstale.derived.shape import score
 
 Filter: TypeAlias = dict[str, Any]

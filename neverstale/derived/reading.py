@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
-from neverstale.derived.counters import Group, fields_to_read, read_group, read_groups
+from neverstale.derived.counters.fields import Group, fields_to_read, read_group, read_groups
 from neverstale.derived.generations import Generation
-from neverstale.derived.members import key_of
+from neverstale.derived.rankings.members import key_of
 from neverstale.derived.redis_names import BEYOND, LIST_FLOOR, PRESENT, slot_of
 from neverstale.role.damage import Damage
 from neverstale.versions import Version

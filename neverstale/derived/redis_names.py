@@ -6,7 +6,7 @@
 | `{generation}:p`                     | hash   | partition -> highest version that its owner has begun to apply |
 | `{generation}:b:{number}`            | hash   | document key -> contribution |
 | `{generation}:t:{list}`              | hash   | tags: `.f` the list's floor; slot of a group -> its tag |
-| `{generation}:c:{counter}`           | hash   | group -> documents, sums; see `neverstale.derived.counters` |
+| `{generation}:c:{counter}`           | hash   | group -> documents, sums; see `neverstale.derived.counters.fields` |
 | `{generation}:k:{ranking}`           | hash   | group -> how many members its sorted set has |
 | `{generation}:z:{ranking}:{group}`   | zset   | key of a document -> score |
 | `{generation}:l:{list}:{group}:{…}`  | string | a cached page: an entry, see `neverstale.redis.entries` |

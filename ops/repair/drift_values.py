@@ -20,10 +20,10 @@ from neverstale.bson.texts import NULL, value_of
 from neverstale.bson.values import RawObject
 from neverstale.catalog.declarations import CounterDeclaration, RankingDeclaration
 from neverstale.derived import queries
-from neverstale.derived.counters import Group
+from neverstale.derived.counters.fields import Group
 from neverstale.derived.groups import combinations, fact_at, members
 from neverstale.derived.held_figures import FigureKind, HeldFigures
-from neverstale.derived.members import member_of
+from neverstale.derived.rankings.members import member_of
 from neverstale.errors import Outage, Stop
 from neverstale.keys import canonical
 from neverstale.mongodb.replies import decoded

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 
 from neverstale.catalog.declarations import Declarations
 from neverstale.derived import groups, reading
-from neverstale.derived.counters import Group, Sum
+from neverstale.derived.counters.fields import Group, Sum
 from neverstale.derived.generations import Generation, Generations, shape_of
-from neverstale.derived.members import member_of
 from neverstale.derived.plan import Call, Plan, Said
+from neverstale.derived.rankings.members import member_of
 from neverstale.derived.redis_names import LIST_FLOOR, PRESENT, DerivedNames, slot_of
 from neverstale.derived.shape import Facts
 from neverstale.derived.store import hashes_of

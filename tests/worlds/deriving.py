@@ -16,10 +16,10 @@ import neverstale.streams.main
 from neverstale.bson.values import CODEC
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived import reading
-from neverstale.derived.counters import Group, Sum
+from neverstale.derived.counters.fields import Group, Sum
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import combinations
-from neverstale.derived.members import member_of
+from neverstale.derived.rankings.members import member_of
 from neverstale.derived.store import DerivedStore
 from neverstale.keys import Names, canonical
 from neverstale.redis.cache import Cache

@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from neverstale.derived.counters import Group, Sum
+from neverstale.derived.counters.fields import Group, Sum
 from neverstale.derived.held_figures import MEMBERS_A_CALL, HeldFigures, Standing, Wholeness
-from neverstale.derived.members import member_of
+from neverstale.derived.rankings.members import member_of
 from neverstale.derived.reading import Ranked
 from neverstale.derived.redis_names import DerivedNames
 from neverstale.errors import Outage

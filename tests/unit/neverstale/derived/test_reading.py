@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from neverstale.derived.counters import Group
+from neverstale.derived.counters.fields import Group
 from neverstale.derived.reading import Ranked, all_groups, is_whole, one_group, page_floor, ranked
 from neverstale.derived.redis_names import BEYOND, PRESENT
 from tests.unit.neverstale.derived.test_generations import generation

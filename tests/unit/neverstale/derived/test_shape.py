@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from neverstale.catalog.declarations import Declarations
 from neverstale.derived.contributions import Contribution, buckets_for, joined, limbs, pack
-from neverstale.derived.counters import Group, Sum, fields_to_read, read_groups
+from neverstale.derived.counters.fields import Group, Sum, fields_to_read, read_groups
 from neverstale.derived.groups import BEYOND
-from neverstale.derived.members import key_of, member_of
+from neverstale.derived.rankings.members import key_of, member_of
 from neverstale.derived.redis_names import GenerationNames
 from neverstale.derived.shape import LIMIT, UNSUMMABLE, Shape, score, summable
 from neverstale.keys import canonical

@@ -1,0 +1,1 @@
+"""Counters: what a batch changes in them, how Redis holds them, and what MongoDB says of them."""
