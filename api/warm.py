@@ -22,7 +22,9 @@ from neverstale.api.reads.reader import Reader
 from neverstale.bson.texts import text_of
 from neverstale.catalog import Resource, Warm
 from neverstale.catalog.declarations import CounterDeclaration
-from neverstale.derived import groups, queries
+from neverstale.derived import groups
+from neverstale.derived.counters import queries
+from neverstale.derived.queries import aggregate
 from neverstale.errors import NeverstaleError, Outage, Overloaded, Refused
 from neverstale.keys import KeyValue, value_of
 from neverstale.mongodb.loader import Loader
@@ -124,7 +126,7 @@ class Warmer:
         declared = pages.declared
         constants = {path: {"$eq": constant} for path, constant in declared.where.items()}
         stages = queries.counter_groups(CounterDeclaration(by=declared.by), {}, limit=MOST_GROUPS)
-        command = queries.aggregate(pages.collection, [{"$match": constants}, *stages], MOST_GROUPS)
+        command = aggregate(pages.collection, [{"$match": constants}, *stages], MOST_GROUPS)
         found = await self._loader.query(command, 0)
         return [queries.read_counter_row(row, len(declared.by), 0).values for row in found.rows]
 

@@ -27,10 +27,12 @@ from neverstale.api.web.query import kind_of
 from neverstale.bson.texts import text_of, value_of
 from neverstale.catalog import Resource
 from neverstale.catalog.declarations import CounterDeclaration
-from neverstale.derived import groups, queries
+from neverstale.derived import groups
+from neverstale.derived.counters import queries
 from neverstale.derived.counters.fields import Group
+from neverstale.derived.counters.held import HeldCounter, HeldCounters
 from neverstale.derived.generations import Generation
-from neverstale.derived.held_figures import HeldCounter, HeldFigures
+from neverstale.derived.queries import aggregate
 from neverstale.derived.redis_names import slot_of
 from neverstale.mongodb import bson_json
 from neverstale.mongodb.kinds import Kind, least_told
@@ -105,7 +107,7 @@ class CounterSource(FigureSource):
         generation = self.generation(known)
         if generation is None:
             return None
-        figures, sums = HeldFigures(cache, known.names, generation.id), len(self.declared.sums)
+        figures, sums = HeldCounters(cache, known.names, generation.id), len(self.declared.sums)
         if len(key.values) == len(self.declared.by):
             name = groups.group([text_of(key.values[path]) for path in self.declared.by])
             one = await figures.group(self.counter, name, sums)
@@ -174,7 +176,7 @@ class CounterSource(FigureSource):
         kinds: list[Kind] = []
         for key in keys:
             stages = queries.counter_groups(self.declared, key.values, key.kept, MOST_GROUPS + 1)
-            command = queries.aggregate(self.collection, stages, MOST_GROUPS + 1)
+            command = aggregate(self.collection, stages, MOST_GROUPS + 1)
             found = await loader.query(command, at_least, version)
             version = found.version
             kinds.append(found.kind)

@@ -7,7 +7,8 @@ the register's epoch after it, and asks here whether the generation was still th
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, get_args
 
-from neverstale.derived.generations import Generation, Generations, Phase, UnknownFormat, epoch_command
+from neverstale.derived.generations import Generation, Generations, Phase, UnknownFormat
+from neverstale.derived.redis_names import epoch_command
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Outage
 from neverstale.role import telemetry

@@ -18,7 +18,7 @@ from neverstale.api.web.problems import unknown_value
 from neverstale.bson.texts import text_of
 from neverstale.catalog import Resource
 from neverstale.catalog.lookups import list_name
-from neverstale.derived import queries
+from neverstale.derived.lists import queries
 from neverstale.derived.redis_names import GenerationNames
 from neverstale.errors import NeverstaleError
 from neverstale.mongodb import bson_json

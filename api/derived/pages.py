@@ -16,8 +16,8 @@ from neverstale.api.reads.answer import TooLong
 from neverstale.api.reads.source import is_nothing, measured
 from neverstale.bson.texts import text_of
 from neverstale.catalog import Resource
-from neverstale.derived import queries
-from neverstale.derived.queries import Stretch
+from neverstale.derived.lists import queries
+from neverstale.derived.lists.queries import Stretch
 from neverstale.derived.redis_names import GenerationNames
 from neverstale.errors import Refused
 from neverstale.mongodb import bson_json
@@ -44,7 +44,7 @@ class PageKey:
     limit: int = field(compare=False)
     """Items."""
     span: Mapping[str, Any] = field(compare=False)
-    """The range of the first sorted field (`neverstale.derived.queries.Stretch`)."""
+    """The range of the first sorted field (`neverstale.derived.lists.queries.Stretch`)."""
 
 
 class PageSource(GroupedSource):

@@ -15,10 +15,10 @@ from neverstale.api.derived.generations import Known
 from neverstale.api.reads.source import measured
 from neverstale.catalog import Resource
 from neverstale.catalog.declarations import RankingDeclaration
-from neverstale.derived import queries, reading
-from neverstale.derived.held_figures import HeldFigures
+from neverstale.derived.queries import aggregate
+from neverstale.derived.rankings import queries
+from neverstale.derived.rankings.held import HeldRankings, Ranked, ranked
 from neverstale.derived.rankings.members import member_of
-from neverstale.derived.reading import Ranked
 from neverstale.derived.redis_names import slot_of
 from neverstale.keys import KeyValue, any_value_of, canonical
 from neverstale.mongodb import bson_json
@@ -65,7 +65,7 @@ class RankingSource(FigureSource):
         generation = self.generation(known)
         if generation is None:
             return None
-        figures = HeldFigures(cache, known.names, generation.id)
+        figures = HeldRankings(cache, known.names, generation.id)
         descends = self.declared.descends
         if key.key is None:
             top = await figures.top(self.ranking, key.group, key.count, descends=descends)
@@ -139,7 +139,7 @@ class _Asking:
         rank = 1
         for kind in queries.KINDS:
             stages = queries.ranking_count_before(declared, values, kind, place)
-            counted = await self._query(queries.aggregate(self._ranks.collection, stages, 1))
+            counted = await self._query(aggregate(self._ranks.collection, stages, 1))
             rank += sum(row["n"] for row in counted.rows)
         mine = (self._kept(number), member_of(canonical(key)), canonical(key))
         (one,) = self._numbered([mine], rank)
@@ -179,7 +179,7 @@ class _Asking:
 
     def _numbered(self, placed: Sequence["_Placed"], first: int) -> list[Ranked]:
         pairs = [(member, kept) for kept, member, _ in placed]
-        return reading.ranked(pairs, first, descends=self._declared.descends)
+        return ranked(pairs, first, descends=self._declared.descends)
 
 
 _Placed = tuple[float, bytes, str]

@@ -43,15 +43,17 @@ class Inspection:
         hashes = hashes_of(store.names, generation)
         for start in range(0, len(hashes), KEYS_A_LOOK):
             yield await store.lost_hash(hashes[start : start + KEYS_A_LOOK])
-        for ranking in generation.shape.rankings:
-            cursor, lost = await store.lost_set(generation, ranking.name, 0, KEYS_A_LOOK)
+        for kept in generation.shape.all:
+            if not kept.has_sets:
+                continue
+            cursor, lost = await store.lost_set(generation, kept, 0, KEYS_A_LOOK)
             yield lost
             while cursor:
-                cursor, lost = await store.lost_set(generation, ranking.name, cursor, KEYS_A_LOOK)
+                cursor, lost = await store.lost_set(generation, kept, cursor, KEYS_A_LOOK)
                 yield lost
-        for key in valued_hashes_of(store.names, generation):
-            cursor, lost = await store.false_field(key, 0, KEYS_A_LOOK, self._now)
+        for valued in valued_hashes_of(store.names, generation):
+            cursor, lost = await store.false_field(valued, 0, KEYS_A_LOOK, self._now)
             yield lost
             while cursor:
-                cursor, lost = await store.false_field(key, cursor, KEYS_A_LOOK, self._now)
+                cursor, lost = await store.false_field(valued, cursor, KEYS_A_LOOK, self._now)
                 yield lost

@@ -21,8 +21,9 @@ size = 100
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, get_args
 
 import orjson
 from pydantic import (
@@ -68,8 +69,13 @@ def check_distinct(paths: Iterable[str]) -> None:
         seen.add(path)
 
 
-class _Declaration(BaseModel):
+class Declaration(BaseModel):
+    """What is derived from the documents of a group."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shows_documents: ClassVar[bool] = False
+    """Whether what is read of it depends on which fields of documents are shown."""
 
     by: Annotated[tuple[str, ...], Field(max_length=MAX_BY)] = ()
     """Fields that make a group; in the URL they are query parameters. A table says of each where its value comes
@@ -97,8 +103,10 @@ class _Declaration(BaseModel):
         return blake2b(text, digest_size=8).hexdigest()
 
 
-class ListDeclaration(_Declaration):
+class ListDeclaration(Declaration):
     """Pages of documents, filtered by equality, in one order."""
+
+    shows_documents: ClassVar[bool] = True
 
     where: dict[str, Any] = Field(default_factory=dict)
     """Constants that every document of the list holds."""
@@ -157,7 +165,7 @@ class SumDeclaration(BaseModel):
         return check_path(field)
 
 
-class CounterDeclaration(_Declaration):
+class CounterDeclaration(Declaration):
     """How many documents, and the sums of their fields, for each group."""
 
     sums: dict[str, SumDeclaration] = Field(default_factory=dict)
@@ -170,7 +178,7 @@ class CounterDeclaration(_Declaration):
         return sums
 
 
-class RankingDeclaration(_Declaration):
+class RankingDeclaration(Declaration):
     """Documents by a score, the highest first; equal scores by key, ascending."""
 
     score: str
@@ -208,21 +216,61 @@ def declared_as(kind: str, name: str) -> str:
     return name if "." in name else f"{kind}.{name}"
 
 
-class Declarations(BaseModel):
-    """All that is derived from one resource. Its text travels with every generation, so that each consumer keeps a
-    generation as it was declared, whatever its own catalog says by now."""
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """One thing that is derived."""
+
+    kind: str
+    """A field of `Declared`, or `lookups`."""
+    name: str
+    declared: Declaration
+
+    @property
+    def full_name(self) -> str:
+        """`lists.departures`, as people name it."""
+        return f"{self.kind}.{self.name}"
+
+
+class Declared(BaseModel):
+    """What a team declares to be derived: by kind, by name. A further kind is a field more. Whoever decides something
+    about it has a module of the same name, see CONTRIBUTING.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lists: dict[str, ListDeclaration] = Field(default_factory=dict)
+    """Pages of documents, at `/v1/{name}/-/lists/{list}`."""
+    counters: dict[str, CounterDeclaration] = Field(default_factory=dict)
+    """Counts and sums, at `/v1/{name}/-/counters/{counter}`."""
+    rankings: dict[str, RankingDeclaration] = Field(default_factory=dict)
+    """The documents with the highest scores, at `/v1/{name}/-/rankings/{ranking}`."""
+
+    def derivations(self) -> Iterator[Derivation]:
+        """All that is declared, kind by kind."""
+        for kind in DECLARED:
+            for name, declared in getattr(self, kind).items():
+                own_kind, _, own_name = declared_as(kind, name).partition(".")
+                yield Derivation(own_kind, own_name, declared)
+
+
+DECLARED: Final[Mapping[str, type[Declaration]]] = {
+    kind: get_args(field.annotation)[1] for kind, field in Declared.model_fields.items()
+}
+"""Kind -> how one of it is declared."""
+_SPELLED: Final = frozenset(("lists", "counters", "rankings"))
+"""Kinds that every text of declarations names. One that has come later is left out where nothing of it is declared:
+so the release that brings it builds nothing again, and the one before it still reads what is there."""
+
+
+class Declarations(Declared):
+    """All that is derived from one resource; its look-ups are among the lists. Its text travels with every
+    generation, so that each consumer keeps a generation as it was declared, whatever its own catalog says by now."""
 
     format: int = FORMAT
     shown: tuple[str, ...] | None = None
     """Fields that a list's pages show besides `_id`; `None`: all."""
-    lists: dict[str, ListDeclaration] = Field(default_factory=dict)
-    counters: dict[str, CounterDeclaration] = Field(default_factory=dict)
-    rankings: dict[str, RankingDeclaration] = Field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.lists or self.counters or self.rankings)
+        return any(getattr(self, kind) for kind in DECLARED)
 
     @property
     def list_paths(self) -> tuple[str, ...]:
@@ -232,23 +280,19 @@ class Declarations(BaseModel):
     @property
     def text(self) -> str:
         """One spelling, so that equal declarations have equal texts."""
-        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS).decode()
+        silent = {kind for kind in DECLARED if kind not in _SPELLED and not getattr(self, kind)}
+        return orjson.dumps(self.model_dump(mode="json", exclude=silent), option=orjson.OPT_SORT_KEYS).decode()
 
     @property
     def digest(self) -> str:
         return blake2b(self.text.encode(), digest_size=8).hexdigest()
 
     def digests(self) -> Mapping[str, str]:
-        """`lists.departures` -> digest, for every declaration. A list's also covers what its pages show."""
-        return {declared_as(kind, name): self._digest_of(declared) for kind, name, declared in self._all()}
+        """`lists.departures` -> digest, for everything. A list's also covers what its pages show."""
+        return {one.full_name: self._digest_of(one.declared) for one in self.derivations()}
 
-    def _all(self) -> Iterator[tuple[str, str, _Declaration]]:
-        for kind, declarations in (("lists", self.lists), ("counters", self.counters), ("rankings", self.rankings)):
-            for name, declared in declarations.items():
-                yield kind, name, declared
-
-    def _digest_of(self, declared: _Declaration) -> str:
-        if not isinstance(declared, ListDeclaration):
+    def _digest_of(self, declared: Declaration) -> str:
+        if not declared.shows_documents:
             return declared.digest
         shown = ",".join(self.shown) if self.shown is not None else "*"
         return blake2b(f"{declared.digest} {shown}".encode(), digest_size=8).hexdigest()

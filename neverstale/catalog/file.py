@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails
 
-from neverstale.catalog.declarations import (
-    CounterDeclaration,
-    ListDeclaration,
-    RankingDeclaration,
-    SumDeclaration,
-)
+from neverstale.catalog.declarations import DECLARED
 from neverstale.catalog.references import Reference, path_of, wrong_field
 from neverstale.catalog.resource import NO_CHANGE_STREAMS, Resource, Warm
 from neverstale.catalog.watchers import GroupDeclaration, check_groups, grouped
@@ -156,28 +152,26 @@ _EXAMPLES = {
 }
 
 
-_DECLARATIONS: dict[str, type[BaseModel]] = {
-    "lists": ListDeclaration,
-    "counters": CounterDeclaration,
-    "rankings": RankingDeclaration,
-}
-
-
 def _known(location: Location) -> list[str]:
     match location:
         case [_]:
             return list(Catalog.model_fields)
-        case ["resources", _, "counters", _, "sums", _, _]:
-            return list(SumDeclaration.model_fields)
+        case ["resources", _, str() as kind, _, str() as field, _, _] if kind in DECLARED:
+            return _fields_inside(DECLARED[kind].model_fields[field])
         case ["watchers", _, _]:
             return list(GroupDeclaration.model_fields)
         case ["resources", _, "refs", _, _]:
             return list(Reference.model_fields)
         case ["resources", _, "warm", _]:
             return [field.alias or name for name, field in Warm.model_fields.items()]
-        case ["resources", _, str() as kind, _, _] if kind in _DECLARATIONS:
-            return list(_DECLARATIONS[kind].model_fields)
+        case ["resources", _, str() as kind, _, _] if kind in DECLARED:
+            return list(DECLARED[kind].model_fields)
     return [name for name in Resource.model_fields if name != "name"]
+
+
+def _fields_inside(field: FieldInfo) -> list[str]:
+    """Of a table of tables, such as the sums of a counter."""
+    return [name for inner in get_args(field.annotation) for name in getattr(inner, "model_fields", ())]
 
 
 def _dotted(location: Location) -> str:

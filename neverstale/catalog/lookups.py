@@ -15,6 +15,8 @@ from neverstale.misconfiguration import wrong
 
 MOST_LOOKUPS: Final = 8
 """Of one resource."""
+LISTS: Final = "lists"
+"""The kind that look-ups are kept as."""
 _PREFIX: Final = "lookups."
 """No list that is declared has a dot in its name."""
 _IN_URLS: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")

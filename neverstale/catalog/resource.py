@@ -8,14 +8,8 @@ from typing import Annotated, Any, Final, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from neverstale.catalog.declarations import (
-    CounterDeclaration,
-    Declarations,
-    ListDeclaration,
-    RankingDeclaration,
-    check_name,
-)
-from neverstale.catalog.lookups import MOST_LOOKUPS, as_list, check_lookups, list_name
+from neverstale.catalog.declarations import DECLARED, Declaration, Declarations, Declared, check_name
+from neverstale.catalog.lookups import LISTS, MOST_LOOKUPS, as_list, check_lookups, list_name
 from neverstale.catalog.references import References
 from neverstale.catalog.tenants import TENANT_TYPES, Tenant
 from neverstale.catalog.watchers import DEFAULT_GROUP
@@ -91,8 +85,8 @@ class Warm(BaseModel):
         return self
 
 
-class Resource(BaseModel):
-    """One kind of document that is served by its `_id`."""
+class Resource(Declared):
+    """One kind of document that is served by its `_id`, and what is derived from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -118,12 +112,6 @@ class Resource(BaseModel):
     """A date in the document after which it is not kept, e.g. of a login or a token."""
     refs: References = Field(default_factory=dict)
     """Fields that hold keys of other resources' documents; `expand` of a request names them."""
-    lists: dict[str, ListDeclaration] = Field(default_factory=dict)
-    """Pages of documents, at `/v1/{name}/-/lists/{list}`."""
-    counters: dict[str, CounterDeclaration] = Field(default_factory=dict)
-    """Counts and sums, at `/v1/{name}/-/counters/{counter}`."""
-    rankings: dict[str, RankingDeclaration] = Field(default_factory=dict)
-    """The documents with the highest scores, at `/v1/{name}/-/rankings/{ranking}`."""
     lookups: Annotated[tuple[str, ...], Field(max_length=MOST_LOOKUPS)] = ()
     """Fields of which no two documents share a value, at `/v1/{name}/-/by/{field}/{value}`."""
     tenant: Tenant | None = None
@@ -141,10 +129,11 @@ class Resource(BaseModel):
 
     @cached_property
     def derived(self) -> Declarations:
-        """Lists, counters, rankings and look-ups together; false if there are none."""
+        """All that is declared, and look-ups; false if there is nothing."""
         shown = tuple(self.fields) if self.fields is not None else None
-        lists = self.lists | {list_name(path): as_list(path) for path in self.lookups}
-        return Declarations(shown=shown, lists=lists, counters=self.counters, rankings=self.rankings)
+        declared = {kind: getattr(self, kind) for kind in DECLARED}
+        declared[LISTS] = declared[LISTS] | {list_name(path): as_list(path) for path in self.lookups}
+        return Declarations(shown=shown, **declared)
 
     @model_validator(mode="after")
     def _lookups_name_fields(self) -> Self:
@@ -177,10 +166,9 @@ class Resource(BaseModel):
     @property
     def needs_claims(self) -> bool:
         """Whether some of what is asked of it comes from credentials."""
-        every = (*self.lists.values(), *self.counters.values(), *self.rankings.values())
-        return self.tenant is not None or any(declared.claims for declared in every)
+        return self.tenant is not None or any(one.declared.claims for one in self.derivations())
 
-    def claims_of(self, declared: ListDeclaration | CounterDeclaration | RankingDeclaration) -> dict[str, str]:
+    def claims_of(self, declared: Declaration) -> dict[str, str]:
         """Field -> claim of one of its declarations: also the tenant's, where that makes a group."""
         of_tenant = {self.tenant.field: self.tenant.claim} if self.tenant and self.tenant.field in declared.by else {}
         return of_tenant | declared.claims
@@ -199,7 +187,7 @@ class Resource(BaseModel):
                 raise wrong(f"{self.tenant.field} is not among fields as one of these", known, "tenant.field")
         return self
 
-    @field_validator("lists", "counters", "rankings")
+    @field_validator(*DECLARED)
     @classmethod
     def _names_fit_into_urls(cls, declarations: dict[str, Any]) -> dict[str, Any]:
         for name in declarations:

@@ -1,6 +1,6 @@
 """Contributions: what one document last contributed to lists, counters and rankings, with its version.
 
-In Redis: 8 bytes version (big-endian), then the facts in UTF-8 (see `neverstale.derived.shape`). They lie in many
+In Redis: 8 bytes version (big-endian), then the facts in UTF-8 (see `neverstale.derived.facts`). They lie in many
 small hashes ("buckets") of some 16 documents each, which Redis keeps packed; a hash field for each document
 alone would cost twice as much.
 """
@@ -8,8 +8,8 @@ alone would cost twice as much.
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from neverstale.derived.facts import Facts
 from neverstale.derived.groups import SPLIT
-from neverstale.derived.shape import Facts
 from neverstale.versions import Version
 
 DOCUMENTS_A_BUCKET: Final = 16

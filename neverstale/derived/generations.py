@@ -31,12 +31,12 @@ from pydantic import ValidationError
 
 from neverstale.catalog.declarations import FORMAT, Declarations, declared_as
 from neverstale.derived.contributions import MAX_BUCKETS
+from neverstale.derived.redis_names import EPOCH_BYTES
 from neverstale.derived.shape import Shape
 from neverstale.role.damage import MOST_PARTITIONS
 from neverstale.versions import Version, from_hex, to_hex
 
 Phase = Literal["claimed", "building", "complete"]
-EPOCH_BYTES: Final = 16
 MOST_BYTES: Final = 1 << 20
 MOST_AT_ONCE: Final = 8
 """One that serves and one that is built are all that we keep."""
@@ -188,12 +188,6 @@ def _is_readable(generation: Generation) -> bool:
     except UnknownFormat:
         return False
     return True
-
-
-def epoch_command(key: bytes) -> tuple[bytes | int, ...]:
-    """What reads the epoch of the register under this key, and nothing more. It comes behind whatever is read of a
-    generation, in the same round trip."""
-    return (b"GETRANGE", key, 0, EPOCH_BYTES - 1)
 
 
 @lru_cache(maxsize=256)

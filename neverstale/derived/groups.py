@@ -32,7 +32,7 @@ from neverstale.bson.values import RawObject, RawValue
 JOIN: Final = "\x1e"
 """Between the texts of an array's elements."""
 SPLIT: Final = "\x1f"
-"""Between a document's facts, see `neverstale.derived.shape`."""
+"""Between a document's facts, see `neverstale.derived.facts`."""
 BEYOND: Final = "*"
 """The fact of a field that is beyond a bound. No text is `*`."""
 MAX_TEXTS: Final = 32

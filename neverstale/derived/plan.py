@@ -17,7 +17,7 @@ cannot change what results, because it only depends on the newest state that was
   contribution, which would give the others, is already newer than the event.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import ne
@@ -25,11 +25,12 @@ from typing import Any, Final, NamedTuple
 
 from neverstale.derived import groups
 from neverstale.derived.contributions import Contribution, facts_of_all, pack, packed_all, stamp
-from neverstale.derived.differences import Move, Moves, counted, group_of, sorted_out, unsummable_of
+from neverstale.derived.facts import Facts
+from neverstale.derived.figures import FigureChange, Move, sorted_out
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import texts_of
-from neverstale.derived.redis_names import BEYOND, LIST_FLOOR, DerivedNames, slot_of
-from neverstale.derived.shape import NOTHING, Effect, Effects, Facts, ListShape
+from neverstale.derived.redis_names import LIST_FLOOR, DerivedNames, slot_of
+from neverstale.derived.tagged import NOTHING, Effect, Effects, Tagged
 from neverstale.versions import Version, to_hex
 
 _NAMELESS: Final = frozenset(("delete", "touch"))
@@ -102,12 +103,12 @@ class Plan:
         self._documents: list[tuple[bytes, bytes, bytes, bytes]] = []
         self.tags: dict[tuple[bytes, bytes], Version] = {}
         """Hash and field -> what it is raised to."""
-        self._tag_keys = [own.tags(one.name) for one in self._shape.lists]
+        self._tag_keys = [one.hash(own) for one in self._shape.tagged]
         self._moves: list[Move] = []
-        self._counted: dict[str, set[str | None]] = {}
-        """Groups of counters and rankings; `None`: all of them."""
+        self._counted: dict[str, Collection[str | None]] = {}
+        """Groups of figures; `None`: all of them."""
         self.unsummable: dict[str, int] = {}
-        """Counter -> how many documents more hold a number that one of its sums cannot. Known after `call`."""
+        """Figure -> how many documents more have a number that it cannot hold exactly. Known after `call`."""
 
     def add(
         self,
@@ -156,8 +157,8 @@ class Plan:
         packed = packed_all(self._stamp, observed)
         self._documents += zip(buckets, raws, held, packed, strict=True)
         former = facts_of_all(held)
-        for place, one in enumerate(self._shape.lists):
-            touches = [effect.lists[place].touches for effect in effects]
+        for place, one in enumerate(self._shape.tagged):
+            touches = [effect.tagged[place].touches for effect in effects]
             alike = zip(
                 touches, map(one.seen, former), map(one.seen, observed), map(ne, former, observed), strict=True
             )
@@ -184,20 +185,20 @@ class Plan:
             (bucket,) = self._names.buckets((raw,), self.generation.buckets)
             self._documents.append((bucket, raw, held, packed))
         before = stored.facts if stored is not None else None
-        for place, one in enumerate(self._shape.lists):
+        for place, one in enumerate(self._shape.tagged):
             self._raise(one, place, said, stored, before, found)
         if before != found:
             self.differ(key, before, found)
 
     def differ(self, key: str, before: Facts | None, after: Facts | None) -> None:
-        """What counters and rankings lose with the facts that a document had, and gain with those that it has."""
+        """What figures lose with the facts that a document had, and gain with those that it has."""
         self._moves.append((key, before, after))
 
     # Tags
 
     def _raise(
         self,
-        one: ListShape,
+        one: Tagged,
         place: int,
         said: Sequence[Said],
         stored: Contribution | None,
@@ -225,11 +226,9 @@ class Plan:
             self._lift(tags, slot_of(group), version)
 
     def _effect_of(self, record: Said, place: int) -> Effect:
-        return NOTHING if record.operation == "touch" else self._shape.effects(record.fields).lists[place]
+        return NOTHING if record.operation == "touch" else self._shape.effects(record.fields).tagged[place]
 
-    def _left(
-        self, one: ListShape, before: Facts | None, after: Facts | None, touched: bool
-    ) -> tuple[str, ...] | None:
+    def _left(self, one: Tagged, before: Facts | None, after: Facts | None, touched: bool) -> tuple[str, ...] | None:
         """The stored groups, if pages of theirs may show something else by now; `None`: not known."""
         if before is None:
             return ()
@@ -244,7 +243,7 @@ class Plan:
         return first.operation == "insert" and birth is not None and first.version > birth
 
     def _named(
-        self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
+        self, one: Tagged, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
     ) -> tuple[str, ...] | None:
         """Every group that the records name, given what is stored; `None` where they cannot."""
         named: dict[int, tuple[str, ...]] = {}
@@ -285,8 +284,8 @@ class Plan:
 
     def groups(self) -> Iterator[tuple[str, bytes]]:
         """What it changes, as it is announced: the name of what is declared, and the slot of a group of it; without
-        one, all groups. Of counters and rankings that is known after `call`."""
-        names = dict(zip(self._tag_keys, (one.name for one in self._shape.lists), strict=True))
+        one, all groups. Of figures that is known after `call`."""
+        names = dict(zip(self._tag_keys, (one.name for one in self._shape.tagged), strict=True))
         for key, slot in self.tags:
             yield names[key], b"" if slot == LIST_FLOOR else slot
         for declared, some in self._counted.items():
@@ -297,23 +296,11 @@ class Plan:
 
     def call(self, epoch: str, partition: int) -> Call:
         """`contribute.lua` for all that was added."""
-        differences: list[tuple[bytes, str | bytes, int]] = []
-        moves = sorted_out(self._moves)
-        for counter in self._shape.counters:
-            fields = list(counted(counter, moves))
-            if fields:
-                self._counted[f"counters.{counter.name}"] = {group_of(field) for field, _ in fields}
-            differences += [(self._names.counter(counter.name), field, amount) for field, amount in fields]
-            if unsummable := unsummable_of(fields):
-                self.unsummable[counter.name] = unsummable
-        ranks = [Moves(one, self._names, moves) for one in self._shape.rankings]
-        differences += [(one.sizes, BEYOND, one.beyond) for one in ranks if one.beyond]
-        for shape, moved in zip(self._shape.rankings, ranks, strict=True):
-            if moved.sets or moved.beyond:
-                self._counted[f"rankings.{shape.name}"] = {*moved.sets, *((None,) if moved.beyond else ())}
-        sets = [(key, one.sizes, group) for one in ranks for group, key in one.sets.items()]
+        changes = self._changes()
+        differences = [one for change in changes for one in change.counts]
+        sets = [one for change in changes for one in change.sets]
         # Those of one set side by side: the script makes one command of them.
-        scores = [scored for one in ranks for scored in one.scores.items()]
+        scores = [one for change in changes for one in change.scores]
         buckets, raws, helds, packs = zip(*self._documents, strict=True) if self._documents else ((), (), (), ())
         unproven = dict.fromkeys([bucket for bucket, held in zip(buckets, helds, strict=True) if not held])
         unproven |= dict.fromkeys([key for key, _, _ in differences])
@@ -344,3 +331,14 @@ class Plan:
         for (key, slot), version in self.tags.items():
             arguments += (place[key], slot, to_hex(version))
         return Call(keys, arguments)
+
+    def _changes(self) -> list[FigureChange]:
+        moves, found = sorted_out(self._moves), []
+        for figure in self._shape.figures:
+            change = figure.change(self._names, moves)
+            if change.groups:
+                self._counted[f"{figure.kind}.{figure.name}"] = change.groups
+            if change.unsummable:
+                self.unsummable[figure.name] = change.unsummable
+            found.append(change)
+        return found

@@ -28,6 +28,10 @@ PRESENT: Final = b".g"
 LIST_FLOOR: Final = b".f"
 BEYOND: Final = b".b"
 """Field of counters and sizes: documents that could not be counted because they are beyond a bound."""
+GUARDS: Final = [PRESENT, BEYOND]
+"""Fields that say whether a hash of figures may be believed."""
+EPOCH_BYTES: Final = 16
+"""Of the register, at its beginning."""
 _REMEMBERED: Final = 32_768
 """Names of buckets that a process keeps for a generation."""
 
@@ -37,6 +41,12 @@ def slot_of(group: str) -> bytes:
     """The field of a group's tag: one of 65,536, so that a list's tags are bounded. Groups that share one are
     invalidated together."""
     return blake2b(group.encode(), digest_size=2).hexdigest().encode()
+
+
+def epoch_command(key: bytes) -> tuple[bytes | int, ...]:
+    """What reads the epoch of the register under this key, and nothing more. It comes behind whatever is read of a
+    generation, in the same round trip."""
+    return (b"GETRANGE", key, 0, EPOCH_BYTES - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +68,21 @@ class GenerationNames:
         names, last = _bucket_names(self.base), count - 1
         return [names[crc32(key) & last] for key in keys]
 
+    def kept(self, letter: str, *names: str) -> bytes:
+        """What a kind keeps under a letter of its own."""
+        return ":".join((self.base, letter, *names)).encode()
+
     def tags(self, name: str) -> bytes:
-        return f"{self.base}:t:{name}".encode()
+        return self.kept("t", name)
 
     def counter(self, name: str) -> bytes:
-        return f"{self.base}:c:{name}".encode()
+        return self.kept("c", name)
 
     def sizes(self, ranking: str) -> bytes:
-        return f"{self.base}:k:{ranking}".encode()
+        return self.kept("k", ranking)
 
     def ranking(self, name: str, group: str) -> bytes:
-        return f"{self.base}:z:{name}:{group}".encode()
+        return self.kept("z", name, group)
 
     def page(self, name: str, group: str, cursor: str) -> bytes:
         """A page's entry; long group names are cut to a digest, for a key may be read from a URL."""

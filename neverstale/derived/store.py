@@ -7,11 +7,12 @@ Nothing here reads MongoDB or retries an outage; the caller does.
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from neverstale.derived import generations
 from neverstale.derived.contributions import Contribution
 from neverstale.derived.generations import Generation, Generations
+from neverstale.derived.kinds.kept import IsOurs, Kept
 from neverstale.derived.plan import Call, Plan, begin
 from neverstale.derived.redis_names import BEYOND, PRESENT, DerivedNames
 from neverstale.redis.announcements import Announcer
@@ -20,9 +21,9 @@ from neverstale.role.damage import Damage
 from neverstale.versions import Version, from_hex, is_hex, to_hex
 
 _HASHES_A_PIPELINE: Final = 2_000
-LONGEST_COUNT: Final = 20
-COUNTS: Final = (b"c", b"k")
-"""Kinds of hashes whose values are counts; those of the others are versions."""
+
+Valued: TypeAlias = tuple[bytes, IsOurs | None]
+"""A hash, and what it may hold; `None`: versions."""
 
 
 class OtherGenerations(Exception):
@@ -152,18 +153,16 @@ class DerivedStore:
         answers = await self._redis.send(*(("EXISTS", key) for key in hashes))
         return next((key for key, there in zip(hashes, answers, strict=True) if not there), None)
 
-    async def lost_set(
-        self, generation: Generation, ranking: str, cursor: int, count: int
-    ) -> tuple[int, bytes | None]:
+    async def lost_set(self, generation: Generation, kept: Kept, cursor: int, count: int) -> tuple[int, bytes | None]:
         """A sorted set that has other members than are counted, among some `count` that come next; and where to go
         on, 0: at the beginning."""
         own = self.names.of(generation.id)
-        sizes = own.sizes(ranking)
+        sizes = kept.hash(own)
         ((raw_cursor, pairs),) = await self._redis.send((b"HSCAN", sizes, cursor, "COUNT", count))
         groups = [group for group in pairs[::2] if group not in (PRESENT, BEYOND)]
         if not groups:
             return int(raw_cursor), None
-        sets = [own.ranking(ranking, group.decode(errors="replace")) for group in groups]
+        sets = [kept.set_of(own, group.decode(errors="replace")) for group in groups]
         # Who has members before and after we looked had them then, or lost and regained them meanwhile: then it is
         # counted again for nothing.
         held = ("HMGET", sizes, *groups)
@@ -176,19 +175,18 @@ class DerivedStore:
         return int(raw_cursor), next(gone, None)
 
     async def false_field(
-        self, key: bytes, cursor: int, count: int, now: Callable[[], Awaitable[Version]]
+        self, valued: Valued, cursor: int, count: int, now: Callable[[], Awaitable[Version]]
     ) -> tuple[int, bytes | None]:
-        """A field whose value nobody of ours has written, among some `count` of a hash of versions or counts that
-        come next; and where to go on, 0: at the beginning. `now` is asked before a version is called one of the
-        future."""
-        kind = key.removeprefix(self.names.base.encode()).split(b":")[2]
+        """A field whose value nobody of ours has written, among some `count` of a hash that come next; and where to
+        go on, 0: at the beginning. `now` is asked before a version is called one of the future."""
+        key, is_ours = valued
         ((raw_cursor, pairs),) = await self._redis.send((b"HSCAN", key, cursor, "COUNT", count))
         latest = to_hex(self.damage.latest()).encode()
         for field, value in zip(pairs[::2], pairs[1::2], strict=True):
             if field == PRESENT:
                 continue
-            if kind in COUNTS:
-                if not _is_count(field if kind == b"c" else b"", value):
+            if is_ours is not None:
+                if not is_ours(field, value):
                     return int(raw_cursor), field
             elif not is_hex(value) or (value > latest and value > to_hex(await now()).encode()):
                 return int(raw_cursor), field
@@ -209,25 +207,18 @@ class DerivedStore:
                 return count
 
 
-def _is_count(field: bytes, value: bytes) -> bool:
-    """Whole; only the limbs of sums may be negative."""
-    digits = value.removeprefix(b"-") if field[:1] in (b"l", b"h") else value
-    return digits.isdigit() and len(value) <= LONGEST_COUNT
-
-
-def valued_hashes_of(names: DerivedNames, generation: Generation) -> list[bytes]:
+def valued_hashes_of(names: DerivedNames, generation: Generation) -> list[Valued]:
     """Those of these hashes whose values say by themselves whether they can be ours."""
-    return hashes_of(names, generation)[: -generation.buckets or None]
+    own = names.of(generation.id)
+    return [(own.partitions, None), *((one.hash(own), one.is_ours) for one in generation.shape.all)]
 
 
 def hashes_of(names: DerivedNames, generation: Generation) -> list[bytes]:
     """The hashes that a generation has from its claim on."""
-    own, shape = names.of(generation.id), generation.shape
+    own = names.of(generation.id)
     return [
         own.partitions,
-        *(own.tags(one.name) for one in shape.lists),
-        *(own.counter(one.name) for one in shape.counters),
-        *(own.sizes(one.name) for one in shape.rankings),
+        *(one.hash(own) for one in generation.shape.all),
         *(own.bucket(number) for number in range(generation.buckets)),
     ]
 

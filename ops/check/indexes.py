@@ -1,6 +1,6 @@
 """Whether MongoDB has the indexes that lists, look-ups, counters and rankings are read with.
 
-Each query is explained as the API sends it (`neverstale.derived.queries`), on the collection that is there.
+Each query is explained as the API sends it (`neverstale.derived.kinds`), on the collection that is there.
 
 A list whose pages scan the collection or sort in memory is a problem: it does so for every page that is not cached.
 So is a look-up; and one whose index is not unique is a warning, since a value that several documents have is answered
@@ -20,8 +20,10 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from neverstale.bson.values import decode
 from neverstale.catalog import Catalog, Resource
-from neverstale.derived import queries
 from neverstale.derived.groups import at_path
+from neverstale.derived.kinds.kind import IndexedQuery
+from neverstale.derived.kinds.table import KINDS
+from neverstale.derived.queries import BYTES
 from neverstale.ops.check.findings import Finding, Wrong, about
 from neverstale.ops.servers import UNAUTHORIZED
 from neverstale.servers import mongo_client
@@ -40,24 +42,25 @@ _NO_PLAN: Final = frozenset(("rejectedPlans", "slotBasedPlan", "parsedQuery", "f
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for one declaration."""
+    """What is asked for one thing that is declared."""
 
     name: str
     """`lists.departures`."""
-    command: Document
-    index: Index
-    """In which it is found, in its order."""
-    equal: tuple[str, ...]
-    """Paths that are compared with one value each."""
-    level: Wrong
-    """Of a finding that says that the index is missing."""
-    unique: bool = False
-    """No two documents may have the same values."""
+    wanted: IndexedQuery
+
+    @property
+    def level(self) -> Wrong:
+        """Of a finding that says that the index is missing."""
+        return "problem" if self.wanted.is_needed else "warning"
+
+    @property
+    def index(self) -> Index:
+        return self.wanted.index
 
     @property
     def options(self) -> Mapping[str, Any]:
         """Of the index: documents without the field are none that share a value."""
-        return {"unique": True, "sparse": True} if self.unique else {}
+        return {"unique": True, "sparse": True} if self.wanted.unique else {}
 
 
 async def check_indexes(settings: MongoDB, catalog: Catalog, *, create: bool = False) -> list[Finding]:
@@ -90,26 +93,14 @@ async def _collection(database: AsyncDatabase[Document], name: str) -> Document 
 
 
 def queries_of(resource: Resource, sample: Mapping[str, Any]) -> list[Query]:
-    """One for each declaration that reads less than everything, for the group of a document."""
-    collection, found = resource.collection, []
+    """One for everything declared that reads less than all documents, for the group of a document."""
     projection = dict.fromkeys(resource.fields, 1) if resource.fields is not None else None
-    for name, one in resource.lists.items():
-        page = queries.list_page(collection, one, _values(one.by, sample), projection=projection)
-        found.append(Query(f"lists.{name}", page, queries.list_index(one), (*one.by, *one.where), "problem"))
-    for path in resource.lookups:
-        [value] = _values((path,), sample)
-        find = queries.lookup(collection, path, value, projection)
-        found.append(Query(f"lookups.{path}", find, {path: 1}, (path,), "problem", unique=True))
-    for name, ranking in resource.rankings.items():
-        top = queries.ranking_top(collection, ranking, _values(ranking.by, sample), "number", ranking.size)
-        found.append(Query(f"rankings.{name}", top, queries.ranking_index(ranking), ranking.by, "warning"))
-    for name, counter in resource.counters.items():
-        if counter.by:
-            group = dict(zip(counter.by, _values(counter.by, sample), strict=True))
-            stages = queries.counter_groups(counter, group)
-            one_group = {"aggregate": collection, "pipeline": stages, "cursor": {}, "collation": queries.BYTES}
-            index = queries.counter_index(counter)
-            found.append(Query(f"counters.{name}", one_group, index, counter.by, "warning"))
+    found = []
+    for one in resource.derived.derivations():
+        values = _values(one.declared.by, sample)
+        wanted = KINDS[one.kind].query(resource.collection, one.declared, values, projection)
+        if wanted is not None:
+            found.append(Query(one.full_name, wanted))
     return found
 
 
@@ -132,16 +123,16 @@ async def _explained(
     wrong, level = await _wrong(database, query), query.level
     spelled = _spelled(resource, query, _other(query, options))
     if wrong is None:
-        if not query.unique or await _is_unique(database, resource.collection, query.index):
+        if not query.wanted.unique or await _is_unique(database, resource.collection, query.index):
             return _say.well(f"{declared} is read in an index")
         if await _has(database, resource.collection, query.index):
             spelled = f"drop the index {_shown(query.index)}, then {spelled}"
         return _say("warning", "index-not-unique", f"{declared} is read in an index that is not unique", spelled)
     if await _has(database, resource.collection, query.index):
         remedy = f"the index {_shown(query.index)} is there, but partial, sparse, hidden or collated: drop it"
-        if query.unique:
+        if query.wanted.unique:
             # It may keep values apart in a way of its own, as one that takes A and a for the same.
-            beside = {"name": f"{query.name}", **_other(query, options), "collation": queries.BYTES}
+            beside = {"name": f"{query.name}", **_other(query, options), "collation": BYTES}
             remedy = f"{remedy}, or make another one beside it: {_spelled(resource, query, beside)}"
         return _say(level, "index-unfit", f"{declared} {wrong}", remedy)
     if not create:
@@ -155,7 +146,7 @@ async def _create(
 ) -> Finding:
     try:
         keys = list(query.index.items())
-        collation = Collation(locale=queries.BYTES["locale"])
+        collation = Collation(locale=BYTES["locale"])
         await database[resource.collection].create_index(keys, collation=collation, **query.options)
     except OperationFailure as error:
         reason = _REASONS.get(
@@ -180,8 +171,8 @@ _REASONS: Final = {
 async def _wrong(database: AsyncDatabase[Document], query: Query) -> str | None:
     """What is wrong with how the server would answer."""
     with pymongo.timeout(EXPLAIN_SECONDS):
-        reply = await database.command({"explain": query.command, "verbosity": "queryPlanner"})
-    return judge(reply, query.equal)
+        reply = await database.command({"explain": query.wanted.command, "verbosity": "queryPlanner"})
+    return judge(reply, query.wanted.equal)
 
 
 async def _has(database: AsyncDatabase[Document], collection: str, index: Index) -> bool:
@@ -250,4 +241,4 @@ def _spelled(resource: Resource, query: Query, options: Mapping[str, Any]) -> st
 
 def _other(query: Query, options: Document) -> Mapping[str, Any]:
     """A collection with a collation of its own gives it to its indexes, unless they say otherwise."""
-    return {**query.options, **({"collation": queries.BYTES} if "collation" in options else {})}
+    return {**query.options, **({"collation": BYTES} if "collation" in options else {})}

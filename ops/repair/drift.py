@@ -1,4 +1,4 @@
-"""`neverstale rebuild --check`: every group of every counter and ranking, compared with MongoDB.
+"""`neverstale rebuild --check`: every group of every figure (counters, rankings), compared with MongoDB.
 
 Redis has no snapshots, so the two cannot be read at one moment while changes flow. What is known is this: what Redis
 holds contains everything up to the watermark that was applied *before* it is read, at version s, and nothing from
@@ -11,31 +11,23 @@ changes every time is **undecided**.
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from rich.markup import escape
 
 from neverstale.bson.texts import value_of
 from neverstale.catalog import Catalog
-from neverstale.catalog.declarations import CounterDeclaration
+from neverstale.catalog.declarations import Derivation
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import members
-from neverstale.derived.held_figures import HeldFigures
+from neverstale.derived.kinds.comparison import LOST, AnyComparison
+from neverstale.derived.kinds.table import KINDS
 from neverstale.derived.store import DerivedStore
 from neverstale.errors import Stop
 from neverstale.mongodb.loader import Loader
 from neverstale.ops.redis.stores import derived_stores
-from neverstale.ops.repair.drift_values import (
-    LOST,
-    NOTHING_COUNTED,
-    NOTHING_RANKED,
-    Compared,
-    GroupsInMongoDB,
-    GroupsInRedis,
-    Value,
-    alike,
-)
 from neverstale.ops.repair.named import declarations_named, resource_named
+from neverstale.ops.repair.snapshots import Snapshots
 from neverstale.ops.terminal.output import console, print_json, table
 from neverstale.redis.cache import Cache
 from neverstale.settings import Settings
@@ -88,12 +80,13 @@ async def drift(settings: Settings, catalog: Catalog, name: str, declaration: st
     async with derived_stores(settings, catalog, resource) as opened:
         store, cell = opened.store, opened.cell
         generation = await _complete(store, name)
-        in_redis = GroupsInRedis(HeldFigures(cell, store.names, generation.id))
-        in_mongodb = GroupsInMongoDB(opened.mongo, catalog.database, resource.collection)
-        comparison = _Comparison(in_redis, in_mongodb, cell, opened.settings.kafka.group, opened.loader)
-        found = _Found(await comparison.applied())
+        snapshots = Snapshots(opened.mongo, catalog.database, resource.collection)
+        comparing = _Comparing(store, snapshots, cell, opened.settings.kafka.group, opened.loader)
+        found = _Found(await comparing.applied())
+        held = {one.full_name: one for one in generation.shape.declared.derivations()}
         for each in named:
-            await comparison.compare(each, generation, found)
+            if each in held:
+                await comparing.compare(held[each], generation, found)
         if await _complete(store, name) != generation:
             raise Stop(f"another generation of {name} took over meanwhile; compare again")
         return Drift(
@@ -125,51 +118,55 @@ class _Found:
     unknown: dict[str, str] = field(default_factory=dict)
 
 
-Values: TypeAlias = Mapping[str, Value]
+Values: TypeAlias = Mapping[str, Any]
+"""Group -> what is said of it, as its comparison has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Between:
     """What Redis says, and what MongoDB said before and afterwards."""
 
+    comparison: AnyComparison
     redis: Values
     before: Values
     after: Values
-    nothing: Value
 
     @property
     def groups(self) -> set[str]:
         return {*self.redis, *self.before, *self.after}
 
     def is_quiet(self, group: str) -> bool:
-        return alike(self.before.get(group, self.nothing), self.after.get(group, self.nothing))
+        return self.comparison.alike(self._of(self.before, group), self._of(self.after, group))
 
     def agrees(self, group: str) -> bool:
-        return alike(self.redis.get(group, self.nothing), self.after.get(group, self.nothing))
+        return self.comparison.alike(self._of(self.redis, group), self._of(self.after, group))
 
     def difference(self, declaration: str, group: str) -> Difference:
-        kept, expected = self.redis.get(group, self.nothing), self.after.get(group, self.nothing)
+        kept, expected = self._of(self.redis, group), self._of(self.after, group)
         return Difference(declaration, group, str(kept), str(expected))
+
+    def _of(self, values: Values, group: str) -> Any:
+        return values.get(group, self.comparison.nothing)
 
 
 @dataclass(frozen=True, slots=True)
-class _Comparison:
-    redis: GroupsInRedis
-    mongodb: GroupsInMongoDB
+class _Comparing:
+    store: DerivedStore
+    snapshots: Snapshots
     cache: Cache
     group: str
     loader: Loader
 
-    async def compare(self, declaration: str, generation: Generation, found: _Found) -> None:
-        kind, _, name = declaration.partition(".")
-        declared = _declared(generation, kind, name)
-        if declared is None:
+    async def compare(self, one: Derivation, generation: Generation, found: _Found) -> None:
+        kind = KINDS[one.kind]
+        comparison = kind.comparison(one.name, one.declared, self.cache, self.store.names, generation.id)
+        if comparison is None:
             return
-        if (why := await self.redis.unknown(name, declared)) is not None:
-            found.unknown[declaration] = why
+        if (why := await comparison.unknown()) is not None:
+            found.unknown[one.full_name] = why
             return
-        found.compared.append(declaration)
-        between = await self._read(name, declared, await self.applied(), ())
+        found.compared.append(one.full_name)
+        between = await self._read(comparison, await self.applied(), ())
         found.groups += len(between.groups)
         differed = dict.fromkeys(between.groups, 0)
         for _ in range(MOST_ROUNDS):
@@ -180,19 +177,18 @@ class _Comparison:
             }
             for group in [group for group, times in differed.items() if times >= TIMES]:
                 del differed[group]
-                found.differences.append(between.difference(declaration, group))
+                found.differences.append(between.difference(one.full_name, group))
             if not differed:
                 return
-            between = await self._read(name, declared, await self._fresh(), differed)
+            between = await self._read(comparison, await self._fresh(), differed)
         found.undecided += len(differed)
 
-    async def _read(self, name: str, declared: Compared, since: Version, only: Collection[str]) -> _Between:
-        nothing = NOTHING_COUNTED if isinstance(declared, CounterDeclaration) else NOTHING_RANKED
-        kept = await self.redis.values(name, declared, only)
+    async def _read(self, comparison: AnyComparison, since: Version, only: Collection[str]) -> _Between:
+        kept = await comparison.in_redis(only)
         until = await self.loader.now()
-        before = await self.mongodb.values(name, declared, since, only)
-        after = await self.mongodb.values(name, declared, until, only)
-        return _Between(kept, before, after, nothing)
+        before = await self.snapshots.at(comparison, since, only)
+        after = await self.snapshots.at(comparison, until, only)
+        return _Between(comparison, kept, before, after)
 
     async def _fresh(self) -> Version:
         """`applied`, as soon as it rises: the less lies between two snapshots, the fewer groups have changed."""
@@ -210,18 +206,6 @@ class _Comparison:
         if not marks or len(marks) < (held.partitions or 1):
             raise Stop("no consumer has said how far this Redis is; see `neverstale status`")
         return min(marks)
-
-
-def _declared(generation: Generation, kind: str, name: str) -> Compared | None:
-    """As the generation is; `None`: a list, or nothing that it has."""
-    declared = generation.shape.declared
-    return (
-        declared.counters.get(name)
-        if kind == "counters"
-        else declared.rankings.get(name)
-        if kind == "rankings"
-        else None
-    )
 
 
 def print_drift(found: Drift, *, as_json: bool) -> None:

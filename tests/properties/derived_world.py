@@ -11,11 +11,14 @@ from typing import Any, Final, TypeAlias
 from neverstale.catalog.declarations import Declarations
 from neverstale.derived import groups, reading
 from neverstale.derived.counters.fields import Group, Sum
+from neverstale.derived.counters.held import all_groups
+from neverstale.derived.facts import Facts
 from neverstale.derived.generations import Generation, Generations, shape_of
+from neverstale.derived.kinds.counters import CounterShape
 from neverstale.derived.plan import Call, Plan, Said
+from neverstale.derived.rankings.held import is_whole, size_fields
 from neverstale.derived.rankings.members import member_of
 from neverstale.derived.redis_names import LIST_FLOOR, PRESENT, DerivedNames, slot_of
-from neverstale.derived.shape import Facts
 from neverstale.derived.store import hashes_of
 from neverstale.redis.scripts import Name
 from tests.support.lua_collections import CollectionsRedis
@@ -228,14 +231,14 @@ class World:
         return any(group in self._groups[i] for i in self.story.history[t - 2 : t])
 
     def _counts(self, generation: Generation) -> Counts | None:
-        return reading.all_groups(self._marked(self.redis.hash(NAMES.of(generation.id).counter("c"))), 1)
+        return all_groups(self._marked(self.redis.hash(NAMES.of(generation.id).counter("c"))), 1)
 
     def _ranks(self, generation: Generation) -> Ranks | None:
         own = NAMES.of(generation.id)
         sizes, ranks = self._marked(self.redis.hash(own.sizes("r"))), {}
         for group in self.groups:
             scores = self.redis.scores(own.ranking("r", group))
-            if not reading.is_whole([sizes.get(field) for field in reading.size_fields(group)], len(scores)):
+            if not is_whole([sizes.get(field) for field in size_fields(group)], len(scores)):
                 return None
             ranks[group] = scores
         return ranks
@@ -255,7 +258,7 @@ class World:
         return {group: member if group in self._counted[i] else {} for group in self.groups}
 
     def _counted_as(self, held: Facts | None) -> tuple[str, ...]:
-        return () if held is None else groups.combinations(self._shape.counters[0].by(held)) or ()
+        return () if held is None else groups.combinations(self._shape.of(CounterShape)[0].by(held)) or ()
 
     def _groups_of(self, held: Facts | None) -> tuple[str, ...]:
-        return () if held is None else self._shape.lists[0].groups(held) or ()
+        return () if held is None else self._shape.tagged[0].groups(held) or ()

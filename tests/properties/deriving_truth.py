@@ -6,9 +6,10 @@ from typing import Any, Final, TypeAlias
 from bson.decimal128 import Decimal128
 
 from neverstale.bson.texts import text_of
-from neverstale.derived import reading
+from neverstale.derived.counters.held import all_groups
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import group
+from neverstale.derived.rankings.held import is_whole, ranked, size_fields
 from neverstale.keys import canonical
 from tests.properties.deriving_world import GROUPS, KEYS, LISTS, World, query, shown
 
@@ -73,7 +74,7 @@ async def kept_counts(world: World, generation: Generation) -> dict[str, dict[st
     kept: dict[str, dict[str, Sums] | None] = {}
     for name, declared in generation.shape.declared.counters.items():
         (fields,) = await world.cache.send(("HGETALL", names.counter(name)))
-        groups = reading.all_groups(fields, len(declared.sums))
+        groups = all_groups(fields, len(declared.sums))
         kept[name] = None if groups is None else {}
         for by, found in (groups or {}).items():
             (one,) = found.sums
@@ -110,12 +111,12 @@ async def _kept_ranks(world: World, generation: Generation, name: str, by: str) 
     names, declared = world.store.names.of(generation.id), generation.shape.declared.rankings[name]
     found, sizes = await world.cache.send(
         ("ZRANGE", names.ranking(name, by), 0, -1, "WITHSCORES"),
-        ("HMGET", names.sizes(name), *reading.size_fields(by)),
+        ("HMGET", names.sizes(name), *size_fields(by)),
     )
     pairs = [(member, float(score)) for member, score in found]
-    if not reading.is_whole(sizes, len(pairs)):
+    if not is_whole(sizes, len(pairs)):
         return None
-    return [(one.key, one.score, one.rank) for one in reading.ranked(pairs, 1, descends=declared.descends)]
+    return [(one.key, one.score, one.rank) for one in ranked(pairs, 1, descends=declared.descends)]
 
 
 def pages_agree(world: World) -> None:

@@ -15,8 +15,9 @@ import pytest
 
 from neverstale.derived import plan
 from neverstale.derived.contributions import Contribution
+from neverstale.derived.facts import Facts
 from neverstale.derived.plan import Plan, Said
-from neverstale.derived.shape import Facts, ListShape
+from neverstale.derived.tagged import Tagged
 from neverstale.redis.scripts import Name
 from tests.properties import derived_model, rebuild_model
 from tests.properties.derived_model import DerivedProtocol
@@ -77,22 +78,18 @@ ALL = SEARCHES | LARGE
 
 
 class StoredGroupsStay(Plan):
-    def _left(
-        self, one: ListShape, before: Facts | None, after: Facts | None, touched: bool
-    ) -> tuple[str, ...] | None:
+    def _left(self, one: Tagged, before: Facts | None, after: Facts | None, touched: bool) -> tuple[str, ...] | None:
         return ()
 
 
 class UntouchedMovesStay(Plan):
-    def _left(
-        self, one: ListShape, before: Facts | None, after: Facts | None, touched: bool
-    ) -> tuple[str, ...] | None:
+    def _left(self, one: Tagged, before: Facts | None, after: Facts | None, touched: bool) -> tuple[str, ...] | None:
         return super()._left(one, before, after, touched) if touched else ()
 
 
 class NamedGroupsStay(Plan):
     def _named(
-        self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
+        self, one: Tagged, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
     ) -> tuple[str, ...] | None:
         return ()
 
@@ -101,9 +98,9 @@ class EnteredGroupsStay(Plan):
     """Events that change nothing but whether a document holds the list's constants."""
 
     def _named(
-        self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
+        self, one: Tagged, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
     ) -> tuple[str, ...] | None:
-        names = [record for record in said if self._shape.effects(record.fields).lists[place].named]
+        names = [record for record in said if self._shape.effects(record.fields).tagged[place].named]
         return super()._named(one, place, names, stored, before)
 
 

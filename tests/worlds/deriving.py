@@ -17,8 +17,12 @@ from neverstale.bson.values import CODEC
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived import reading
 from neverstale.derived.counters.fields import Group, Sum
+from neverstale.derived.counters.held import all_groups
 from neverstale.derived.generations import Generation
 from neverstale.derived.groups import combinations
+from neverstale.derived.kinds.counters import CounterShape
+from neverstale.derived.kinds.rankings import RankingShape
+from neverstale.derived.rankings.held import is_whole, size_fields
 from neverstale.derived.rankings.members import member_of
 from neverstale.derived.store import DerivedStore
 from neverstale.keys import Names, canonical
@@ -144,16 +148,16 @@ class Deriving:
         documents = await self.documents.find().to_list()
         held = list(zip([one["_id"] for one in documents], shape.facts(documents), strict=True))
         found: list[str] = []
-        for counter in shape.counters:
+        for counter in shape.of(CounterShape):
             expected: dict[str, Group] = {}
             for _, some in held:
                 assert some is not None
                 for group in combinations(counter.by(some)) or ():
                     expected[group] = _plus(expected.get(group), [some[place] for place in counter.sums])
             sums = len(generation.shape.declared.counters[counter.name].sums)
-            kept = reading.all_groups(await self._hash(names.counter(counter.name)), sums)
+            kept = all_groups(await self._hash(names.counter(counter.name)), sums)
             found += _compare(counter.name, expected, kept)
-        for ranking in shape.rankings:
+        for ranking in shape.of(RankingShape):
             scores: dict[str, dict[bytes, float]] = {}
             for key, some in held:
                 assert some is not None
@@ -164,7 +168,7 @@ class Deriving:
             for group in {*scores, *(name.decode() for name in sizes if name[:1] != b".")}:
                 pairs: Any = await self.redis.zrange(names.ranking(ranking.name, group), 0, -1, withscores=True)
                 members = dict(pairs)
-                whole = reading.is_whole([sizes.get(one) for one in reading.size_fields(group)], len(members))
+                whole = is_whole([sizes.get(one) for one in size_fields(group)], len(members))
                 kept_scores[group] = members if whole else None
             found += _compare(ranking.name, scores, kept_scores)
         return found
@@ -192,7 +196,7 @@ class Deriving:
         self, generation: Generation, found: list[Mapping[str, Any]]
     ) -> list[tuple[str, str, tuple[Any, ...]]]:
         pages = []
-        for one in generation.shape.lists:
+        for one in generation.shape.tagged:
             by_group: dict[str, list[Any]] = {}
             for document in found:
                 some = generation.shape.facts([document])[0]

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
-from neverstale.derived import queries
+from neverstale.derived.lists import queries as list_queries
 from neverstale.mongodb import bson_json
 from neverstale.settings import Settings
 from neverstale.versions import from_timestamp, to_hex
@@ -205,5 +205,7 @@ async def listed(served: Served, origin: str | None, day: int) -> list[Any]:
     """What MongoDB says of it now that nobody writes."""
     declared = served.deriving.resource.lists["departures"]
     fields = dict.fromkeys(served.deriving.resource.fields or (), 1)
-    found = served.documents.find(queries.list_filter(declared, (origin, day)), fields).sort(list(declared.order))
+    found = served.documents.find(list_queries.list_filter(declared, (origin, day)), fields).sort(
+        list(declared.order)
+    )
     return [orjson.loads(bson_json.encode(one)) for one in await found.to_list()]

@@ -13,12 +13,9 @@ A field that would be zero is not there, so empty groups vanish.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from neverstale.derived.contributions import joined
-
-_LONGEST: Final = 20
-"""Digits and sign of what Redis counts in 64 bits."""
+from neverstale.derived.kinds.kept import LONGEST_COUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def read_group(values: Sequence[bytes | None]) -> Group:
 
 
 def _whole(value: bytes) -> int:
-    if len(value) > _LONGEST or not value.removeprefix(b"-").isdigit():
+    if len(value) > LONGEST_COUNT or not value.removeprefix(b"-").isdigit():
         raise ValueError("no whole number of 64 bits")
     return int(value)
 
@@ -63,3 +60,9 @@ def read_groups(fields: Mapping[bytes, bytes], sums: int) -> dict[str, Group]:
     """Every group of a counter's hash."""
     names = [field[2:].decode() for field in fields if field[:2] == b"n|"]
     return {name: read_group([fields.get(field.encode()) for field in fields_to_read(name, sums)]) for name in names}
+
+
+def is_count(field: bytes, value: bytes) -> bool:
+    """Whether a counter may hold this: whole; only the limbs of sums may be negative."""
+    digits = value.removeprefix(b"-") if field[:1] in (b"l", b"h") else value
+    return digits.isdigit() and len(value) <= LONGEST_COUNT

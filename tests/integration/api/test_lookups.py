@@ -16,8 +16,9 @@ import pytest_asyncio
 
 from neverstale.client import AsyncClient, reads
 from neverstale.derived.contributions import Contribution
+from neverstale.derived.facts import Facts
 from neverstale.derived.plan import Plan, Said
-from neverstale.derived.shape import Facts, ListShape
+from neverstale.derived.tagged import Tagged
 from tests.support.waiting import eventually
 from tests.worlds import hits
 from tests.worlds.deriving import RESOURCE
@@ -318,7 +319,7 @@ class NamedValuesStay(Plan):
     """Consumers correct the value that a document had, and not the one that it has now."""
 
     def _named(
-        self, one: ListShape, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
+        self, one: Tagged, place: int, said: Sequence[Said], stored: Contribution | None, before: Facts | None
     ) -> tuple[str, ...] | None:
         return ()
 

@@ -24,8 +24,10 @@ from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import CODEC, decode, elements
 from neverstale.catalog.declarations import CounterDeclaration, ListDeclaration
 from neverstale.derived import queries
+from neverstale.derived.counters import queries as counter_queries
 from neverstale.derived.groups import BEYOND, at_path, fact_at, texts_of
-from neverstale.derived.queries import Stretch
+from neverstale.derived.lists import queries as list_queries
+from neverstale.derived.lists.queries import Stretch
 from neverstale.mongodb.replies import REPLY, Reply
 from tests.properties import raw_bson
 from tests.properties.raw_bson import (
@@ -161,8 +163,8 @@ async def test_counters_of_mongodb_are_those_of_contributions_and_each_group_can
         beyond = {key for key, fact in facts.items() if fact == BEYOND}
         ours = Counter(itertools.chain.from_iterable(texts_of(fact) or () for fact in facts.values()))
         theirs: Counter[str] = Counter()
-        for row in await stored.rows(queries.counter_groups(declared, {})):
-            found = queries.read_counter_row(row, 1, 0)
+        for row in await stored.rows(counter_queries.counter_groups(declared, {})):
+            found = counter_queries.read_counter_row(row, 1, 0)
             theirs[found.group] += found.documents
         more: Counter[str] = Counter()
         for one in held:
@@ -173,7 +175,7 @@ async def test_counters_of_mongodb_are_those_of_contributions_and_each_group_can
             kind, spelled = spell(value_of(text))
             asked = None if kind == NULL else read(kind, spelled)
             assert question({path: asked}, {path: "string"}) is not None
-            (row,) = await stored.rows(queries.counter_groups(declared, {path: asked}, by=()))
+            (row,) = await stored.rows(counter_queries.counter_groups(declared, {path: asked}, by=()))
             assert row["n"] == theirs[text], text
 
 
@@ -186,11 +188,11 @@ async def pages(stored: Stored, declared: ListDeclaration) -> list[int]:
     found: list[int] = []
     position: Any = None
     while True:
-        rows = await stored.run(queries.list_page("things", declared, ("g",), Stretch(position)))
+        rows = await stored.run(list_queries.list_page("things", declared, ("g",), Stretch(position)))
         found += [row["_id"] for row in rows[:PAGE]]
         if len(rows) <= PAGE or len(found) > 1_000:
             return found
-        position = rows[PAGE - 1][queries.SORT_KEY]
+        position = rows[PAGE - 1][list_queries.SORT_KEY]
 
 
 async def in_order(stored: Stored, declared: ListDeclaration) -> list[int]:
@@ -232,7 +234,7 @@ async def test_pages_show_every_document_once_in_mongodbs_order(stored: Stored, 
             if indexed:
                 if "w" in sort[0] and "v" in sort:
                     continue  # nor can it have an index of both
-                await stored.collection.create_index(list(queries.list_index(declared).items()))
+                await stored.collection.create_index(list(list_queries.list_index(declared).items()))
             shown, ordered = await pages(stored, declared), await in_order(stored, declared)
             differ = [(found[one], found[two]) for one, two in zip(shown, ordered, strict=False) if one != two]
             assert shown == ordered, (differ[:1], [found[key] for key in set(shown) ^ set(ordered)])
@@ -257,10 +259,10 @@ async def test_a_page_behind_any_position_reads_little_more_than_it_shows(stored
     await stored.hold([{"kind": string("g")} | ({"v": value} if value is not None else {}) for value in some])
     for sort in (("v", "_id"), ("-v", "_id")):
         declared = ListDeclaration(by=("kind",), sort=sort, page_size=PAGE)
-        await stored.collection.create_index(list(queries.list_index(declared).items()))
+        await stored.collection.create_index(list(list_queries.list_index(declared).items()))
         position: Any = None
         while True:
-            command = queries.list_page("things", declared, ("g",), Stretch(position))
+            command = list_queries.list_page("things", declared, ("g",), Stretch(position))
             if position is not None:
                 explain = {"explain": command, "verbosity": "executionStats"}
                 raw: Any = await stored.collection.database.command(explain, codec_options=RAW)
@@ -271,4 +273,4 @@ async def test_a_page_behind_any_position_reads_little_more_than_it_shows(stored
             rows = await stored.run(command)
             if len(rows) <= PAGE:
                 break
-            position = rows[PAGE - 1][queries.SORT_KEY]
+            position = rows[PAGE - 1][list_queries.SORT_KEY]

@@ -15,9 +15,14 @@ from neverstale.bson.texts import text_of
 from neverstale.bson.values import CODEC
 from neverstale.catalog.declarations import CounterDeclaration, Declarations, ListDeclaration, RankingDeclaration
 from neverstale.derived import queries
-from neverstale.derived.differences import counted, sorted_out
+from neverstale.derived.counters import queries as counter_queries
+from neverstale.derived.counters.differences import counted
+from neverstale.derived.figures import sorted_out
 from neverstale.derived.groups import fact_at, texts_of
-from neverstale.derived.queries import Stretch
+from neverstale.derived.kinds.counters import CounterShape
+from neverstale.derived.lists import queries as list_queries
+from neverstale.derived.lists.queries import Stretch
+from neverstale.derived.rankings import queries as ranking_queries
 from neverstale.derived.shape import Shape
 from neverstale.errors import TooSlow
 from neverstale.mongodb.loader import Loader
@@ -81,11 +86,12 @@ async def test_the_rows_of_a_counter_are_the_groups_of_its_contributions(
     )
     shape = Shape(Declarations(counters={"c": declared}))
     gained = shape.facts(held)
-    expected = dict(counted(shape.counters[0], sorted_out([("s:k", None, facts) for facts in gained])))
+    (counter,) = shape.of(CounterShape)
+    expected = dict(counted(counter.by, counter.sums, sorted_out([("s:k", None, facts) for facts in gained])))
 
-    rows = await (await collection.aggregate(queries.counter_groups(declared, {}))).to_list()
+    rows = await (await collection.aggregate(counter_queries.counter_groups(declared, {}))).to_list()
 
-    read = [queries.read_counter_row(row, len(by), 2) for row in rows]
+    read = [counter_queries.read_counter_row(row, len(by), 2) for row in rows]
     assert {row.group: row.documents for row in read} == {
         field[2:]: count for field, count in expected.items() if isinstance(field, str) and field.startswith("n|")
     }
@@ -107,8 +113,8 @@ async def test_rows_can_be_restricted_to_values_and_added_up(collection: Any) ->
             for text in texts_of(fact_at(document, "b")) or ():
                 expected[text] = expected.get(text, 0) + 1
 
-    rows = await (await collection.aggregate(queries.counter_groups(declared, {"a": "a"}))).to_list()
-    total = await (await collection.aggregate(queries.counter_groups(declared, {"a": "a"}, by=()))).to_list()
+    rows = await (await collection.aggregate(counter_queries.counter_groups(declared, {"a": "a"}))).to_list()
+    total = await (await collection.aggregate(counter_queries.counter_groups(declared, {"a": "a"}, by=()))).to_list()
 
     assert {text_of(row["_id"]["k0"]): row["n"] for row in rows if "k0" in row["_id"]} | {
         "n": expected.get("n", 0)
@@ -128,11 +134,11 @@ async def test_pages_of_a_list_are_all_its_documents_in_order(collection: Any, s
     found: list[Any] = []
     position: Sequence[Any] | None = None
     for _ in held:
-        page = await run(collection, queries.list_page("things", declared, (), Stretch(position)))
+        page = await run(collection, list_queries.list_page("things", declared, (), Stretch(position)))
         found += [one["_id"] for one in page[:7]]
         if len(page) <= 7:
             break
-        position = page[6][queries.SORT_KEY]
+        position = page[6][list_queries.SORT_KEY]
 
     assert found == whole
 
@@ -145,15 +151,15 @@ async def test_a_position_parts_all_documents_whichever_way_they_are_read(
     held = [one for one in documents(5) if not isinstance(one.get("a"), list) and not isinstance(one.get("n"), list)]
     await collection.insert_many(held)
     declared = ListDeclaration(sort=sort, page_size=200)
-    whole = await run(collection, queries.list_page("things", declared, ()))
+    whole = await run(collection, list_queries.list_page("things", declared, ()))
     keys = [one["_id"] for one in whole]
     for place in range(0, len(whole), 5):
-        at = whole[place][queries.SORT_KEY]
+        at = whole[place][list_queries.SORT_KEY]
         for inclusive in (False, True):
             before = Stretch(at, back=True, inclusive=inclusive)
             behind = Stretch(at, inclusive=not inclusive)
-            first = await run(collection, queries.list_page("things", declared, (), before))
-            last = await run(collection, queries.list_page("things", declared, (), behind))
+            first = await run(collection, list_queries.list_page("things", declared, (), before))
+            last = await run(collection, list_queries.list_page("things", declared, (), behind))
             assert [one["_id"] for one in [*reversed(first), *last]] == keys
             assert len(first) == place + inclusive
 
@@ -162,13 +168,13 @@ async def test_a_page_behind_a_position_is_read_in_the_order_of_the_index(collec
     held = [{name: value for name, value in one.items() if not isinstance(value, list)} for one in documents(4)]
     await collection.insert_many(held)
     declared = ListDeclaration(by=("a",), where={"b": "b"}, sort=("n", "-_id"), page_size=5)
-    await collection.create_index(list(queries.list_index(declared).items()))
+    await collection.create_index(list(list_queries.list_index(declared).items()))
     positions: list[Any] = [None, (17, "k3"), (None, "k3"), (DAY, "k3")]
     spans: list[Any] = [{}, {"gte": 3, "lt": 40}]
     ways = [(back, span) for back in (False, True) for span in spans]
     for position, (back, span) in product(positions, ways):
         stretch = Stretch(position, back=back, inclusive=back, span=span)
-        command = queries.list_page("things", declared, ("a",), stretch)
+        command = list_queries.list_page("things", declared, ("a",), stretch)
         plan = await collection.database.command({"explain": command, "verbosity": "queryPlanner"})
         stages = repr(plan["queryPlanner"]["winningPlan"])
         assert "'IXSCAN'" in stages
@@ -182,29 +188,30 @@ async def test_a_ranking_asked_of_mongodb_is_that_of_its_contributions(collectio
     declared = RankingDeclaration(score=score)
     ranked = []
     for document in held:
-        number = queries.score_of(declared, document)
+        number = ranking_queries.score_of(declared, document)
         if number is not None:
             ranked.append((-number if declared.descends else number, document["_id"], number))
     ranked.sort()
 
     found = []
-    for kind in queries.KINDS:
-        top = await run(collection, queries.ranking_top("things", declared, (), kind, 500))
-        found += [(queries.score_of(declared, one), one["_id"]) for one in top]
+    for kind in ranking_queries.KINDS:
+        top = await run(collection, ranking_queries.ranking_top("things", declared, (), kind, 500))
+        found += [(ranking_queries.score_of(declared, one), one["_id"]) for one in top]
 
     assert sorted(found) == sorted((number, key) for _, key, number in ranked)
     for rank in (0, 1, len(ranked) // 2, len(ranked) - 1):
         _, key, number = ranked[rank]
         before, behind = 0, 0
-        for kind in queries.KINDS:
-            stages = queries.ranking_count_before(declared, (), kind, (number, key))
+        for kind in ranking_queries.KINDS:
+            at = number, key
+            stages = ranking_queries.ranking_count_before(declared, (), kind, at)
             before += sum([row["n"] async for row in await collection.aggregate(stages)])
             behind += len(
-                await run(collection, queries.ranking_behind("things", declared, (), kind, (number, key), 500))
+                await run(collection, ranking_queries.ranking_behind("things", declared, (), kind, at, 500))
             )
-            near = await run(collection, queries.ranking_before("things", declared, (), kind, (number, key), 500))
+            near = await run(collection, ranking_queries.ranking_before("things", declared, (), kind, at, 500))
             sign = -1 if declared.descends else 1
-            order = [(sign * (queries.score_of(declared, one) or 0), one["_id"]) for one in near]
+            order = [(sign * (ranking_queries.score_of(declared, one) or 0), one["_id"]) for one in near]
             assert order == sorted(order, reverse=True)
         assert (before, behind) == (rank, len(ranked) - 1 - rank)
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from neverstale.api.web.typed_values import WrongValue, question, read, spell
 from neverstale.bson.texts import text_of, value_of
 from neverstale.bson.values import decode, under
+from neverstale.derived.counters.sums import LIMIT, UNSUMMABLE, summable
 from neverstale.derived.groups import BEYOND, MAX_TEXT_BYTES, fact, fact_at
-from neverstale.derived.shape import LIMIT, UNSUMMABLE, score, summable
+from neverstale.derived.rankings.scores import score
 from tests.properties.raw_bson import ODD, Value, document, nested, string, values
 
 

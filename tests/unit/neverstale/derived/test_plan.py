@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from neverstale.catalog.declarations import Declarations
 from neverstale.derived.contributions import pack
+from neverstale.derived.facts import Facts
 from neverstale.derived.generations import Generation
 from neverstale.derived.plan import Plan, Said
 from neverstale.derived.redis_names import DerivedNames
-from neverstale.derived.shape import Effects, Facts
+from neverstale.derived.tagged import Effects
 
 READ_AT = 100
 DECLARED = Declarations.model_validate(

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from neverstale.derived.counters.fields import Group
-from neverstale.derived.reading import Ranked, all_groups, is_whole, one_group, page_floor, ranked
+from neverstale.derived.counters.held import all_groups, one_group
+from neverstale.derived.rankings.held import Ranked, is_whole, ranked
+from neverstale.derived.reading import page_floor
 from neverstale.derived.redis_names import BEYOND, PRESENT
 from tests.unit.neverstale.derived.test_generations import generation
 

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from neverstale.catalog.declarations import Declarations
 from neverstale.derived.contributions import Contribution, buckets_for, joined, limbs, pack
 from neverstale.derived.counters.fields import Group, Sum, fields_to_read, read_groups
+from neverstale.derived.counters.sums import LIMIT, UNSUMMABLE, summable
 from neverstale.derived.groups import BEYOND
 from neverstale.derived.rankings.members import key_of, member_of
+from neverstale.derived.rankings.scores import score
 from neverstale.derived.redis_names import GenerationNames
-from neverstale.derived.shape import LIMIT, UNSUMMABLE, Shape, score, summable
+from neverstale.derived.shape import Shape
 from neverstale.keys import canonical
 
 SUMS: list[tuple[Any, int, str]] = [
@@ -96,7 +98,7 @@ def test_facts_are_what_declarations_use_in_one_order() -> None:
 def test_a_document_without_the_constants_is_in_no_group_of_the_list() -> None:
     shape = Shape(DECLARED)
     (held,) = shape.facts([FLIGHT | {"cancelled": True}])
-    assert shape.lists[0].groups(held) == ()
+    assert shape.tagged[0].groups(held) == ()
 
 
 def test_the_projection_names_no_path_inside_another() -> None:
@@ -116,13 +118,13 @@ CHANGES = [
 
 @pytest.mark.parametrize(("changed", "touches", "why"), CHANGES)
 def test_a_change_touches_a_list_if_pages_can_differ(changed: list[str] | None, touches: bool, why: str) -> None:
-    assert Shape(DECLARED).effects(changed).lists[0].touches is touches, why
+    assert Shape(DECLARED).effects(changed).tagged[0].touches is touches, why
 
 
 def test_a_change_of_a_constants_field_may_let_a_document_into_the_list() -> None:
     shape = Shape(DECLARED)
     changes: list[list[str] | None] = [["cancelled"], ["cancelled.by"], None, ["carrier"], ["origin"]]
-    assert [shape.effects(changed).lists[0].enters for changed in changes] == [True, True, True, False, False]
+    assert [shape.effects(changed).tagged[0].enters for changed in changes] == [True, True, True, False, False]
 
 
 def test_a_change_of_fields_that_nothing_derived_uses_is_no_concern() -> None:
@@ -198,4 +200,4 @@ def test_a_document_whose_facts_cannot_be_told_is_unknown_and_harms_no_other() -
     before, unknown, after = shape.facts([usual, Unreadable(usual), usual])
     assert before == after == shape.facts([usual])[0]
     assert unknown == (BEYOND, "1", UNSUMMABLE, "")
-    assert shape.lists[0].groups(unknown) is None
+    assert shape.tagged[0].groups(unknown) is None
