@@ -1,7 +1,7 @@
 """Changes a second from MongoDB's oplog into Kafka, beside a loop that only reads the same change stream.
 
     python -m benchmarks.capture [--changes 200000] [--documents 10000] [--runs 3] [--json FILE]
-                                 [--mongo URI --kafka SERVERS]
+                                 [--within 240] [--mongo URI --kafka SERVERS]
 
 The changes lie in the oplog before anything is measured: updates of a few fields, written in unordered bulk
 writes. Then, in turn, a process that only reads the stream (same filter, same projection, undecoded events, the next
@@ -22,7 +22,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -31,6 +30,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 
+from benchmarks import parts
 from benchmarks.parts import repeated
 from neverstale.kafka.topic import ensure_topic
 from neverstale.mongodb.control import CONTROL
@@ -50,6 +50,7 @@ DATABASE: Final = "neverstale_capture"
 COLLECTION: Final = "flights"
 WATCHED: Final = Watched(DATABASE, (COLLECTION,))
 POLL_SECONDS: Final = 0.002
+WITHIN_SECONDS: Final = 240.0
 TARGET_PER_SECOND: Final = 60_000
 TARGET_RATIO: Final = 0.7
 TARGET_RSS_MB: Final = 100
@@ -307,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=CaptureOptions.runs)
     parser.add_argument("--mongo", help="replica set to use instead of one of our own")
     parser.add_argument("--kafka", help="broker to use instead of one of our own")
-    parser.add_argument("--json", type=Path)
+    parts.options(parser, WITHIN_SECONDS)
     parser.add_argument("--raw", help=argparse.SUPPRESS)
     parser.add_argument("--watch", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -316,11 +317,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(asdict(uvloop.run(part(Task(**json.loads(argument)))))))
             return 0
     options = CaptureOptions(changes=given.changes, documents=given.documents, runs=given.runs)
-    measured = asyncio.run(_measure(options, given.mongo, given.kafka))
-    print(show(measured))
+    found = parts.measured("capture", _measure(options, given.mongo, given.kafka), given)
+    if found is None:
+        return 1
+    print(show(found))
     if given.json:
-        given.json.write_text(json.dumps(as_json(measured), indent=2) + "\n")
-    return 0 if measured.good else 1
+        given.json.write_text(json.dumps(as_json(found), indent=2) + "\n")
+    return 0 if found.good else 1
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """What cells cost, in CPU time: a read from Redis (L2) through one cell, through the cells of one Redis and through
 those of a cluster of three masters; and a change, applied to the cells of one Redis by one, two and four consumers.
 
-    python -m benchmarks.cells [--seconds 2] [--rounds 7] [--changes 300000] [--parts read,apply] [--json FILE]
+    python -m benchmarks.cells [--seconds 2] [--rounds 7] [--changes 300000] [--parts read,apply]
+                               [--within 600] [--json FILE]
 
 Real servers; three pipelines follow the same documents, and their APIs are asked in turn, round after round, as
-`benchmarks.read` does it. Consumers are halted while changes are produced, as `benchmarks.apply` does it; the CPU
-time is that of all consumers together. CPU time hardly depends on what else the machine does; rates do, and are only
-shown.
+`benchmarks.read` does it. One, two and four consumers have a topic, a group and keys of their own each, and apply the
+same changes in turn, round after round; all others are halted meanwhile, as all are while changes are produced. The
+CPU time is that of all consumers together, from the moment at which they may go on until all is applied. CPU time
+hardly depends on what else the machine does; rates do, and are only shown.
 """
 
 import argparse
@@ -16,8 +18,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -28,9 +30,12 @@ import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
-from benchmarks.apply import CATALOG, GROUP, PARTITIONS, cpu_seconds, fill_entries, produce
-from benchmarks.serving import Bench, bench, last_core, pin, wrk
+from benchmarks import parts
+from benchmarks.apply import CATALOG, PARTITIONS, exact_cpu_seconds, fill_entries, produce
+from benchmarks.parts import FOUND, attempt, failed, repeated
+from benchmarks.serving import Bench, Load, bench, last_core, pin, wrk
 from benchmarks.targets import Line, at_least, at_most, show
+from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.kafka.topic import ensure_topic
 from neverstale.keys import Names
 from neverstale.ops.doctor.group import group_facts
@@ -38,13 +43,19 @@ from neverstale.ops.stack.process import RunningProcess
 from neverstale.ops.stack.stack import LocalStack, StackOptions
 from neverstale.redis.cache import Cache
 from neverstale.redis.cells import document_tag
-from neverstale.settings import Kafka, RedisSettings
+from neverstale.settings import Kafka
 from tests.support.redis_cluster import redis_cluster
 
 ONE, CELLS, CLUSTER = "one cell", "cells of one Redis", "cluster of three masters"
 IDLE_SECONDS: Final = 5.0
 CONSUMERS: Final = (1, 2, 4)
-DEADLINE_SECONDS: Final = 120.0
+DEADLINE_SECONDS: Final = 60.0
+ROUND_SECONDS: Final = 60.0
+READ_SECONDS: Final = 240.0
+APPLY_SECONDS: Final = 300.0
+WITHIN_SECONDS: Final = 600.0
+HALTED_MS: Final = "600000"
+"""Longer than consumers will be halted."""
 LEAST: Final = 0.95
 """Of a read through cells beside one through one cell, by CPU time."""
 MOST: Final = 1.10
@@ -69,7 +80,7 @@ class Way:
     errors: int = 0
 
 
-async def reads(seconds: int, rounds: int) -> list[Way]:
+async def reads(seconds: int, rounds: int) -> tuple[list[Way], list[str]]:
     with tempfile.TemporaryDirectory(prefix="neverstale-cluster-") as folder:
         async with bench() as servers, redis_cluster(Path(folder), masters=3, replicas=0) as cluster:
             for node in cluster.nodes:
@@ -81,15 +92,22 @@ async def reads(seconds: int, rounds: int) -> list[Way]:
             ]
             await asyncio.gather(*(wrk(way.port, 2, {}) for way in ways))  # the caches fill
             await _idle(ways)
-            for _ in range(rounds):
-                for way in ways:
-                    before, started = _cpu_seconds(way.pid), time.perf_counter()
-                    load = await wrk(way.port, seconds, {})
-                    idle = way.idle * (time.perf_counter() - started)
-                    way.cpu_us.append((_cpu_seconds(way.pid) - before - idle) / max(load.requests, 1) * 1e6)
-                    way.per_second.append(load.per_second)
-                    way.errors += load.errors
-            return ways
+            _, lost = await repeated(rounds, lambda _: _round(ways, seconds), ROUND_SECONDS)
+            return ways, lost
+
+
+async def _round(ways: Sequence[Way], seconds: int) -> None:
+    """All ways are asked, or none is noted."""
+    found: list[tuple[Load, float]] = []
+    for way in ways:
+        before, started = _cpu_seconds(way.pid), time.perf_counter()
+        load = await wrk(way.port, seconds, {})
+        idle = way.idle * (time.perf_counter() - started)
+        found.append((load, (_cpu_seconds(way.pid) - before - idle) / max(load.requests, 1) * 1e6))
+    for way, (load, cpu_us) in zip(ways, found, strict=True):
+        way.cpu_us.append(cpu_us)
+        way.per_second.append(load.per_second)
+        way.errors += load.errors
 
 
 async def _idle(ways: Sequence[Way]) -> None:
@@ -136,57 +154,82 @@ def cheapness(ways: Sequence[Way], name: str) -> float:
 # --- changes
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    consumers: int
-    cpu_us: float
+@dataclass(slots=True)
+class Team:
+    """Consumers that share a topic of their own; what they found, round by round."""
+
+    topic: str
+    caches: Sequence[Cache]
+    consumers: Sequence[RunningProcess]
+    cpu_us: list[float] = field(default_factory=list)
     """For a change, of all consumers together."""
-    per_second: float
+    per_second: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """They are halted before and behind it."""
+        for consumer in self.consumers:
+            consumer.signal(Signals.SIGCONT)
+        try:
+            yield
+        finally:
+            for consumer in self.consumers:
+                consumer.signal(Signals.SIGSTOP)
+
+    def cpu_seconds(self) -> float:
+        return sum(exact_cpu_seconds(consumer.pid) for consumer in self.consumers)
 
 
-async def changes(count: int, rounds: int) -> list[Applied]:
-    async with _applying() as (stack, caches):
-        consumers: list[RunningProcess] = []
-        found: list[Applied] = []
-        for number in CONSUMERS:
-            while len(consumers) < number:
-                consumers.append(await _consumer(stack))
-            await _until_shared_out(stack, number)
-            runs = [
-                await _applied(stack, caches, consumers, count, len(found) * rounds + run) for run in range(rounds)
-            ]
-            found.append(min(runs, key=lambda one: one.cpu_us))
-        return found
+async def changes(count: int, rounds: int) -> tuple[list[Team], list[str]]:
+    async with _applying() as (stack, redis):
+        teams = [await _team(stack, redis, number) for number in CONSUMERS]
+
+        async def once(number: int) -> None:
+            found = [await _applied(stack, team, count, number) for team in teams]
+            if number == 0:
+                return  # it warmed them: what runs for the first time asks for memory
+            for team, (cpu_us, per_second) in zip(teams, found, strict=True):
+                team.cpu_us.append(cpu_us)
+                team.per_second.append(per_second)
+
+        _, lost = await repeated(rounds + 1, once, ROUND_SECONDS)
+        return teams, lost
 
 
 @asynccontextmanager
-async def _applying() -> AsyncIterator[tuple[LocalStack, list[Cache]]]:
+async def _applying() -> AsyncIterator[tuple[LocalStack, Redis]]:
     with tempfile.TemporaryDirectory(prefix="neverstale-cells-") as folder:
         catalog = Path(folder) / "catalog.toml"
         catalog.write_text(CATALOG)
-        async with LocalStack.start(StackOptions(catalog=catalog, broker="kafka")) as stack:
-            await ensure_topic(Kafka(bootstrap_servers=stack.bootstrap_servers, partitions=PARTITIONS))
-            async with Redis.from_url(stack.redis_url) as redis:
-                names = Names(RedisSettings().prefix)
-                tags = [document_tag("default", PARTITIONS, number) for number in range(PARTITIONS)]
-                yield stack, [Cache(redis, names.cell(tag)) for tag in tags]
+        async with (
+            LocalStack.start(StackOptions(catalog=catalog, broker="kafka")) as stack,
+            Redis.from_url(stack.redis_url) as redis,
+        ):
+            yield stack, redis
 
 
-async def _consumer(stack: LocalStack) -> RunningProcess:
-    return await stack.start_role(
-        "consumer", NEVERSTALE_KAFKA__SESSION_TIMEOUT_MS="120000", NEVERSTALE_REDIS__CELLS="partition"
-    )
+async def _team(stack: LocalStack, redis: Redis, size: int) -> Team:
+    """Halted, once the partitions are shared out."""
+    name = f"team-of-{size}"
+    await ensure_topic(Kafka(bootstrap_servers=stack.bootstrap_servers, topic=name, partitions=PARTITIONS))
+    variables = _named(name, NEVERSTALE_REDIS__CELLS="partition", NEVERSTALE_KAFKA__SESSION_TIMEOUT_MS=HALTED_MS)
+    consumers = [await stack.start_role("consumer", **variables) for _ in range(size)]
+    tags = [document_tag(DEFAULT_GROUP, PARTITIONS, number) for number in range(PARTITIONS)]
+    team = Team(name, [Cache(redis, Names(name).cell(tag)) for tag in tags], consumers)
+    with team.at_work():
+        await _until_shared_out(stack, team)
+    return team
 
 
-async def _until_shared_out(stack: LocalStack, consumers: int) -> None:
+async def _until_shared_out(stack: LocalStack, team: Team) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=stack.bootstrap_servers)
     await admin.start()
     try:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
-            facts = await group_facts(admin, Kafka(group=GROUP))
+            facts = await group_facts(admin, Kafka(group=team.topic, topic=team.topic))
             owned = sum(len(one.partitions) for one in facts.members)
-            if facts.state == "Stable" and len(facts.members) == consumers and owned == PARTITIONS:
+            if facts.state == "Stable" and len(facts.members) == len(team.consumers) and owned == PARTITIONS:
                 return
             await asyncio.sleep(0.2)
         raise TimeoutError("the group was not shared out")
@@ -194,34 +237,34 @@ async def _until_shared_out(stack: LocalStack, consumers: int) -> None:
         await admin.close()
 
 
-async def _applied(
-    stack: LocalStack, caches: Sequence[Cache], consumers: Sequence[RunningProcess], count: int, number: int
-) -> Applied:
+async def _applied(stack: LocalStack, team: Team, count: int, number: int) -> tuple[float, float]:
+    """CPU microseconds for a change, and changes a second."""
     first = (int(time.time()) - 3600 + 60 * number) << 32
     last = first + count
     keys = [f"s:2013-02-{4 + one % 7:02}:{one:05}:LGA" for one in range(10_000)]
-    for partition, cache in enumerate(caches):
+    for partition, cache in enumerate(team.caches):
         await fill_entries(cache, [cache.names.entry("items", key) for key in keys[partition::PARTITIONS]], first)
-    for consumer in consumers:
-        consumer.signal(Signals.SIGSTOP)
-    await produce(stack.bootstrap_servers, keys, count, first, last)
-    before, started = sum(cpu_seconds(one.pid) for one in consumers), time.perf_counter()
-    for consumer in consumers:
-        consumer.signal(Signals.SIGCONT)
-    await asyncio.gather(*(_until(cache, partition, last) for partition, cache in enumerate(caches)))
-    seconds = time.perf_counter() - started
-    used = sum(cpu_seconds(one.pid) for one in consumers) - before
-    return Applied(len(consumers), used / count * 1e6, count / seconds)
+    await produce(stack.bootstrap_servers, keys, count, first, last, team.topic)
+    before, started = team.cpu_seconds(), time.perf_counter()
+    with team.at_work():
+        done = (_until(cache, team.topic, partition, last) for partition, cache in enumerate(team.caches))
+        await asyncio.gather(*done)
+        seconds = time.perf_counter() - started
+        used = team.cpu_seconds() - before
+    return used / count * 1e6, count / seconds
 
 
-async def _until(cache: Cache, partition: int, version: int) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        mark = (await cache.watermarks(GROUP)).by_partition.get(partition)
+async def _until(cache: Cache, group: str, partition: int, version: int) -> None:
+    while True:
+        mark = (await cache.watermarks(group)).by_partition.get(partition)
         if mark is not None and mark.version >= version:
             return
         await asyncio.sleep(0.01)
-    raise TimeoutError("not everything was applied")
+
+
+def dearness(teams: Sequence[Team], beside: Team) -> list[float]:
+    """Of each team: what a change costs in CPU, by what it costs that one; the median of the rounds."""
+    return [median(mine / its for mine, its in zip(team.cpu_us, beside.cpu_us, strict=True)) for team in teams]
 
 
 # --- the command
@@ -237,26 +280,40 @@ def lines_of_reads(ways: Sequence[Way]) -> list[Line]:
     return [at_least(f"{CELLS} ÷ {ONE}, by CPU", cheapness(ways, CELLS), LEAST, "{:.3f}")]
 
 
-def lines_of_changes(found: Sequence[Applied]) -> list[Line]:
-    print(f"{'consumers':<12}{'CPU µs a change':>16}{'changes/s':>12}")
-    for one in found:
-        print(f"{one.consumers:<12}{one.cpu_us:>16.2f}{one.per_second:>12,.0f}")
-    times = max(one.cpu_us for one in found) / min(one.cpu_us for one in found)
-    return [at_most("the dearest change ÷ the cheapest, by CPU", times, MOST, "{:.3f}")]
+def lines_of_changes(teams: Sequence[Team]) -> list[Line]:
+    print(f"{'consumers':<12}{'CPU µs a change':>16}{'beside one':>12}{'changes/s':>12}")
+    beside = dearness(teams, teams[0])
+    for team, times in zip(teams, beside, strict=True):
+        cpu, rate = median(team.cpu_us), median(team.per_second)
+        print(f"{len(team.consumers):<12}{cpu:>16.2f}{times:>12.3f}{rate:>12,.0f}")
+    return [at_most("the dearest change ÷ the cheapest, by CPU", max(beside) / min(beside), MOST, "{:.3f}")]
 
 
-async def measure(parts: Sequence[str], seconds: int, rounds: int, count: int) -> tuple[list[Line], dict[str, Any]]:
+async def measure(names: Sequence[str], seconds: int, rounds: int, count: int) -> tuple[list[Line], dict[str, Any]]:
     lines: list[Line] = []
     found: dict[str, Any] = {"cores": os.cpu_count()}
-    if "read" in parts:
-        ways = await reads(seconds, rounds)
-        lines += lines_of_reads(ways)
-        found["reads"] = [asdict(way) for way in ways]
-    if "apply" in parts:
-        applied = await changes(count, rounds)
-        lines += lines_of_changes(applied)
-        found["changes"] = [asdict(one) for one in applied]
+    if "read" in names:
+        part = await attempt(_reads(seconds, rounds), READ_SECONDS)
+        lines += part.pop("lines", [failed("reads", part)])
+        found["reads"] = part.get(FOUND, part)
+    if "apply" in names:
+        part = await attempt(_changes(count, rounds), APPLY_SECONDS)
+        lines += part.pop("lines", [failed("changes", part)])
+        found["changes"] = part.get(FOUND, part)
     return lines, found
+
+
+async def _reads(seconds: int, rounds: int) -> dict[str, Any]:
+    ways, lost = await reads(seconds, rounds)
+    lines = [*lines_of_reads(ways), *(Line("reads", why, "", good=False) for why in lost)]
+    return {"lines": lines, FOUND: [asdict(way) for way in ways]}
+
+
+async def _changes(count: int, rounds: int) -> dict[str, Any]:
+    teams, lost = await changes(count, rounds)
+    lines = [*lines_of_changes(teams), *(Line("changes", why, "", good=False) for why in lost)]
+    figures = [{"consumers": len(one.consumers), "cpu_us": one.cpu_us, "per_second": one.per_second} for one in teams]
+    return {"lines": lines, FOUND: figures}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -266,9 +323,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--changes", type=int, default=300_000)
     parser.add_argument("--parts", default="read,apply")
-    parser.add_argument("--json", type=Path)
+    parts.options(parser, WITHIN_SECONDS)
     given = parser.parse_args(arguments)
-    lines, found = asyncio.run(measure(given.parts.split(","), given.seconds, given.rounds, given.changes))
+    measuring = measure(given.parts.split(","), given.seconds, given.rounds, given.changes)
+    measured = parts.measured("cells", measuring, given)
+    if measured is None:
+        return 1
+    lines, found = measured
     show(lines)
     if given.json:
         given.json.write_text(json.dumps(found | {"targets": [asdict(line) for line in lines]}, indent=2) + "\n")

@@ -1,30 +1,32 @@
 """Live reads: many streams of one key, from the acknowledgement of a write to the last of them.
 
-    python -m benchmarks.live [--streams 5000] [--changes 100] [--broker auto] [--json FILE]
+    python -m benchmarks.live [--streams 5000] [--changes 100] [--broker auto] [--within 240] [--json FILE]
 
 Real servers, every role a process of its own. The streams are opened by another process, which notes when each of
 them is given each state; all note `time.monotonic()`, one clock. The next change is written when all have been given
 the last one, a little later. Said are, in ms: from the acknowledgement (w: majority) to the first stream, which is
 what the pipeline takes, and to half, 99 % and all of them; reads for each change; and what an idle stream costs the
-API's process in memory.
+API's process in memory. Streams that never open, changes that do not reach all, and changes for which there was no
+time are counted; the others' figures stand.
 """
 
 import argparse
 import asyncio
 import json
 import resource
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import psutil
 from pymongo import AsyncMongoClient
 
+from benchmarks import parts
 from neverstale.ops.http_client import Connection
 from neverstale.ops.stack.stack import LocalStack, StackOptions
 
@@ -33,22 +35,39 @@ PATH: Final = "/v1/items/watched"
 BODY: Final = "x" * 500
 PAUSE_SECONDS: Final = 0.2
 SETTLE_SECONDS: Final = 3.0
+LAST_CHANGE_SECONDS: Final = 20.0
+"""Of the whole benchmark's time, which the last change may take."""
+WITHIN_SECONDS: Final = 240.0
+MOMENTS: Final = 4
+"""The first stream, half, 99 % and all of them."""
+MOST: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFigures:
     streams: int
+    """That opened."""
+    unopened: int
     changes: int
-    first_ms: float
-    """Of the changes' first stream, the median; the others likewise."""
-    half_ms: float
-    most_ms: float
+    """That were made."""
+    unmade: int
+    """For which there was no time."""
+    incomplete: int
+    """Changes that did not reach all streams in time."""
+    first_ms: float | None
+    """Of the changes' first stream, the median; the others likewise. `None`: none came so far."""
+    half_ms: float | None
+    most_ms: float | None
     """99 % of the streams."""
-    last_ms: float
-    spread_ms: float
+    last_ms: float | None
+    spread_ms: float | None
     """From the first stream to 99 % of them, the highest of all changes."""
     reads_per_change: float
     bytes_per_stream: float
+
+    @property
+    def whole(self) -> bool:
+        return not (self.unopened or self.unmade or self.incomplete)
 
 
 async def measure(streams: int, changes: int, broker: Any = "auto") -> LiveFigures:
@@ -83,12 +102,15 @@ async def _watched(stack: LocalStack, items: Any, streams: int, changes: int) ->
     assert crowd.stdin is not None
     assert crowd.stdout is not None
     try:
-        await crowd.stdout.readline()
+        opened = int(await crowd.stdout.readline() or 0)
+        if not opened:
+            raise SystemExit("no stream was opened")
         await asyncio.sleep(SETTLE_SECONDS)
         held = process.memory_info().rss - before
         reads = await _metric(stack, "neverstale_live_reads_total")
         rows: list[list[float]] = []
-        for number in range(1, changes + 1):
+        while len(rows) < changes and parts.left() > LAST_CHANGE_SECONDS:
+            number = len(rows) + 1
             crowd.stdin.write(b"%d\n" % number)
             await items.update_one({"_id": "watched"}, {"$set": {"n": number}})
             acknowledged = time.monotonic()
@@ -97,11 +119,33 @@ async def _watched(stack: LocalStack, items: Any, streams: int, changes: int) ->
             await asyncio.sleep(PAUSE_SECONDS)
         reads = await _metric(stack, "neverstale_live_reads_total") - reads
     finally:
-        crowd.kill()
+        if crowd.returncode is None:
+            crowd.kill()
         await crowd.wait()
-    first, half, most, last = (statistics.median(column) for column in zip(*rows, strict=True))
-    spread = max(row[2] - row[0] for row in rows)
-    return LiveFigures(streams, changes, first, half, most, last, spread, reads / changes, held / streams)
+    return figures(rows, opened, streams, changes, reads, held)
+
+
+def figures(
+    rows: Sequence[Sequence[float]], opened: int, streams: int, changes: int, reads: float, held: float
+) -> LiveFigures:
+    """`rows`: for each change the milliseconds to the first, half, 99 % and all streams, as far as it came. `opened`
+    of `streams`, and `len(rows)` of `changes`, were there."""
+    columns = [[row[place] for row in rows if place < len(row)] for place in range(MOMENTS)]
+    first, half, most, last = (median(column) if column else None for column in columns)
+    return LiveFigures(
+        streams=opened,
+        unopened=streams - opened,
+        changes=len(rows),
+        unmade=changes - len(rows),
+        incomplete=sum(len(row) < MOMENTS for row in rows),
+        first_ms=first,
+        half_ms=half,
+        most_ms=most,
+        last_ms=last,
+        spread_ms=max((row[MOST] - row[0] for row in rows if len(row) > MOST), default=None),
+        reads_per_change=reads / max(len(rows), 1),
+        bytes_per_stream=held / opened,
+    )
 
 
 async def _metric(stack: LocalStack, name: str) -> float:
@@ -113,33 +157,45 @@ async def _metric(stack: LocalStack, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
 
-def show(figures: LiveFigures) -> None:
-    print(f"{figures.streams:,} streams of one key, {figures.changes} changes; medians, ms from the acknowledgement")
-    print(f"  to the first stream   {figures.first_ms:8.1f}   (the pipeline and one read)")
-    print(f"  to half of them       {figures.half_ms:8.1f}")
-    print(f"  to 99 % of them       {figures.most_ms:8.1f}")
-    print(f"  to all of them        {figures.last_ms:8.1f}")
-    print(f"  first to 99 %, worst  {figures.spread_ms:8.1f}")
-    print(f"  reads for each change {figures.reads_per_change:8.2f}")
-    print(f"  memory for a stream   {figures.bytes_per_stream / 1024:8.1f} KiB")
+def show(found: LiveFigures) -> None:
+    print(f"{found.streams:,} streams of one key, {found.changes} changes; medians, ms from the acknowledgement")
+    print(f"  to the first stream   {_ms(found.first_ms)}   (the pipeline and one read)")
+    print(f"  to half of them       {_ms(found.half_ms)}")
+    print(f"  to 99 % of them       {_ms(found.most_ms)}")
+    print(f"  to all of them        {_ms(found.last_ms)}")
+    print(f"  first to 99 %, worst  {_ms(found.spread_ms)}")
+    print(f"  reads for each change {found.reads_per_change:8.2f}")
+    print(f"  memory for a stream   {found.bytes_per_stream / 1024:8.1f} KiB")
+    if not found.whole:
+        print(
+            f"  {found.unopened:,} streams did not open, {found.incomplete} changes did not reach all in time,"
+            f" and {found.unmade} were not made"
+        )
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks.live")
+def _ms(value: float | None) -> str:
+    return f"{'-' if value is None else f'{value:.1f}':>8}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: all streams were given all changes; 1: some were not."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__.split("\n")[0])
     parser.add_argument("--streams", type=int, default=5000)
     parser.add_argument("--changes", type=int, default=100)
     parser.add_argument("--broker", default="auto")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
+    parts.options(parser, WITHIN_SECONDS)
+    given = parser.parse_args(arguments)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < options.streams + 200:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(options.streams + 200, hard), hard))
-    figures = asyncio.run(measure(options.streams, options.changes, options.broker))
-    show(figures)
-    if options.json is not None:
-        options.json.write_text(json.dumps(asdict(figures), indent=2) + "\n")
-    return 0
+    if soft < given.streams + 200:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(given.streams + 200, hard), hard))
+    found = parts.measured("live reads", measure(given.streams, given.changes, given.broker), given)
+    if found is None:
+        return 1
+    show(found)
+    if given.json is not None:
+        given.json.write_text(json.dumps(asdict(found), indent=2) + "\n")
+    return 0 if found.whole else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

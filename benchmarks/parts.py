@@ -5,16 +5,58 @@ shows that instead.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import json
+import math
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from benchmarks.targets import Line
+from benchmarks.targets import Line, show
 
 WRONG: Final = "wrong"
 FOUND: Final = "found"
 ROUND_SECONDS: Final = 100.0
 
+CLOSE_SECONDS: Final = 30.0
+"""Beyond the time of its parts a benchmark may take so long to close what it has opened."""
+NO_TIME: Final = "no time was left for it"
+
 T = TypeVar("T")
+
+_ends: ContextVar[float] = ContextVar("ends", default=math.inf)
+"""When the time of a whole benchmark is over, by the monotonic clock."""
+
+
+def options(parser: ArgumentParser, within: float) -> None:
+    """What every benchmark may be told."""
+    parser.add_argument("--within", type=float, default=within, help="seconds; what is found by then is reported")
+    parser.add_argument("--json", type=Path)
+
+
+def measured(name: str, measuring: Coroutine[Any, Any, T], given: Namespace) -> T | None:
+    """What was measured. Parts end when `given.within` is over; `None`: nothing was found, and that is said and
+    written."""
+
+    async def whole() -> dict[str, T]:
+        _ends.set(time.monotonic() + given.within)
+        return {FOUND: await measuring}
+
+    found = asyncio.run(attempt(whole(), given.within + CLOSE_SECONDS))
+    if line := failed(name, found):
+        show([line])
+        if given.json:
+            given.json.write_text(json.dumps(found, indent=2) + "\n")
+        return None
+    whatever: T = found[FOUND]
+    return whatever
+
+
+def left() -> float:
+    """Seconds of the whole benchmark's time."""
+    return _ends.get() - time.monotonic()
 
 
 async def repeated(
@@ -40,14 +82,19 @@ async def repeated(
     return found, wrong
 
 
-async def attempt(work: Awaitable[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
-    """What the work found, or why it found nothing. Only an interrupt gets through."""
+async def attempt(work: Coroutine[Any, Any, Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """What the work found, or why it found nothing. Only an interrupt gets through. It ends with its benchmark's
+    time, at the latest."""
+    seconds = min(seconds, left())
+    if seconds <= 0:
+        work.close()
+        return {WRONG: NO_TIME}
     try:
         async with asyncio.timeout(seconds) as limit:
             return dict(await work)
     except (Exception, SystemExit) as error:
         if isinstance(error, TimeoutError) and limit.expired():
-            return {WRONG: f"it was not done within {seconds:g} s"}
+            return {WRONG: f"it was not done within {seconds:.3g} s"}
         return {WRONG: reason(error)}
 
 

@@ -1,6 +1,7 @@
 """What an API worker does when the cache cannot help, how it bears other kinds of clients, and what its memory costs.
 
-    python -m benchmarks.pressure [--seconds 3] [--parts misses,stampede,loops,memory,workers] [--json FILE]
+    python -m benchmarks.pressure [--seconds 3] [--parts misses,stampede,loops,memory,workers]
+                                  [--within 420] [--json FILE]
 
 - *misses*: every request asks for a document that nobody has read before, 200 at once, beside an app that reads
   MongoDB once for each request, with the same kind of read.
@@ -9,7 +10,8 @@
 - *memory*: resident size with 100,000 answers of 600 bytes in L1, or with as many as it held in the end.
 - *workers*: requests a second with 1, 2 and 4 workers, on all cores but the client's.
 
-Each part has three minutes. One that fails says why, and the others go on.
+Each part has three minutes, and all have the time that `--within` gives. One that fails says why, and the others go
+on.
 """
 
 import argparse
@@ -22,10 +24,9 @@ import resource
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -33,7 +34,8 @@ import psutil
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from benchmarks.parts import attempt, failed
+from benchmarks import parts
+from benchmarks.parts import WRONG, attempt, failed
 from benchmarks.serving import Bench, Spread, bench, document, last_core, wrk
 from benchmarks.targets import Line, at_least, at_most
 from benchmarks.targets import show as show_lines
@@ -48,6 +50,8 @@ from neverstale.settings import Kafka
 from neverstale.versions import Version, from_timestamp, to_hex
 
 MISSES: Final = 40_000
+MORE: Final = 1.5
+"""Documents for each request that the fastest round had."""
 MISS_ROUNDS: Final = 3
 MISS_SECONDS: Final = 2
 MISSING: Final = 200
@@ -61,29 +65,33 @@ HELD: Final = 0.999
 """Hit ratio of all of them from which they are taken to be there."""
 READINGS: Final = 12
 CHUNK: Final = 5_000
+STAMPEDE_SECONDS: Final = 60.0
+"""From which on a client of the stampede counts as not answered."""
 PART_SECONDS: Final = 180.0
 """What a part may take."""
 SETTLED_SECONDS: Final = 60.0
+WITHIN_SECONDS: Final = 420.0
 TARGET_MISSES: Final = 10
 TARGET_RSS_MB: Final = 150
 
 
 async def misses(servers: Bench, seconds: int) -> dict[str, Any]:
     """Each document is asked for once by each server; `seconds` is of no meaning here."""
-    found: dict[str, Any] = {"one-find": [], "L2": []}
+    found: dict[str, list[dict[str, Any]]] = {"one-find": [], "L2": []}
+    pairs, documents = list[tuple[dict[str, Any], dict[str, Any]]](), MISSES
     for number in range(MISS_ROUNDS + 1):
-        await _insert(servers, f"miss{number}", MISSES)
-        for server in found:
-            load = await servers.load(server, MISS_SECONDS, {}, Spread(f"miss{number}", MISSES, MISSING))
-            if number:  # in the first round connections are opened
-                found[server].append(asdict(load))
-    # More requests than documents: the last ones were no misses.
-    pairs = [
-        (one, other)
-        for one, other in zip(found["L2"], found["one-find"], strict=True)
-        if max(one["requests"], other["requests"]) <= MISSES
-    ]
-    assert pairs, f"in every round there were more than {MISSES:,} requests, and so many documents"
+        await _insert(servers, f"miss{number}", documents)
+        spread = Spread(f"miss{number}", documents, MISSING)
+        loads = {server: asdict(await servers.load(server, MISS_SECONDS, {}, spread)) for server in found}
+        most = max(load["requests"] for load in loads.values())
+        if number:  # in the first round connections are opened
+            for server, load in loads.items():
+                found[server].append(load)
+            # More requests than documents: the last ones were no misses.
+            pairs += [(loads["L2"], loads["one-find"])] if most <= documents else []
+        documents = max(documents, math.ceil(MORE * most))
+    if not pairs:
+        raise SystemExit(f"there were more requests in every round than documents, up to {documents:,}")
     return {
         **found,
         "ratio": median(one["per_second"] / other["per_second"] for one, other in pairs),
@@ -111,7 +119,7 @@ async def stampede(servers: Bench, seconds: int) -> dict[str, Any]:
         started = time.perf_counter()
         for _, writer in connections:
             writer.write(request)
-        heads = await asyncio.gather(*(reader.readuntil(b"\r\n\r\n") for reader, _ in connections))
+        heads = await asyncio.gather(*(_head(reader) for reader, _ in connections))
         took = time.perf_counter() - started
         good = sum(head.startswith(b"HTTP/1.1 200") for head in heads)
         loads = _metric(port, "neverstale_loads_total") - before
@@ -122,6 +130,15 @@ async def stampede(servers: Bench, seconds: int) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     # Reads that Redis did not answer in time go to MongoDB without it: then this machine was too busy to measure.
     return {"clients": clients, "answered": good, "mongodb_reads": loads, "bypassed": bypassed, "seconds": took}
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """Of an answer; empty if none came."""
+    try:
+        async with asyncio.timeout(STAMPEDE_SECONDS):
+            return await reader.readuntil(b"\r\n\r\n")
+    except (OSError, EOFError, TimeoutError):
+        return b""
 
 
 async def loops(servers: Bench, seconds: int) -> dict[str, Any]:
@@ -144,6 +161,8 @@ async def _client(port: int, *options: str) -> dict[str, float]:
         preexec_fn=partial(os.sched_setaffinity, 0, {last_core()}),
     )
     output, _ = await process.communicate()
+    if process.returncode:
+        raise SystemExit(f"the client ended with {process.returncode}")
     figures: dict[str, float] = json.loads(output)
     return figures
 
@@ -178,11 +197,18 @@ async def memory(servers: Bench, seconds: int) -> dict[str, Any]:
 async def workers(servers: Bench, seconds: int) -> dict[str, Any]:
     found: dict[str, Any] = {"cores": os.cpu_count()}
     for number in (1, 2, 4):
-        role = await servers.stack.start_role("api", NEVERSTALE_API__WORKERS=str(number))
-        await wrk(role.ports[0], 2, {})
-        found[str(number)] = (await wrk(role.ports[0], seconds, {})).per_second
-        await role.stop(5)
+        one = await attempt(_worker_rate(servers, seconds, number), PART_SECONDS / 3)
+        found[str(number)] = one.get("per_second", one.get(WRONG))
     return found
+
+
+async def _worker_rate(servers: Bench, seconds: int, number: int) -> dict[str, float]:
+    role = await servers.stack.start_role("api", NEVERSTALE_API__WORKERS=str(number))
+    try:
+        await wrk(role.ports[0], 2, {})
+        return {"per_second": (await wrk(role.ports[0], seconds, {})).per_second}
+    finally:
+        await role.stop(5)
 
 
 async def _insert(servers: Bench, name: str, count: int, size: int | None = None) -> None:
@@ -238,7 +264,7 @@ def _rss_mb(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 1e6
 
 
-PARTS: Final[dict[str, Callable[[Bench, int], Awaitable[dict[str, Any]]]]] = {
+PARTS: Final[dict[str, Callable[[Bench, int], Coroutine[Any, Any, dict[str, Any]]]]] = {
     "misses": misses,
     "stampede": stampede,
     "loops": loops,
@@ -247,10 +273,10 @@ PARTS: Final[dict[str, Callable[[Bench, int], Awaitable[dict[str, Any]]]]] = {
 }
 
 
-async def measure_parts(servers: Bench, parts: Sequence[str], seconds: int) -> dict[str, Any]:
+async def measure_parts(servers: Bench, names: Sequence[str], seconds: int) -> dict[str, Any]:
     """What each part found; one that fails leaves the others what they find."""
     found = {}
-    for part in parts:
+    for part in names:
         found[part] = await attempt(PARTS[part](servers, seconds), PART_SECONDS)
         print(part, json.dumps(found[part]), flush=True)
     return found
@@ -274,18 +300,20 @@ def lines_of(found: Mapping[str, Any]) -> Iterator[Line]:
             yield replace(line, good=line.good and part["held"] > HELD)
 
 
-async def _alone(parts: Sequence[str], seconds: int) -> dict[str, Any]:
+async def _alone(names: Sequence[str], seconds: int) -> dict[str, Any]:
     async with bench() as servers:
-        return await measure_parts(servers, parts, seconds)
+        return await measure_parts(servers, names, seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pressure", description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--json", type=Path)
+    parts.options(parser, WITHIN_SECONDS)
     given = parser.parse_args(arguments)
-    found = asyncio.run(_alone(given.parts.split(","), given.seconds))
+    found = parts.measured("pressure", _alone(given.parts.split(","), given.seconds), given)
+    if found is None:
+        return 1
     lines = list(lines_of(found))
     show_lines(lines)
     if given.json:

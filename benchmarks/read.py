@@ -1,12 +1,14 @@
 """Requests a second of one API worker on one core, beside what a reader would otherwise write, and beside what is
 wanted of it.
 
-    python -m benchmarks.read [--seconds 1] [--rounds 7] [--rows L1,L2,...] [--parts misses,memory,...] [--json FILE]
+    python -m benchmarks.read [--seconds 1] [--rounds 7] [--rows L1,L2,...] [--parts misses,memory,...]
+                              [--within 900] [--json FILE]
 
 Real MongoDB, Redis, watcher and consumer. Every server has core 0 for itself while it is asked, `wrk` has the last
 core; the servers are asked in turn, round after round, and each round's figures are compared with those of the same
 round, so that what else the machine does concerns all alike. 64 connections, 1,000 documents of 557 bytes. Then come
-the parts of `benchmarks.pressure`. What fails says so in its row, and the others go on. Answers 0 if all targets are
+the parts of `benchmarks.pressure`. What fails says so in its row, and the others go on; rows and parts
+for which there is no time left say that. Answers 0 if all targets are
 met, else 1.
 """
 
@@ -14,13 +16,13 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks import pressure
+from benchmarks import parts, pressure
 from benchmarks.parts import WRONG, attempt
 from benchmarks.serving import CALLER, EVEN, PAGES, Bench, Load, Spread, bench
 from benchmarks.targets import Line, at_least, at_most
@@ -89,6 +91,9 @@ OF_CALLERS: Final = 0.95
 TARGET_P99_MS: Final = 3
 BUILD_SECONDS: Final = 60.0
 """What building lists may take, from the watcher's walk to the first page that is kept."""
+WITHIN_SECONDS: Final = 900.0
+ROWS_SHARE: Final = 0.6
+"""Of the time that is left, for the rows; the parts have the rest."""
 PATIENCE_SECONDS: Final = 30.0
 """What starting a server may take, and `wrk` beyond its own time."""
 
@@ -117,9 +122,12 @@ async def _rows(servers: Bench, options: ReadOptions) -> list[Figures]:
             found = await attempt(servers.until_cached(figure.row.server, f"/v1/items/{PAGES.of(0)}"), BUILD_SECONDS)
             figure.wrong = found.get(WRONG, figure.wrong)
     await asyncio.sleep(1.5)
+    until = time.monotonic() + ROWS_SHARE * parts.left()
     for number in range(options.rounds):
         for figure in figures:
-            if (load := await _ask(servers, figure, options.seconds)) is not None:
+            if time.monotonic() > until:
+                figure.wrong = figure.wrong or parts.NO_TIME
+            elif (load := await _ask(servers, figure, options.seconds)) is not None:
                 figure.loads[number] = load
     return figures
 
@@ -198,12 +206,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=ReadOptions.rounds)
     parser.add_argument("--rows", help="names of servers, e.g. raw,L1,L2")
     parser.add_argument("--parts", default=",".join(ReadOptions.parts), help="of benchmarks.pressure; empty: none")
-    parser.add_argument("--json", type=Path)
+    parts.options(parser, WITHIN_SECONDS)
     given = parser.parse_args(arguments)
     rows = [row for row in ROWS if given.rows is None or row.server in given.rows.split(",")]
-    parts = [part for part in given.parts.split(",") if part]
-    options = ReadOptions(seconds=given.seconds, rounds=given.rounds, rows=rows, parts=parts)
-    figures, found = asyncio.run(measure(options))
+    names = [part for part in given.parts.split(",") if part]
+    options = ReadOptions(seconds=given.seconds, rounds=given.rounds, rows=rows, parts=names)
+    measured = parts.measured("read", measure(options), given)
+    if measured is None:
+        return 1
+    figures, found = measured
     lines = list(lines_of(figures, found))
     show_lines(lines)
     if given.json:

@@ -2,18 +2,23 @@
 
     python -m benchmarks.watchers PORT PATH STREAMS
 
-Prints `ready` when all have their first state; then, for each line `number` that comes in, waits until all have been
-given the state with that `n`, and prints the monotonic times at which the first, half, 99 % and all of them were.
+Prints how many streams have their first state; then, for each line `number` that comes in, waits until all of these
+have been given the state with that `n`, or `CHANGE_SECONDS` have passed, and prints the monotonic times at which the
+first, half, 99 % and all of them were: as many of the four as there are.
 """
 
 import asyncio
 import re
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, cast
 
 _NUMBER: Final = re.compile(rb'"n":(\d+)')
 AT_ONCE: Final = 100
+OPEN_SECONDS: Final = 90.0
+CHANGE_SECONDS: Final = 15.0
 
 
 class Watcher(asyncio.Protocol):
@@ -31,25 +36,44 @@ class Watcher(asyncio.Protocol):
         for match in _NUMBER.finditer(data):
             self._crowd.saw(int(match[1]))
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._crowd.lost()
+
 
 class Watchers:
     def __init__(self, path: bytes, count: int) -> None:
         self.path = path
         self.count = count
         self._times: dict[int, list[float]] = {}
+        self._lost = 0
         self._all = asyncio.Event()
 
     def saw(self, number: int) -> None:
         times = self._times.setdefault(number, [])
         times.append(time.monotonic())
-        if len(times) >= self.count:
+        if len(times) >= self.count - self._lost:
             self._all.set()
 
-    async def until_all(self, number: int) -> list[float]:
-        while len(self._times.get(number, ())) < self.count:
-            self._all.clear()
-            await self._all.wait()
-        return sorted(self._times.pop(number))
+    def lost(self) -> None:
+        """A stream has ended: nobody waits for it, but it is not counted as one that was given anything."""
+        self._lost += 1
+        self._all.set()
+
+    async def until_all(self, number: int, seconds: float) -> list[float]:
+        """When each stream was given this state: of all, or of those that were when the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while len(self._times.get(number, ())) < self.count - self._lost:
+                    self._all.clear()
+                    await self._all.wait()
+        return sorted(self._times.pop(number, ()))
+
+
+def moments(times: Sequence[float], count: int) -> list[float]:
+    """When the first, half, 99 % and all of so many streams were given a state, ascending; only as far as they
+    were."""
+    places = (0, count // 2, count * 99 // 100, count - 1)
+    return [times[place] for place in places if place < len(times)]
 
 
 async def main(port: int, path: str, count: int) -> None:
@@ -60,13 +84,12 @@ async def main(port: int, path: str, count: int) -> None:
             loop.create_connection(lambda: Watcher(watchers), "127.0.0.1", port)
             for _ in range(first, min(first + AT_ONCE, count))
         )
-        await asyncio.gather(*opening)
-    await watchers.until_all(0)
-    print("ready", flush=True)
+        await asyncio.gather(*opening, return_exceptions=True)
+    watchers.count = len(await watchers.until_all(0, OPEN_SECONDS))
+    print(watchers.count, flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        times = await watchers.until_all(int(line))
-        places = (0, len(times) // 2, len(times) * 99 // 100, len(times) - 1)
-        print(*(times[place] for place in places), flush=True)
+        times = await watchers.until_all(int(line), CHANGE_SECONDS)
+        print(*moments(times, watchers.count), flush=True)
 
 
 if __name__ == "__main__":

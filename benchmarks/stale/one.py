@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -47,7 +47,7 @@ class Findings:
         self.found |= found
         self.file.write_text(json.dumps(self.found, indent=2) + "\n")
 
-    async def part(self, name: str, work: Awaitable[Mapping[str, Any]], seconds: float) -> None:
+    async def part(self, name: str, work: Coroutine[Any, Any, Mapping[str, Any]], seconds: float) -> None:
         self.found["phases"][name] = await attempt(work, seconds)
         self.note()
         print(f"{name}: {self.found['phases'][name]}", flush=True)
