@@ -18,6 +18,7 @@ from neverstale.api.callers.middleware import Decided
 from neverstale.api.callers.opening import gate_of
 from neverstale.api.derived.sources import Sources
 from neverstale.api.endpoints import openapi
+from neverstale.api.endpoints.asgi_route import described
 from neverstale.api.endpoints.export import Exports
 from neverstale.api.endpoints.openapi_views import with_references
 from neverstale.api.endpoints.routes import add_routes
@@ -257,11 +258,16 @@ def _traced() -> TelemetryConfig:
 
 def _openapi(app: FastAPI, catalog: Catalog, settings: Settings) -> dict[str, Any]:
     if app.openapi_schema is None:
-        described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        described = with_references(openapi.with_problem_details(described), catalog.resources)
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=list(described(app.routes)),
+        )
+        document = with_references(openapi.with_problem_details(document), catalog.resources)
         if settings.limits.requests_per_second:
-            described = openapi.with_limits(described)
+            document = openapi.with_limits(document)
         if settings.callers.configured:
-            described = openapi.with_callers(described, app.routes, catalog.resources)
-        app.openapi_schema = described
+            document = openapi.with_callers(document, app.routes, catalog.resources)
+        app.openapi_schema = document
     return app.openapi_schema

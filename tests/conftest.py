@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -23,6 +24,10 @@ hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")
+
+# For each request to an application in the process, httpx looks whether this is installed. Nothing of ours needs it,
+# and to find that out takes longer than many an answer.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # A traceback as Python writes it. The default shows every local variable, and takes seconds for some of them.
 structlog.configure(

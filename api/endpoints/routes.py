@@ -1,10 +1,12 @@
 """All routes of the API."""
 
 from collections.abc import Collection, Mapping
+from functools import cache, partial
 from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -43,21 +45,23 @@ def add_routes(app: FastAPI, catalog: Catalog, health: Health, public: PublicPag
     """All routes; the paths below `/v1/` must come undecoded (see `neverstale.api.web.paths.UndecodedPaths`)."""
     read: list[BaseRoute] = []
     for resource in catalog.resources.values():
-        read += _one(resource, catalog.resources)
-        read += _many(resource, catalog.resources)
-        read += _by_body(resource, catalog.resources)
+        read.append(_one(resource, catalog.resources))
+        read.append(_many(resource, catalog.resources))
+        read.append(_by_body(resource, catalog.resources))
         read += _most_read(resource) if resource.most_read else _off(resource, "most-read", "most_read")
-        read += _export(resource) if resource.export else _off(resource, "export", "export")
+        read += [_export(resource)] if resource.export else _off(resource, "export", "export")
         read += routes_of(resource, catalog.resources)
-    read += _several(catalog.resources)
-    read += get_and_head(
-        f"{PREFIX}freshness",
-        _freshness_of(catalog),
-        openapi.FreshnessModel,
-        reads=NOTHING,
-        summary="How fresh the cache is",
-        operation_id="get_freshness",
-        tags=["freshness"],
+    read.append(_several(catalog.resources))
+    read.append(
+        get_and_head(
+            f"{PREFIX}freshness",
+            _freshness_of(catalog),
+            lambda: openapi.FreshnessModel,
+            reads=NOTHING,
+            summary="How fresh the cache is",
+            operation_id="get_freshness",
+            tags=["freshness"],
+        )
     )
     elsewhere = Elsewhere(catalog, read)
     app.router.routes += [
@@ -91,11 +95,11 @@ class _Asgi:
         await self._app(scope, receive, send)
 
 
-def _one(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
+def _one(resource: Resource, resources: Mapping[str, Resource]) -> BaseRoute:
     return get_and_head(
         f"{PREFIX}{resource.name}/{{key}}",
         LiveOr(DocumentEndpoints(resource, resources).one, watched(resource, resources)),
-        openapi.document_model(resource),
+        partial(openapi.document_model, resource),
         reads=Reads(resource.name),
         summary=f"One document of {resource.name}",
         operation_id=f"get_{resource.name}",
@@ -112,11 +116,11 @@ def _one(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRout
     )
 
 
-def _many(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
+def _many(resource: Resource, resources: Mapping[str, Resource]) -> BaseRoute:
     return get_and_head(
         f"{PREFIX}{resource.name}",
         DocumentEndpoints(resource, resources).many,
-        openapi.items_model(resource, openapi.document_model(resource)),
+        partial(_items_model, resource),
         reads=Reads(resource.name),
         summary=f"Several documents of {resource.name}, in the order of their keys",
         operation_id=f"get_many_{resource.name}",
@@ -132,12 +136,12 @@ def _many(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRou
     )
 
 
-def _by_body(resource: Resource, resources: Mapping[str, Resource]) -> list[BaseRoute]:
+def _by_body(resource: Resource, resources: Mapping[str, Resource]) -> BaseRoute:
     endpoint = QueryEndpoint({resource.name: Views(resource, resources)}, several=False)
     return post_and_query(
         f"{PREFIX}{resource.name}",
         endpoint,
-        openapi.items_model(resource, openapi.document_model(resource)),
+        partial(_items_model, resource),
         summary=f"Many documents of {resource.name}, with their keys in the body; `QUERY` does the same",
         operation_id=f"query_{resource.name}",
         tags=[resource.name],
@@ -147,13 +151,20 @@ def _by_body(resource: Resource, resources: Mapping[str, Resource]) -> list[Base
     )
 
 
-def _several(resources: Mapping[str, Resource]) -> list[BaseRoute]:
+def _items_model(resource: Resource) -> type[BaseModel]:
+    return openapi.items_model(resource, openapi.document_model(resource))
+
+
+def _several(resources: Mapping[str, Resource]) -> BaseRoute:
     endpoint = QueryEndpoint({name: Views(one, resources) for name, one in resources.items()}, several=True)
-    models = {name: openapi.items_model(one, openapi.document_model(one)) for name, one in resources.items()}
+
+    def model() -> type[BaseModel]:
+        return queries.several_model({name: _items_model(one) for name, one in resources.items()})
+
     return post_and_query(
         f"{PREFIX}-/documents",
         endpoint,
-        queries.several_model(models),
+        model,
         summary="Documents of several resources at once; `QUERY` does the same",
         operation_id="query_documents",
         tags=["documents"],
@@ -164,13 +175,13 @@ def _several(resources: Mapping[str, Resource]) -> list[BaseRoute]:
 
 
 def _most_read(resource: Resource) -> list[BaseRoute]:
-    endpoints, count = MostRead(resource), most_read.count_model(resource)
+    endpoints, count = MostRead(resource), cache(partial(most_read.count_model, resource))
     path = f"{PREFIX}{resource.name}/-/most-read"
     return [
-        *get_and_head(
+        get_and_head(
             path,
             endpoints.top,
-            most_read.top_model(resource, count),
+            lambda: most_read.top_model(resource, count()),
             reads=Reads(resource.name, "most-read", split=False),
             summary=f"The documents of {resource.name} that are read most",
             operation_id=f"get_{resource.name}_most_read",
@@ -178,7 +189,7 @@ def _most_read(resource: Resource) -> list[BaseRoute]:
             responses=openapi.plain_answers(absent=False),
             openapi_extra={"parameters": [most_read.LIMIT]},
         ),
-        *get_and_head(
+        get_and_head(
             path + "/{key}",
             endpoints.one,
             count,
@@ -192,11 +203,11 @@ def _most_read(resource: Resource) -> list[BaseRoute]:
     ]
 
 
-def _export(resource: Resource) -> list[BaseRoute]:
+def _export(resource: Resource) -> BaseRoute:
     return get_and_head(
         f"{PREFIX}{resource.name}/-/export",
         Export(resource),
-        openapi.document_model(resource),
+        partial(openapi.document_model, resource),
         reads=Reads(resource.name, "export"),
         summary=f"All documents of {resource.name}, one a line, straight from MongoDB",
         operation_id=f"export_{resource.name}",

@@ -4,6 +4,7 @@ They are answered on the service's own port, which only operators reach (`servic
 much of it as `api.public_pages` says; of readiness it tells only whether.
 """
 
+import asyncio
 from typing import Any, Final
 
 import orjson
@@ -62,7 +63,8 @@ def inner_routes(app: FastAPI, health: Health, public: PublicPages) -> list[Rout
         return page
 
     async def description(_: Request) -> Response:
-        return JSONResponse(app.openapi())
+        # Its models are made for the first who asks, which takes a moment that nobody else should wait for.
+        return JSONResponse(await asyncio.to_thread(app.openapi))
 
     return [
         livez,

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 import psutil
 
 POLL_SECONDS = 0.02
+POLL_SHARE = 0.1
+"""Of what has been waited for already: to look ever again costs others the time that they would need."""
+LONGEST_POLL_SECONDS = 0.1
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -27,7 +30,8 @@ def runs(process: psutil.Process, word: str) -> bool:
 
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
     """Return as soon as `holds` answers True; fail with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     while not await holds():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(POLL_SECONDS)
+        waited = time.monotonic() - started
+        assert waited < seconds, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(min(max(POLL_SECONDS, waited * POLL_SHARE), LONGEST_POLL_SECONDS))

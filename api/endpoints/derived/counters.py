@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import Field, create_model
@@ -32,10 +33,10 @@ def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[Ba
     name = resource.name
     for counts in FigureSources.of(resource).counters.values():
         endpoint = CounterEndpoint(counts)
-        yield from get_and_head(
+        yield get_and_head(
             f"{PREFIX}{name}/-/counters/{counts.counter}",
             LiveOr(endpoint, endpoint.watched),
-            _counter_model(counts),
+            partial(_counter_model, counts),
             reads=Reads.of(resource, "counters", counts.declared),
             summary=f"How many {name}, counted as {counts.counter}",
             operation_id=f"get_{name}_counter_{counts.counter}",

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from pydantic import BaseModel, Field, create_model
@@ -50,10 +51,10 @@ def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[Ba
     for list_name, declared in resource.lists.items():
         totals = totals_of(resource, list_name, counters)
         has_total = totals is not None
-        yield from get_and_head(
+        yield get_and_head(
             f"{PREFIX}{name}/-/lists/{list_name}",
             LiveOr(ListEndpoint(resource, list_name, resources, totals), _watched(resource, list_name, resources)),
-            _page_model(resource, list_name, has_total=has_total),
+            partial(_page_model, resource, list_name, has_total=has_total),
             reads=Reads.of(resource, "lists", declared),
             summary=f"The list {list_name} of {name}, page by page",
             operation_id=f"get_{name}_list_{list_name}",

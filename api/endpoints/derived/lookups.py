@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from starlette.routing import BaseRoute
@@ -29,10 +30,10 @@ _NOT_UNIQUE: Final = openapi.problem_answer(409, "More than one document has thi
 def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[BaseRoute]:
     name = resource.name
     for path in resource.lookups:
-        yield from get_and_head(
+        yield get_and_head(
             f"{PREFIX}{name}/-/by/{path}/{{value}}",
             LiveOr(LookupEndpoint(resource, path), _watched(resource, path)),
-            openapi.document_model(resource),
+            partial(openapi.document_model, resource),
             reads=Reads(name, "lookups"),
             summary=f"The document of {name} with this {path}",
             operation_id=f"get_{name}_by_{path}",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, Field, create_model
@@ -38,10 +39,10 @@ def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[Ba
     for ranks in FigureSources.of(resource).rankings.values():
         path = f"{PREFIX}{name}/-/rankings/{ranks.ranking}"
         top, one = RankingEndpoint(ranks), RankEndpoint(ranks)
-        yield from get_and_head(
+        yield get_and_head(
             path,
             LiveOr(top, top.watched),
-            _ranking_model(ranks),
+            partial(_ranking_model, ranks),
             reads=Reads.of(resource, "rankings", ranks.declared),
             summary=f"Who leads in {ranks.ranking} of {name}",
             operation_id=f"get_{name}_ranking_{ranks.ranking}",
@@ -49,10 +50,10 @@ def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[Ba
             responses=or_live(openapi.answers(absent=False)),
             openapi_extra={"parameters": [*_ranking_parameters(ranks), *openapi.DEMANDS, LAST_EVENT_ID]},
         )
-        yield from get_and_head(
+        yield get_and_head(
             path + "/{key}",
             LiveOr(one, one.watched),
-            _rank_model(ranks),
+            partial(_rank_model, ranks),
             reads=Reads.of(resource, "rankings", ranks.declared),
             summary=f"The rank of one document in {ranks.ranking} of {name}",
             operation_id=f"get_{name}_rank_{ranks.ranking}",
