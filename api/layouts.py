@@ -11,6 +11,7 @@ from neverstale.api.cells.all import AllCells
 from neverstale.api.cells.freshness import CellsFreshness
 from neverstale.api.cells.readers import CellFigures, CellReaders
 from neverstale.api.cells.shares import SharedFeeds, SharedL1
+from neverstale.api.cells.together import Together
 from neverstale.api.derived.figures import Figures
 from neverstale.api.derived.generations import Known, keep_known
 from neverstale.api.derived.sources import Sources, known_of
@@ -150,8 +151,9 @@ def read_cells(ours: ReadSurroundings) -> Readers:
     l1 = SharedL1(api.l1_bytes, least_ttl(ours))
     watched = watcher_groups(settings, ours.catalog)
     readers: dict[bytes, Reader] = {}
+    together = Together(nodes, ours.tasks)
     groups = [
-        AllCells(ours, nodes, one, commands, read_counts, l1, SharedFeeds(ours.feeds, one.name), readers)
+        AllCells(ours, nodes, one, commands, read_counts, l1, SharedFeeds(ours.feeds, one.name), readers, together)
         for one in watched
     ]
     freshness = GroupedFreshness(

@@ -1,7 +1,7 @@
 """All cells of one watcher group, as one process reads them: opened when they are known of, and let go."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -12,6 +12,7 @@ from neverstale.api.cells.counted import PartitionCount
 from neverstale.api.cells.documents import DocumentsInCells
 from neverstale.api.cells.freshness import CellHealth
 from neverstale.api.cells.shares import FeedsShare, L1Share, SharedFeeds, SharedL1
+from neverstale.api.cells.together import LANE, CellReader, Together
 from neverstale.api.derived.generations import Known
 from neverstale.api.derived.lookups import LookupSource
 from neverstale.api.derived.pages import PageSource
@@ -33,6 +34,7 @@ from neverstale.redis.cache import Cache
 from neverstale.redis.cells import document_tag
 from neverstale.redis.commands import Commands
 from neverstale.redis.nodes import Nodes
+from neverstale.redis.wire import Vouched
 from neverstale.role.tasks import start
 from neverstale.watcher_groups import WatcherGroup
 
@@ -51,6 +53,8 @@ class ReadCell:
     health: CellHealth
     freshness: Freshness
     grouped: GroupedFreshness
+    vouched: Vouched
+    """Whether a server may answer for the cell now."""
     hits: Cache
     fills: Cache
     breaker: Breaker
@@ -74,8 +78,10 @@ class AllCells:
         l1: SharedL1,
         feeds: SharedFeeds,
         readers: dict[bytes, Reader],
+        together: Together,
     ) -> None:
         """`commands`: for what lies in no cell. `readers`: of all watcher groups, each under its cell's tag."""
+        self._together = together
         self._ours = ours
         self._nodes = nodes
         self._catalog = of.catalog
@@ -103,7 +109,7 @@ class AllCells:
         }
         for name, cell in self._derived.items():
             own = [one for one in self.sources if not isinstance(one, DocumentSource) and _resource_of(one) == name]
-            self._read(cell, own)
+            self._readers[cell.names.tag.encode()] = Reader(*self._arguments(cell, own))
 
     @property
     def group(self) -> str:
@@ -149,7 +155,13 @@ class AllCells:
             self._documents[partition] = cell
             resources = self._catalog.resources
             counts = self._read_counts
-            self._read(cell, [DocumentSource(one, cell.hits, counts, _path(one)) for one in resources.values()])
+            sources = [DocumentSource(one, cell.hits, counts, _path(one)) for one in resources.values()]
+            self._readers[cell.names.tag.encode()] = CellReader(
+                *self._arguments(cell, sources),
+                together=self._together,
+                name=cell.names.applied,
+                vouched=cell.vouched,
+            )
             self._new.put_nowait(cell)
 
     def _close(self, cell: ReadCell) -> None:
@@ -189,7 +201,7 @@ class AllCells:
         def vouched(identity: str) -> bool:
             return identity == freshness.identity
 
-        hits, fills = (self._cache(names, lane, vouched) for lane in ("hits", "fills"))
+        hits, fills = (self._cache(names, lane, vouched) for lane in (LANE, "fills"))
         l1, api = self._l1.share(), ours.settings.api
         feeds = channel = None
         if api.l1_bytes or ours.settings.live.streams:
@@ -205,7 +217,7 @@ class AllCells:
                 feeds,
                 partition,
             )
-        return ReadCell(names, health, freshness, grouped, hits, fills, ours.breaker(), l1, feeds, channel)
+        return ReadCell(names, health, freshness, grouped, vouched, hits, fills, ours.breaker(), l1, feeds, channel)
 
     def _front_of(self, resource: Resource) -> DocumentsInCells:
         return DocumentsInCells(
@@ -242,9 +254,10 @@ class AllCells:
             },
         )
 
-    def _read(self, cell: ReadCell, sources: list[CachedSource]) -> None:
+    def _arguments(self, cell: ReadCell, sources: Sequence[CachedSource]) -> tuple[Any, ...]:
+        """What a reader of a cell is made of."""
         ours = self._ours
-        self._readers[cell.names.tag.encode()] = Reader(
+        return (
             cell.fills,
             ours.loads,
             cell.grouped,

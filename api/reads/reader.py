@@ -7,10 +7,10 @@ with it, never a command that is under way.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from prometheus_client import Counter
 
@@ -42,12 +42,14 @@ BATCH_BYTES: Final = 16 << 20
 """Entries of about so many leave together: taking their bytes from Redis is a turn of the event loop."""
 NO_EVIDENCE: Final = Evidence(0, 0)
 
-_Rest: TypeAlias = tuple[Version | None, Sequence[Ask]]
+ReadEntries: TypeAlias = Callable[[Sequence[Ask]], Awaitable[Sequence[Part]]]
+"""As `CachedSource.read`."""
+Rest: TypeAlias = tuple[Version | None, Sequence[Ask]]
 """What the entries did not answer, and their floor (`None`: unknown, nothing may be cached)."""
 
 
 @dataclass(slots=True, eq=False)
-class _Turn:
+class SourceTurn:
     """The asks of one source that will leave together."""
 
     source: CachedSource
@@ -64,6 +66,16 @@ class _Turn:
     """What must be covered (`neverstale.catalog.coverage`), or nothing of it is read from the cache."""
     has_large: bool = False
     """There are answers that are too large for Redis."""
+
+
+class BegunRead(NamedTuple):
+    """What was known before the entries of some asks were read."""
+
+    turn: SourceTurn
+    asks: Sequence[Ask]
+    evidence: Evidence | None
+    """`None`: they may not be read."""
+    reading: Reading | None
 
 
 class Reader:
@@ -93,7 +105,7 @@ class Reader:
         self._direct = Direct(loads, freshness.marks, settings.demands, tasks)
         self._misses = Misses(cache, loads, self._direct, freshness.marks, settings, random)
         self._turns = {
-            source.name: _Turn(
+            source.name: SourceTurn(
                 source,
                 f"read-{source.name}",
                 telemetry.READS.labels(source.name, "hit"),
@@ -166,7 +178,7 @@ class Reader:
             turn.scheduled = True
             self._call_soon(self._leave, turn)
 
-    def _leave(self, turn: _Turn) -> None:
+    def _leave(self, turn: SourceTurn) -> None:
         """Sends a turn's asks on their way, unless so many are under way that its end will do that."""
         if not turn.asks or turn.under_way >= self._most_under_way:
             return
@@ -174,35 +186,54 @@ class Reader:
         asks, turn.asks = turn.asks[:most], turn.asks[most:]
         turn.scheduled = bool(turn.asks)
         turn.under_way += 1
-        self._tasks.start(self._answer(turn, asks), turn.name)
+        self._send(turn, asks)
         self._leave(turn)
 
-    async def _answer(self, turn: _Turn, asks: Sequence[Ask]) -> None:
-        try:
-            missing = await self._answer_hits(turn, asks)
-        except BaseException as error:
-            fail_all(asks, error, self._freshness.marks)
-            raise
-        finally:
-            turn.under_way -= 1
-            self._leave(turn)
-        await at_once(*(self._answer_rest(turn, rest, floor) for floor, rest in missing if rest))
+    def _send(self, turn: SourceTurn, asks: Sequence[Ask]) -> None:
+        self._tasks.start(self.answer(turn, asks), turn.name)
 
-    async def _answer_hits(self, turn: _Turn, asks: Sequence[Ask]) -> list[_Rest]:
-        """Returns the asks that are still to be answered."""
+    async def answer(self, turn: SourceTurn, asks: Sequence[Ask]) -> None:
+        """Answers a batch that is under way."""
+        begun = self.begin(turn, asks)
+        await self.answer_rest(turn, await self.answer_hits(begun, turn.source.read))
+
+    def begin(self, turn: SourceTurn, asks: Sequence[Ask]) -> BegunRead:
+        """Notes what is known before the entries are read."""
         freshness = turn.freshness
         evidence, lacks = freshness.evidence(), freshness.lacks
         if not self._breaker.allows() or (lacks and not lacks.isdisjoint(turn.needs)):
-            return [(None, bypassing(asks))]
+            return BegunRead(turn, asks, None, None)
         l1 = self._l1
         reading = l1.begin(turn.source.announced(asks), turn.group) if l1.watermark_of(turn.group) else None
+        return BegunRead(turn, asks, evidence, reading)
+
+    async def answer_hits(self, begun: BegunRead, read: ReadEntries) -> list[Rest]:
+        """Answers the hits among what is read; returns the asks that are still to be answered. Then the batch is
+        under way no longer."""
         try:
-            parts = await turn.source.read(asks)
+            return await self._answer_hits(begun, read)
+        except BaseException as error:
+            fail_all(begun.asks, error, self._freshness.marks)
+            raise
+        finally:
+            begun.turn.under_way -= 1
+            self._leave(begun.turn)
+
+    async def answer_rest(self, turn: SourceTurn, missing: Sequence[Rest]) -> None:
+        """Answers the asks that the entries did not."""
+        await at_once(*(self._answer_rest(turn, rest, floor) for floor, rest in missing if rest))
+
+    async def _answer_hits(self, begun: BegunRead, read: ReadEntries) -> list[Rest]:
+        turn, asks, evidence, reading = begun
+        if evidence is None:
+            return [(None, bypassing(asks))]
+        try:
+            parts = await read(asks)
             self._breaker.succeeded()
             _weigh(turn.weight, parts)
-            if not freshness.still_holds(evidence):
+            if not turn.freshness.still_holds(evidence):
                 evidence = NO_EVIDENCE
-            rest: list[_Rest] = []
+            rest: list[Rest] = []
             for part, some in _shared_out(parts, asks):
                 if part.floor is None:
                     rest.append((None, bypassing(some)))
@@ -218,7 +249,7 @@ class Reader:
         return [(None, bypassing([ask for ask in asks if not ask.done()]))]
 
     def _answer_plain(
-        self, turn: _Turn, asks: Sequence[Ask], part: Part, watermark: Version, reading: Reading | None
+        self, turn: SourceTurn, asks: Sequence[Ask], part: Part, watermark: Version, reading: Reading | None
     ) -> Sequence[Ask]:
         """Answers those without wishes from the bytes of their entries; returns the others.
 
@@ -253,7 +284,7 @@ class Reader:
         return others
 
     async def _answer_decoded(
-        self, turn: _Turn, asks: Sequence[Ask], part: Part, watermark: Version
+        self, turn: SourceTurn, asks: Sequence[Ask], part: Part, watermark: Version
     ) -> Sequence[Ask]:
         """Answers those whose wishes the entries meet; returns the others, with what the entries say about them."""
         floor, found = part.floor, part.raws
@@ -289,7 +320,7 @@ class Reader:
             ask.how = "request"
         return False
 
-    async def _answer_rest(self, turn: _Turn, asks: Sequence[Ask], floor: Version | None) -> None:
+    async def _answer_rest(self, turn: SourceTurn, asks: Sequence[Ask], floor: Version | None) -> None:
         missing: list[Ask] = []
         direct: list[Ask] = []
         for ask in asks:

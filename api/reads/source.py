@@ -17,9 +17,11 @@ from neverstale.api.reads.read_counts import ReadCounts
 from neverstale.api.reads.spellings import spellings
 from neverstale.catalog import OnChange, Resource
 from neverstale.derived.generations import Generation
+from neverstale.errors import Outage
 from neverstale.keys import KeyValue, canonical
 from neverstale.mongodb.loader import Loader, Snapshot
 from neverstale.redis.cache import Cache
+from neverstale.redis.commands import Command
 from neverstale.role import telemetry
 from neverstale.versions import Version
 
@@ -159,9 +161,22 @@ class DocumentSource:
         return {ask.entry_key for ask in asks}
 
     async def read(self, asks: Sequence["Ask"]) -> list[Part]:
-        keys = list(dict.fromkeys([ask.entry_key for ask in asks]))
+        keys = keys_of(asks)
         floor, raws = await self._cache.read_raw(self.collection, keys)
         return [Part(floor, dict(zip(keys, raws, strict=True)))]
+
+    def reading(self, keys: Sequence[bytes]) -> Command:
+        """The command that `read` sends."""
+        return self._cache.reading(self.collection, keys)
+
+    def read_in(self, keys: Sequence[bytes], reply: list[bytes | None]) -> list[Part]:
+        """What a reply to `reading` says."""
+        floor, raws = self._cache.read_in(reply)
+        return [Part(floor, dict(zip(keys, raws, strict=True)))]
+
+    def outage(self, error: Exception) -> Outage:
+        """What it means that there was no reply."""
+        return self._cache.outage(error)
 
     def lines(self, canonical_key: str) -> Collection[bytes]:
         """The request lines under which the answers of a document may be kept."""
@@ -171,6 +186,11 @@ class DocumentSource:
         # Redis forgets in time what says when it ends; in L1 nobody would.
         if self.resource.expires_field is None and line in self.lines(canonical(ask.key)):
             l1.keep(reading, ask.entry_key, line, tail)
+
+
+def keys_of(asks: Sequence["Ask"]) -> list[bytes]:
+    """The entries that are asked for, each once."""
+    return list(dict.fromkeys([ask.entry_key for ask in asks]))
 
 
 def is_nothing(body: bytes | None) -> bool:

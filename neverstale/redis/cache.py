@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from neverstale.keys import UNDECLARED, Names, digest
 from neverstale.redis import entries
-from neverstale.redis.commands import WHICH_REDIS, Commands, RoundTrip, identity_of, nonce
+from neverstale.redis.commands import WHICH_REDIS, Command, Commands, RoundTrip, identity_of, nonce
 from neverstale.redis.entries import CorruptEntry, DeclaredOtherwise, Entry
 from neverstale.redis.watermarks import (
     Watermarks,
@@ -91,8 +91,16 @@ class Cache(Commands):
 
     async def read_raw(self, collection: str, keys: Sequence[bytes]) -> tuple[Version | None, list[bytes | None]]:
         """The same with the entries as Redis holds them."""
-        (raws,) = await self.send(("MGET", self.names.floor(collection), *keys))
-        return self.damage.register(raws[0]), raws[1:]
+        (reply,) = await self.send(self.reading(collection, keys))
+        return self.read_in(reply)
+
+    def reading(self, collection: str, keys: Sequence[bytes]) -> Command:
+        """The command that `read_raw` sends."""
+        return ("MGET", self.names.floor(collection), *keys)
+
+    def read_in(self, reply: list[bytes | None]) -> tuple[Version | None, list[bytes | None]]:
+        """What a reply to `reading` says."""
+        return self.damage.register(reply[0]), reply[1:]
 
     async def decode(
         self, keys: Sequence[bytes], raws: Sequence[bytes | None], shows: str = UNDECLARED

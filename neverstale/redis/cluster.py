@@ -12,6 +12,7 @@ Everything else that is no answer is an outage, of the cells of that node alone.
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -61,6 +62,10 @@ class ClusterNodes:
             return await self._exchange(slot, lane, vouched, commands, corrects=corrects)
 
         return exchange
+
+    def wire_to(self, name: bytes, lane: str) -> Wire | None:
+        node = self._owners.get(_slot_of_name(name))
+        return None if node is None else self._wire(node, lane)
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         slots = [_slot_of(command) for command in commands]
@@ -192,6 +197,9 @@ def _owners(ranges: Sequence[Any], asked: Address) -> dict[int, Address]:
         owner = Address(name if name not in ("", "?", None) else asked.host, port)
         found.update(dict.fromkeys(range(first, last + 1), owner))
     return found
+
+
+_slot_of_name = lru_cache(4096)(key_slot)
 
 
 def _slot_of(command: Command) -> int | None:

@@ -98,15 +98,16 @@ class Commands:
         try:
             replies = await self.round_trip(commands)
         except (RedisError, OSError) as error:
-            raise self._outage(error) from error
+            raise self.outage(error) from error
         for reply in replies:
             if isinstance(reply, NoScriptError):
                 raise reply
             if isinstance(reply, Exception):
-                raise self._outage(reply) from reply
+                raise self.outage(reply) from reply
         return replies
 
-    def _outage(self, error: Exception) -> Outage:
+    def outage(self, error: Exception) -> Outage:
+        """What an error that is no answer means; it is counted."""
         telemetry.OUTAGES.labels("redis").inc()
         outage = Outage("redis", reason_of(error))
         if is_of_rights(error):

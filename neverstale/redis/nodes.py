@@ -30,6 +30,10 @@ class Nodes(Protocol):
         `corrects`: what is sent corrects the cell, and waits while its slot is being moved.
         """
 
+    def wire_to(self, name: bytes, lane: str) -> Wire | None:
+        """The connection of a lane to the server that holds a cell, as far as is known: what is asked of several
+        cells of one server may leave together. `None`: unknown."""
+
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         """Sends commands together to whoever holds the keys of the first one; a `RoundTrip`."""
 
@@ -38,7 +42,7 @@ class Nodes(Protocol):
         it."""
 
     def failed(self, error: BaseException) -> None:
-        """A subscription has failed: perhaps the node does not hold the cell any more."""
+        """A subscription, or a wire, has failed: perhaps the node does not hold the cell any more."""
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -56,14 +60,18 @@ class OneServer:
         self._wires: dict[str, Wire] = {}
 
     def to_cell(self, name: bytes, lane: str, vouched: Vouched = whoever, *, corrects: bool = False) -> RoundTrip:
-        wire = self._wires.get(lane)
-        if wire is None:
-            wire = self._wires[lane] = Wire(self._client)
+        wire = self.wire_to(name, lane)
 
         async def exchange(commands: Sequence[Command]) -> list[Any]:
             return await wire.exchange_with(commands, vouched)
 
         return exchange
+
+    def wire_to(self, name: bytes, lane: str) -> Wire:
+        wire = self._wires.get(lane)
+        if wire is None:
+            wire = self._wires[lane] = Wire(self._client)
+        return wire
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         return await pipelined(self._client, commands)

@@ -176,7 +176,7 @@ class _Line(asyncio.Protocol):
             return
         replies, self._replies = self._replies, []
         if not self._is_same(replies.pop()):
-            self.close(Disconnected("the server is no more the one that is vouched for"))
+            self.close(unvouched())
             return
         batch = self._waiting.popleft()
         batch.late.cancel()
@@ -201,6 +201,11 @@ async def ask_identity(connection: Any) -> str:
 
 Vouched: TypeAlias = Callable[[str], bool]
 """Whether the server with this identity may answer; asked when the replies are there."""
+
+
+def unvouched() -> Disconnected:
+    """What is wrong with replies of a server that is not vouched for."""
+    return Disconnected("the server is no more the one that is vouched for")
 
 
 def whoever(identity: str) -> bool:
@@ -235,8 +240,16 @@ class Wire:
             line = await self._opened()
         replies = await line.exchange_together(commands)
         if not vouched(line.identity):
-            raise Disconnected("the server is no more the one that is vouched for")
+            raise unvouched()
         return replies
+
+    async def exchange_telling(self, commands: Sequence[Command]) -> tuple[list[Any], str]:
+        """The same in a batch of its own; returns the identity of the server, too: it is for the asker to vouch for
+        it."""
+        line = self._line
+        if line is None or line.closed:
+            line = await self._opened()
+        return await line.exchange(commands), line.identity
 
     async def _opened(self) -> _Line:
         """The new line, which all who need one wait for together."""
