@@ -1,7 +1,7 @@
 """All cells of one watcher group, as one process reads them: opened when they are known of, and let go."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -11,6 +11,8 @@ from neverstale.api.cells.channel import CellChannel
 from neverstale.api.cells.counted import PartitionCount
 from neverstale.api.cells.documents import DocumentsInCells
 from neverstale.api.cells.freshness import CellHealth
+from neverstale.api.cells.looks import LANE as LOOKS
+from neverstale.api.cells.looks import Looks
 from neverstale.api.cells.shares import FeedsShare, L1Share, SharedFeeds, SharedL1
 from neverstale.api.cells.together import LANE, CellReader, Together
 from neverstale.api.derived.generations import Known
@@ -38,8 +40,6 @@ from neverstale.redis.wire import Vouched
 from neverstale.role.tasks import start
 from neverstale.watcher_groups import WatcherGroup
 
-LEAST_INTERVAL_MS = 2
-"""For each cell: watermarks of many cells are fetched less often."""
 BATCHES_UNDER_WAY: Final = 1
 """Of one source and cell. Where one Redis is one cell there are two of a source, of as many asks as here all cells
 have together: what a batch costs should be shared by as many."""
@@ -64,6 +64,11 @@ class ReadCell:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     closed: bool = False
 
+    @property
+    def name(self) -> bytes:
+        """One of its own."""
+        return self.names.applied
+
 
 class AllCells:
     """Opens the cells of what is derived at once, those of documents when the number of partitions is known."""
@@ -82,6 +87,8 @@ class AllCells:
     ) -> None:
         """`commands`: for what lies in no cell. `readers`: of all watcher groups, each under its cell's tag."""
         self._together = together
+        self._asked = asyncio.Event()
+        """Somebody reads what lies in these cells."""
         self._ours = ours
         self._nodes = nodes
         self._catalog = of.catalog
@@ -122,7 +129,9 @@ class AllCells:
 
     async def keep(self) -> NoReturn:
         """Keep what is known of every cell current, until cancelled."""
+        looks = Looks(self._nodes, self._cells, self._asked, self._ours.settings.api.freshness_interval_ms)
         async with asyncio.TaskGroup() as group:
+            start(group, looks.keep(group), "watermarks")
             for cell in self._cells():
                 self._live(group, cell)
             while True:
@@ -132,14 +141,8 @@ class AllCells:
     def _live(self, group: asyncio.TaskGroup, cell: ReadCell) -> None:
         if cell.closed or (cell.tasks and not all(task.done() for task in cell.tasks)):
             return
-        interval = max(
-            self._ours.settings.api.freshness_interval_ms,
-            LEAST_INTERVAL_MS * (len(self._documents) + len(self._derived)),
-        )
-        works: list[Coroutine[Any, Any, None]] = [cell.freshness.keep_watermark(interval, ())]
         if cell.channel is not None:
-            works.append(cell.channel.listen())
-        cell.tasks = [start(group, work, f"cell-{cell.names.tag}") for work in works]
+            cell.tasks = [start(group, cell.channel.listen(), f"cell-{cell.names.tag}")]
 
     def _cells(self) -> Iterator[ReadCell]:
         yield from self._derived.values()
@@ -159,7 +162,7 @@ class AllCells:
             self._readers[cell.names.tag.encode()] = CellReader(
                 *self._arguments(cell, sources),
                 together=self._together,
-                name=cell.names.applied,
+                name=cell.name,
                 vouched=cell.vouched,
             )
             self._new.put_nowait(cell)
@@ -177,7 +180,7 @@ class AllCells:
 
     def _open(self, tag: str, partition: int | None) -> ReadCell:
         ours, names = self._ours, self._commands.names.cell(tag)
-        looks = self._cache(names, "looks", lambda identity: True)
+        looks = self._cache(names, LOOKS, lambda identity: True)
 
         async def adopt() -> None:
             with suppress(Outage):
@@ -194,6 +197,7 @@ class AllCells:
             self._of.name,
             partition,
             tells_ages=partition is not None,
+            asked=self._asked,
         )
 
         grouped = GroupedFreshness(self._catalog, {self._of.name: freshness}, ours.marks)

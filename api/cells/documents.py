@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from neverstale.api.reads.ask import Ask
-from neverstale.api.reads.read_counts import ReadCounts
+from neverstale.api.reads.read_counts import NOWHERE, ReadCounts
 from neverstale.api.reads.source import DocumentSource, Part, Place
 from neverstale.catalog import Resource
 from neverstale.kafka.events import record_key
@@ -15,8 +15,6 @@ from neverstale.redis.cells import document_tag
 
 MOST_LOCATED: Final = 65_536
 """Documents of which it is remembered where they lie: to find out takes longer than all else for a hit in memory."""
-NOWHERE: Final = b""
-"""The entry of a document that cannot be found."""
 
 
 class DocumentsInCells(DocumentSource):
@@ -35,8 +33,6 @@ class DocumentsInCells(DocumentSource):
     ) -> None:
         super().__init__(resource, cache, read_counts, path)
         self._names: Names = cache.names
-        self._saw = read_counts.saw
-        self.count_read = self._count_read
         self._database = database
         self._watchers = watchers
         self._partitions = partitions
@@ -53,10 +49,6 @@ class DocumentsInCells(DocumentSource):
                 self._located.clear()
             found = self._located[key] = self._locate(canonical(key))
         return found
-
-    def _count_read(self, entry_key: bytes, times: int = 1) -> None:
-        if entry_key != NOWHERE:
-            self._saw(entry_key, times)
 
     def _count_again(self) -> None:
         self._counted = self._partitions()

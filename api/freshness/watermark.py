@@ -25,6 +25,7 @@ from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache
+from neverstale.redis.commands import Command
 from neverstale.redis.watermarks import Watermarks
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
@@ -73,10 +74,11 @@ class Freshness:
         of: int | None = None,
         *,
         tells_ages: bool = True,
+        asked: asyncio.Event | None = None,
     ) -> None:
         """`catalog`: of the watcher group alone whose changes the consumer group applies; `watches`: its name.
         `of`: the one partition that writes what is read here; `None`: all do. `tells_ages`: of partitions' last
-        marks, in the metrics."""
+        marks, in the metrics. `asked` is set when somebody reads."""
         self._tells_ages = tells_ages
         self._of = of
         self.marks = marks
@@ -96,7 +98,7 @@ class Freshness:
         self.lacks: frozenset[str] = frozenset()
         """What of our catalog is not corrected on all partitions (`neverstale.catalog.coverage.lacks`), since those
         who apply them run with another one: nothing of it may be answered from the cache, or kept there."""
-        self._asked = asyncio.Event()
+        self._asked = asked or asyncio.Event()
         """Somebody has read since the watermarks were read last."""
         self._told_until = 0.0
         """Monotonic seconds: ages of watermarks need not be told before."""
@@ -115,6 +117,11 @@ class Freshness:
     def watermark(self) -> Version | None:
         """Every entry in Redis misses no change up to this version; `None`: unknown, see `why`."""
         self._asked.set()
+        return self._watermark
+
+    @property
+    def latest(self) -> Version | None:
+        """The same, asked by nobody who reads."""
         return self._watermark
 
     @property
@@ -191,10 +198,27 @@ class Freshness:
     async def poll(self) -> None:
         """Read the watermarks once. An outage changes nothing that is known: the bound just grows."""
         try:
-            held = await self._cache.watermarks(self._group)
+            held = await self._cache.watermarks(self._group, self._of)
         except Outage as outage:
             _note(self._health, "redis", outage.reason)
-            return
+        else:
+            await self._found(held)
+
+    def question(self) -> Command:
+        """The command that `poll` sends."""
+        return self._cache.watermarks_question(self._group, self._of)
+
+    async def answer(self, identity: str, reply: Any) -> None:
+        """Takes a reply to `question`, of the Redis with this identity. What is none, or not all of it, is asked for
+        again."""
+        held = self._cache.watermarks_in(identity, reply, self._of) if isinstance(reply, list) else None
+        await (self.poll() if held is None else self._found(held))
+
+    def unanswered(self, error: Exception) -> None:
+        """There was no reply to `question`."""
+        _note(self._health, "redis", self._cache.outage(error).reason)
+
+    async def _found(self, held: Watermarks) -> None:
         _note(self._health, "redis", None)
         await self._learn(held.coverages)
         self.take(held)

@@ -17,6 +17,8 @@ log = telemetry.logger(__name__)
 
 MOST_WAITING: Final = 20_000
 """Documents whose reads wait to be told."""
+NOWHERE: Final = b""
+"""The entry of a document that cannot be found: nobody is told of its reads."""
 
 
 def taken(counts: dict[bytes, int], most: int) -> list[tuple[bytes, int]]:
@@ -54,6 +56,7 @@ class ReadCounts:
     async def tell(self) -> None:
         """Adds what was counted to what Redis keeps; what Redis does not take is counted on."""
         reads, self._reads = self._reads, {}
+        reads.pop(NOWHERE, None)
         try:
             while reads:
                 for resource, counts in self._by_resource(taken(reads, DOCUMENTS_A_CALL)).items():

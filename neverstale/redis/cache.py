@@ -155,21 +155,33 @@ class Cache(Commands):
         """Note that these entries were read since their last fill."""
         await self.send(await self.call("touch", keys, ()))
 
-    async def watermarks(self, group: str) -> Watermarks:
-        """As many as there are said to be. Whoever else writes into the hash makes nobody read more than that."""
-        key = self.names.watermarks(group)
-        for _ in range(2):
-            asked = self._partitions
-            server, replication, (count, *values) = await self.send(
-                *WHICH_REDIS, (b"HMGET", key, "partitions", *range(asked), *map(coverage_field, range(asked)))
-            )
-            partitions = count_of(count, self.damage)
+    async def watermarks(self, group: str, of: int | None = None) -> Watermarks:
+        """As many as there are said to be, or that `of` one partition. Whoever else writes into the hash makes nobody
+        read more than that."""
+        held, again = None, True
+        while held is None:
+            server, replication, reply = await self.send(*WHICH_REDIS, self.watermarks_question(group, of))
+            held = self.watermarks_in(identity_of(server, replication), reply, of, again=again)
+            again = False
+        return held
+
+    def watermarks_question(self, group: str, of: int | None = None) -> Command:
+        """The command that `watermarks` sends."""
+        asked = range(self._partitions) if of is None else (of,)
+        return (b"HMGET", self.names.watermarks(group), "partitions", *asked, *map(coverage_field, asked))
+
+    def watermarks_in(
+        self, identity: str, reply: Sequence[bytes | None], of: int | None = None, *, again: bool = True
+    ) -> Watermarks | None:
+        """What a reply to `watermarks_question` says; `None`: there are more of them, `again` asks for all."""
+        count, *values = reply
+        asked, partitions = len(values) // 2, count_of(count, self.damage)
+        if of is None:
             self._partitions = partitions or asked
-            if self._partitions <= asked:
-                break
-        marks, coverages = values[:asked], values[asked:]
-        held = watermarks_of(marks, self.damage)
-        return Watermarks(identity_of(server, replication), partitions, held, coverages_of(coverages))
+            if again and self._partitions > asked:
+                return None
+        held = watermarks_of(values[:asked], self.damage, of or 0)
+        return Watermarks(identity, partitions, held, coverages_of(values[asked:]))
 
     async def coverages(self, group: str, digests: Sequence[str]) -> dict[str, str | None]:
         """Digest -> the text of a coverage that partitions were applied with, if Redis holds it."""

@@ -42,10 +42,11 @@ def count_of(raw: bytes | None, damage: Damage) -> int | None:
     return None
 
 
-def watermarks_of(values: Sequence[bytes | None], damage: Damage) -> dict[int, Watermark]:
-    """The watermarks of the first partitions. Damaged ones are missing: nobody knows what was applied there."""
+def watermarks_of(values: Sequence[bytes | None], damage: Damage, first: int = 0) -> dict[int, Watermark]:
+    """The watermarks of partitions from the first on. Damaged ones are missing: nobody knows what was applied
+    there."""
     found = {}
-    for partition, raw in enumerate(values):
+    for partition, raw in enumerate(values, first):
         if raw is not None and (watermark := _read(raw, damage)) is not None:
             found[partition] = watermark
     return found

@@ -2,9 +2,9 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from neverstale.api.cells.documents import NOWHERE, DocumentsInCells
+from neverstale.api.cells.documents import DocumentsInCells
 from neverstale.api.cells.readers import tag_of
-from neverstale.api.reads.read_counts import ReadCounts
+from neverstale.api.reads.read_counts import NOWHERE, ReadCounts
 from neverstale.catalog import Catalog
 from neverstale.kafka.events import record_key
 from neverstale.kafka.partitioner import partition_of
