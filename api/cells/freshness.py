@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from neverstale.api.freshness.bound import Bounds
-from neverstale.api.freshness.watermark import NOT_KNOWN, Evidence, Freshness
+from neverstale.api.freshness.watermark import IDLE, NOT_KNOWN, Evidence, Freshness
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
@@ -63,9 +63,11 @@ class CellsFreshness(Freshness):
 
     @property
     def watermark(self) -> Version | None:
-        found = [one.watermark for one in self._cells()]
-        known = [one for one in found if one is not None]
-        return min(known) if known and len(known) == len(found) else None
+        return _least([one.watermark for one in self._cells()])
+
+    @property
+    def latest(self) -> Version | None:
+        return _least([one.latest for one in self._cells()])
 
     @property
     def why(self) -> str | None:
@@ -84,10 +86,15 @@ class CellsFreshness(Freshness):
         async def tell() -> float:
             started = time.monotonic()
             self.lacks = frozenset().union(*(one.lacks for one in self._cells()))
-            watermark = self.watermark
+            watermark = self.latest
             bound = self.marks.bound(watermark) if watermark is not None else None
             for gauge in gauges:
                 gauge.set(bound if bound is not None else NOT_KNOWN)
-            return max(interval_ms / 1000 - (time.monotonic() - started), 0.005)
+            return max(IDLE * interval_ms / 1000 - (time.monotonic() - started), 0.005)
 
         await forever(tell)
+
+
+def _least(found: Sequence[Version | None]) -> Version | None:
+    known = [one for one in found if one is not None]
+    return min(known) if known and len(known) == len(found) else None
