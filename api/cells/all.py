@@ -231,7 +231,7 @@ class AllCells:
             _path(resource),
             database=self._catalog.database,
             watchers=self._of.name,
-            partitions=lambda: self.count.now,
+            partitions=self.count,
         )
 
     def _cache(self, names: Names, lane: str, vouched: Callable[[str], bool]) -> Cache:

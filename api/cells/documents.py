@@ -1,7 +1,7 @@
 """Documents of one resource, each in the cell of its partition."""
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from neverstale.api.reads.ask import Ask
 from neverstale.api.reads.read_counts import NOWHERE, ReadCounts
@@ -17,8 +17,16 @@ MOST_LOCATED: Final = 65_536
 """Documents of which it is remembered where they lie: to find out takes longer than all else for a hit in memory."""
 
 
+class PartitionsNow(Protocol):
+    """A number that changes."""
+
+    @property
+    def now(self) -> int | None:
+        """`None`: unknown."""
+
+
 class DocumentsInCells(DocumentSource):
-    """`partitions` returns how many there are; `None`: unknown."""
+    """`partitions`: how many there are now."""
 
     def __init__(
         self,
@@ -29,7 +37,7 @@ class DocumentsInCells(DocumentSource):
         *,
         database: str,
         watchers: str,
-        partitions: Callable[[], int | None],
+        partitions: PartitionsNow,
     ) -> None:
         super().__init__(resource, cache, read_counts, path)
         self._names: Names = cache.names
@@ -37,11 +45,11 @@ class DocumentsInCells(DocumentSource):
         self._watchers = watchers
         self._partitions = partitions
         self._counted: int | None = None
-        self._prefixes: list[bytes] = []
+        self._prefixes: list[tuple[bytes, Place]] = []
         self._located: dict[KeyValue, tuple[bytes, Place | None]] = {}
 
     def locate(self, key: KeyValue) -> tuple[bytes, Place | None]:
-        if self._partitions() != self._counted:
+        if self._partitions.now != self._counted:
             self._count_again()
         found = self._located.get(key)
         if found is None:
@@ -51,18 +59,21 @@ class DocumentsInCells(DocumentSource):
         return found
 
     def _count_again(self) -> None:
-        self._counted = self._partitions()
+        self._counted = self._partitions.now
         self._located.clear()
         tags = (
             [document_tag(self._watchers, self._counted, at) for at in range(self._counted)] if self._counted else []
         )
-        self._prefixes = [self._names.cell(tag).entry_prefix(self.name) for tag in tags]
+        self._prefixes = [
+            (self._names.cell(tag).entry_prefix(self.name), Place(None, b"", b"", tag.encode())) for tag in tags
+        ]
 
     def _locate(self, canonical_key: str) -> tuple[bytes, Place | None]:
         if not self._prefixes:
             return NOWHERE, None
         partition = partition_of(record_key(self._database, self.collection, canonical_key), len(self._prefixes))
-        return self._prefixes[partition] + canonical_key.encode(), None
+        prefix, place = self._prefixes[partition]
+        return prefix + canonical_key.encode(), place
 
     def watched_as(self, key: KeyValue) -> bytes:
         """Wherever it lies: those who watch it stay when the number of partitions changes."""

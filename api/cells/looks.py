@@ -25,9 +25,11 @@ LEAST_INTERVAL_MS: Final = 2
 class Looked(Protocol):
     """A cell, as far as it is looked at."""
 
-    freshness: Freshness
     closed: bool
     """It is not read any more; then nothing is wrong with it."""
+
+    @property
+    def freshness(self) -> Freshness: ...
 
     @property
     def name(self) -> bytes:

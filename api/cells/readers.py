@@ -18,7 +18,8 @@ class CellReaders(Reader):
         self._reader_of = reader_of
 
     def start(self, ask: Ask) -> None:
-        reader = self._reader_of(tag_of(ask.entry_key))
+        place = ask.place
+        reader = self._reader_of(place.cell if place is not None and place.cell else tag_of(ask.entry_key))
         if reader is not None:
             reader.start(ask)
         else:

@@ -37,7 +37,7 @@ NOTHING: Final = b'{"items":[]'
 
 
 class Place(NamedTuple):
-    """What vouches for a page."""
+    """What vouches for a page; of a document only where it lies."""
 
     generation: Generation | None
     """`None`: nothing does."""
@@ -45,6 +45,8 @@ class Place(NamedTuple):
     """The field of its group's tag."""
     group: bytes
     """How changes of the group are announced."""
+    cell: bytes = b""
+    """The tag of the cell of a document, where there are many."""
 
 
 @dataclass(slots=True)

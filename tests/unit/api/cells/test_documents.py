@@ -31,7 +31,7 @@ def documents(counted: Counted) -> DocumentsInCells:
         "/v1/flights/",
         database="nyc",
         watchers="default",
-        partitions=lambda: counted.now,
+        partitions=counted,
     )
 
 
@@ -43,7 +43,9 @@ def test_a_document_lies_in_the_cell_of_the_partition_to_which_its_changes_are_p
             partition = partition_of(record_key("nyc", "f", f"s:{key}"), counted.now)
             tag = f"default.{counted.now}.{partition}"
             for _ in range(2):
-                assert found.locate(key)[0] == f"ns:{{{tag}}}:flights:d:s:{key}".encode()
+                entry, place = found.locate(key)
+                assert entry == f"ns:{{{tag}}}:flights:d:s:{key}".encode()
+                assert place is not None and place.cell == tag.encode()
             assert tag_of(found.locate(key)[0]) == tag.encode()
 
 
