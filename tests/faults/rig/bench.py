@@ -53,10 +53,10 @@ class Broker:
 class Bench:
     """All folders and logs are under `data`; without one they are in a temporary folder that goes with the bench.
 
-    `forks`: roles begin as forks of a process that has imported all they need, which saves most of their start.
+    `nursery`: roles begin there, which saves most of their start.
     """
 
-    def __init__(self, data: Path | None = None, *, forks: bool = False) -> None:
+    def __init__(self, data: Path | None = None, *, nursery: Nursery | None = None) -> None:
         self._exits = ExitStack()
         self._numbers = itertools.count(1)
         self._shared: dict[str, Any] = {}
@@ -65,11 +65,7 @@ class Bench:
             data = Path(self._exits.enter_context(folder))
         (data / "logs").mkdir(parents=True, exist_ok=True)
         self.data = data
-        self.role: type[RunningRole] = RunningRole
-        if forks:
-            nursery = Nursery(data / "logs" / "nursery.log")
-            self._exits.callback(nursery.close)
-            self.role = nursery.role()
+        self.role: type[RunningRole] = nursery.role() if nursery else RunningRole
 
     def name(self, what: str) -> str:
         """A name that nothing else uses: of a database, a topic, a prefix, a process."""

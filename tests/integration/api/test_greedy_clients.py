@@ -46,7 +46,7 @@ async def world(mongo_uri: str, redis_url: str, redis_prefix: str, database: str
 
 
 @pytest.fixture
-async def api(world: World, tmp_path: Path) -> AsyncIterator[RunningRole]:
+async def api(world: World, tmp_path: Path, forked_roles: None) -> AsyncIterator[RunningRole]:
     quick = {"NEVERSTALE_CLIENTS__STALL_SECONDS": "2", "NEVERSTALE_CLIENTS__KEEP_ALIVE_SECONDS": "2"}
     async with api_process(world, tmp_path, **quick) as api:
         yield api

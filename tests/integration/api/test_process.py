@@ -41,6 +41,7 @@ async def test_sigterm_ends_it_orderly(world: World, tmp_path: Path, variables: 
     assert not await listens(api.ports[0])
 
 
+@pytest.mark.usefixtures("forked_roles")
 @pytest.mark.parametrize("variables", [{}, WORKERS], ids=["one worker", "two workers"])
 async def test_what_operators_see_is_on_a_port_of_its_own(
     world: World, tmp_path: Path, variables: dict[str, str]
@@ -62,6 +63,7 @@ async def test_what_operators_see_is_on_a_port_of_its_own(
     assert not await listens(port)
 
 
+@pytest.mark.usefixtures("forked_roles")
 async def test_requests_under_way_are_answered_before_it_ends(world: World, tmp_path: Path) -> None:
     slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1000}
     slow["namespace"] = f"{world.catalog.database}.things"
@@ -74,6 +76,7 @@ async def test_requests_under_way_are_answered_before_it_ends(world: World, tmp_
         assert await api.wait() == 0
 
 
+@pytest.mark.usefixtures("forked_roles")
 @pytest.mark.parametrize("variables", [{}, WORKERS], ids=["one worker", "two workers"])
 async def test_before_it_stops_it_says_so_and_goes_on_serving(
     world: World, tmp_path: Path, variables: dict[str, str]
@@ -89,6 +92,7 @@ async def test_before_it_stops_it_says_so_and_goes_on_serving(
             await eventually(partial(_says_close, http, path), f"{path} says close", seconds=20)
 
 
+@pytest.mark.usefixtures("forked_roles")
 async def test_a_connection_that_is_open_when_listening_ends_is_still_answered(world: World, tmp_path: Path) -> None:
     async with api_process(world, tmp_path, NEVERSTALE_API__NOTICE_MS="0") as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.ports[0])
@@ -120,6 +124,7 @@ async def _is_read(world: World) -> bool:
     return entry is not None
 
 
+@pytest.mark.usefixtures("forked_roles")
 async def test_a_worker_that_dies_is_replaced_and_what_it_has_counted_stays_in_the_sums(
     world: World, tmp_path: Path
 ) -> None:
@@ -204,6 +209,7 @@ async def _tells_of_the_catalog(http: httpx.AsyncClient) -> bool:
     return bool(found["ready"] and "key_typ" in found["parts"].get("catalog", ""))
 
 
+@pytest.mark.usefixtures("forked_roles")
 async def test_workers_end_with_their_supervisor(world: World, tmp_path: Path) -> None:
     async with api_process(world, tmp_path, **WORKERS) as api:
         workers = _workers(api)
@@ -216,6 +222,7 @@ async def test_workers_end_with_their_supervisor(world: World, tmp_path: Path) -
         assert not await listens(api.ports[0])
 
 
+@pytest.mark.usefixtures("forked_roles")
 async def test_a_worker_opens_no_more_connections_than_operations_md_says(world: World, tmp_path: Path) -> None:
     limits = {"NEVERSTALE_REDIS__MAX_CONNECTIONS": "3", "NEVERSTALE_MONGODB__MAX_POOL_SIZE": "2"}
     limits["NEVERSTALE_API__L1_BYTES"] = "0"
@@ -241,6 +248,7 @@ async def test_a_worker_opens_no_more_connections_than_operations_md_says(world:
     assert 2 <= most["mongodb"] <= 2 + 2
 
 
+@pytest.mark.usefixtures("forked_roles")
 async def test_a_crash_loses_no_reads_but_the_last_ones(world: World, tmp_path: Path) -> None:
     often = {"NEVERSTALE_API__READS_FLUSH_MS": "500"}
     told = Popularity(world.cache, 3600)

@@ -24,6 +24,7 @@ from neverstale.redis.corrections import Invalidated
 from neverstale.role.service import Life
 from neverstale.settings import Settings
 from neverstale.versions import Version
+from tests.faults.rig.nursery import Nursery
 from tests.support.stack import run
 from tests.support.waiting import eventually
 from tests.worlds.consuming import Consuming, catalog_of, text
@@ -237,7 +238,7 @@ async def test_a_frozen_broker_makes_the_consumer_unready_and_nothing_more(
 
 
 @asynccontextmanager
-async def consumer_process(rig: Consuming, folder: Path) -> AsyncIterator[RunningProcess]:
+async def consumer_process(rig: Consuming, nursery: Nursery, folder: Path) -> AsyncIterator[RunningProcess]:
     """`neverstale run consumer`."""
     catalog, port = folder / "catalog.toml", free_port()
     catalog.write_text(toml_of(rig))
@@ -261,7 +262,7 @@ async def consumer_process(rig: Consuming, folder: Path) -> AsyncIterator[Runnin
             "NEVERSTALE_SERVICE__PORT": str(port),
         },
     )
-    process = await RunningProcess.start(launch)
+    process = await nursery.role().start(launch)
     try:
         yield process
     finally:
@@ -275,8 +276,8 @@ def toml_of(rig: Consuming) -> str:
     return "\n".join(lines)
 
 
-async def test_sigterm_drains_commits_and_exits_with_0(rig: Consuming, tmp_path: Path) -> None:
-    async with consumer_process(rig, tmp_path) as process:
+async def test_sigterm_drains_commits_and_exits_with_0(rig: Consuming, nursery: Nursery, tmp_path: Path) -> None:
+    async with consumer_process(rig, nursery, tmp_path) as process:
         await rig.until_applied()
         await rig.publish(*[await rig.change("quiet", text(number)) for number in range(50)])
         await rig.until_applied()
@@ -285,13 +286,15 @@ async def test_sigterm_drains_commits_and_exits_with_0(rig: Consuming, tmp_path:
     assert await rig.all_committed()
 
 
-async def test_two_consumers_share_the_partitions_and_rebalances_lose_nothing(rig: Consuming, tmp_path: Path) -> None:
+async def test_two_consumers_share_the_partitions_and_rebalances_lose_nothing(
+    rig: Consuming, nursery: Nursery, tmp_path: Path
+) -> None:
     keys = [text(number) for number in range(90)]
-    async with consumer_process(rig, tmp_path) as first:
+    async with consumer_process(rig, nursery, tmp_path) as first:
         await rig.until_applied()
         await rig.fill("quiet", *keys)
         await rig.publish(*[await rig.change("quiet", key) for key in keys[:30]])
-        async with consumer_process(rig, tmp_path) as second:
+        async with consumer_process(rig, nursery, tmp_path) as second:
             await rig.publish(*[await rig.change("quiet", key) for key in keys[30:60]])
             await rig.until_applied()
             before = [await applied(process) for process in (first, second)]
@@ -316,10 +319,12 @@ async def applied(process: RunningProcess) -> float:
     )
 
 
-async def test_changes_survive_consumers_that_are_killed_at_any_moment(rig: Consuming, tmp_path: Path) -> None:
+async def test_changes_survive_consumers_that_are_killed_at_any_moment(
+    rig: Consuming, nursery: Nursery, tmp_path: Path
+) -> None:
     chance = Random(7)
     keys = [text(number) for number in range(200)]
-    async with consumer_process(rig, tmp_path) as process:
+    async with consumer_process(rig, nursery, tmp_path) as process:
         await rig.until_applied()
         await rig.fill("quiet", *keys)
         for round_ in range(2):

@@ -14,6 +14,7 @@ from neverstale.ops.stack.process import Launch, RunningProcess, python
 from neverstale.settings import Settings
 from neverstale.streams.acks import Acks, SentBatch
 from neverstale.versions import Version, from_timestamp
+from tests.faults.rig.nursery import Nursery
 from tests.support.stack import run
 from tests.support.waiting import eventually
 from tests.worlds.watching import (
@@ -34,7 +35,7 @@ from tests.worlds.watching import (
 
 
 @pytest.fixture
-def process(place: Place, tmp_path: Path) -> Iterator[Callable[[], RunningProcess]]:
+def process(place: Place, nursery: Nursery, tmp_path: Path) -> Iterator[Callable[[], RunningProcess]]:
     """Starts `neverstale run watcher`, which is killed at the end."""
     catalog = tmp_path / "catalog.toml"
     catalog.write_text(f'database = "{place.database}"\n[resources.{COLLECTION}]\nkey_type = "string"\n')
@@ -54,7 +55,7 @@ def process(place: Place, tmp_path: Path) -> Iterator[Callable[[], RunningProces
     def start() -> RunningProcess:
         argv = python("neverstale.ops.cli", "run", "watcher")
         started.append(
-            RunningProcess(
+            nursery.role()(
                 Launch(name="watcher", argv=argv, log=tmp_path / "watcher.log", ready=ready, env=environment)
             )
         )
@@ -93,12 +94,21 @@ async def test_killed_at_random_points_it_loses_nothing(
 # --- a broker that stands still
 
 
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker that the test may halt."""
-    broker = run(start_broker(BrokerOptions(data=tmp_path)))
+@pytest.fixture(scope="module")
+def module_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = run(start_broker(BrokerOptions(data=tmp_path_factory.mktemp("broker"))))
     yield broker
     broker.kill()
+
+
+@pytest.fixture
+def own_broker(module_broker: Broker) -> Broker:
+    """A broker that the test may halt, with whatever was written to it before. It serves, whoever hurt it last."""
+    if module_broker.alive:
+        module_broker.signal(Signals.SIGCONT)
+    else:
+        run(module_broker.restart())
+    return module_broker
 
 
 async def lost_when_the_broker_halts(

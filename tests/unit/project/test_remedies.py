@@ -31,9 +31,10 @@ def remedies() -> Iterator[str]:
 
 def texts(tree: ast.AST) -> Iterator[str]:
     """Every string of a module that is no docstring, with something in the place of what is filled in."""
-    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
             yield filled(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and {id(node)}.isdisjoint(docs | parts):
