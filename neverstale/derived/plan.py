@@ -297,10 +297,10 @@ class Plan:
     def call(self, epoch: str, partition: int) -> Call:
         """`contribute.lua` for all that was added."""
         changes = self._changes()
-        differences = [one for change in changes for one in change.counts]
-        sets = [one for change in changes for one in change.sets]
+        differences = [*chain.from_iterable(change.counts for change in changes)]
+        sets = [*chain.from_iterable(change.sets for change in changes)]
         # Those of one set side by side: the script makes one command of them.
-        scores = [one for change in changes for one in change.scores]
+        scores = [*chain.from_iterable(change.scores for change in changes)]
         buckets, raws, helds, packs = zip(*self._documents, strict=True) if self._documents else ((), (), (), ())
         unproven = dict.fromkeys([bucket for bucket, held in zip(buckets, helds, strict=True) if not held])
         unproven |= dict.fromkeys([key for key, _, _ in differences])

@@ -68,9 +68,9 @@ class GenerationNames:
         names, last = _bucket_names(self.base), count - 1
         return [names[crc32(key) & last] for key in keys]
 
-    def kept(self, letter: str, *names: str) -> bytes:
-        """What a kind keeps under a letter of its own."""
-        return ":".join((self.base, letter, *names)).encode()
+    def kept(self, letter: str, name: str) -> bytes:
+        """The hash of what is kept under the letter of its kind."""
+        return f"{self.base}:{letter}:{name}".encode()
 
     def tags(self, name: str) -> bytes:
         return self.kept("t", name)
@@ -82,7 +82,7 @@ class GenerationNames:
         return self.kept("k", ranking)
 
     def ranking(self, name: str, group: str) -> bytes:
-        return self.kept("z", name, group)
+        return f"{self.base}:z:{name}:{group}".encode()
 
     def page(self, name: str, group: str, cursor: str) -> bytes:
         """A page's entry; long group names are cut to a digest, for a key may be read from a URL."""
