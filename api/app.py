@@ -243,7 +243,7 @@ def _held(sources: Sources, freshness: GroupedFreshness, resource: Resource) -> 
     identity, watermark = freshness.identity, freshness.of(resource.name).watermark
     if identity is None or not watermark or not resource.warm.list_name:
         return identity if watermark else None
-    generation = sources.pages[resource.name, resource.warm.list_name].generation
+    generation = sources.grouped[f"{resource.name}.{resource.warm.source}"].generation
     return None if generation is None else f"{identity} {generation.id}"
 
 

@@ -163,8 +163,7 @@ def read_cells(ours: ReadSurroundings) -> Readers:
     )
     sources = Sources(
         {name: one for group in groups for name, one in group.sources.documents.items()},
-        {name: one for group in groups for name, one in group.sources.pages.items()},
-        {name: one for group in groups for name, one in group.sources.lookups.items()},
+        {name: one for group in groups for name, one in group.sources.grouped.items()},
     )
     known = {name: one for group in groups for name, one in group.known.items()}
 

@@ -75,13 +75,16 @@ class Warmer:
         self._popularity = popularity
         self._sources = sources
 
+    def _pages(self, resource: Resource, wanted: Warm) -> PageSource:
+        return self._sources.named(PageSource, f"{resource.name}.{wanted.source}")
+
     async def warm(self, resource: Resource, wanted: Warm, per_second: float, show: Show) -> Warmed:
         """Reads what is wanted of a resource, at most `per_second` pages and documents.
 
         Raises what reading raises, once patience has ended.
         """
         pace, warmed = _Pace(per_second), Warmed()
-        pages = self._sources.pages[resource.name, wanted.list_name] if wanted.list_name else None
+        pages = self._pages(resource, wanted) if wanted.source else None
         found = await _patiently(lambda: self._groups(pages)) if pages is not None else []
         keys = await _patiently(lambda: self._most_read(resource, wanted.most_read))
         total = len(found) * wanted.pages + len(keys)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from neverstale.catalog import Catalog, Resource
+from neverstale.catalog.declarations import KIND_NAMES
 from neverstale.ops.terminal.output import console, plain, print_json, table
 
 Effect = Literal["new", "gone", "cold", "built", "other"]
@@ -19,7 +20,6 @@ EFFECTS: Final[dict[Effect, str]] = {
 _LOCATES: Final = frozenset(("collection", "key_type"))
 _SHOWS: Final = frozenset((*_LOCATES, "expires_field"))
 """What entries depend on, besides `fields`."""
-_KINDS: Final = ("lists", "counters", "rankings", "lookups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def _of_resource(before: Resource, after: Resource) -> Iterator[Redeclared]:
     name = after.name
     for field in type(after).model_fields:
         was, becomes = getattr(before, field), getattr(after, field)
-        if was == becomes or field in ("name", "fields", *_KINDS):
+        if was == becomes or field in ("name", "fields", *KIND_NAMES):
             continue
         yield Redeclared(
             f"{name}.{field}", f"{_text(was)} → {_text(becomes)}", "cold" if field in _SHOWS else "other"

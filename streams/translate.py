@@ -92,8 +92,8 @@ class Watched:
     def of(cls, catalog: Catalog) -> Self:
         """What a catalog asks to watch."""
         paths = {
-            name: tuple(dict.fromkeys(path for one in catalog.of_collection(name) for path in one.derived.list_paths))
-            for name in catalog.collections
+            name: tuple(dict.fromkeys(path for one in served for path in one.derived.tagged_paths))
+            for name, served in ((name, catalog.of_collection(name)) for name in catalog.collections)
         }
         return cls(catalog.database, catalog.collections, {name: by for name, by in paths.items() if by})
 

@@ -15,15 +15,14 @@ from neverstale.api.web.demands import wish_of
 from neverstale.api.web.problems import Problem, insufficient_scope, no_credentials
 from neverstale.api.web.query import kind_of
 from neverstale.catalog import Resource
-from neverstale.catalog.declarations import CounterDeclaration, ListDeclaration, RankingDeclaration
+from neverstale.catalog.declarations import KIND_NAMES, Declaration
 from neverstale.settings import CallerSettings
 
-Declared = ListDeclaration | CounterDeclaration | RankingDeclaration
 Headers = Iterable[tuple[bytes, bytes]]
 
 OPEN: Final = frozenset(("/", "/livez", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"))
 """Paths that are answered to everybody who reaches them: pages and probes, no documents."""
-STREAMED: Final[frozenset[Kind]] = frozenset(("documents", "lists", "counters", "rankings", "lookups"))
+STREAMED: Final[frozenset[Kind]] = frozenset(("documents", *KIND_NAMES))
 HIT_KINDS: Final[Mapping[bytes, Kind]] = {b"": "documents", b"lists": "lists", b"by": "lookups"}
 """What the fast path answers, by what stands behind `/-/` in the path."""
 RIGHTS: Final = 1024
@@ -48,8 +47,8 @@ class Reads:
     """Whether it tells one tenant's documents from another's."""
 
     @classmethod
-    def of(cls, resource: Resource, kind: Kind, declared: Declared) -> Self:
-        """What a route of a list, counter or ranking reads."""
+    def of(cls, resource: Resource, kind: Kind, declared: Declaration) -> Self:
+        """What a route of something derived reads."""
         claims = resource.claims_of(declared)
         split = resource.tenant is None or claims.get(resource.tenant.field) == resource.tenant.claim
         return cls(

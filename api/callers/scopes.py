@@ -11,13 +11,15 @@ Words that are none of these mean something to somebody else: a token carries th
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
-Kind = Literal["documents", "lists", "counters", "rankings", "lookups", "export", "most-read", "live"]
-"""Kinds of read."""
+from neverstale.catalog.declarations import KIND_NAMES
+
+Kind: TypeAlias = str
+"""A kind of read, one of `KINDS`."""
 Demand = Literal["no-cache", "max-age", "only-if-cached", "stale-if-error", "min-version"]
 
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+KINDS: Final[tuple[Kind, ...]] = ("documents", *KIND_NAMES, "export", "most-read", "live")
 DEMANDS: Final[tuple[Demand, ...]] = get_args(Demand)
 ANY: Final = "*"
 SCOPES: Final = 256

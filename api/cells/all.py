@@ -16,9 +16,8 @@ from neverstale.api.cells.looks import Looks
 from neverstale.api.cells.shares import FeedsShare, L1Share, SharedFeeds, SharedL1
 from neverstale.api.cells.together import LANE, CellReader, Together
 from neverstale.api.derived.generations import Known
-from neverstale.api.derived.lookups import LookupSource
-from neverstale.api.derived.pages import PageSource
-from neverstale.api.derived.sources import Sources
+from neverstale.api.derived.grouped import GroupedSource
+from neverstale.api.derived.sources import Sources, by_name, grouped_of
 from neverstale.api.freshness.groups import GroupedFreshness
 from neverstale.api.freshness.watermark import Freshness
 from neverstale.api.reads.breaker import Breaker
@@ -243,19 +242,11 @@ class AllCells:
         return Known(store, lambda: cell.freshness.identity)
 
     def _sources(self) -> Sources:
-        resources, secret = self._catalog.resources, self._ours.secret
+        secret = self._ours.secret
+        derived = [one for one in self._catalog.resources.values() if one.derived]
         return Sources(
             self._front,
-            {
-                (name, list_name): PageSource(one, list_name, self._derived[name].hits, self.known[name], secret)
-                for name, one in resources.items()
-                for list_name in one.lists
-            },
-            {
-                (name, path): LookupSource(one, path, self._derived[name].hits, self.known[name])
-                for name, one in resources.items()
-                for path in one.lookups
-            },
+            by_name(grouped_of(one, self._derived[one.name].hits, self.known[one.name], secret) for one in derived),
         )
 
     def _arguments(self, cell: ReadCell, sources: Sequence[CachedSource]) -> tuple[Any, ...]:
@@ -280,5 +271,5 @@ def _path(resource: Resource) -> str:
 
 
 def _resource_of(source: CachedSource) -> str:
-    assert isinstance(source, PageSource | LookupSource)
+    assert isinstance(source, GroupedSource)
     return source.resource.name

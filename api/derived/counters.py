@@ -81,6 +81,10 @@ class Total:
             self.numbers[i] += other.numbers[i]
 
 
+def counters_of(resource: Resource) -> "list[CounterSource]":
+    return [CounterSource(resource, name, declared) for name, declared in resource.counters.items()]
+
+
 class CounterSource(FigureSource):
     """One counter (`neverstale.api.derived.figures.Figure`)."""
 

@@ -6,7 +6,7 @@ under a value is the document itself, so a hit takes one round trip and is never
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,6 +44,11 @@ class LookupKey:
     @property
     def group(self) -> str:
         return self.canonical
+
+
+def lookup_sources(resource: Resource, cache: Cache, known: Known, _: bytes) -> Iterator["LookupSource"]:
+    """Of all look-ups of a resource."""
+    return (LookupSource(resource, path, cache, known) for path in resource.lookups)
 
 
 class LookupSource(GroupedSource):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
@@ -45,6 +45,11 @@ class PageKey:
     """Items."""
     span: Mapping[str, Any] = field(compare=False)
     """The range of the first sorted field (`neverstale.derived.lists.queries.Stretch`)."""
+
+
+def page_sources(resource: Resource, cache: Cache, known: Known, secret: bytes) -> Iterator["PageSource"]:
+    """Of all lists of a resource. `secret`: signs cursors."""
+    return (PageSource(resource, name, cache, known, secret) for name in resource.lists)
 
 
 class PageSource(GroupedSource):

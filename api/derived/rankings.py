@@ -44,6 +44,10 @@ class RankKey:
     """Of the top; or neighbours on either side."""
 
 
+def rankings_of(resource: Resource) -> "list[RankingSource]":
+    return [RankingSource(resource, name, declared) for name, declared in resource.rankings.items()]
+
+
 class RankingSource(FigureSource):
     """One ranking (`neverstale.api.derived.figures.Figure`)."""
 

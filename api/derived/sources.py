@@ -1,20 +1,24 @@
-"""All that can be read of a catalog: documents, pages and look-ups, which the cache holds; counters and rankings."""
+"""All of a catalog that the cache holds as entries: documents, and what is read for groups of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self, TypeVar
 
-from neverstale.api.derived.counters import CounterSource
 from neverstale.api.derived.generations import Known
-from neverstale.api.derived.lookups import LookupSource
-from neverstale.api.derived.pages import PageSource
-from neverstale.api.derived.rankings import RankingSource
+from neverstale.api.derived.grouped import GroupedSource
+from neverstale.api.derived.lookups import lookup_sources
+from neverstale.api.derived.pages import page_sources
 from neverstale.api.reads.read_counts import ReadCounts
 from neverstale.api.reads.source import CachedSource, DocumentSource
 from neverstale.api.web.paths import PREFIX
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived.store import DerivedStore
 from neverstale.redis.cache import Cache
+
+_KINDS: Final = (page_sources, lookup_sources)
+"""Of every kind that the cache holds as entries, what makes its sources."""
+
+SourceT = TypeVar("SourceT", bound=GroupedSource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,8 @@ class Sources:
 
     documents: Mapping[str, DocumentSource]
     """By resource."""
-    pages: Mapping[tuple[str, str], PageSource]
-    """By resource and list."""
-    lookups: Mapping[tuple[str, str], LookupSource] = field(default_factory=dict)
-    """By resource and field."""
+    grouped: Mapping[str, GroupedSource] = field(default_factory=dict)
+    """By name: `flights.lists.departures`."""
 
     @classmethod
     def of(
@@ -34,42 +36,34 @@ class Sources:
     ) -> Self:
         """`cache`: where entries are read. `secret`: signs cursors."""
         resources = catalog.resources
-        return cls(
-            {
-                name: DocumentSource(resource, cache, read_counts, f"{PREFIX}{name}/")
-                for name, resource in resources.items()
-            },
-            {
-                (name, list_name): PageSource(resource, list_name, cache, known[name], secret)
-                for name, resource in resources.items()
-                for list_name in resource.lists
-            },
-            {
-                (name, path): LookupSource(resource, path, cache, known[name])
-                for name, resource in resources.items()
-                for path in resource.lookups
-            },
-        )
+        documents = {
+            name: DocumentSource(one, cache, read_counts, f"{PREFIX}{name}/") for name, one in resources.items()
+        }
+        derived = [one for one in resources.values() if one.derived]
+        return cls(documents, by_name(grouped_of(one, cache, known[one.name], secret) for one in derived))
+
+    def every(self, kind: type[SourceT]) -> list[SourceT]:
+        """All of one kind of what is grouped."""
+        return [one for one in self.grouped.values() if isinstance(one, kind)]
+
+    def named(self, kind: type[SourceT], name: str) -> SourceT:
+        """`name`: `flights.lists.departures`."""
+        found = self.grouped[name]
+        assert isinstance(found, kind)
+        return found
 
     def __iter__(self) -> Iterator[CachedSource]:
         yield from self.documents.values()
-        yield from self.pages.values()
-        yield from self.lookups.values()
+        yield from self.grouped.values()
 
 
-@dataclass(frozen=True, slots=True)
-class FigureSources:
-    """The counters and rankings of one resource, by name."""
+def grouped_of(resource: Resource, cache: Cache, known: Known, secret: bytes) -> list[GroupedSource]:
+    """Of one resource, all that is grouped."""
+    return [source for of_kind in _KINDS for source in of_kind(resource, cache, known, secret)]
 
-    counters: Mapping[str, CounterSource]
-    rankings: Mapping[str, RankingSource]
 
-    @classmethod
-    def of(cls, resource: Resource) -> Self:
-        return cls(
-            {name: CounterSource(resource, name, one) for name, one in resource.counters.items()},
-            {name: RankingSource(resource, name, one) for name, one in resource.rankings.items()},
-        )
+def by_name(parts: Iterable[Iterable[GroupedSource]]) -> dict[str, GroupedSource]:
+    return {one.name: one for part in parts for one in part}
 
 
 def known_of(catalog: Catalog, cache: Cache, identity: Callable[[], str | None]) -> dict[str, Known]:

@@ -4,7 +4,7 @@ A counter does if it is counted by the fields of `by` and of `where`: its group 
 with the list's constants, holds the documents of the list's group and no others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -28,11 +28,11 @@ class Totals:
         return self.counts.key(dict(zip(self._by, values, strict=True)) | self._where, None, 0)
 
 
-def totals_of(resource: Resource, list_name: str, counters: Mapping[str, CounterSource]) -> Totals | None:
+def totals_of(resource: Resource, list_name: str, counters: Iterable[CounterSource]) -> Totals | None:
     """`None`: no counter counts just the documents of this list's groups."""
     declared = resource.lists[list_name]
     fields = {*declared.by, *declared.where}
-    found = next((one for one in counters.values() if set(one.declared.by) == fields), None)
+    found = next((one for one in counters if set(one.declared.by) == fields), None)
     return None if found is None else Totals(declared, found)
 
 

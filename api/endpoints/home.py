@@ -12,6 +12,7 @@ from starlette.routing import Route
 from neverstale import __version__
 from neverstale.api.operators.pages import inside
 from neverstale.api.web.paths import PREFIX
+from neverstale.api.web.route_names import route_of
 from neverstale.catalog import Catalog, Resource
 from neverstale.settings.api import PublicPages
 
@@ -77,14 +78,9 @@ header <code>Neverstale-Bound</code>.</p>
 def _resource(resource: Resource) -> str:
     name = escape(resource.name)
     paths = [f"{PREFIX}{name}/{{key}}"]
-    for kind, declared in (
-        ("lists", resource.lists),
-        ("counters", resource.counters),
-        ("rankings", resource.rankings),
-    ):
-        for each, declaration in declared.items():
-            by = "&amp;".join(f"{escape(path)}=…" for path in declaration.by)
-            paths.append(f"{PREFIX}{name}/-/{kind}/{escape(each)}" + (f"?{by}" if by else ""))
-    paths += [f"{PREFIX}{name}/-/by/{escape(path)}/{{value}}" for path in resource.lookups]
+    for one in resource.derived.derivations():
+        route = escape(route_of(f"{resource.name}.{one.full_name}"))
+        by = "&amp;".join(f"{escape(path)}=…" for path in one.declared.by)
+        paths.append(f"{route}?{by}" if by and "{" not in route else route)
     shown = "".join(f"<li><code>{path}</code></li>" for path in paths)
     return f"<li><strong>{name}</strong><ul>{shown}</ul></li>\n"

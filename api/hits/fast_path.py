@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from neverstale.api.callers.gate import Gate, Known
+from neverstale.api.derived.lookups import LookupSource
 from neverstale.api.derived.sources import Sources
 from neverstale.api.freshness.bound import Bounds
 from neverstale.api.freshness.watermark import Evidence
@@ -208,7 +209,7 @@ class Hot:
         self._compressed = compressed
         self.bounds = bounds
         self._absences = {one.name: unknown_key(one.name).body for one in sources.documents.values()}
-        self._absences |= {one.name: one.absence for one in sources.lookups.values()}
+        self._absences |= {one.name: one.absence for one in sources.every(LookupSource)}
         self._last_large = (b"", b"")
         """An entry, and its tail."""
         self._shared: dict[bytes, tuple[Version, SharedHeaders]] = {}

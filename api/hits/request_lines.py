@@ -45,11 +45,12 @@ class RequestLines:
     def __init__(self, sources: Sources) -> None:
         self._documents = {name.encode(): source for name, source in sources.documents.items()}
         self._pages = {
-            f"{PREFIX}{resource}/-/lists/{list_name}".encode(): source
-            for (resource, list_name), source in sources.pages.items()
+            f"{PREFIX}{source.resource.name}/-/lists/{source.list_name}".encode(): source
+            for source in sources.every(PageSource)
         }
         self._lookups = {
-            f"{PREFIX}{resource}/-/by/{path}".encode(): source for (resource, path), source in sources.lookups.items()
+            f"{PREFIX}{source.resource.name}/-/by/{source.path}".encode(): source
+            for source in sources.every(LookupSource)
         }
         self._named: dict[bytes, tuple[DocumentSource, KeyValue]] = {}
         self._known: dict[bytes, tuple[PageSource, PageKey]] = {}

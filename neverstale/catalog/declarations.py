@@ -248,14 +248,17 @@ class Declared(BaseModel):
         """All that is declared, kind by kind."""
         for kind in DECLARED:
             for name, declared in getattr(self, kind).items():
-                own_kind, _, own_name = declared_as(kind, name).partition(".")
-                yield Derivation(own_kind, own_name, declared)
+                is_lookup = isinstance(declared, ListDeclaration) and name.startswith(f"{LOOKUPS}.")
+                yield Derivation(*((LOOKUPS, name.partition(".")[2]) if is_lookup else (kind, name)), declared)
 
 
 DECLARED: Final[Mapping[str, type[Declaration]]] = {
     kind: get_args(field.annotation)[1] for kind, field in Declared.model_fields.items()
 }
 """Kind -> how one of it is declared."""
+LOOKUPS: Final = "lookups"
+"""What is kept as a list and declared otherwise."""
+KIND_NAMES: Final = (*DECLARED, LOOKUPS)
 _SPELLED: Final = frozenset(("lists", "counters", "rankings"))
 """Kinds that every text of declarations names. One that has come later is left out where nothing of it is declared:
 so the release that brings it builds nothing again, and the one before it still reads what is there."""
@@ -273,9 +276,14 @@ class Declarations(Declared):
         return any(getattr(self, kind) for kind in DECLARED)
 
     @property
-    def list_paths(self) -> tuple[str, ...]:
-        """Fields that make groups of lists: events should name their new values."""
-        return tuple(dict.fromkeys(path for one in self.lists.values() for path in one.by))
+    def tagged_paths(self) -> tuple[str, ...]:
+        """Fields that make groups of what shows documents: events should name their new values."""
+        showing = (one.declared for one in self.derivations() if one.declared.shows_documents)
+        return tuple(dict.fromkeys(path for one in showing for path in one.by))
+
+    def named(self, full_name: str) -> Derivation | None:
+        """`lists.departures`; `None`: there is no such thing."""
+        return next((one for one in self.derivations() if one.full_name == full_name), None)
 
     @property
     def text(self) -> str:

@@ -4,7 +4,7 @@ A document's facts (`neverstale.derived.facts`) stand in this order: every field
 kind, what each needs besides: every list with constants, every sum, every score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final, TypeVar
 
@@ -37,6 +37,10 @@ class Shape:
         places = {fact: place for place, fact in enumerate(self._facts)}
         self.all: tuple[Kept, ...] = tuple(kind.shape(name, one, places, declared.shown) for kind, name, one in every)
         """Everything that is kept, kind by kind."""
+        self.by_name: Mapping[str, Kept] = {
+            one.full_name: kept for one, kept in zip(declared.derivations(), self.all, strict=True)
+        }
+        """By its full name, such as `lists.departures`."""
         self.tagged: tuple[Tagged, ...] = self.of(Tagged)
         self.figures: tuple[FigureShape, ...] = self.of(FigureShape)  # type: ignore[type-abstract]
         self._effects: dict[tuple[str, ...] | None, Effects] = {}

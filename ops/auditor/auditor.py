@@ -144,7 +144,7 @@ class Auditor:
     async def _account(self, about: About, found: Sequence[Judged], unanswered: int) -> None:
         counts = AuditCounts(unanswered=unanswered)
         for one in found:
-            settled = self._drifting.take(one) if about[1] in ("counters", "rankings") else one
+            settled = self._drifting.take(one) if one.told.question.is_figure else one
             if settled is not None:
                 await self._count(settled, counts)
         self._add(about, counts)

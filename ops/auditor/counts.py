@@ -3,12 +3,23 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
+from neverstale.catalog.declarations import KIND_NAMES
 from neverstale.ops.auditor.nines import at_most, nines
 
-Kind = Literal["documents", "pages", "counters", "rankings"]
-KINDS: Final[tuple[Kind, ...]] = ("documents", "pages", "counters", "rankings")
+Kind: TypeAlias = str
+"""One of `KINDS`."""
+_CALLED: Final = {"lists": "pages"}
+"""A list is audited page by page."""
+
+
+def audited_as(kind: str) -> Kind:
+    """What the catalog calls so."""
+    return _CALLED.get(kind, kind)
+
+
+KINDS: Final[tuple[Kind, ...]] = ("documents", *map(audited_as, KIND_NAMES))
 WINDOWS: Final = (0.1, 1.0, 2.0, 10.0)
 """Seconds: an answer is stale at a window if it misses a change that could be read that long before the question."""
 HOUR_SECONDS: Final = 3600

@@ -14,7 +14,9 @@ from urllib.parse import quote
 
 from neverstale.api.web.problems import Problem
 from neverstale.api.web.query import asked
+from neverstale.api.web.route_names import route_of
 from neverstale.catalog import Catalog, Resource
+from neverstale.catalog.declarations import Declaration
 from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.derived.reading import page_floor, tag_fields
 from neverstale.errors import Misconfigured, Outage
@@ -162,17 +164,16 @@ async def _in_redis(
     settings: Settings, catalog: Catalog, resource: Resource, named: str, group: str
 ) -> tuple[str | None, Generation | None, str | None]:
     """Why it does not answer; the generation that answers; the floor of the group's pages."""
-    kind, _, name = named.partition(".")
+    tagged = _declared(resource, named).shows_documents
     try:
         async with stores(settings, catalog) as opened:
             cache, store = opened.of_derived(resource), opened.derived(resource)
             known = (await store.generations()).on(await store.identity())
-            is_list = kind in ("lists", "lookups")
-            generation = known.complete or (known.next if is_list else None)
-            if generation is None or not is_list:
+            generation = known.complete or (known.next if tagged else None)
+            kept = generation.shape.by_name.get(named) if generation is not None and tagged else None
+            if generation is None or kept is None:
                 return None, generation, None
-            names = store.names.of(generation.id)
-            tags_of = names.tags(name if kind == "lists" else named)
+            tags_of = kept.hash(store.names.of(generation.id))
             (tags,) = await cache.send(("HMGET", tags_of, *tag_fields(group)))
             collection_floor, _ = await cache.read(resource.collection, [])
             floor = page_floor(generation, collection_floor, tags, cache.damage)
@@ -195,20 +196,25 @@ def _declaration(settings: Settings, resource: Resource, name: str) -> str:
 
 def _group(resource: Resource, named: str, by: Sequence[str]) -> str:
     """Its name in Redis; `Misconfigured` where `by` does not name all of its fields."""
-    kind, _, name = named.partition(".")
-    fields = (name,) if kind == "lookups" else getattr(resource, kind)[name].by
+    fields = _declared(resource, named).by
     try:
         return asked(_query(by).encode(), resource, fields, (), whole=True).group(fields)
     except Problem as problem:
         raise Misconfigured("--by", str(problem), f"name {', '.join(fields) or 'none'}") from None
 
 
+def _declared(resource: Resource, named: str) -> Declaration:
+    one = resource.derived.named(named)
+    assert one is not None  # `_declaration` has found it there
+    return one.declared
+
+
 def _path(resource: str, named: str, by: Sequence[str]) -> str:
-    kind, _, name = named.partition(".")
-    if kind == "lookups":
-        return f"/v1/{resource}/-/by/{name}/{quote(by[0].partition('=')[2], safe='')}"
+    route = route_of(f"{resource}.{named}")
+    if "{" in route:
+        return route.replace("{value}", quote(by[0].partition("=")[2], safe=""))
     query = _query(by)
-    return f"/v1/{resource}/-/{named.replace('.', '/')}{'?' if query else ''}{query}"
+    return f"{route}{'?' if query else ''}{query}"
 
 
 def _query(by: Sequence[str]) -> str:

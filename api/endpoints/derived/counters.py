@@ -10,10 +10,11 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from neverstale.api.callers.access import Reads
-from neverstale.api.derived.counters import CounterSource, CountKey
-from neverstale.api.derived.sources import FigureSources
+from neverstale.api.derived.counters import CounterSource, CountKey, counters_of
+from neverstale.api.derived.sources import Sources
 from neverstale.api.endpoints import openapi
 from neverstale.api.endpoints.asgi_route import get_and_head
+from neverstale.api.endpoints.derived.group_reads import GroupRead
 from neverstale.api.endpoints.derived.parameters import TYPED, group_parameters, model_name_of, parameter
 from neverstale.api.endpoints.derived.respond import respond
 from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
@@ -31,7 +32,7 @@ from neverstale.role import telemetry
 
 def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[BaseRoute]:
     name = resource.name
-    for counts in FigureSources.of(resource).counters.values():
+    for counts in counters_of(resource):
         endpoint = CounterEndpoint(counts)
         yield get_and_head(
             f"{PREFIX}{name}/-/counters/{counts.counter}",
@@ -44,6 +45,10 @@ def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[Ba
             responses=or_live(openapi.answers(absent=False)) | ({} if resource.max_groups else openapi.SWITCHED_OFF),
             openapi_extra={"parameters": [*_counter_parameters(counts), *openapi.DEMANDS, LAST_EVENT_ID]},
         )
+
+
+def group_reads(resource: Resource, sources: Sources) -> Iterator[GroupRead]:
+    return (GroupRead(one, one.declared.by, CounterEndpoint(one).key) for one in counters_of(resource))
 
 
 class CounterEndpoint:

@@ -12,11 +12,13 @@ from starlette.types import Receive, Scope, Send
 
 from neverstale.api.callers.access import Reads
 from neverstale.api.callers.middleware import visit_of
-from neverstale.api.derived.pages import PageKey
-from neverstale.api.derived.sources import FigureSources
+from neverstale.api.derived.counters import counters_of
+from neverstale.api.derived.pages import PageKey, PageSource
+from neverstale.api.derived.sources import Sources
 from neverstale.api.derived.totals import Totals, count_in, totals_of, wanted_counter
 from neverstale.api.endpoints import openapi
 from neverstale.api.endpoints.asgi_route import get_and_head
+from neverstale.api.endpoints.derived.group_reads import GroupRead
 from neverstale.api.endpoints.derived.parameters import TYPED, group_parameters, model_name_of, parameter
 from neverstale.api.endpoints.derived.respond import respond
 from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
@@ -47,7 +49,7 @@ _CURSOR: Final = "AQX3k0bN1QABGgAAAAQAEgAAAAIwAAIAAABrAAAAAA"
 
 def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[BaseRoute]:
     """`resources`: all of the catalog, which documents may lead to."""
-    name, counters = resource.name, FigureSources.of(resource).counters
+    name, counters = resource.name, counters_of(resource)
     for list_name, declared in resource.lists.items():
         totals = totals_of(resource, list_name, counters)
         has_total = totals is not None
@@ -71,6 +73,12 @@ def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[Ba
         )
 
 
+def group_reads(resource: Resource, sources: Sources) -> Iterator[GroupRead]:
+    for list_name, declared in resource.lists.items():
+        pages = sources.named(PageSource, f"{resource.name}.lists.{list_name}")
+        yield GroupRead(pages, declared.by, partial(page_of, pages))
+
+
 class ListEndpoint:
     """`GET /v1/{resource}/-/lists/{list}?by…&cursor=…&limit=…&total=true`."""
 
@@ -79,15 +87,16 @@ class ListEndpoint:
     ) -> None:
         """`resources`: all of the catalog. `totals`: `None`: nothing tells them."""
         self._views = Views(resource, resources)
-        self._name = resource.name, list_name
+        self._name = f"{resource.name}.lists.{list_name}"
+        self._resource = resource.name
         self._totals = totals
         self._wanted_counter = wanted_counter(resource.lists[list_name])
-        self._seconds = telemetry.READ_SECONDS.labels(f"{resource.name}.lists.{list_name}")
+        self._seconds = telemetry.READ_SECONDS.labels(self._name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         wish, conditions = wish_of(scope["headers"]), conditions_of(scope["headers"])
-        pages, reader = state_of(scope).sources.pages[self._name], state_of(scope).reader
+        pages, reader = state_of(scope).sources.named(PageSource, self._name), state_of(scope).reader
         view, query = view_of(scope, self._views)
         query, counted = _total_in(query)
         key = page_of(pages, query)
@@ -114,13 +123,13 @@ class ListEndpoint:
             raise bad_parameter(TOTAL, detail)
         if key.span:
             raise bad_parameter(TOTAL, "counts the whole group; leave it out, or the range")
-        visit_of(scope).decide(Reads(self._name[0], "counters"))
+        visit_of(scope).decide(Reads(self._resource, "counters"))
         return self._totals
 
     async def _count(self, scope: Scope, totals: Totals | None, key: PageKey, wish: Wish) -> Answer | None:
         if totals is None:
             return None
-        known = state_of(scope).known[self._name[0]]
+        known = state_of(scope).known[self._resource]
         return await state_of(scope).figures.get(totals.counts, known, totals.key(key.values), wish)
 
 
@@ -149,7 +158,7 @@ def _watched(resource: Resource, list_name: str, resources: Mapping[str, Resourc
 
     def subject(scope: Scope) -> LiveSubject:
         state = state_of(scope)
-        pages = state.sources.pages[resource.name, list_name]
+        pages = state.sources.named(PageSource, f"{resource.name}.lists.{list_name}")
         view, query = view_of(scope, views)
         return PageSubject(state, pages, page_of(pages, query), view)
 

@@ -10,10 +10,11 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from neverstale.api.callers.access import Reads
-from neverstale.api.derived.rankings import RankingSource, RankKey
-from neverstale.api.derived.sources import FigureSources
+from neverstale.api.derived.rankings import RankingSource, RankKey, rankings_of
+from neverstale.api.derived.sources import Sources
 from neverstale.api.endpoints import openapi
 from neverstale.api.endpoints.asgi_route import get_and_head
+from neverstale.api.endpoints.derived.group_reads import GroupRead
 from neverstale.api.endpoints.derived.parameters import group_parameters, model_name_of, parameter
 from neverstale.api.endpoints.derived.respond import respond
 from neverstale.api.endpoints.openapi_live import LAST_EVENT_ID, or_live
@@ -36,7 +37,7 @@ MOST_AROUND: int = 100
 
 def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[BaseRoute]:
     name = resource.name
-    for ranks in FigureSources.of(resource).rankings.values():
+    for ranks in rankings_of(resource):
         path = f"{PREFIX}{name}/-/rankings/{ranks.ranking}"
         top, one = RankingEndpoint(ranks), RankEndpoint(ranks)
         yield get_and_head(
@@ -61,6 +62,10 @@ def routes(resource: Resource, resources: Mapping[str, Resource]) -> Iterator[Ba
             responses=or_live(openapi.answers(absent=True)),
             openapi_extra={"parameters": [*_rank_parameters(ranks), *openapi.DEMANDS, LAST_EVENT_ID]},
         )
+
+
+def group_reads(resource: Resource, sources: Sources) -> Iterator[GroupRead]:
+    return (GroupRead(one, one.declared.by, RankingEndpoint(one).key) for one in rankings_of(resource))
 
 
 class RankingEndpoint:

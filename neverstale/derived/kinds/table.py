@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from neverstale.catalog.declarations import DECLARED
+from neverstale.catalog.declarations import KIND_NAMES
 from neverstale.derived.kinds.kind import DerivedKind
 
 
@@ -14,4 +14,4 @@ def _kind(name: str) -> DerivedKind[Any]:
     return kind
 
 
-KINDS: Final[Mapping[str, DerivedKind[Any]]] = {name: _kind(name) for name in (*DECLARED, "lookups")}
+KINDS: Final[Mapping[str, DerivedKind[Any]]] = {name: _kind(name) for name in KIND_NAMES}

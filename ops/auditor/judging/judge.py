@@ -59,7 +59,7 @@ class Judge:
             return found + [Judged(told, "undecided") for told in rest]
         assert before is not None or not rest
         if rest and before is not None:
-            judged = self._figures if rest[0].question.about[1] in ("counters", "rankings") else self._entries
+            judged = self._figures if rest[0].question.is_figure else self._entries
             found += await judged(rest, before, now)
         return found
 

@@ -1,23 +1,23 @@
 """Questions: what the auditor asks, spelled as readers spell it, so that the same caches answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from neverstale.api.derived.sources import FigureSources, Sources
-from neverstale.api.endpoints.derived.counters import CounterEndpoint
-from neverstale.api.endpoints.derived.rankings import RankingEndpoint
-from neverstale.api.hits.request_lines import page_of
+from neverstale.api.derived.figures import FigureSource
+from neverstale.api.derived.sources import Sources
+from neverstale.api.endpoints.derived.kinds import ENDPOINTS
 from neverstale.api.reads.source import Source
 from neverstale.api.web.paths import PREFIX
 from neverstale.api.web.problems import Problem
 from neverstale.api.web.query import kind_of
+from neverstale.api.web.route_names import route_of
 from neverstale.api.web.typed_values import NULL, spell
 from neverstale.catalog import Catalog, Resource
 from neverstale.derived.groups import at_path
 from neverstale.keys import KeyValue
-from neverstale.ops.auditor.counts import About, Kind
+from neverstale.ops.auditor.counts import About, audited_as
 
 Document: TypeAlias = Mapping[str, Any]
 
@@ -40,12 +40,17 @@ class AuditQuestion:
         object.__setattr__(self, "canonical", self.source.canonical(self.key))  # it is asked for often
 
     @property
+    def is_figure(self) -> bool:
+        """Whether Redis holds the answer itself, not as an entry that has a version."""
+        return isinstance(self.source, FigureSource)
+
+    @property
     def name(self) -> tuple[str, str]:
         return self.source.name, self.canonical
 
 
 class Subject:
-    """One kind of what is read of one resource: all its documents, or one list, counter or ranking."""
+    """What is asked about one thing that is derived of a resource, group by group."""
 
     def __init__(self, about: About, source: Source, by: Sequence[str], spelled: Callable[[bytes], Any], path: str):
         self.about = about
@@ -90,33 +95,15 @@ def about_document(
 
 
 def subjects_of(catalog: Catalog, sources: Sources) -> dict[str, list[Subject]]:
-    """By resource: its lists, counters and rankings."""
-    return {name: _derived(resource, sources) for name, resource in catalog.resources.items()}
+    """By resource: all that is derived of it and can be asked for by group."""
+    return {name: list(_derived(resource, sources)) for name, resource in catalog.resources.items()}
 
 
-def _derived(resource: Resource, sources: Sources) -> list[Subject]:
-    name, figures = resource.name, FigureSources.of(resource)
-    found = []
-    for list_name in resource.lists:
-        pages = sources.pages[name, list_name]
-        found.append(_subject(resource, "pages", pages, pages.declared.by, _page(pages), f"lists/{list_name}"))
-    for counts in figures.counters.values():
-        key = CounterEndpoint(counts).key
-        found.append(_subject(resource, "counters", counts, counts.declared.by, key, f"counters/{counts.counter}"))
-    for ranks in figures.rankings.values():
-        top = RankingEndpoint(ranks).key
-        found.append(_subject(resource, "rankings", ranks, ranks.declared.by, top, f"rankings/{ranks.ranking}"))
-    return found
-
-
-def _page(pages: Any) -> Callable[[bytes], Any]:
-    return lambda query: page_of(pages, query)
-
-
-def _subject(
-    resource: Resource, kind: Kind, source: Source, by: Sequence[str], key: Callable[[bytes], Any], path: str
-) -> Subject:
-    return Subject((resource.name, kind), source, by, key, f"{PREFIX}{resource.name}/-/{path}")
+def _derived(resource: Resource, sources: Sources) -> Iterator[Subject]:
+    for kind, endpoint in ENDPOINTS.items():
+        for read in endpoint.group_reads(resource, sources):
+            path = route_of(read.source.name)
+            yield Subject((resource.name, audited_as(kind)), read.source, read.by, read.key, path)
 
 
 def fields_of(subjects: Sequence[Subject]) -> dict[str, int]:

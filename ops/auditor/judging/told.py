@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from neverstale.api.derived.pages import PageSource
 from neverstale.ops.auditor.judging.questions import AuditQuestion
 from neverstale.ops.http_client import HttpAnswer
 from neverstale.versions import Version, from_hex
@@ -61,7 +62,7 @@ def bound_of(answer: HttpAnswer) -> float | None:
 
 def comparable(question: AuditQuestion, body: bytes | None) -> bytes | None:
     """A page without its cursor, which may be signed with a secret that is not ours."""
-    if body is None or question.about[1] != "pages":
+    if body is None or not isinstance(question.source, PageSource):
         return body
     return body[: body.rfind(_NEXT)]
 

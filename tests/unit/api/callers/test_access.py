@@ -1,6 +1,6 @@
 """Access: scopes, public resources and demands; the fast path and the routes decide alike."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -174,7 +174,7 @@ def test_a_line_that_is_none_of_ours_breaks_nothing(line: bytes, scopes: set[str
 
 def test_what_the_fast_path_knows_of_lines_is_what_it_answers() -> None:
     """A new kind of line there must be one that `Badge.may_have` tells apart."""
-    assert set(HIT_KINDS.values()) == {"documents", "lists", "lookups"} <= set(get_args(Kind))
+    assert set(HIT_KINDS.values()) == {"documents", "lists", "lookups"} <= set(KINDS)
     assert LINE.fullmatch(LINES[0][0]) and PAGE_LINE.fullmatch(LINES[4][0])
 
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from neverstale.api.derived.generations import Known
 from neverstale.api.derived.pages import PageSource
-from neverstale.api.derived.sources import Sources
+from neverstale.api.derived.sources import Sources, by_name
 from neverstale.api.hits.request_lines import RequestLines
 from neverstale.api.reads.ask import FutureAsk
 from neverstale.api.reads.l1 import L1
@@ -77,7 +77,7 @@ def test_what_is_remembered_of_pages_is_bounded(chosen: Chosen, monkeypatch: pyt
 @pytest.mark.parametrize("query", [b"origin=JFK", b"origin=%4AFK", b"origin:string=JFK"])
 def test_a_line_names_its_page_however_it_is_spelled(chosen: Chosen, query: bytes) -> None:
     pages = pages_of(chosen)
-    lines = RequestLines(Sources({}, {("flights", "all"): pages}))
+    lines = RequestLines(Sources({}, by_name([[pages]])))
     expected = pages.key("s:JFK", ["JFK"], None)
     for method in (b"GET", b"HEAD"):
         line = LINE.replace(b"GET", method).replace(b"origin=JFK", query)
@@ -98,7 +98,7 @@ def test_a_line_names_its_page_however_it_is_spelled(chosen: Chosen, query: byte
     ],
 )
 def test_every_other_line_takes_the_ordinary_way(chosen: Chosen, line: bytes) -> None:
-    lines = RequestLines(Sources({}, {("flights", "all"): pages_of(chosen)}))
+    lines = RequestLines(Sources({}, by_name([[pages_of(chosen)]])))
     assert lines.find(line) is None
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from neverstale.api.derived.sources import FigureSources
+from neverstale.api.derived.counters import counters_of
 from neverstale.api.derived.totals import totals_of
 from neverstale.catalog import Catalog
 
@@ -28,7 +28,7 @@ def test_a_counter_of_the_same_documents_tells(
         "counters": {name: {"by": by} for name, by in counters.items()},
     }
     resource = Catalog.model_validate({"database": "d", "resources": {"r": declared}}).resources["r"]
-    totals = totals_of(resource, "l", FigureSources.of(resource).counters)
+    totals = totals_of(resource, "l", counters_of(resource))
     assert (None if totals is None else totals.counts.counter) == found
 
 
@@ -39,7 +39,7 @@ def test_the_groups_values_and_the_lists_constants_are_asked_for() -> None:
         "counters": {"n": {"by": ["c", "b", "a"]}},
     }
     resource = Catalog.model_validate({"database": "d", "resources": {"r": declared}}).resources["r"]
-    totals = totals_of(resource, "l", FigureSources.of(resource).counters)
+    totals = totals_of(resource, "l", counters_of(resource))
     assert totals is not None
     assert totals.key(["x", None]).values == {"a": "x", "b": None, "c": False}
     assert totals.key(["x", None]).single

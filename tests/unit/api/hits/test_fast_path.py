@@ -59,7 +59,7 @@ def hot() -> Hot:
     l1 = L1(1 << 20, 60)
     l1.vouch(9)
     reader = cast("Reader", SimpleNamespace(start=lambda ask: None))
-    sources = Sources({"things": THINGS}, {})
+    sources = Sources({"things": THINGS})
     return Hot(reader, l1, Compressed(Tasks()), Bounds(PrimaryClock()), RequestLines(sources), sources)
 
 

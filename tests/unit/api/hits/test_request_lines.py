@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from neverstale.api.derived.generations import Known
 from neverstale.api.derived.lookups import LookupSource
-from neverstale.api.derived.sources import Sources
+from neverstale.api.derived.sources import Sources, by_name
 from neverstale.api.hits.request_lines import LINE, RequestLines
 from neverstale.catalog import Resource
 from neverstale.derived.redis_names import DerivedNames
@@ -21,7 +21,7 @@ from tests.support.sources import documents_of
 
 KINDS: Any = ("string", "int", "objectid", "uuid")
 SOURCES = {kind: documents_of(Resource(name=kind, key_type=kind)) for kind in KINDS}  # type: ignore[call-arg]
-LINES = RequestLines(Sources(SOURCES, {}))
+LINES = RequestLines(Sources(SOURCES))
 
 
 @given(st.text(min_size=1, max_size=40))
@@ -111,7 +111,7 @@ LOOKUPS = {
     ],
 )
 def test_a_line_names_the_value_that_is_looked_up(line: bytes, path: str, value: Any) -> None:
-    lines = RequestLines(Sources({}, {}, LOOKUPS))
+    lines = RequestLines(Sources({}, by_name([LOOKUPS.values()])))
     source = LOOKUPS["users", path]
     assert lines.find(line) == (source, source.key(value))
     assert lines.find(line) is lines.find(line), "it is remembered"
@@ -131,18 +131,18 @@ def test_a_line_names_the_value_that_is_looked_up(line: bytes, path: str, value:
     ],
 )
 def test_a_line_that_names_no_value_takes_the_ordinary_way(line: bytes) -> None:
-    assert RequestLines(Sources({}, {}, LOOKUPS)).find(line) is None
+    assert RequestLines(Sources({}, by_name([LOOKUPS.values()]))).find(line) is None
 
 
 def test_a_document_is_found_again_by_its_line() -> None:
-    lines = RequestLines(Sources(SOURCES, {}))
+    lines = RequestLines(Sources(SOURCES))
     line = b"GET /v1/string/a HTTP/1.1"
     assert lines.find(line) is lines.find(line)
 
 
 def test_made_up_keys_are_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neverstale.api.hits.request_lines.MOST", 10)
-    lines = RequestLines(Sources(SOURCES, {}))
+    lines = RequestLines(Sources(SOURCES))
     for number in range(25):
         assert lines.find(b"GET /v1/int/%d HTTP/1.1" % number) == (SOURCES["int"], number)
     assert lines.find(b"GET /v1/string/" + b"x" * 400 + b" HTTP/1.1") == (SOURCES["string"], "x" * 400)
@@ -152,7 +152,7 @@ def test_made_up_keys_are_remembered_in_bounded_memory(monkeypatch: pytest.Monke
 
 def test_made_up_values_are_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neverstale.api.hits.request_lines.MOST", 10)
-    lines = RequestLines(Sources({}, {}, LOOKUPS))
+    lines = RequestLines(Sources({}, by_name([LOOKUPS.values()])))
     for number in range(25):
         assert lines.find(b"GET /v1/users/-/by/no/%d HTTP/1.1" % number) is not None
     assert len(lines._looked_up) <= 10

@@ -86,7 +86,7 @@ class World:
         gate = Gate(access, callers, Addresses(Limits()), cross_origin, lambda: self.clock)
         l1 = L1(1 << 20, 600)
         l1.vouch(9)
-        sources = Sources({name: documents_of(one) for name, one in CATALOG.resources.items()}, {})
+        sources = Sources({name: documents_of(one) for name, one in CATALOG.resources.items()})
         reader = cast("Reader", SimpleNamespace(start=None))
         hot = Hot(reader, l1, Compressed(Tasks()), Bounds(PrimaryClock()), RequestLines(sources), sources)
         hot.gate = gate

@@ -19,7 +19,7 @@ def test_a_look_up_is_kept_as_a_list_with_a_group_for_each_value() -> None:
         ("lookups.email", ("email",)),
         ("lookups.address.zip", ("address.zip",)),
     ]
-    assert kept.list_paths == ("email", "address.zip")
+    assert kept.tagged_paths == ("email", "address.zip")
 
 
 def test_a_list_that_is_called_like_a_look_up_is_another_one() -> None:
