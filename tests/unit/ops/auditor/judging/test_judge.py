@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neverstale.api.derived.figures import FigureSource
 from neverstale.api.reads.source import Source
 from neverstale.errors import Outage
 from neverstale.mongodb.loader import Snapshot
@@ -21,16 +23,19 @@ from neverstale.ops.auditor.judging.timeline import Timeline
 from neverstale.ops.auditor.judging.told import Told
 from neverstale.ops.auditor.judging.truth import Truth
 
-SOURCE = cast(
-    "Source",
-    SimpleNamespace(
-        name="things", collection="things", keys_a_read=500, canonical=str, is_absence=lambda body: body is None
-    ),
-)
+SOURCE: dict[str, Any] = {
+    "collection": "things",
+    "keys_a_read": 500,
+    "canonical": str,
+    "is_absence": lambda body: body is None,
+}
+DOCUMENTS = cast("Source", SimpleNamespace(name="things", **SOURCE))
+COUNTER = Mock(FigureSource, **SOURCE)
+COUNTER.name = "things"
 
 
 def question(kind: Kind = "documents") -> AuditQuestion:
-    return AuditQuestion(("things", kind), SOURCE, "a", "/v1/things/a")
+    return AuditQuestion(("things", kind), DOCUMENTS if kind == "documents" else COUNTER, "a", "/v1/things/a")
 
 
 @dataclass
