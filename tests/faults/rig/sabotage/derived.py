@@ -49,6 +49,21 @@ def _incr() -> Patches:
     yield replaced("neverstale.consumers.derived.derive:Plan", Counted)
 
 
+@rule("a contribution and what it changes are not one step")
+def _two_steps() -> Patches:
+    """The contribution is stored; of what it changes in counts, sums and scores one of three calls is lost."""
+    from itertools import count
+
+    from neverstale.derived.plan import Plan
+
+    changes, calls = Plan._changes, count()
+
+    def lossy(self: Plan) -> list[Any]:
+        return [] if next(calls) % 3 == 0 else changes(self)
+
+    yield replaced("neverstale.derived.plan:Plan._changes", lossy)
+
+
 @rule("tags of stored groups are not raised")
 def _stored_groups_stay() -> Patches:
     yield replaced("neverstale.derived.plan:Plan._left", lambda *_: ())
