@@ -1,7 +1,7 @@
 """28: a Redis Cluster under load: a replica that lags is promoted by hand, slots are moved to a new node and back, a
 cell is lost, a master takes no writes, a node is frozen, all of it is down for want of a slot, and partitions are
-doubled. What is derived has a cell of its own, to which all of that happens, too; it is compared with MongoDB before the
-first and after each round."""
+doubled. What is derived has a cell of its own, to which all of that happens, too; it is compared with MongoDB before
+the first and after each round."""
 
 import asyncio
 import time
