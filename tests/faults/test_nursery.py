@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,3 +86,29 @@ async def test_it_ends_with_the_nursery(nursery: Nursery, tmp_path: Path) -> Non
     await said_something(role)
     nursery.close()
     await eventually(lambda: gone(role.pid), "the end of what it has begun")
+
+
+def test_a_command_has_the_streams_folder_arguments_and_exit_code_of_who_calls_it(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    nursery.command(tmp_path / "tell", "told")
+    ended = subprocess.run(
+        [tmp_path / "tell", "3", "two words"],
+        input="what is said",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"SAID": "so"},
+        check=False,
+    )
+    arguments, _, _, folder, environment, said = json.loads(ended.stdout)
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert (arguments, folder, said) == (["3", "two words"], str(tmp_path), "what is said")
+    assert environment.keys() - {"LC_CTYPE"} == {"SAID"}  # an interpreter sets the other by itself
+
+
+def test_a_nursery_that_has_a_command_still_begins_roles(nursery: Nursery, tmp_path: Path) -> None:
+    nursery.command(tmp_path / "tell", "told")
+    begun = nursery.begin(launched(tmp_path, "4"))
+    assert subprocess.run([tmp_path / "tell", "0"], check=False, capture_output=True).returncode == 0
+    assert begun.wait() == 4

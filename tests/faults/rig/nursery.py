@@ -7,8 +7,8 @@ same arguments. It cannot tell the difference, but by how soon it is ready.
     python -m tests.faults.rig.nursery MODULE...
 
 imports these, and then answers each line of its standard input with a line: what to begin with its process id, the id
-of one that has ended with how it ended. It ends with its input; what it has begun is then told so, as by
-`neverstale.ops.stack.leash`.
+of one that has ended with how it ended, an address where it listens from then on (see `Nursery.command`) with 0. It
+ends with its input; what it has begun is then told so, as by `neverstale.ops.stack.leash`.
 """
 
 import ctypes
@@ -17,14 +17,17 @@ import importlib
 import json
 import os
 import runpy
+import secrets
 import select
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from signal import Signals
+from typing import IO, Any, Final, NoReturn
 
 from neverstale.ops.stack.leash import PR_SET_PDEATHSIG
 from neverstale.ops.stack.process import PROJECT, Launch, Program
@@ -34,11 +37,29 @@ IMPORTED: Final = (
     "neverstale.api.main",
     "neverstale.consumers.main",
     "neverstale.streams.main",
+    "neverstale.ops.check.check",
     "neverstale.ops.cli.start",
+    "neverstale.ops.dead_letters.dead_letters",
+    "neverstale.ops.doctor.doctor",
+    "neverstale.ops.repair.invalidate",
+    "neverstale.ops.repair.rebuild",
+    "neverstale.ops.terminal.output",
+    "neverstale.ops.why.why",
     "uvicorn.lifespan.on",
     "tests.faults.rig.sabotage",
 )
 POLL_SECONDS: Final = 0.005
+COMMAND: Final = """\
+#!{python} -IS
+import json, os, socket, sys
+asking = socket.socket(socket.AF_UNIX)
+asking.connect({address!r})
+wanted = {{"command": [{module!r}, *sys.argv[1:]], "folder": os.getcwd(), "environment": dict(os.environ)}}
+socket.send_fds(asking, [b"."], [0, 1, 2])
+asking.sendall(json.dumps(wanted).encode() + b"\\n")
+sys.exit(int(asking.makefile().readline() or 1))
+"""
+"""What is put into a file that people would call: it begins the module as a fork, and ends as that does."""
 
 
 class Nursery:
@@ -73,6 +94,13 @@ class Nursery:
         }
         pid = self._ask(wanted)
         return Forked(pid, self, os.pidfd_open(pid))
+
+    def command(self, file: Path, module: str) -> None:
+        """Make a program of a module: what calls it has its streams, folder, environment, arguments and exit code."""
+        address = f"\0neverstale-{secrets.token_hex(8)}"  # a path of a test may be too long for a socket
+        self._ask({"listen": address})
+        file.write_text(COMMAND.format(python=sys.executable, address=address, module=module))
+        file.chmod(0o755)
 
     def reap(self, pid: int) -> int:
         """How one that has ended did so, in the terms of `Popen.returncode`. Only once for each."""
@@ -128,10 +156,62 @@ def main(imported: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()
     answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin.buffer:
+    calls = Calls()
+    while True:
+        heard = calls.heard(sys.stdin.buffer)
+        if not heard:
+            continue
+        if not (line := sys.stdin.buffer.readline()):
+            return
         wanted = json.loads(line)
-        answer = _reaped(wanted["reap"]) if "reap" in wanted else _forked(wanted)
+        if "listen" in wanted:
+            answer = calls.listen(wanted["listen"])
+        elif "reap" in wanted:
+            answer = _reaped(wanted["reap"])
+        else:
+            answer = _forked(wanted)
         print(answer, file=answers, flush=True)
+
+
+class Calls:
+    """Who calls a command, and what runs for them."""
+
+    def __init__(self) -> None:
+        self._listening: list[socket.socket] = []
+        self._running: dict[int, tuple[int, socket.socket]] = {}
+        """By a descriptor that tells of the end: what runs, and who waits for it."""
+
+    def listen(self, address: str) -> int:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(address)
+        listening.listen(64)
+        self._listening.append(listening)
+        return 0
+
+    def heard(self, asked: IO[bytes]) -> bool:
+        """Wait for anything, and see to the callers; whether there is something in `asked`."""
+        anything: list[Any] = [asked, *self._listening, *self._running]
+        ready, _, _ = select.select(anything, [], [])
+        for one in ready:
+            if isinstance(one, socket.socket):
+                self._begin(one.accept()[0])
+            elif isinstance(one, int):
+                self._ended(one)
+        return asked in ready
+
+    def _begin(self, caller: socket.socket) -> None:
+        _, streams, _, _ = socket.recv_fds(caller, 1, 3)
+        wanted = json.loads(caller.makefile().readline())
+        pid = _forked(wanted | {"streams": streams, "death_signal": Signals.SIGKILL})
+        for each in streams:
+            os.close(each)
+        self._running[os.pidfd_open(pid)] = pid, caller
+
+    def _ended(self, descriptor: int) -> None:
+        pid, caller = self._running.pop(descriptor)
+        os.close(descriptor)
+        with caller:
+            caller.sendall(b"%d\n" % (_reaped(pid) % 256))
 
 
 def _reaped(pid: int) -> int:
@@ -152,11 +232,11 @@ def _forked(wanted: Mapping[str, Any]) -> int:
 
 def _become(wanted: Mapping[str, Any]) -> NoReturn:
     """What a fresh interpreter would be, but for the modules that it has."""
-    nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(wanted["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+    streams = wanted["streams"] if "streams" in wanted else _logging_to(wanted["log"])
+    for target, source in enumerate(streams):
         os.dup2(source, target)
-    os.close(nothing)
-    os.close(log)
+    for each in {*streams}:
+        os.close(each)
     os.chdir(wanted["folder"])
     os.environ.clear()
     os.environ.update(wanted["environment"])
@@ -166,6 +246,11 @@ def _become(wanted: Mapping[str, Any]) -> NoReturn:
     sys.argv[1:] = arguments
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     raise SystemExit(0)
+
+
+def _logging_to(path: str) -> tuple[int, int, int]:
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    return os.open(os.devnull, os.O_RDONLY), log, log
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import pytest
 from neverstale.ops.demo.flights.play import demo_catalog
 from neverstale.ops.stack.ports import free_port
 from neverstale.ops.stack.process import PROJECT
+from tests.faults.rig.nursery import Nursery
 from tests.support.project import ROOT
 from tests.support.waiting import eventually
 from tests.unit.project.test_docs import DOCS, blocks
@@ -130,13 +131,13 @@ class Demo:
 
 
 @asynccontextmanager
-async def demo(folder: Path) -> AsyncIterator[Demo]:
-    """What README tells to run first."""
+async def demo(folder: Path, nursery: Nursery) -> AsyncIterator[Demo]:
+    """What README tells to run first. All other commands are begun as forks: most of their work are imports."""
     port, output, shims = free_port(), folder / "output", folder / "bin"
     shims.mkdir()
-    for name, words in (("neverstale", COMMAND), ("python", COMMAND[:1])):
-        (shims / name).write_text(f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
-        (shims / name).chmod(0o755)
+    nursery.command(shims / "neverstale", COMMAND[-1])
+    (shims / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (shims / "python").chmod(0o755)
     options = ("--data", str(folder / "demo"), "--api-port", str(port), "--console-port", "0", "--broker", "embedded")
     with output.open("wb") as file:
         process = await asyncio.create_subprocess_exec(*COMMAND, "up", "--demo", *options, cwd=PROJECT, stdout=file)
@@ -174,8 +175,8 @@ async def walk_through(page: Page, stage: Demo, room: asyncio.Semaphore) -> list
 
 
 @pytest.mark.timeout(300)  # a few dozen processes, on a machine that has other things to do
-async def test_every_command_of_readme_and_docs_does_what_its_page_says(tmp_path: Path) -> None:
-    async with demo(tmp_path) as stage:
+async def test_every_command_of_readme_and_docs_does_what_its_page_says(tmp_path: Path, nursery: Nursery) -> None:
+    async with demo(tmp_path, nursery) as stage:
         room = asyncio.Semaphore(AT_ONCE)
         wrong = await asyncio.gather(*(walk_through(page, stage, room) for page in pages()))
         code, told = await stage.shell(tour().replace(".venv/bin/", ""), tmp_path)
