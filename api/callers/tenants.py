@@ -6,7 +6,7 @@ who asks for another's list shall not take his own for it.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -52,7 +52,7 @@ class Owner:
 
     def seen(self, answer: Answer) -> Answer:
         """The answer, or, of a document of another tenant, that there is none."""
-        return answer if answer.body is None or self.owns(answer.body) else replace(answer, body=None)
+        return answer if answer.body is None or self.owns(answer.body) else answer._replace(body=None)
 
 
 def owner_of(caller: Caller, resource: Resource, tenant: Tenant) -> Owner:

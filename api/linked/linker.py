@@ -10,7 +10,7 @@ has the version of its latest one. A document that is referred to twice, or is s
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -137,13 +137,13 @@ class Linker:
             items.append(orjson.Fragment(node.shown or b"null"))
         body = await _off_loop(len(page.body), partial(orjson.dumps, content))
         answers = [page, *(each for each in self.parts.values() if isinstance(each, Answer))]
-        return replace(joined(answers), body=body, etag=etag_of(body))
+        return joined(answers)._replace(body=body, etag=etag_of(body))
 
     def with_total(self, page: Answer, counted: Answer, total: int) -> Answer:
         """A page that says how many documents its group has, as a counter does."""
         self.beside += [page, counted]
         body = b'%b,"total":%d}' % ((page.body or b"{}")[:-1], total)
-        return replace(joined([page, counted]), body=body, etag=etag_of(body))
+        return joined([page, counted])._replace(body=body, etag=etag_of(body))
 
     async def _show(self, roots: Sequence[_Node]) -> None:
         levels: list[Sequence[_Node]] = [roots]
@@ -188,7 +188,7 @@ class Linker:
         if isinstance(node.shown, Refused):
             return node.shown
         assert node.answer is not None
-        return node.answer if node.shown is None else replace(node.answer, body=node.shown, etag=etag_of(node.shown))
+        return node.answer if node.shown is None else node.answer._replace(body=node.shown, etag=etag_of(node.shown))
 
 
 def _size(nodes: Iterable[_Node]) -> int:

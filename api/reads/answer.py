@@ -1,8 +1,8 @@
 """What a caller demands of an answer, and answers of the reader with what is known about their age."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 from neverstale.errors import NeverstaleError
 from neverstale.versions import Version
@@ -15,8 +15,7 @@ Detail = Literal["l2", "mongodb"]
 """Where the body comes from: Redis or MongoDB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One document, or the knowledge that there is none."""
 
     body: bytes | None
@@ -48,8 +47,7 @@ def joined(answers: Sequence[Answer]) -> Answer:
     if len(answers) == 1:
         return answers[0]
     least = max(answers, key=lambda answer: _LEAST_CACHED.index(answer.how))
-    return replace(
-        answers[0],
+    return answers[0]._replace(
         version=max(answer.version for answer in answers),
         complete=min(answer.complete for answer in answers),
         how=least.how,

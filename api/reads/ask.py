@@ -7,7 +7,6 @@ connection (`neverstale.api.hits.fast_path.WireAsk`), which takes a hit as Redis
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -181,7 +180,7 @@ class Ask(ABC):
         if self.done():
             return
         if (stale := self._stale_answer(self.wish.stale_if_error_seconds, bounds)) is not None:
-            self.settle(replace(stale, how="stale", failed=True))
+            self.settle(stale._replace(how="stale", failed=True))
         elif isinstance(error, asyncio.CancelledError):
             self.cancel()
         else:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from starlette.responses import Response
@@ -143,11 +144,14 @@ def _version(facts: Provenance) -> bytes:
 
 def cache_status(facts: Provenance | Answer) -> bytes:
     """The header that says where an answer comes from, and why."""
-    if facts.how == "hit":
-        return L2_HIT
-    status = f"neverstale; fwd={facts.how}"
-    if facts.failed:
+    return L2_HIT if facts.how == "hit" else _forwarded(facts.how, facts.detail, facts.failed, facts.collapsed)
+
+
+@cache
+def _forwarded(how: How, detail: Detail, failed: bool, collapsed: bool) -> bytes:
+    status = f"neverstale; fwd={how}"
+    if failed:
         status += "; fwd-status=503"
-    if facts.collapsed:
+    if collapsed:
         status += "; collapsed"
-    return f"{status}; detail={facts.detail}".encode("ascii")
+    return f"{status}; detail={detail}".encode("ascii")

@@ -7,7 +7,7 @@ A missing entry, an outage and a stored absence are three things: `None`, `Outag
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -57,8 +57,9 @@ class Leases:
     floor: Version | None
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
+    """A value that is offered."""
+
     key: bytes
     token: bytes
     version: Version

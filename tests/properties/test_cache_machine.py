@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import pytest
@@ -251,7 +251,8 @@ class CacheMachine:
         offer = choose(n, self.offers)[1] if again else take(n, self.offers)
         if self.careless.values_are_just_set:
             self.do(self.cache.delete([offer.key]))
-            offer = replace(offer, token=self.do(self.cache.lease(COLLECTION, [offer.key], 0, LEASE_MS)).token)
+            lease = self.do(self.cache.lease(COLLECTION, [offer.key], 0, LEASE_MS))
+            offer = offer._replace(token=lease.token)
         self.filled += self.do(self.cache.fill([offer])) == ["filled"]
 
     def read(self, n: int) -> None:
