@@ -99,17 +99,21 @@ class Pipeline:
         Read from the stored hash itself, field by field, so that the oracle does not share the reader's code:
         partition -> 16 hex digits of the version, and more behind a colon; beside them what was covered.
         """
-        count, versions = await self._by_partition()
+        async with _connected(self.redis_url) as redis:
+            return await self._watermark(redis)
+
+    async def _watermark(self, redis: Any) -> int:
+        count, versions = await self._by_partition(redis)
         return min(versions.values()) if count and len(versions) == count else 0
 
     async def by_partition(self) -> dict[int, int]:
         """The same of each partition, as far as it is known."""
-        return (await self._by_partition())[1]
+        async with _connected(self.redis_url) as redis:
+            return (await self._by_partition(redis))[1]
 
-    async def _by_partition(self) -> tuple[int, dict[int, int]]:
+    async def _by_partition(self, redis: Any) -> tuple[int, dict[int, int]]:
         try:
-            async with _client(self.redis_url) as redis:
-                fields = await self._held(redis)
+            fields = await self._held(redis)
         except Exception:  # whatever is wrong with Redis, then nothing is known
             return 0, {}
         count = int(fields.pop(b"partitions", b"0"))
@@ -134,11 +138,23 @@ class Pipeline:
     async def passed(self, version: int, seconds: float) -> float | None:
         """Seconds until everything up to a version is applied; `None`: not within `seconds`."""
         started = time.monotonic()
-        while await self.watermark() < version:
-            if time.monotonic() - started > seconds:
-                return None
-            await asyncio.sleep(0.02)
+        async with _connected(self.redis_url) as redis:  # to make one is most of the work of a look
+            while await self._watermark(redis) < version:
+                if time.monotonic() - started > seconds:
+                    return None
+                await asyncio.sleep(0.02)
         return time.monotonic() - started
+
+
+@contextlib.asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Any]:
+    """A client that connects, again and again if need be, when it is asked something."""
+    client = _client(url)
+    try:
+        yield client
+    finally:
+        with contextlib.suppress(Exception):
+            await client.aclose()
 
 
 def _client(url: str) -> Any:
