@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from neverstale.catalog import Catalog, Resource
 from neverstale.ops import cli
 from neverstale.ops.diff import EFFECTS, Redeclared, differences
+from tests.support.smallest import smallest_of_each_kind
 
 LIST = {"by": ["origin"], "sort": ["_id"]}
 COUNTER = {"by": ["origin"]}
@@ -103,7 +104,7 @@ def test_another_database_makes_everything_cold() -> None:
 
 def test_cold_is_said_of_exactly_what_entries_show() -> None:
     """For each thing that a resource declares, another value is cold if and only if no process serves the other's."""
-    others: dict[str, Any] = {
+    others: dict[str, Any] = smallest_of_each_kind() | {
         "collection": "archive",
         "key_type": "int",
         "fields": {"gate": "string"},

@@ -25,12 +25,14 @@ from neverstale.api.callers.scopes import KINDS
 from neverstale.catalog import Catalog
 from neverstale.settings import CallerSettings, Cors, Limits, Settings
 from tests.support.opened import opened, ordinary
+from tests.support.smallest import smallest_of_each_kind
 
 CATALOG = Catalog.model_validate(
     {
         "database": "test",
         "resources": {
             "things": {
+                **smallest_of_each_kind(),
                 "key_type": "string",
                 "lists": {"all": {}},
                 "counters": {"all": {}},
