@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from neverstale.api.cells.channel import CellChannel
 from neverstale.api.cells.counted import PartitionCount
@@ -38,10 +38,6 @@ from neverstale.redis.nodes import Nodes
 from neverstale.redis.wire import Vouched
 from neverstale.role.tasks import start
 from neverstale.watcher_groups import WatcherGroup
-
-BATCHES_UNDER_WAY: Final = 1
-"""Of one source and cell. Where one Redis is one cell there are two of a source, of as many asks as here all cells
-have together: what a batch costs should be shared by as many."""
 
 
 @dataclass(slots=True, eq=False)
@@ -262,7 +258,6 @@ class AllCells:
             Random(),
             cell.l1,
             sources,
-            BATCHES_UNDER_WAY,
         )
 
 

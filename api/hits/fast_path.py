@@ -46,6 +46,8 @@ USUAL: Final = (200, 404)
 """Statuses of answers that are all of a document, or its absence."""
 ELSEWHERE: Final = 0
 """In place of a status: the answer is counted elsewhere."""
+MOST_SHARED: Final = 64
+"""Versions of which headers are remembered: the watermarks of cells, and what was read from MongoDB just now."""
 LINES_A_TURN: Final = 50
 """So many are told of between two turns of the event loop: requests wait for a fraction of a millisecond."""
 
@@ -212,10 +214,10 @@ class Hot:
         self._absences |= {one.name: one.absence for one in sources.every(LookupSource)}
         self._last_large = (b"", b"")
         """An entry, and its tail."""
-        self._shared: dict[bytes, tuple[Version, SharedHeaders]] = {}
-        self._private: dict[bytes, tuple[Version, SharedHeaders]] = {}
-        """Cache status -> the last headers of answers with it, and up to which version those miss nothing. All that
-        Redis, or MongoDB, answered at once share them."""
+        self._shared: dict[Version, dict[bytes, SharedHeaders]] = {}
+        self._private: dict[Version, dict[bytes, SharedHeaders]] = {}
+        """Up to which version answers miss nothing -> cache status -> their headers. All that one cell, or MongoDB,
+        answered at once share them."""
 
     def look_in_l1(self, line: bytes, plain: Plain = PLAIN) -> bytes | None:
         """The tail of the answer to a line of `GET` or `HEAD` that L1 holds; a hit, unless of an audit, counts."""
@@ -283,11 +285,16 @@ class Hot:
     def shared_by(self, complete: Version, status: bytes, *, private: bool) -> SharedHeaders:
         """The headers of answers with this cache status that miss no change up to this version."""
         known = self._private if private else self._shared
-        held = known.get(status)
-        if held is None or held[0] != complete:
-            shared = SharedHeaders(self.bounds, self.server, status, Evidence(complete, 0), private=private)
-            held = known[status] = complete, shared
-        return held[1]
+        by_status = known.get(complete)
+        if by_status is None:
+            if len(known) >= MOST_SHARED:
+                known.clear()
+            by_status = known[complete] = {}
+        shared = by_status.get(status)
+        if shared is None:
+            evidence = Evidence(complete, 0)
+            shared = by_status[status] = SharedHeaders(self.bounds, self.server, status, evidence, private=private)
+        return shared
 
     async def keep_counting(self) -> NoReturn:
         """Reports hits in L1, for ever: reporting each would cost more than answering it."""

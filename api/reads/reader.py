@@ -92,10 +92,8 @@ class Reader:
         random: Random,
         l1: L1,
         sources: Iterable[CachedSource],
-        batches_under_way: int = BATCHES_UNDER_WAY,
     ) -> None:
         self._l1 = l1
-        self._most_under_way = batches_under_way
         self._call_soon = asyncio.get_running_loop().call_soon
         self._cache = cache
         self._loads = loads
@@ -180,7 +178,7 @@ class Reader:
 
     def _leave(self, turn: SourceTurn) -> None:
         """Sends a turn's asks on their way, unless so many are under way that its end will do that."""
-        if not turn.asks or turn.under_way >= self._most_under_way:
+        if not turn.asks or turn.under_way >= BATCHES_UNDER_WAY:
             return
         most = min(KEYS_A_CALL, turn.weight.room(BATCH_BYTES))
         asks, turn.asks = turn.asks[:most], turn.asks[most:]
