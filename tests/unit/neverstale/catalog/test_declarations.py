@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from neverstale.catalog import declarations
 from neverstale.catalog.declarations import CounterDeclaration, Declarations, ListDeclaration, RankingDeclaration
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -73,3 +74,15 @@ def test_a_digest_changes_with_the_declaration() -> None:
 def test_nothing_declared_is_nothing() -> None:
     assert not Declarations()
     assert Declarations(counters={"c": CounterDeclaration()})
+
+
+def test_a_kind_that_has_come_later_changes_no_text_where_nothing_of_it_is_declared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or its release would build everything again, and the one before it could read no register."""
+    some, all_three = Declarations(lists={"l": ListDeclaration()}), '"rankings":{}'
+    assert all_three in some.text
+    monkeypatch.setattr(declarations, "_SPELLED", frozenset(("lists", "counters")))
+    assert "rankings" not in some.text
+    assert Declarations.model_validate_json(some.text) == some
+    assert "rankings" in Declarations(rankings={"r": RankingDeclaration(score="a")}).text
