@@ -35,7 +35,7 @@ from neverstale.versions import Version
 
 log = telemetry.logger(__name__)
 
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 1.0
 """Between two looks for requests."""
 DOCUMENTS_A_STEP: Final = 2_000
 STEP_SECONDS: Final = 0.25

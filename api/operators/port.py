@@ -17,6 +17,7 @@ from neverstale.api.operators.pages import SERVICE
 from neverstale.api.state import STATE, State
 from neverstale.errors import Misconfigured
 from neverstale.role import telemetry
+from neverstale.role.http_server import RoleServer
 from neverstale.role.service import serve_until_asked, service_url
 from neverstale.role.supervised import Supervised
 from neverstale.settings import Settings
@@ -60,7 +61,7 @@ async def serving_inside(
             server_header=False,
             timeout_graceful_shutdown=1,
         )
-        server = uvicorn.Server(config)
+        server = RoleServer(config)
         # The role's own signals and shutdown rule; uvicorn must not take them over.
         server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
         task = asyncio.create_task(serve_until_asked(server, listener.dup()), name="service-http")

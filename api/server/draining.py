@@ -19,6 +19,7 @@ from uvicorn.supervisors.multiprocess import Process
 
 from neverstale.api.server.protocol import HotProtocol, Serving
 from neverstale.api.state import STATE, State
+from neverstale.role.http_server import RoleServer
 
 LAST_SECONDS: Final = 0.5
 """How long a connection may take to send its last request after listening has ended."""
@@ -34,8 +35,8 @@ class DrainingConfig(uvicorn.Config):
     notice_seconds = 0.0
 
 
-class DrainingServer(uvicorn.Server):
-    """Uvicorn's server, which gives notice before it stops."""
+class DrainingServer(RoleServer):
+    """A role's server, which gives notice before it stops."""
 
     def __init__(self, config: DrainingConfig) -> None:
         super().__init__(config)

@@ -32,6 +32,7 @@ from neverstale.keys import Names
 from neverstale.links.exposure import exposed
 from neverstale.links.redis_refusals import reason_of
 from neverstale.role import telemetry, traces, workers
+from neverstale.role.http_server import RoleServer
 from neverstale.role.log_repetitions import Seldom
 from neverstale.role.renewal import Renewal, renewing
 from neverstale.role.retry import forever
@@ -227,7 +228,7 @@ async def _http(health: Health, settings: Settings) -> AsyncIterator[tuple[str, 
     config = uvicorn.Config(
         Starlette(routes=health_routes(health)), log_config=None, access_log=False, lifespan="off"
     )
-    server = uvicorn.Server(config)
+    server = RoleServer(config)
     # The role's own signals and shutdown rule; uvicorn must not take them over.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
     url = service_url(service.host, listener.getsockname()[1])

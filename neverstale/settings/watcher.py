@@ -22,7 +22,7 @@ class WatcherSettings(SettingsSection):
     lease_ms: PositiveInt = Field(2000, description="A silent watcher loses its place to a standby after this.")
     heartbeat_ms: PositiveInt = Field(1000, description="Period of the heartbeat write; an idle bound stays near it.")
     mark_interval_ms: PositiveInt = Field(50, description="Marks are at least this far apart under load.")
-    max_await_ms: PositiveInt = Field(500, description="How long the server may hold an empty getMore.")
+    max_await_ms: PositiveInt = Field(1000, description="How long the server may hold an empty getMore.")
     batch_size: PositiveInt = Field(5000, description="Change events per getMore.")
     gather_ms: float = Field(0, ge=0, description="Pause between getMores under load; trades latency for CPU.")
     checkpoint_interval_ms: PositiveInt = Field(200, description="Positions are stored at most this often.")

@@ -12,6 +12,7 @@ from neverstale.errors import Stop
 from neverstale.ops.console.app import app
 from neverstale.ops.console.lookout import Lookout
 from neverstale.role import telemetry
+from neverstale.role.http_server import RoleServer
 from neverstale.role.renewal import Renewal
 from neverstale.role.service import Life, run_role, serve_until_asked, service_url
 from neverstale.role.supervised import Supervised
@@ -40,7 +41,7 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     lookout = Lookout(settings, catalog)
     life.health.ok("console")
     page = app(settings, catalog, lookout, life.health)
-    server = uvicorn.Server(uvicorn.Config(page, log_config=None, access_log=False, lifespan="off"))
+    server = RoleServer(uvicorn.Config(page, log_config=None, access_log=False, lifespan="off"))
     # The role's own signals and shutdown rule; uvicorn must not take them over.
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
     async with Supervised(life.health) as beside, asyncio.TaskGroup() as group:

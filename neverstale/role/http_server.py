@@ -1,0 +1,35 @@
+"""The HTTP server of a role."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import uvicorn
+
+TICK_SECONDS: Final = 1.0
+
+
+class RoleServer(uvicorn.Server):
+    """Uvicorn's server, which ends at once when it is asked to, and until then wakes once a second, for the header
+    `Date`. Uvicorn's own looks ten times a second whether it was asked, and an idle role would do little else."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._asked = asyncio.Event()
+        super().__init__(config)
+
+    @property
+    def should_exit(self) -> bool:
+        return self._asked.is_set()
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if value:
+            self._asked.set()
+        else:
+            self._asked.clear()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._asked.wait()
