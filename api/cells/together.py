@@ -64,9 +64,14 @@ class Together:
             self._tasks.start(self._answer(wire, sent), "read-cells")
 
     async def _answer(self, wire: Wire, sent: Sequence[_Sent]) -> None:
-        reads = [_CellRead(reader, reader.begin(turn, asks)) for reader, turn, asks in sent]
-        asked = [one for one in reads if one.begun.evidence is not None]
+        reads: list[_CellRead] = []
         failure: BaseException | None = None
+        for reader, turn, asks in sent:
+            try:
+                reads.append(_CellRead(reader, reader.begin(turn, asks)))
+            except BaseException as error:  # the others get what is theirs
+                failure = error
+        asked = [one for one in reads if one.begun.evidence is not None]
         try:
             if asked:
                 replies, identity = await wire.exchange_telling([one.source.reading(one.keys) for one in asked])
@@ -84,7 +89,7 @@ class Together:
         for one in reads:
             try:
                 rest = await one.reader.answer_hits(one.begun, one.read)
-            except BaseException as error:  # the others get what is theirs
+            except BaseException as error:
                 failure = error
             else:
                 missing.append((one, rest))

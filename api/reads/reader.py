@@ -196,7 +196,14 @@ class Reader:
         await self.answer_rest(turn, await self.answer_hits(begun, turn.source.read))
 
     def begin(self, turn: SourceTurn, asks: Sequence[Ask]) -> BegunRead:
-        """Notes what is known before the entries are read."""
+        """Notes what is known before the entries are read. Should that fail, so do the asks."""
+        try:
+            return self._begin(turn, asks)
+        except BaseException as error:
+            self._end(turn, asks, error)
+            raise
+
+    def _begin(self, turn: SourceTurn, asks: Sequence[Ask]) -> BegunRead:
         freshness = turn.freshness
         evidence, lacks = freshness.evidence(), freshness.lacks
         if not self._breaker.allows() or (lacks and not lacks.isdisjoint(turn.needs)):
@@ -209,13 +216,19 @@ class Reader:
         """Answers the hits among what is read; returns the asks that are still to be answered. Then the batch is
         under way no longer."""
         try:
-            return await self._answer_hits(begun, read)
+            rest = await self._answer_hits(begun, read)
         except BaseException as error:
-            fail_all(begun.asks, error, self._freshness.marks)
+            self._end(begun.turn, begun.asks, error)
             raise
-        finally:
-            begun.turn.under_way -= 1
-            self._leave(begun.turn)
+        self._end(begun.turn)
+        return rest
+
+    def _end(self, turn: SourceTurn, asks: Sequence[Ask] = (), error: BaseException | None = None) -> None:
+        """A batch is under way no longer. `asks` are those that fail with the error."""
+        if error is not None:
+            fail_all(asks, error, self._freshness.marks)
+        turn.under_way -= 1
+        self._leave(turn)
 
     async def answer_rest(self, turn: SourceTurn, missing: Sequence[Rest]) -> None:
         """Answers the asks that the entries did not."""

@@ -140,6 +140,14 @@ async def test_a_cell_whose_watermarks_are_of_another_server_has_no_answer_and_i
     assert vouched.got_its_own()
 
 
+async def test_a_cell_whose_batch_cannot_begin_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers, server = Servers(), Server()
+    broken, sound = cells_on(servers, server, "g.4.0", "g.4.1")
+    monkeypatch.setattr(broken, "begin", lambda turn, asks: 1 / 0)
+    await read_together(servers, broken, sound)
+    assert sound.got_its_own() and broken.found is None
+
+
 async def test_a_server_that_is_gone_is_an_outage_of_its_cells_alone() -> None:
     servers, gone, there = Servers(), Server(gone=Disconnected("lost")), Server()
     lost, kept = cells_on(servers, gone, "g.4.0", "g.4.1"), cells_on(servers, there, "g.4.2")

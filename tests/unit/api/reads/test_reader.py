@@ -18,7 +18,7 @@ from neverstale.api.reads.ask import Ask, FutureAsk
 from neverstale.api.reads.breaker import Breaker
 from neverstale.api.reads.bulkhead import Loads
 from neverstale.api.reads.l1 import L1, Reading
-from neverstale.api.reads.reader import Reader
+from neverstale.api.reads.reader import BATCHES_UNDER_WAY, Reader
 from neverstale.api.reads.source import DocumentSource, Part
 from neverstale.catalog import Resource
 from neverstale.catalog.watchers import DEFAULT_GROUP
@@ -178,6 +178,18 @@ async def test_who_goes_away_takes_only_his_own_answer_with_him() -> None:
     gone, stays = reader.ask(shelf.source, 1), reader.ask(shelf.source, 1)
     gone.cancel()
     assert (await stays).body == BODY
+
+
+async def test_a_batch_that_cannot_begin_fails_its_asks_and_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf()
+    shelf.put(1, b"D1D", 7)
+    reader, _ = reader_of(shelf.source)
+    with monkeypatch.context() as broken:
+        broken.setattr(Known, "evidence", lambda self: 1 / 0)
+        for _ in range(2 * BATCHES_UNDER_WAY):
+            with pytest.raises(ZeroDivisionError):
+                await asyncio.wait_for(reader.get(shelf.source, 1), 5)
+    assert (await reader.get(shelf.source, 1)).body == BODY
 
 
 class Noting(FutureAsk):
