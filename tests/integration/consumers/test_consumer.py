@@ -60,6 +60,7 @@ async def test_a_deleted_document_is_refreshed_to_its_absence(rig: Consuming) ->
 
 
 async def test_only_what_was_read_since_its_last_fill_is_refreshed_by_default(rig: Consuming) -> None:
+    await rig.write("clever", text(3))  # of a collection that did not exist a moment ago nothing is refreshed
     async with rig.consumer():
         await rig.until_applied()
         await rig.fill("clever", text(1), text(2))
