@@ -178,17 +178,16 @@ class Reader:
 
     def _leave(self, turn: SourceTurn) -> None:
         """Sends a turn's asks on their way, unless so many are under way that its end will do that."""
-        if not turn.asks or turn.under_way >= BATCHES_UNDER_WAY:
-            return
+        while turn.asks and turn.under_way < BATCHES_UNDER_WAY:
+            self._tasks.start(self.answer(turn, self.take(turn)), turn.name)
+
+    def take(self, turn: SourceTurn) -> Sequence[Ask]:
+        """The asks of a turn's next batch, which is under way from now on."""
         most = min(KEYS_A_CALL, turn.weight.room(BATCH_BYTES))
         asks, turn.asks = turn.asks[:most], turn.asks[most:]
         turn.scheduled = bool(turn.asks)
         turn.under_way += 1
-        self._send(turn, asks)
-        self._leave(turn)
-
-    def _send(self, turn: SourceTurn, asks: Sequence[Ask]) -> None:
-        self._tasks.start(self.answer(turn, asks), turn.name)
+        return asks
 
     async def answer(self, turn: SourceTurn, asks: Sequence[Ask]) -> None:
         """Answers a batch that is under way."""

@@ -13,7 +13,7 @@ from neverstale.api.cells.together import CellReader, Together
 from neverstale.api.freshness.watermark import Evidence
 from neverstale.api.reads.ask import FutureAsk
 from neverstale.api.reads.read_counts import ReadCounts
-from neverstale.api.reads.reader import BegunRead, SourceTurn
+from neverstale.api.reads.reader import BATCHES_UNDER_WAY, BegunRead, SourceTurn
 from neverstale.api.reads.source import DocumentSource
 from neverstale.catalog import Resource
 from neverstale.errors import Outage
@@ -35,10 +35,13 @@ class Server:
         self.batches: list[Sequence[Any]] = []
         self.replies: dict[bytes, Any] = {}
         """What it replies to who asks for this floor, if that is no floor."""
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._gone = gone
 
     async def exchange_telling(self, commands: Sequence[Any]) -> tuple[list[Any], str]:
         self.batches.append(commands)
+        await self.answers.wait()
         if self._gone is not None:
             raise self._gone
         return [self.replies.get(command[1], [FLOOR, *command[2:]]) for command in commands], REDIS
@@ -58,6 +61,15 @@ class Servers:
         self.failures.append(error)
 
 
+class Turn:
+    """A turn of a source; only what is waiting in it."""
+
+    def __init__(self, source: DocumentSource) -> None:
+        self.source = source
+        self.name = "read-items"
+        self.asks: list[FutureAsk] = []
+
+
 class StandIn:
     """In place of the reader of a cell: it notes what is read for it."""
 
@@ -70,12 +82,20 @@ class StandIn:
         resource = Resource(name="items", key_type="string")  # type: ignore[call-arg]
         cache = Cache(cast("Redis", None), self.names, round_trip=self._round_trip)
         self.source = DocumentSource(resource, cache, ReadCounts(self.names, Popularity(cache, 60)), "/v1/items/")
-        self.turn = cast("SourceTurn", type("Turn", (), {"source": self.source, "name": "read-items"})())
+        self.turn = cast("SourceTurn", Turn(self.source))
+        self.most = 100
+        self.reachable = asyncio.Event()
+        self.reachable.set()
         self.asks = [FutureAsk(self.source, key, entry_key=self.names.entry("items", f"s:{key}")) for key in "ab"]
 
     async def _round_trip(self, commands: Sequence[Any]) -> list[Any]:
         self.alone += 1
+        await self.reachable.wait()
         return [[FLOOR, *command[2:]] for command in commands]
+
+    def take(self, turn: SourceTurn) -> Sequence[Any]:
+        asks, turn.asks = turn.asks[: self.most], turn.asks[self.most :]
+        return asks
 
     def begin(self, turn: SourceTurn, asks: Sequence[Any]) -> BegunRead:
         return BegunRead(turn, asks, Evidence(1, 0), None)
@@ -97,13 +117,28 @@ class StandIn:
         return isinstance(self.found, list) and list(self.found[0].raws) == [ask.entry_key for ask in self.asks]
 
 
+class Reads:
+    """Reads of cells, turn by turn of the event loop."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._tasks = Tasks()
+        self._together = Together(cast("Nodes", servers), self._tasks)
+
+    async def turn(self, *cells: StandIn) -> None:
+        for cell in cells:
+            cell.turn.asks += cell.asks
+            self._together.add(cast("CellReader", cell), cell.turn)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        await self._tasks.finish(5)
+
+
 async def read_together(servers: Servers, *cells: StandIn) -> None:
-    tasks = Tasks()
-    together = Together(cast("Nodes", servers), tasks)
-    for cell in cells:
-        together.add(cast("CellReader", cell), cell.turn, cell.asks)
-    await asyncio.sleep(0)
-    await tasks.finish(5)
+    reads = Reads(servers)
+    await reads.turn(*cells)
+    await reads.finish()
 
 
 def cells_on(servers: Servers, server: Server, *tags: str) -> list[StandIn]:
@@ -162,3 +197,42 @@ async def test_a_cell_of_which_nobody_knows_where_it_lies_asks_alone() -> None:
     cell = StandIn("g.4.0", lambda identity: True)
     await read_together(servers, cell)
     assert cell.got_its_own() and cell.alone == 1
+
+
+async def test_while_a_server_has_enough_to_do_all_that_is_asked_waits_for_one_batch() -> None:
+    servers, server, other = Servers(), Server(), Server()
+    cells, elsewhere = cells_on(servers, server, "g.4.0", "g.4.1", "g.4.2"), cells_on(servers, other, "g.4.3")
+    server.answers.clear()
+    reads = Reads(servers)
+    for cell in cells * 3:
+        await reads.turn(cell)
+    assert len(server.batches) == BATCHES_UNDER_WAY
+    await reads.turn(*elsewhere)
+    assert len(other.batches) == 1, "another server has nothing to do with it"
+    server.answers.set()
+    await reads.finish()
+    assert [len(batch) for batch in server.batches] == [1, 1, 3]
+    assert not any(cell.turn.asks for cell in cells)
+
+
+async def test_what_is_too_much_for_one_batch_leaves_in_the_next() -> None:
+    servers, server = Servers(), Server()
+    cells = cells_on(servers, server, "g.4.0", "g.4.1")
+    cells[0].most = 1
+    await read_together(servers, *cells)
+    assert [len(batch) for batch in server.batches] == [2, 1]
+
+
+async def test_cells_that_ask_alone_hold_up_nobody() -> None:
+    servers, server = Servers(), Server()
+    moved, stayed = cells_on(servers, server, "g.4.0", "g.4.1")
+    server.replies[moved.names.floor("items")] = MovedError("3 127.0.0.1:7000")
+    moved.reachable.clear()
+    reads = Reads(servers)
+    for _ in range(2 * BATCHES_UNDER_WAY):
+        await reads.turn(moved)
+    await reads.turn(stayed)
+    assert stayed.got_its_own() and moved.found is None
+    moved.reachable.set()
+    await reads.finish()
+    assert moved.got_its_own()
