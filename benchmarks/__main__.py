@@ -80,6 +80,7 @@ def _derive(found: Mapping[str, Any]) -> Iterator[Line]:
     figure = "apply with 2 counters, 1 list, 1 ranking, changes/s a consumer"
     yield at_least(figure, found["derived_per_second"], derive.TARGET_PER_SECOND)
     yield at_most("the same, CPU for each ÷ documents only", found["cpu_ratio"], derive.TARGET_CPU_RATIO, "{:.1f}")
+    yield Line("the same ÷ the least that could do the work", f"{found['cpu_of_the_least']:.1f}", "", good=True)
     yield at_most("contributions, bytes a document", found["contribution_bytes"], derive.TARGET_BYTES)
 
 

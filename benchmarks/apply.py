@@ -121,7 +121,7 @@ async def _run(options: ApplyOptions, number: int, stack: LocalStack, consumer: 
     keys = [f"s:2013-02-{4 + number % 7:02}:{number:05}:LGA" for number in range(options.entries)]
     await fill_entries(cache, [cache.names.entry("items", key) for key in keys], first)
     consumer.signal(Signals.SIGSTOP)
-    start = await _ends(stack.bootstrap_servers)
+    start = await end_offsets(stack.bootstrap_servers)
     await produce(stack.bootstrap_servers, keys, options.changes, first, last)
     bare = await _bare(stack.bootstrap_servers, start)
     before = cpu_seconds(consumer.pid)
@@ -205,7 +205,7 @@ def _max_rss_mb(pid: int) -> float:
 # --- the loop that only fetches, as a process of its own
 
 
-async def _ends(servers: str) -> dict[int, int]:
+async def end_offsets(servers: str) -> dict[int, int]:
     consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -217,7 +217,7 @@ async def _ends(servers: str) -> dict[int, int]:
 
 async def _bare(servers: str, start: dict[int, int]) -> float:
     """Records a second, from the offsets `start` to the present ends."""
-    ends = await _ends(servers)
+    ends = await end_offsets(servers)
     count = sum(ends.values()) - sum(start.values())
     argument = json.dumps({"servers": servers, "start": list(start.items()), "count": count})
     process = await asyncio.create_subprocess_exec(

@@ -101,6 +101,7 @@ class Peer:
 PEERS: Final = {
     "raw": Peer("raw_asgi"),
     "one-find": Peer("one_find"),
+    "least-miss": Peer("least_miss"),
     "naive": Peer("naive"),
     "response_model": Peer("response_model"),
     **{
