@@ -25,7 +25,7 @@ Work = Callable[[], Coroutine[Any, Any, Mapping[str, Any]]]
 
 
 async def works() -> Mapping[str, Any]:
-    return {"ratio": 6.5}
+    return {"ratio": 6.5, "cpu_of_the_least": 0.8}
 
 
 async def refuses() -> Mapping[str, Any]:
@@ -48,7 +48,7 @@ async def times_out() -> Mapping[str, Any]:
 @pytest.mark.parametrize(
     ("work", "found"),
     [
-        (works, {"ratio": 6.5}),
+        (works, {"ratio": 6.5, "cpu_of_the_least": 0.8}),
         (refuses, {"wrong": "AssertionError: the consumer did not apply everything in time"}),
         (exits, {"wrong": "the consumer did not keep up"}),
         (hangs, {"wrong": "it was not done within 0.01 s"}),
@@ -102,7 +102,8 @@ async def test_a_part_under_pressure_that_fails_leaves_the_lines_of_the_others(
     found = await pressure.measure_parts(None, list(parts), 1)  # type: ignore[arg-type]
     lines = {line.figure: (line.here, line.good) for line in pressure.lines_of(found)}
     assert lines == {
-        "misses, 200 at once ÷ one find for each": ("6.5", False),
+        "misses, 200 at once ÷ one find for each": ("6.5", True),
+        "CPU for a miss ÷ the least that could do the work": ("0.80", True),
         "stampede": ("failed: the consumer did not keep up", False),
         "resident MB with 93% of 100,000 answers of 600 bytes": ("120", False),
         "workers": ("failed: AssertionError: the consumer did not apply everything in time", False),
