@@ -1,7 +1,6 @@
 """`neverstale run api`: one process, or uvicorn's supervisor over several."""
 
 import asyncio
-import contextlib
 import gc
 import multiprocessing
 import os
@@ -124,8 +123,6 @@ async def _serve(settings: Settings, catalog: Catalog, renewal: Renewal | None, 
     app = create_app(with_room(settings), catalog, CatalogFile(settings.catalog, catalog), service)
     tame_collector()
     server = DrainingServer(_config(app, settings))
-    # The role's own signals and shutdown rule; uvicorn must not take them over.
-    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
     if renewal is not None:
         renewal.before_end = partial(hand_over, listener, server)
     async with asyncio.TaskGroup() as group:

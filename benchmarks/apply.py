@@ -24,11 +24,13 @@ from typing import Any, Final
 
 import psutil
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
 from benchmarks import parts
+from benchmarks.beside import figure_of
 from benchmarks.parts import repeated
+from benchmarks.topic import PARTITIONS, TOPIC, end_offsets, following
 from neverstale.kafka import events
 from neverstale.kafka.topic import ensure_topic
 from neverstale.keys import Names
@@ -37,8 +39,6 @@ from neverstale.ops.stack.stack import LocalStack, StackOptions
 from neverstale.redis.cache import Cache, Fill
 from neverstale.settings import Kafka, RedisSettings
 
-PARTITIONS: Final = 4
-TOPIC: Final = Kafka().topic
 GROUP: Final = Kafka().group
 CATALOG: Final = """\
 database = "bench"
@@ -205,43 +205,20 @@ def _max_rss_mb(pid: int) -> float:
 # --- the loop that only fetches, as a process of its own
 
 
-async def end_offsets(servers: str) -> dict[int, int]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
-        return {partition.partition: offset for partition, offset in ends.items()}
-    finally:
-        await consumer.stop()
-
-
 async def _bare(servers: str, start: dict[int, int]) -> float:
     """Records a second, from the offsets `start` to the present ends."""
     ends = await end_offsets(servers)
     count = sum(ends.values()) - sum(start.values())
-    argument = json.dumps({"servers": servers, "start": list(start.items()), "count": count})
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.apply", "--fetch", argument, stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    return float(output)
+    task = json.dumps({"servers": servers, "start": list(start.items()), "count": count})
+    return await figure_of("benchmarks.apply", "--fetch", task)
 
 
 async def _fetch(task: dict[str, Any]) -> float:
-    consumer = AIOKafkaConsumer(bootstrap_servers=task["servers"], enable_auto_commit=False, auto_offset_reset="none")
-    await consumer.start()
-    try:
-        partitions = {TopicPartition(TOPIC, number): offset for number, offset in task["start"]}
-        consumer.assign(list(partitions))
-        for partition, offset in partitions.items():
-            consumer.seek(partition, offset)
+    async with following(task["servers"], dict(task["start"]), task["count"]) as batches:
         count, started = 0, time.perf_counter()
-        while count < task["count"]:
-            fetched = await consumer.getmany(timeout_ms=1000, max_records=2000)
-            count += sum(len(records) for records in fetched.values())
+        async for records in batches:
+            count += len(records)
         return count / (time.perf_counter() - started)
-    finally:
-        await consumer.stop()
 
 
 # --- the command

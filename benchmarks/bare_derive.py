@@ -15,15 +15,12 @@ from typing import Any, Final
 
 import orjson
 import uvloop
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from neverstale.settings import Kafka
+from benchmarks.topic import following
 
 FIELDS: Final = ("origin", "day", "status", "carrier", "dep_delay")
-TOPIC: Final = Kafka().topic
-BATCH: Final = 2_000
 KNOWN: Final = "bare:known"
 
 Facts = tuple[str, ...]
@@ -54,20 +51,9 @@ async def run(task: Task) -> float:
             await _derive(redis, [(one["_id"], facts_of(one), None) for one in everything])
         if not task.count:
             return 0.0
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=task.servers, enable_auto_commit=False, auto_offset_reset="none"
-        )
-        await consumer.start()
-        try:
-            partitions = {TopicPartition(TOPIC, number): offset for number, offset in task.start.items()}
-            consumer.assign(list(partitions))
-            for partition, offset in partitions.items():
-                consumer.seek(partition, offset)
-            count, before = 0, resource.getrusage(resource.RUSAGE_SELF)
-            while count < task.count:
-                fetched = await consumer.getmany(timeout_ms=1000, max_records=BATCH)
-                records = [one for some in fetched.values() for one in some]
-                count += len(records)
+        async with following(task.servers, task.start, task.count) as batches:
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            async for records in batches:
                 keys = _keys([one.value for one in records], task.collection)
                 if keys:
                     documents, held = await asyncio.gather(
@@ -78,8 +64,6 @@ async def run(task: Task) -> float:
                     await _derive(redis, [(one["_id"], facts_of(one), known[one["_id"]]) for one in documents])
             after = resource.getrusage(resource.RUSAGE_SELF)
             return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        finally:
-            await consumer.stop()
 
 
 def _keys(values: Iterable[bytes | None], collection: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from neverstale.ops.stack.process import Launch, RunningProcess, python
+from neverstale.ops.stack.process import PROJECT, Launch, RunningProcess, python
 
 FINISH_SECONDS = 600.0
 
@@ -40,6 +40,17 @@ async def finish(name: str, command: Sequence[str], log: Path) -> None:
         process.kill()
     if process.exit_code != 0:
         raise SystemExit(process.obituary)
+
+
+async def figure_of(*command: str) -> float:
+    """The one number that `command` (a module and its arguments) prints; `SystemExit` if it prints none."""
+    module, *arguments = command
+    argv = [str(word) for word in python(module, *arguments)]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, cwd=PROJECT)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{module} ended with {process.returncode}")
+    return float(output)
 
 
 def cpu_seconds(processes: Iterable[RunningProcess]) -> dict[str, float]:

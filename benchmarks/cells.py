@@ -31,10 +31,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
 from benchmarks import parts
-from benchmarks.apply import CATALOG, PARTITIONS, exact_cpu_seconds, fill_entries, produce
+from benchmarks.apply import CATALOG, exact_cpu_seconds, fill_entries, produce
 from benchmarks.parts import FOUND, attempt, failed, repeated
 from benchmarks.serving import Bench, Load, bench, last_core, pin, wrk
 from benchmarks.targets import Line, at_least, at_most, show
+from benchmarks.topic import PARTITIONS
 from neverstale.catalog.watchers import DEFAULT_GROUP
 from neverstale.kafka.topic import ensure_topic
 from neverstale.keys import Names

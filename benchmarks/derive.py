@@ -32,12 +32,14 @@ from pymongo import AsyncMongoClient, UpdateOne
 from redis.asyncio import Redis
 
 from benchmarks import bare_derive, parts
-from benchmarks.apply import GROUP, cpu_seconds, end_offsets
+from benchmarks.apply import GROUP, cpu_seconds
+from benchmarks.beside import figure_of
 from benchmarks.parts import WRONG, attempt, repeated
+from benchmarks.topic import end_offsets
 from neverstale.keys import Names
 from neverstale.mongodb.control import checkpoint_id, control
 from neverstale.ops.http_client import Connection
-from neverstale.ops.stack.process import PROJECT, RunningProcess, python
+from neverstale.ops.stack.process import RunningProcess
 from neverstale.ops.stack.stack import LocalStack, StackOptions
 from neverstale.redis.cache import Cache
 from neverstale.settings import RedisSettings
@@ -231,12 +233,9 @@ async def _least(stack: LocalStack, start: Mapping[int, int]) -> float:
     task = bare_derive.Task(
         stack.bootstrap_servers, stack.mongo_uri, stack.redis_url, DATABASE, DERIVED, start, count
     )
-    argument = orjson.dumps(asdict(task), option=orjson.OPT_NON_STR_KEYS).decode()
-    process = await asyncio.create_subprocess_exec(
-        *map(str, python("benchmarks.bare_derive", argument)), stdout=asyncio.subprocess.PIPE, cwd=PROJECT
+    return await figure_of(
+        "benchmarks.bare_derive", orjson.dumps(asdict(task), option=orjson.OPT_NON_STR_KEYS).decode()
     )
-    output, _ = await process.communicate()
-    return float(output)
 
 
 async def _change(

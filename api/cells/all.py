@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from neverstale.api.cells.channel import CellChannel
 from neverstale.api.cells.counted import PartitionCount
@@ -111,7 +112,7 @@ class AllCells:
         }
         for name, cell in self._derived.items():
             own = [one for one in self.sources if not isinstance(one, DocumentSource) and _resource_of(one) == name]
-            self._readers[cell.names.tag.encode()] = Reader(*self._arguments(cell, own))
+            self._read(cell, own)
 
     @property
     def group(self) -> str:
@@ -154,11 +155,10 @@ class AllCells:
             resources = self._catalog.resources
             counts = self._read_counts
             sources = [DocumentSource(one, cell.hits, counts, _path(one)) for one in resources.values()]
-            self._readers[cell.names.tag.encode()] = CellReader(
-                *self._arguments(cell, sources),
-                together=self._together,
-                name=cell.name,
-                vouched=cell.vouched,
+            self._read(
+                cell,
+                sources,
+                partial(CellReader, together=self._together, name=cell.name, vouched=cell.vouched),
             )
             self._new.put_nowait(cell)
 
@@ -245,10 +245,10 @@ class AllCells:
             by_name(grouped_of(one, self._derived[one.name].hits, self.known[one.name], secret) for one in derived),
         )
 
-    def _arguments(self, cell: ReadCell, sources: Sequence[CachedSource]) -> tuple[Any, ...]:
-        """What a reader of a cell is made of."""
+    def _read(self, cell: ReadCell, sources: Sequence[CachedSource], made: Callable[..., Reader] = Reader) -> None:
+        """Has a cell read."""
         ours = self._ours
-        return (
+        self._readers[cell.names.tag.encode()] = made(
             cell.fills,
             ours.loads,
             cell.grouped,

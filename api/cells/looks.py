@@ -6,12 +6,11 @@ A server that does not answer holds up no other: each is looked at by itself, an
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
 from redis.exceptions import RedisError
 
-from neverstale.api.freshness.watermark import IDLE, Freshness
+from neverstale.api.freshness.watermark import Freshness, pause_after
 from neverstale.redis.nodes import Nodes
 from neverstale.redis.wire import Wire
 from neverstale.role.retry import forever
@@ -61,10 +60,7 @@ class Looks:
                 if server not in self._under_way:
                     self._under_way.add(server)
                     start(group, self._look(server, some), "watermarks")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(IDLE * interval):
-                    await self._asked.wait()
-            return max(interval - (time.monotonic() - started), interval / 10)
+            return await pause_after(started, interval, self._asked)
 
         await forever(look)
         raise AssertionError("it never ends")

@@ -20,6 +20,8 @@ from neverstale.redis.wire import Vouched, Wire, unvouched
 from neverstale.role.tasks import Tasks, at_once
 
 LANE: Final = "hits"
+OUTAGES: Final = (RedisError, OSError)
+"""What a server raises that does not answer."""
 
 
 class CellReader(Reader):
@@ -114,11 +116,9 @@ class Together:
             replies, identity = await wire.exchange_telling([one.source.reading(one.keys) for one in asked])
             for one, reply in zip(asked, replies, strict=True):
                 one.reply, one.lost = reply, None if one.reader.vouched(identity) else unvouched()
-        except (RedisError, OSError) as error:
-            self._nodes.failed(error)
-            for one in asked:
-                one.lost = error
         except BaseException as error:
+            if isinstance(error, OUTAGES):
+                self._nodes.failed(error)
             for one in asked:
                 one.lost = error
 
@@ -162,7 +162,7 @@ class _CellRead:
 
     async def _read(self, asks: Sequence[Ask]) -> list[Part]:
         """What the reply says; a `ReadEntries`."""
-        if isinstance(self.lost, (RedisError, OSError)):
+        if isinstance(self.lost, OUTAGES):
             raise self.source.outage(self.lost) from self.lost
         if self.lost is not None:
             raise self.lost

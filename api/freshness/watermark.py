@@ -55,6 +55,15 @@ class Evidence:
     epoch: int
 
 
+async def pause_after(started: float, interval: float, asked: asyncio.Event) -> float:
+    """Waits behind a look until somebody reads, at most `IDLE` intervals; returns how long to pause before the next
+    look. All in seconds, `started` by the monotonic clock."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(IDLE * interval):
+            await asked.wait()
+    return max(interval - (time.monotonic() - started), interval / 10)
+
+
 class Freshness:
     """The watermark of one consumer group, the marks, and (in `health`) the state of both servers.
 
@@ -188,10 +197,7 @@ class Freshness:
             bound = self.marks.bound(self._watermark) if self._watermark is not None else None
             for gauge in gauges:
                 gauge.set(bound if bound is not None else NOT_KNOWN)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(IDLE * interval):
-                    await self._asked.wait()
-            return max(interval - (time.monotonic() - started), interval / 10)
+            return await pause_after(started, interval, self._asked)
 
         await forever(look)
 

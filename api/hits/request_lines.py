@@ -11,7 +11,7 @@ callers can make up as many keys and values as they like. Only pages that are ca
 """
 
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from neverstale.api.derived.cursors import WrongCursor
 from neverstale.api.derived.lookups import LookupKey, LookupSource
@@ -37,6 +37,9 @@ LINE_BYTES: Final = 1024
 """A line that is remembered has at most so many."""
 DOCUMENT_LINE_BYTES: Final = 256
 """The same, of documents: theirs are short, and many."""
+
+
+NamedT = TypeVar("NamedT")
 
 
 class RequestLines:
@@ -74,11 +77,7 @@ class RequestLines:
         if key is None:
             return None
         named = source, key
-        if len(line) <= DOCUMENT_LINE_BYTES:
-            if len(self._named) >= MOST:
-                self._named.clear()
-            self._named[line] = named
-        return named
+        return _remembered(self._named, line, named) if len(line) <= DOCUMENT_LINE_BYTES else named
 
     def _find_page(self, line: bytes) -> tuple[PageSource, PageKey] | None:
         match = PAGE_LINE.fullmatch(line) if len(line) <= LINE_BYTES else None
@@ -91,10 +90,7 @@ class RequestLines:
             return None
         if not source.is_cached(key):
             return None
-        if len(self._known) >= MOST:
-            self._known.clear()
-        self._known[line] = source, key
-        return source, key
+        return _remembered(self._known, line, (source, key))
 
     def _find_lookup(self, line: bytes) -> tuple[LookupSource, LookupKey] | None:
         known = self._looked_up.get(line)
@@ -108,10 +104,15 @@ class RequestLines:
             found = source, source.key(looked_up(match[3].decode("ascii"), source.path, source.resource))
         except Problem:
             return None
-        if len(self._looked_up) >= MOST:
-            self._looked_up.clear()
-        self._looked_up[line] = found
-        return found
+        return _remembered(self._looked_up, line, found)
+
+
+def _remembered(known: dict[bytes, NamedT], line: bytes, named: NamedT) -> NamedT:
+    """What a line names, known from now on."""
+    if len(known) >= MOST:
+        known.clear()
+    known[line] = named
+    return named
 
 
 def _key(segment: bytes, resource: Resource) -> KeyValue | None:

@@ -62,8 +62,6 @@ async def serving_inside(
             timeout_graceful_shutdown=1,
         )
         server = RoleServer(config)
-        # The role's own signals and shutdown rule; uvicorn must not take them over.
-        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
         task = asyncio.create_task(serve_until_asked(server, listener.dup()), name="service-http")
         try:
             await asyncio.shield(task)

@@ -38,8 +38,8 @@ class DrainingConfig(uvicorn.Config):
 class DrainingServer(RoleServer):
     """A role's server, which gives notice before it stops."""
 
-    def __init__(self, config: DrainingConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: DrainingConfig, *, takes_signals: bool = False) -> None:
+        super().__init__(config, takes_signals=takes_signals)
         self.server_state = self._serving = Serving()
         self.notice_seconds = config.notice_seconds
         """How long notice is given, unless the process listens on."""
@@ -121,5 +121,5 @@ class DrainingProcess(Process):
     @property
     def server(self) -> uvicorn.Server:
         if self._server is None:
-            self._server = DrainingServer(self.config)
+            self._server = DrainingServer(self.config, takes_signals=True)
         return self._server

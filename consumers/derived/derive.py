@@ -16,6 +16,7 @@ from neverstale.catalog import Resource
 from neverstale.consumers.records.batch import Batch
 from neverstale.derived.generations import Generation, Generations, UnknownFormat
 from neverstale.derived.plan import Plan, Said
+from neverstale.derived.queries import projection
 from neverstale.derived.shape import Shape
 from neverstale.derived.store import Behind, Changed, DerivedStore, Lost, OtherGenerations
 from neverstale.errors import Outage, Refused, Retry
@@ -152,9 +153,9 @@ class ResourceDeriver:
         keys = list(part.documents)
         begun = await self.store.begin(known, part.partition, part.newest, keys)
         at_least = max(at_least, part.newest, *(one.at_least for one in begun))
-        projection = _projection(known.all)
+        needed = _projection(known.all)
         values = [value for key in keys if (value := _value_of(key)) is not None]
-        read_at, found = await self._loader.read(self.resource.collection, values, projection, at_least)
+        read_at, found = await self._loader.read(self.resource.collection, values, needed, at_least)
         documents = {canonical(document["_id"]): document for document in found}
         plans = []
         said = [records if len(records) == 1 else _in_order(records) for records in part.documents.values()]
@@ -295,6 +296,5 @@ def _in_order(records: Sequence[Said]) -> Sequence[Said]:
 
 
 def _projection(generations: Sequence[Generation]) -> dict[str, int]:
-    """What the facts of all generations need; MongoDB refuses a path inside another."""
-    paths = {path for one in generations for path in one.shape.projection}
-    return {path: 1 for path in sorted(paths) if not any(path.startswith(other + ".") for other in paths)}
+    """What the facts of all generations need."""
+    return projection({path for one in generations for path in one.shape.projection})

@@ -10,14 +10,14 @@ from typing import Final
 
 from pydantic_core import PydanticCustomError
 
-from neverstale.catalog.declarations import ListDeclaration, check_distinct, check_path
+from neverstale.catalog.declarations import LOOKUPS, ListDeclaration, check_distinct, check_path
 from neverstale.misconfiguration import wrong
 
 MOST_LOOKUPS: Final = 8
 """Of one resource."""
 LISTS: Final = "lists"
 """The kind that look-ups are kept as."""
-_PREFIX: Final = "lookups."
+_PREFIX: Final = f"{LOOKUPS}."
 """No list that is declared has a dot in its name."""
 _IN_URLS: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _NO_VALUES: Final = frozenset(("object",))

@@ -8,7 +8,7 @@ element of an array is a group, only numbers are summed, only finite numbers and
 Nothing here talks to a server. Commands lack `readConcern`, which the caller adds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from neverstale.bson.values import under
@@ -75,6 +75,11 @@ def or_null(array: Any) -> Any:
 def equal(paths: Sequence[str], values: Values) -> Filter:
     """The documents that have these values at these paths."""
     return {path: is_value(value) for path, value in zip(paths, values, strict=True)}
+
+
+def projection(paths: Collection[str]) -> dict[str, int]:
+    """Of a `find` that reads these: no path inside another, which MongoDB would refuse."""
+    return {path: 1 for path in sorted(paths) if not any(path.startswith(other + ".") for other in paths)}
 
 
 def is_value(value: Any) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from neverstale.derived.figures import FigureShape
 from neverstale.derived.groups import meets
 from neverstale.derived.kinds.kept import Kept
 from neverstale.derived.kinds.table import KINDS
+from neverstale.derived.queries import projection
 from neverstale.derived.tagged import Effects, Tagged
 
 _EFFECTS: Final = 4096
@@ -28,7 +29,8 @@ class Shape:
 
     def __init__(self, declared: Declarations) -> None:
         self.declared = declared
-        every = [(KINDS[one.kind], one.name, one.declared) for one in declared.derivations()]
+        derivations = list(declared.derivations())
+        every = [(KINDS[one.kind], one.name, one.declared) for one in derivations]
         grouping = [GroupFact(path) for _, _, one in every for path in one.by]
         others = [fact for kind, name, one in every for fact in kind.facts(name, one)]
         self._facts: tuple[Fact, ...] = tuple(dict.fromkeys((*grouping, *others)))
@@ -38,7 +40,7 @@ class Shape:
         self.all: tuple[Kept, ...] = tuple(kind.shape(name, one, places, declared.shown) for kind, name, one in every)
         """Everything that is kept, kind by kind."""
         self.by_name: Mapping[str, Kept] = {
-            one.full_name: kept for one, kept in zip(declared.derivations(), self.all, strict=True)
+            one.full_name: kept for one, kept in zip(derivations, self.all, strict=True)
         }
         """By its full name, such as `lists.departures`."""
         self.tagged: tuple[Tagged, ...] = self.of(Tagged)
@@ -56,9 +58,8 @@ class Shape:
 
     @cached_property
     def projection(self) -> dict[str, int]:
-        """Of a `find` that reads the facts: no path inside another, which MongoDB would refuse."""
-        whole = [p for p in self.paths if not any(p.startswith(other + ".") for other in self.paths)]
-        return {"_id": 1, **dict.fromkeys(sorted(whole), 1)}
+        """Of a `find` that reads the facts."""
+        return {"_id": 1, **projection(self.paths)}
 
     def concerns(self, changed: Sequence[str] | None) -> bool:
         """Whether a change of these paths (`None`: all) can change anything derived."""

@@ -235,9 +235,7 @@ class Wire:
 
     async def exchange_with(self, commands: Sequence[Command], vouched: Vouched) -> list[Any]:
         """The same; `vouched` is asked in place of the wire's own, and need not hold for others' commands."""
-        line = self._line
-        if line is None or line.closed:
-            line = await self._opened()
+        line = self._ready or await self._opened()
         replies = await line.exchange_together(commands)
         if not vouched(line.identity):
             raise unvouched()
@@ -246,10 +244,13 @@ class Wire:
     async def exchange_telling(self, commands: Sequence[Command]) -> tuple[list[Any], str]:
         """The same in a batch of its own; returns the identity of the server, too: it is for the asker to vouch for
         it."""
-        line = self._line
-        if line is None or line.closed:
-            line = await self._opened()
+        line = self._ready or await self._opened()
         return await line.exchange(commands), line.identity
+
+    @property
+    def _ready(self) -> _Line | None:
+        line = self._line
+        return None if line is None or line.closed else line
 
     async def _opened(self) -> _Line:
         """The new line, which all who need one wait for together."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Generator
 from typing import Final
 
 import uvicorn
@@ -11,11 +12,20 @@ TICK_SECONDS: Final = 1.0
 
 class RoleServer(uvicorn.Server):
     """Uvicorn's server, which ends at once when it is asked to, and until then wakes once a second, for the header
-    `Date`. Uvicorn's own looks ten times a second whether it was asked, and an idle role would do little else."""
+    `Date`. Uvicorn's own looks ten times a second whether it was asked, and an idle role would do little else.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    `takes_signals`: as uvicorn does. Else they are left to the role, which has a shutdown rule of its own.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, takes_signals: bool = False) -> None:
         self._asked = asyncio.Event()
+        self._takes_signals = takes_signals
         super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        with super().capture_signals() if self._takes_signals else contextlib.nullcontext():
+            yield
 
     @property
     def should_exit(self) -> bool:

@@ -229,8 +229,6 @@ async def _http(health: Health, settings: Settings) -> AsyncIterator[tuple[str, 
         Starlette(routes=health_routes(health)), log_config=None, access_log=False, lifespan="off"
     )
     server = RoleServer(config)
-    # The role's own signals and shutdown rule; uvicorn must not take them over.
-    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
     url = service_url(service.host, listener.getsockname()[1])
     log.info("serving", url=url)
     task = asyncio.create_task(named(serve_until_asked(server, listener), "service-http"), name="service-http")

@@ -1,7 +1,6 @@
 """`neverstale run console`: wires settings, the lookout and its page."""
 
 import asyncio
-import contextlib
 import socket
 from functools import partial
 
@@ -42,8 +41,6 @@ async def live(settings: Settings, catalog: Catalog, life: Life) -> None:
     life.health.ok("console")
     page = app(settings, catalog, lookout, life.health)
     server = RoleServer(uvicorn.Config(page, log_config=None, access_log=False, lifespan="off"))
-    # The role's own signals and shutdown rule; uvicorn must not take them over.
-    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
     async with Supervised(life.health) as beside, asyncio.TaskGroup() as group:
         beside.keep("look", lookout.keep_looking)
         beside.keep("look-long", lookout.keep_looking_long)

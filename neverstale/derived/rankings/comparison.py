@@ -9,7 +9,7 @@ from typing import Any
 from neverstale.catalog.declarations import RankingDeclaration
 from neverstale.derived.groups import combinations, fact_at
 from neverstale.derived.kinds.comparison import A_BATCH, Comparison
-from neverstale.derived.queries import Command, Filter
+from neverstale.derived.queries import Command, Filter, projection
 from neverstale.derived.rankings import queries
 from neverstale.derived.rankings.held import HeldRankings
 from neverstale.derived.rankings.members import member_of
@@ -51,8 +51,7 @@ class RankingComparison(Comparison[RankingDrift]):
 
     def command(self, collection: str, matching: Filter) -> Command:
         paths = (*self.by, self._declared.path)
-        projection = {path: 1 for path in paths if not any(path.startswith(other + ".") for other in paths)}
-        return {"find": collection, "filter": matching, "projection": projection, "batchSize": A_BATCH}
+        return {"find": collection, "filter": matching, "projection": projection(paths), "batchSize": A_BATCH}
 
     async def in_mongodb(self, rows: AsyncIterator[dict[str, Any]]) -> Mapping[str, RankingDrift]:
         found: dict[str, RankingDrift] = {}
