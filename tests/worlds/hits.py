@@ -18,6 +18,7 @@ from neverstale.api.state import STATE, State
 from neverstale.keys import KeyValue, canonical
 from neverstale.redis.announcements import Announcer
 from neverstale.redis.corrections import Corrections
+from neverstale.role.http_server import RoleServer
 from neverstale.versions import Version, to_hex
 from tests.support.opened import ordinary
 from tests.support.waiting import eventually
@@ -50,8 +51,7 @@ class Served:
             "server_header": False,
             "timeout_graceful_shutdown": 5,
         }
-        server = uvicorn.Server(uvicorn.Config(app, **(options | config)))
-        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+        server = RoleServer(uvicorn.Config(app, **(options | config)))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await _until_started(server, task)
@@ -70,10 +70,9 @@ class Served:
         """The port of a server of the same app whose requests all take the ordinary way."""
         listener = socket.create_server(("127.0.0.1", 0))
         options: dict[str, Any] = {"http": HotProtocol, "ws": "none", "lifespan": "off", "server_header": False}
-        server = uvicorn.Server(
+        server = RoleServer(
             uvicorn.Config(ordinary(self.app, self.state), access_log=False, log_config=None, **options)
         )
-        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await _until_started(server, task)
