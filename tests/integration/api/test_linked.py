@@ -46,7 +46,10 @@ async def world(mongo_uri: str, redis_url: str) -> AsyncIterator[World]:
         await world.mark()
         for resource, key in (("flights", "f1"), ("flights", "f2"), ("airlines", "UA"), ("airports", "EWR")):
             await world.until_filled(resource, key)
-        await world.until_filled("gates", 1)
+        for resource in ("flights", "airlines"):
+            await world.until_filled(resource, "none")  # an absence: whichever test comes first finds it cached
+        for gate in (1, 9):
+            await world.until_filled("gates", gate)
         yield world
         await world.mongo.drop_database("linked")
 
