@@ -114,10 +114,16 @@ async def _discard(producer: AIOKafkaProducer) -> None:
                 looked_at(future)
 
 
+class _Pending(set[Any]):
+    """Batches under way. Each leaves when it ends, also one that was to be sent again, which is not among them."""
+
+    def remove(self, batch: Any) -> None:
+        self.discard(batch)
+
+
 def _fail_batches(producer: AIOKafkaProducer) -> None:
     accumulator = producer._message_accumulator
-    # Where those that were to be sent again are missed as they end.
-    accumulator._pending_batches.update(_batches(producer))
+    accumulator._pending_batches = _Pending(accumulator._pending_batches)
     accumulator.fail_all(KafkaError("the producer was given up"))
 
 
