@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Generator
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -26,6 +27,10 @@ class RoleServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         with super().capture_signals() if self._takes_signals else contextlib.nullcontext():
             yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        asyncio.get_running_loop().call_soon_threadsafe(lambda: None)  # a handler wakes no loop that rests
 
     @property
     def should_exit(self) -> bool:

@@ -1,6 +1,10 @@
 """A role's HTTP server rests until it is asked to end, and then ends at once."""
 
 import asyncio
+import os
+import signal
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -28,6 +32,20 @@ async def test_it_ends_at_once_however_rarely_it_wakes(monkeypatch: pytest.Monke
     one.should_exit = True
     async with asyncio.timeout(10):
         await running
+
+
+async def test_a_signal_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "TICK_SECONDS", 3600)
+    one = server()
+    before = signal.signal(signal.SIGUSR1, one.handle_exit)
+    try:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        started = time.monotonic()
+        async with asyncio.timeout(20):  # which would wake it
+            await one.main_loop()
+        assert time.monotonic() - started < 10
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 async def test_each_time_that_it_wakes_it_tells_the_date_again(monkeypatch: pytest.MonkeyPatch) -> None:
