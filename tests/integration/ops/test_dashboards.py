@@ -72,6 +72,14 @@ async def prometheus(folder: Path, target: str) -> AsyncIterator[httpx.AsyncClie
     )
     try:
         async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", timeout=10) as client:
+
+            async def ready() -> bool:
+                try:
+                    return (await client.get("/-/ready")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await eventually(ready, "Prometheus is ready", 60)
             yield client
     finally:
         process.terminate()
@@ -104,10 +112,7 @@ async def test_every_query_is_answered_and_panels_have_something_to_show(
         async def works() -> bool:
             await world.write()
             await world.http.get("/v1/others/o")
-            try:
-                rates = await asked(client, "sum(rate(neverstale_records_applied_total[1m]))")
-            except httpx.TransportError:
-                return False  # Prometheus starts
+            rates = await asked(client, "sum(rate(neverstale_records_applied_total[1m]))")
             return bool(rates) and float(rates[0]["value"][1]) > 0
 
         await eventually(works, "Prometheus has seen the roles at work", 60)
