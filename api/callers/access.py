@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from neverstale.api.callers.caller import ANYBODY, Caller
-from neverstale.api.callers.scopes import Demand, Kind, Rights
+from neverstale.api.callers.scopes import KINDS, Demand, Kind, Rights
 from neverstale.api.callers.tenants import Claimed
 from neverstale.api.web.demands import wish_of
 from neverstale.api.web.problems import Problem, insufficient_scope, no_credentials
@@ -80,7 +80,7 @@ class Access:
             for segment, kind in HIT_KINDS.items()
         }
         """What the fast path answers, by resource and by what stands behind `/-/` in the path."""
-        self._allowed: dict[Rights, frozenset[bytes]] = {}
+        self._allowed: dict[Rights, frozenset[bytes] | None] = {}
         self.lines: dict[bytes, bytes] = {}
         """What some request lines read: looking one up costs a quarter of reading it."""
 
@@ -143,21 +143,25 @@ class Access:
         return None
 
     def hits(self, caller: Caller) -> frozenset[bytes] | None:
-        """What the fast path may answer a caller, as `hit_of` names it; `None`: everything that it can answer."""
+        """What the fast path may answer a caller, as `hit_of` names it; `None`: every line, whatever it reads."""
         if self.everything_is_open:
             return None
-        held = self._allowed.get(caller.rights)
-        if held is None:
+        if caller.rights not in self._allowed:
             if len(self._allowed) >= RIGHTS:
                 self._allowed.clear()
-            held = self._allowed[caller.rights] = frozenset(
-                self._hits[name.encode(), segment]
-                for name, resource in self._resources.items()
-                for segment, kind in HIT_KINDS.items()
-                if self.of_read(caller, name, kind) is None
-                and (not resource.needs_claims or caller.rights.sees_all_tenants(name))
-            )
-        return None if len(held) == len(self._hits) else held
+            self._allowed[caller.rights] = self._hits_of(caller)
+        return self._allowed[caller.rights]
+
+    def _hits_of(self, caller: Caller) -> frozenset[bytes] | None:
+        found = frozenset(
+            self._hits[name.encode(), segment]
+            for name, resource in self._resources.items()
+            for segment, kind in HIT_KINDS.items()
+            if self.of_read(caller, name, kind) is None
+            and (not resource.needs_claims or caller.rights.sees_all_tenants(name))
+        )
+        reads_all = all(self.of_read(caller, name, kind) is None for name in self._resources for kind in KINDS)
+        return None if reads_all and len(found) == len(self._hits) else found
 
     def hit_of(self, line: bytes) -> bytes | None:
         """What a request line of the fast path reads; `None`: it is none of ours, and may be anything."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neverstale.api.callers.access import HIT_KINDS, Access, Reads
@@ -150,7 +150,11 @@ LINES: list[tuple[bytes, Reads]] = [
 ]
 
 
+ALL_HITS = {f"read:*:{kind}" for kind in HIT_KINDS.values()}
+
+
 @given(SCOPES, st.sampled_from(LINES), st.sampled_from([b"GET", b"HEAD"]), st.booleans())
+@example(ALL_HITS, (b"GET /v1/hidden/-/counters/x HTTP/1.1", Reads("hidden", "counters")), b"GET", True)
 def test_the_fast_path_answers_nobody_whom_a_route_would_refuse(
     scopes: set[str], line: tuple[bytes, Reads], method: bytes, configured: bool
 ) -> None:
