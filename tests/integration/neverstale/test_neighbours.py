@@ -14,8 +14,10 @@ import orjson
 import pytest
 from redis import Redis
 
+import neverstale.api.derived.generations
 import neverstale.consumers.derived.rebuild
 import neverstale.consumers.registers
+import neverstale.streams.walk
 from neverstale.derived.redis_names import LIST_FLOOR, slot_of
 from neverstale.redis.entries import HEADER_BYTES
 from neverstale.role import telemetry
@@ -58,8 +60,13 @@ async def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Neighbourhood]:
     """All roles run as the user of docs/operations.md, the neighbour as one that may do everything."""
-    monkeypatch.setattr(neverstale.consumers.registers, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(neverstale.consumers.derived.rebuild, "LOOK_SECONDS", 0.05)
+    for module in (
+        neverstale.consumers.registers,
+        neverstale.consumers.derived.rebuild,
+        neverstale.streams.walk,
+        neverstale.api.derived.generations,
+    ):
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(neverstale.consumers.derived.rebuild, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(neverstale.consumers.derived.rebuild, "LONGEST_PAUSE_SECONDS", 0.01)
     settings = settings_of(
