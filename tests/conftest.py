@@ -3,16 +3,18 @@
 The fixtures of the servers are synchronous on purpose: they outlive the event loop of any one test.
 """
 
+import asyncio
 import gc
 import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import hypothesis
 import pytest
 import structlog
+import uvloop
 from redis import Redis
 
 from neverstale.ops.stack.errors import StackError
@@ -20,13 +22,16 @@ from tests.faults.rig.nursery import Nursery
 from tests.support.dropping import drop_database
 from tests.support.stack import LocalServers, Servers, choose_servers
 
+FULL = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
+
 # How fast an example runs says how busy the machine is, not whether the code is right. A change is judged by the same
-# examples each time; `make test-all` looks for others.
+# examples each time; `make test-all` looks for others, and for more.
 hypothesis.settings.register_profile(
     "patient",
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    derandomize=os.environ.get("NEVERSTALE_TEST_SEARCH") != "full",
+    derandomize=not FULL,
+    max_examples=500 if FULL else 50,
 )
 hypothesis.settings.load_profile("patient")
 
@@ -62,6 +67,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SERVERS] = choose_servers(config.getoption("--stack"))
     except StackError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The event loop that roles run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.hookimpl(wrapper=True)

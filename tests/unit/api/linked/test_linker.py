@@ -286,4 +286,5 @@ def test_no_part_is_older_than_the_whole_says(history: History) -> None:
 
 def test_whoever_states_only_the_first_documents_age_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linker_module, "joined", lambda answers: answers[0])
-    hypothesis.find(HISTORIES, lambda history: history.missed(asyncio.run(_told(history))) != [])
+    found = hypothesis.settings(phases=[hypothesis.Phase.generate])  # the smallest one would take seconds
+    hypothesis.find(HISTORIES, lambda history: history.missed(asyncio.run(_told(history))) != [], settings=found)
