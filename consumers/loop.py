@@ -137,7 +137,7 @@ class ConsumerLoop:
             now = time.monotonic()
             if now - member.heard_at < ASK_SECONDS:
                 self._life.health.ok("kafka")
-                if now - asked_at < LOOK_SECONDS:
+                if now - asked_at < LOOK_SECONDS - ASK_SECONDS / 4:  # looks come on the tick, or almost
                     return ASK_SECONDS / 2
             asked_at = now
             return await self._ask(member)

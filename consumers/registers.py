@@ -14,6 +14,7 @@ from neverstale.redis.corrections import Corrections, Invalidated
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
 from neverstale.role.tasks import start
+from neverstale.role.ticks import until_tick
 from neverstale.versions import Version
 
 LOOK_SECONDS: Final = 1.0
@@ -53,7 +54,7 @@ class Registers:
 
     async def _look(self) -> float | None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(until_tick(LOOK_SECONDS)):
                 await self._due.wait()
         try:
             await self._establish()

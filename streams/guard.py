@@ -49,7 +49,7 @@ class Guard:
         async def look() -> float:
             nonlocal looked_at, is_there
             now = monotonic()
-            if now - looked_at > TOPIC_SECONDS:
+            if now - looked_at > TOPIC_SECONDS - LOOK_SECONDS / 2:  # looks come on the tick, or almost
                 looked_at = now
                 is_there = await self._check_topic(is_there)
             self._check("mongodb", self.cursor.seconds_overdue(now), self.cursor_patience_seconds)

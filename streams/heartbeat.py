@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 
 from neverstale.mongodb.control import HEARTBEATS, heartbeats, unless_dropping
 from neverstale.role.retry import forever
+from neverstale.role.ticks import until_tick
 from neverstale.settings import WatcherSettings
 from neverstale.streams.cursor import Database
 from neverstale.streams.error_codes import of_step
@@ -48,7 +49,7 @@ class Heart:
 
     async def _beat_when_due(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._period):
+            async with asyncio.timeout(until_tick(self._period)):
                 await self._until_needed()
         await self.beat()
 

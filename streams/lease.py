@@ -26,6 +26,7 @@ from neverstale.errors import NeverstaleError, Retry
 from neverstale.mongodb.control import CONTROL, control, lease_id
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
+from neverstale.role.ticks import until_tick
 from neverstale.streams.cursor import Database
 from neverstale.streams.error_codes import of_step
 
@@ -97,7 +98,7 @@ class Lease:
         """Renew until cancelled. `LeaseLost`: another watcher has it; `Outage`: it could not be renewed in time."""
 
         async def renew() -> None:
-            await asyncio.sleep(self._lease_ms / 1000 / RENEWALS)
+            await asyncio.sleep(until_tick(self._lease_ms / 1000 / RENEWALS))
             if not await self._renewed():
                 raise LeaseLost(f"the lease of term {self.term} has run out and another watcher took it")
 

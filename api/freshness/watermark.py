@@ -30,6 +30,7 @@ from neverstale.redis.watermarks import Watermarks
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
+from neverstale.role.ticks import until_tick
 from neverstale.versions import Version
 
 log = telemetry.logger(__name__)
@@ -59,7 +60,7 @@ async def pause_after(started: float, interval: float, asked: asyncio.Event) -> 
     """Waits behind a look until somebody reads, at most `IDLE` intervals; returns how long to pause before the next
     look. All in seconds, `started` by the monotonic clock."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(IDLE * interval):
+        async with asyncio.timeout(until_tick(IDLE * interval)):
             await asked.wait()
     return max(interval - (time.monotonic() - started), interval / 10)
 

@@ -8,6 +8,8 @@ from typing import Final
 
 import uvicorn
 
+from neverstale.role.ticks import until_tick
+
 TICK_SECONDS: Final = 1.0
 
 
@@ -46,5 +48,5 @@ class RoleServer(uvicorn.Server):
     async def main_loop(self) -> None:
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(until_tick(TICK_SECONDS)):
                     await self._asked.wait()

@@ -9,6 +9,7 @@ from typing import Final, NoReturn, TypeVar
 
 from neverstale.errors import Retry
 from neverstale.role.cancellation import heed
+from neverstale.role.ticks import until_tick
 
 T = TypeVar("T")
 
@@ -98,10 +99,10 @@ async def until_done(work: Callable[[], Awaitable[T]], wanted: Wanted, waits: Ca
 
 
 async def forever(work: Callable[[], Awaitable[float | None]]) -> NoReturn:
-    """Do `work` again and again until cancelled. It returns how many seconds to wait before the next time; `None`:
-    it has waited itself."""
+    """Do `work` again and again until cancelled. It returns how many seconds to wait before the next time, at most
+    (see `neverstale.role.ticks`); `None`: it has waited itself."""
     while True:
         pause = await work()
         heed()
         if pause is not None:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(until_tick(pause))

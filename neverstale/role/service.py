@@ -206,7 +206,8 @@ def listen_for_signals(stop: asyncio.Event, drain_seconds: float, renewal: Renew
 
 
 def health_routes(health: Health) -> list[Route]:
-    """`/livez`, `/readyz` and `/metrics`, the same in every role."""
+    """`/livez`, `/readyz` and `/metrics`, the same in every role. `/metrics?name[]=…` shows these samples only, as
+    Prometheus' own clients do."""
 
     async def livez(_: Request) -> Response:
         return Response(b'{"live":true}', media_type="application/json")
@@ -214,8 +215,9 @@ def health_routes(health: Health) -> list[Route]:
     async def readyz(_: Request) -> Response:
         return health.answer()
 
-    async def metrics(_: Request) -> Response:
-        return Response(await workers.shown(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        only = request.query_params.getlist("name[]")
+        return Response(await workers.shown(only), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 

@@ -8,6 +8,7 @@ the sums, as it was when it was asked last, or when it ended orderly.
 import asyncio
 import os
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
@@ -143,9 +144,10 @@ def join(address: MetricsAddress) -> None:
     _colleague = Colleague(address)
 
 
-async def shown() -> bytes:
-    """What `/metrics` shows: of this process, or of all workers together."""
+async def shown(only: Collection[str] = ()) -> bytes:
+    """What `/metrics` shows: of this process, or of all workers together. `only`: of this process only the samples of
+    these names, if any are given."""
     if _colleague is not None:
         with suppress(EOFError, OSError):  # the supervisor has ended, and soon this worker will
             return await _colleague.all()
-    return generate_latest(telemetry.REGISTRY)
+    return generate_latest(telemetry.REGISTRY.restricted_registry(only) if only else telemetry.REGISTRY)

@@ -14,7 +14,7 @@ from neverstale.derived.generations import Generation, UnknownFormat
 from neverstale.errors import NeverstaleError
 from neverstale.ops import servers
 from neverstale.ops.check.findings import Finding, about
-from neverstale.ops.console.samples import Samples
+from neverstale.ops.console.samples import PATH, Samples
 from neverstale.ops.dead_letters.dead_letters import opened as opened_shelf
 from neverstale.ops.dead_letters.settled import SettledLetters
 from neverstale.ops.doctor.allowed import allowed
@@ -126,7 +126,7 @@ async def _ask(role: RoleStatus) -> ProcessLook:
     except (OSError, TimeoutError):
         return ProcessLook(role, "gone", Samples({}))
     try:
-        metrics = await connection.get("/metrics", ANSWER_SECONDS)
+        metrics = await connection.get(PATH, ANSWER_SECONDS)
         ready = await connection.get("/readyz", ANSWER_SECONDS)
     except (OSError, TimeoutError):
         return ProcessLook(role, "silent", Samples({}))

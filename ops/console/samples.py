@@ -4,11 +4,34 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
+from urllib.parse import urlencode
 
 _LINE: Final = re.compile(r"^((?:neverstale|process)_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 Labels = Mapping[str, str]
+
+NAMES: Final = (
+    *("process_resident_memory_bytes", "neverstale_l1_bytes", "neverstale_bound_seconds", "neverstale_audit_nines"),
+    *("neverstale_breaker_open", "neverstale_watcher_leads", "neverstale_watcher_term"),
+    *(
+        f"neverstale_{counted}_total"
+        for counted in (
+            *("changes_read", "records_published", "records_applied", "invalidations", "reads", "loads", "l1_hits"),
+            *("shed", "limited", "position_lost", "redis_lacked", "offsets_lost", "topic_made_anew", "redis_changed"),
+            *("l1_voided", "audit_wrong", "rebalances", "records_poison", "generations_begun", "damaged"),
+            *("tasks_died", "stream_opened", "consumer_recoveries", "kafka_refusals", "records_too_large"),
+        )
+    ),
+    *(
+        f"neverstale_{histogram}_seconds_{part}"
+        for histogram in ("capture_lag", "applied_lag", "apply", "load")
+        for part in ("sum", "count")
+    ),
+)
+"""All that the console looks at."""
+PATH: Final = f"/metrics?{urlencode([('name[]', name) for name in NAMES])}"
+"""Asks a process for these only: to spell all that it counts costs more CPU than most of what it does at rest."""
 
 
 class Samples:
@@ -35,7 +58,9 @@ class Samples:
         return bool(self._values)
 
     def of(self, name: str, **wanted: str) -> Iterator[tuple[Labels, float]]:
-        """The samples of a metric that have these labels."""
+        """The samples of a metric that have these labels. `LookupError`: it is none of `NAMES`, so nobody asks."""
+        if name not in NAMES:
+            raise LookupError(f"{name} is not asked for")
         for labels, value in self._values.get(name, ()):
             if all(labels.get(label) == text for label, text in wanted.items()):
                 yield labels, value
