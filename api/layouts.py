@@ -82,7 +82,7 @@ def read_one_cell(ours: ReadSurroundings) -> Readers:
     vouched = [Wire(redis, lambda identity: identity == freshness.identity) for _ in ("hits", "fills")]
     hits, fills = (Cache(redis, names, round_trip=wire.exchange, damage=ours.damage) for wire in vouched)
     l1 = L1(api.l1_bytes, least_ttl(ours), groups=catalog.groups)
-    known = known_of(catalog, cache, lambda: freshness.identity)
+    known = known_of(catalog, watermarks, lambda: freshness.identity)
     popularity = Popularity(cache, api.reads_half_life_seconds)
     read_counts = ReadCounts(names, popularity)
     sources = Sources.of(catalog, hits, known, read_counts, ours.secret)

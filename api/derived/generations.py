@@ -33,6 +33,7 @@ class Known:
         self._store = store
         self._identity = identity
         self._all = Generations()
+        self._told: Generations | None = None
         self._epoch = b""
         self._seen: str | None = None
         self._chosen: dict[tuple[str, str | None], Generation | None] = {}
@@ -75,6 +76,9 @@ class Known:
 
     def tell_phase(self) -> None:
         """In the metrics: how far what is derived has come."""
+        if self._told is self._all:
+            return
+        self._told = self._all
         phases = {one.phase for one in self._all.all}
         for phase in PHASES:
             telemetry.GENERATION.labels(self._resource, phase).set(phase in phases)

@@ -9,7 +9,7 @@ the expected one voids the watermark and makes all connections again, so that no
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -26,7 +26,7 @@ from neverstale.errors import Outage
 from neverstale.mongodb.primary_clock import PrimaryClock
 from neverstale.redis.cache import Cache
 from neverstale.redis.commands import Command
-from neverstale.redis.watermarks import Watermarks
+from neverstale.redis.watermarks import Watermark, Watermarks
 from neverstale.role import telemetry
 from neverstale.role.retry import forever
 from neverstale.role.service import Health
@@ -110,6 +110,8 @@ class Freshness:
         who apply them run with another one: nothing of it may be answered from the cache, or kept there."""
         self._asked = asked or asyncio.Event()
         """Somebody has read since the watermarks were read last."""
+        self._noted: Mapping[int, Watermark] | None = None
+        """Those that the marks know."""
         self._told_until = 0.0
         """Monotonic seconds: ages of watermarks need not be told before."""
         self._why: str | None = "the watermarks have not been read yet"
@@ -169,8 +171,10 @@ class Freshness:
 
     def take(self, held: Watermarks) -> None:
         """Note what Redis holds now."""
-        for mark in held.by_partition.values():
-            self.marks.note(mark.version, mark.wall_ms)
+        if held.by_partition is not self._noted:
+            for mark in held.by_partition.values():
+                self.marks.note(mark.version, mark.wall_ms)
+            self._noted = held.by_partition if self.marks.latest_ms() is not None else None
         self._tell_ages(held)
         if held.identity != self._expected:
             self._void()

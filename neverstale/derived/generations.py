@@ -203,6 +203,12 @@ def decode(raw: bytes | None) -> Generations:
         return Generations()
     if len(raw) > MOST_BYTES:
         raise UnknownFormat(f"{len(raw)} bytes are no generations")
+    return _decoded(raw)
+
+
+@lru_cache(maxsize=256)
+def _decoded(raw: bytes) -> Generations:
+    """It is read again and again, and seldom another one than before."""
     try:
         known = Generations(tuple(map(_generation, orjson.loads(raw[EPOCH_BYTES:]))))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
