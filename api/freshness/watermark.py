@@ -10,7 +10,6 @@ the expected one voids the watermark and makes all connections again, so that no
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -59,9 +58,11 @@ class Evidence:
 async def pause_after(started: float, interval: float, asked: asyncio.Event) -> float:
     """Waits behind a look until somebody reads, at most `IDLE` intervals; returns how long to pause before the next
     look. All in seconds, `started` by the monotonic clock."""
-    with suppress(TimeoutError):
+    try:
         async with asyncio.timeout(until_tick(IDLE * interval)):
             await asked.wait()
+    except TimeoutError:
+        return 0.0  # to wait once more would wake a process that rests twice for each look
     return max(interval - (time.monotonic() - started), interval / 10)
 
 
