@@ -3,18 +3,16 @@
 The fixtures of the servers are synchronous on purpose: they outlive the event loop of any one test.
 """
 
-import asyncio
 import gc
 import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 
 import hypothesis
 import pytest
 import structlog
-import uvloop
 from redis import Redis
 
 from neverstale.ops.stack.errors import StackError
@@ -67,11 +65,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SERVERS] = choose_servers(config.getoption("--stack"))
     except StackError as error:
         raise pytest.UsageError(str(error)) from None
-
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The event loop that roles run on."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.hookimpl(wrapper=True)

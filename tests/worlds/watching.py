@@ -76,7 +76,7 @@ class Published:
             bootstrap_servers=place.kafka_servers,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-            fetch_max_wait_ms=20,
+            fetch_max_wait_ms=100,
             metadata_max_age_ms=200,
         )
         await consumer.start()
