@@ -1,5 +1,6 @@
 """Clients of the three servers, with every default that matters set explicitly. Nothing is built at import."""
 
+import asyncio
 from collections.abc import Mapping
 from ssl import SSLContext
 from typing import Any, Final
@@ -25,11 +26,17 @@ METADATA_MS: Final = 2000
 """A topic that has more partitions, or is there again, is noticed after at most this by clients that use it."""
 
 
+class _Client(AsyncMongoClient[dict[str, Any]]):
+    async def close(self) -> None:
+        """To its end, also where whoever closes it is cancelled meanwhile: half closed, it would keep its sockets."""
+        await asyncio.shield(asyncio.ensure_future(super().close()))
+
+
 def mongo_client(settings: MongoDB, **options: Any) -> AsyncMongoClient[dict[str, Any]]:
     """A client for one event loop. Majority everywhere: a write that is rolled back must never be seen."""
     driver_locks.mend()
     certificates = RenewedCertificates()
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+    client = _Client(
         settings.uri.get_secret_value(),
         appname=f"neverstale/{__version__}",
         tz_aware=True,

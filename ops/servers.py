@@ -74,7 +74,7 @@ class RedisFacts:
 async def mongodb(settings: MongoDB) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
     """A client whose errors leave as `Outage`."""
     try:
-        # The deadline is for what is asked: a client that is cut off while it closes stays open.
+        # The deadline is for what is asked, not for closing the client.
         async with mongo_client(settings) as client, asyncio.timeout(DEADLINE_SECONDS):
             yield client
     except ServerSelectionTimeoutError:

@@ -81,9 +81,9 @@ class Cache(Commands):
     ) -> None:
         super().__init__(redis, names, round_trip=round_trip, damage=damage)
         self._partitions = 0
+        """Of which watermarks were found when they were last read."""
         self._watermarks: tuple[Any, dict[int, Watermark], frozenset[str]] | None = None
         """How the last ones were spelled, and what they said."""
-        """Of which watermarks were found when they were last read."""
 
     async def read(
         self, collection: str, keys: Sequence[bytes], shows: str = UNDECLARED

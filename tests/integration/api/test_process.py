@@ -244,7 +244,7 @@ async def test_a_worker_opens_no_more_connections_than_operations_md_says(world:
                 count()
                 await asyncio.sleep(0.02)
             assert {answer.status_code for answer in await asking} <= {200, 503}
-    assert 2 <= most["redis"] <= 3 + 2
+    assert 2 <= most["redis"] <= 3 + 3, "with nothing in memory there is no channel"
     assert 2 <= most["mongodb"] <= 2 + 2
 
 
