@@ -93,19 +93,20 @@ async def reads(seconds: int, rounds: int) -> tuple[list[Way], list[str]]:
             ]
             await asyncio.gather(*(wrk(way.port, 2, {}) for way in ways))  # the caches fill
             await _idle(ways)
-            _, lost = await repeated(rounds, lambda _: _round(ways, seconds), ROUND_SECONDS)
+            _, lost = await repeated(rounds, lambda number: _round(ways, number, seconds), ROUND_SECONDS)
             return ways, lost
 
 
-async def _round(ways: Sequence[Way], seconds: int) -> None:
-    """All ways are asked, or none is noted."""
-    found: list[tuple[Load, float]] = []
-    for way in ways:
+async def _round(ways: Sequence[Way], number: int, seconds: int) -> None:
+    """All ways are asked, or none is noted. Another one is the first each time: none always has the better moment."""
+    first = number % len(ways)
+    found: list[tuple[Way, Load, float]] = []
+    for way in (*ways[first:], *ways[:first]):
         before, started = _cpu_seconds(way.pid), time.perf_counter()
         load = await wrk(way.port, seconds, {})
         idle = way.idle * (time.perf_counter() - started)
-        found.append((load, (_cpu_seconds(way.pid) - before - idle) / max(load.requests, 1) * 1e6))
-    for way, (load, cpu_us) in zip(ways, found, strict=True):
+        found.append((way, load, (_cpu_seconds(way.pid) - before - idle) / max(load.requests, 1) * 1e6))
+    for way, load, cpu_us in found:
         way.cpu_us.append(cpu_us)
         way.per_second.append(load.per_second)
         way.errors += load.errors
@@ -142,8 +143,7 @@ async def _way(servers: Bench, name: str, variables: Mapping[str, str]) -> Way:
 
 def _cpu_seconds(pid: int) -> float:
     process = psutil.Process(pid)
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    return sum(exact_cpu_seconds(one.pid) for one in (process, *process.children(recursive=True)))
 
 
 def cheapness(ways: Sequence[Way], name: str) -> float:
