@@ -161,6 +161,17 @@ class PartitionOffsets:
         return None if self.committed is None else max(0, self.end - self.committed)
 
 
+@asynccontextmanager
+async def kafka_consumer(settings: Kafka, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of no group. It is stopped, also where its start has failed or was cut off. Raises `KafkaError`."""
+    consumer = AIOKafkaConsumer(**kafka_options(settings), **options)
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
 async def kafka_offsets(admin: AIOKafkaAdminClient, settings: Kafka, partitions: int) -> dict[int, PartitionOffsets]:
     """By partition. Asked without joining the group, so that nothing is rebalanced."""
     if not partitions:
@@ -170,12 +181,8 @@ async def kafka_offsets(admin: AIOKafkaAdminClient, settings: Kafka, partitions:
         committed = await admin.list_consumer_group_offsets(settings.group, partitions=topics)
     except GroupCoordinatorNotAvailableError:
         committed = {}  # No group ever committed on this cluster.
-    consumer = AIOKafkaConsumer(**kafka_options(settings))
-    await consumer.start()
-    try:
+    async with kafka_consumer(settings) as consumer:
         ends = await consumer.end_offsets(topics)
-    finally:
-        await consumer.stop()
     held = {topic.partition: one for topic, one in committed.items() if one.offset >= 0}
     return {
         topic.partition: PartitionOffsets(

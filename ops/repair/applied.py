@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from neverstale.errors import Outage
 from neverstale.kafka.producer import started_producer
-from neverstale.ops.servers import kafka_admin, kafka_facts
+from neverstale.ops.servers import kafka_admin, kafka_consumer, kafka_facts
 from neverstale.servers import kafka_options
 from neverstale.settings import Kafka
 
@@ -58,7 +58,7 @@ async def ends_of_topic(settings: Kafka) -> Ends:
     try:
         async with (
             asyncio.timeout(2 * settings.request_timeout_ms / 1000),
-            AIOKafkaConsumer(**kafka_options(settings)) as consumer,
+            kafka_consumer(settings) as consumer,
         ):
             found = await consumer.end_offsets([TopicPartition(settings.topic, each) for each in range(partitions)])
             return {topic.partition: offset for topic, offset in found.items()}

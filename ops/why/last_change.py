@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from neverstale.errors import DeadLetter, Outage
 from neverstale.kafka.events import Change, Touch, decode
-from neverstale.servers import kafka_options
+from neverstale.ops.servers import kafka_consumer
 from neverstale.settings import Kafka
 from neverstale.versions import to_hex
 
@@ -62,24 +62,16 @@ async def last_change(
 
     `before`: an earlier search; only what came since is looked at."""
     place = TopicPartition(settings.topic, partition)
-    consumer = AIOKafkaConsumer(
-        **kafka_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
+    options = {"auto_offset_reset": "none", "max_partition_fetch_bytes": FETCH_BYTES}
     until = monotonic() + seconds
     try:
-        await consumer.start()
-        try:
+        async with kafka_consumer(settings, enable_auto_commit=False, **options) as consumer:
             consumer.assign([place])
             first = (await consumer.beginning_offsets([place]))[place]
             end = (await consumer.end_offsets([place]))[place]
             since = first if before is None else max(first, min(before.end, end))
             found = await _backwards(consumer, place, key, (since, end), lambda: monotonic() < until)
             return replace(found if before is None or found.found is not None else before, end=end)
-        finally:
-            await consumer.stop()
     except KafkaError as error:
         raise Outage("kafka", type(error).__name__) from None
 
