@@ -23,7 +23,7 @@ demo: $(VENV)/.local  ## Install, then replay a week of departures through the w
 WORKERS ?= 4
 PYTEST = $(BIN)/python -m pytest --no-header -n $(WORKERS) --dist worksteal
 
-test: checked  ## All that CI runs, in the short form: ten to twelve minutes on two cores.
+test: checked  ## All that CI runs, in the short form: ten to fourteen minutes on two cores.
 	$(PYTEST)
 
 test-all: checked  ## The same with every search and machine in its long form; many minutes, 1 GB. And: make faults.
