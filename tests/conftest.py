@@ -18,9 +18,8 @@ from redis import Redis
 from neverstale.ops.stack.errors import StackError
 from tests.faults.rig.nursery import Nursery
 from tests.support.dropping import drop_database
+from tests.support.forms import FULL
 from tests.support.stack import LocalServers, Servers, choose_servers
-
-FULL = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
 
 # How fast an example runs says how busy the machine is, not whether the code is right. A change is judged by the same
 # examples each time; `make test-all` looks for others, and for more.

@@ -5,7 +5,6 @@ orders of many steps on the real thing: versions are the change stream's, values
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from neverstale.redis.entries import Entry
 from neverstale.versions import Version, to_hex
 from tests.properties.cache_world import KEYS, RESOURCE, Servers, World, servers
 from tests.properties.noticing import finds
+from tests.support.forms import FULL
 
 T = TypeVar("T")
-FULL = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
 LEASE_MS = 600_000
 TTL_MS = 600_000
 COLLECTION = RESOURCE.collection

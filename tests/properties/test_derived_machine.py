@@ -9,7 +9,6 @@ average, score and rank is what MongoDB says. `NEVERSTALE_TEST_SEARCH=full` take
 """
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -59,8 +58,8 @@ from tests.properties.deriving_world import (
 )
 from tests.properties.noticing import finds
 from tests.properties.test_cache_machine import choose
+from tests.support.forms import FULL
 
-FULL: Final = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
 EXAMPLES: Final = 500 if FULL else 10
 IDENTITY: Final = "this Redis"
 LATEST: Final = 2**64 - 1

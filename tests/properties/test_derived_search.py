@@ -5,7 +5,6 @@ generation) and `rebuild_model` (a new one, from its claim to its use). `NEVERST
 bounds. With `-s` each search prints its size, and each rule that was dropped the way to what then goes wrong.
 """
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +23,11 @@ from tests.properties.derived_model import DerivedProtocol
 from tests.properties.derived_world import Documents, Rules, Story, World, stories
 from tests.properties.rebuild_model import Order, RebuildProtocol
 from tests.properties.search import Found, explore
+from tests.support.forms import FULL
 from tests.support.lua_redis import patched
 from tests.support.project import ROOT
 
 DOC = ROOT / "docs" / "derived.md"
-FULL = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
 FEW_STEPS = 12
 
 A, B, C = ({"o": o, "x": 1} for o in "ABC")

@@ -26,7 +26,8 @@ from neverstale.derived.store import Behind, begun, check, hashes_of
 from neverstale.redis.scripts import Name
 from tests.properties.derived_world import NAMES, START
 from tests.properties.search import Found, Label, explore
-from tests.properties.test_derived_search import FULL, NamedGroupsStay, StoredGroupsStay
+from tests.properties.test_derived_search import NamedGroupsStay, StoredGroupsStay
+from tests.support.forms import FULL
 from tests.support.lua_collections import CollectionsRedis
 from tests.support.lua_redis import Snapshot
 

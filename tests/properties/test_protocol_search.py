@@ -4,7 +4,6 @@ What is claimed, who takes which steps, and how the state space is kept small is
 `NEVERSTALE_TEST_SEARCH=full` adds the large bounds. With `-s` each search prints its size.
 """
 
-import os
 import re
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ import pytest
 from neverstale.redis.scripts import Name
 from tests.properties.protocol_model import Bounds, Protocol, Rules
 from tests.properties.search import Found, explore
+from tests.support.forms import FULL
 from tests.support.lua_redis import patched
 from tests.support.project import ROOT
 
@@ -38,7 +38,6 @@ LARGE = {
     "failover, three changes": Bounds(changes=3, readers=2, failovers=True),
 }
 ALL = SEARCHES | LARGE
-FULL = os.environ.get("NEVERSTALE_TEST_SEARCH") == "full"
 FEW_STEPS = 12
 
 

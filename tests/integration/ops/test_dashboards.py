@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import uvicorn
 import yaml
 from starlette.applications import Starlette
 
-from neverstale.ops.stack.ports import LOOPBACK, free_port
+from neverstale.ops.stack.ports import LOOPBACK, answers_http, free_port
 from neverstale.role.service import Health, health_routes
 from tests.support.project import ROOT
 from tests.support.waiting import eventually
@@ -71,15 +72,8 @@ async def prometheus(folder: Path, target: str) -> AsyncIterator[httpx.AsyncClie
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
+        await eventually(partial(answers_http, port, "/-/ready"), "Prometheus is ready", 60)
         async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", timeout=10) as client:
-
-            async def ready() -> bool:
-                try:
-                    return (await client.get("/-/ready")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            await eventually(ready, "Prometheus is ready", 60)
             yield client
     finally:
         process.terminate()
